@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that building (build), testing (test) or both
+# (all, the default) need. Whatever is already there, from wherever, counts;
+# with nothing missing it does nothing.
+set -eu
+
+usage() {
+    echo "usage: $(basename "$0") [build|test|all]" >&2
+    exit 2
+}
+
+missing=()
+
+# command_from PACKAGE COMMAND
+command_from() {
+    command -v "$2" >/dev/null || missing+=("$1")
+}
+
+# library_from PACKAGE NAME: NAME is what pkg-config calls it.
+library_from() {
+    pkg-config --exists "$2" 2>/dev/null || missing+=("$1")
+}
+
+for_build() {
+    command_from gcc cc
+    command_from make make
+    command_from cmake cmake
+    command_from pkg-config pkg-config
+    library_from libjansson-dev jansson
+    echo '#include <stdlib.h>' | cc -E - >/dev/null 2>&1 || missing+=(libc6-dev)
+}
+
+for_test() {
+    library_from libcmocka-dev cmocka
+    command_from python3 python3
+    command_from git git
+    command_from curl curl
+    command_from nodejs node
+    command_from npm npm
+}
+
+case ${1:-all} in
+    build) for_build ;;
+    test)  for_test ;;
+    all)   for_build; for_test ;;
+    *)     usage ;;
+esac
+[ $# -le 1 ] || usage
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+    echo "missing here: ${missing[*]} (Debian's names); install them with this system's package manager" >&2
+    exit 1
+fi
+if [ "$(id -u)" -ne 0 ]; then
+    echo "missing here; this installs it: sudo apt-get install -y --no-install-recommends ${missing[*]}" >&2
+    exit 1
+fi
+
+echo "installing ${missing[*]}" >&2
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""A client of llama.cpp that fetches every function with dlsym: ctypes.
+
+usage: ctypes_client.py [--no-free] ENGINE_LIB_DIR MODEL.gguf N_TOKENS TOKEN...
+
+Evaluates the given tokens, then generates N_TOKENS greedily. Every generated
+token but the last is evaluated too. Prints one line of JSON:
+  {"prompt": [token, ...], "generated": [token, ...]}
+
+Works with llama.cpp releases from b3995 on; it knows no struct but llama_batch.
+"""
+
+import argparse
+import ctypes
+import json
+from ctypes import c_char_p, c_float, c_int8, c_int32, c_void_p
+from pathlib import Path
+
+
+class Params(ctypes.Structure):
+    """llama_model_params or llama_context_params, whatever their size.
+
+    Larger than either of them ever was. Structs of that kind travel in memory,
+    and the callee touches only its own part.
+    """
+
+    _fields_ = [("opaque", ctypes.c_uint64 * 128)]
+
+
+class Batch(ctypes.Structure):
+    """llama_batch"""
+
+    _fields_ = [
+        ("n_tokens", c_int32),
+        ("token", ctypes.POINTER(c_int32)),
+        ("embd", ctypes.POINTER(c_float)),
+        ("pos", ctypes.POINTER(c_int32)),
+        ("n_seq_id", ctypes.POINTER(c_int32)),
+        ("seq_id", ctypes.POINTER(ctypes.POINTER(c_int32))),
+        ("logits", ctypes.POINTER(c_int8)),
+    ]
+
+    @classmethod
+    def of(cls, tokens, first_pos):
+        """A batch of one sequence, logits asked for its last token only."""
+        n = len(tokens)
+        sequence = ctypes.pointer(c_int32(0))
+        return cls(
+            n_tokens=n,
+            token=(c_int32 * n)(*tokens),
+            pos=(c_int32 * n)(*range(first_pos, first_pos + n)),
+            n_seq_id=(c_int32 * n)(*[1] * n),
+            seq_id=(ctypes.POINTER(c_int32) * n)(*[sequence] * n),
+            logits=(c_int8 * n)(*[0] * (n - 1), 1),
+        )
+
+
+def function(library, names, result, *arguments):
+    """The first of the names that the library has; functions were renamed."""
+    for name in names.split():
+        found = getattr(library, name, None)
+        if found:
+            found.restype = result
+            found.argtypes = arguments
+            return found
+    raise SystemExit(f"ctypes_client: no {names} in {library._name}")
+
+
+def only(folder, pattern):
+    found = sorted(folder.glob(pattern))
+    if not found:
+        raise SystemExit(f"ctypes_client: no {pattern} in {folder}")
+    return str(found[0])
+
+
+class Engine:
+    def __init__(self, folder):
+        # First, because the libllama of b3995 would look for it elsewhere.
+        self.ggml = ctypes.CDLL(only(folder, "libggml.*so"))
+        self.llama = ctypes.CDLL(only(folder, "libllama.*so"))
+        if hasattr(self.ggml, "ggml_backend_load_all_from_path"):
+            load_backends = function(self.ggml, "ggml_backend_load_all_from_path", None, c_char_p)
+            load_backends(str(folder).encode())
+        self.call("llama_backend_init", None)()
+
+    def call(self, names, result, *arguments):
+        return function(self.llama, names, result, *arguments)
+
+    def load(self, path):
+        params = self.call("llama_model_default_params", Params)()
+        load = self.call("llama_model_load_from_file llama_load_model_from_file",
+                         c_void_p, c_char_p, Params)
+        model = load(str(path).encode(), params)
+        if not model:
+            raise SystemExit(f"ctypes_client: cannot load {path}")
+        return model
+
+    def new_context(self, model):
+        params = self.call("llama_context_default_params", Params)()
+        new = self.call("llama_init_from_model llama_new_context_with_model",
+                        c_void_p, c_void_p, Params)
+        context = new(model, params)
+        if not context:
+            raise SystemExit("ctypes_client: cannot create a context")
+        # Threads that wait for each other crawl on a busy machine.
+        self.call("llama_set_n_threads", None, c_void_p, c_int32, c_int32)(context, 1, 1)
+        return context
+
+    def n_vocab(self, model):
+        if hasattr(self.llama, "llama_vocab_n_tokens"):
+            vocab = self.call("llama_model_get_vocab", c_void_p, c_void_p)(model)
+            return self.call("llama_vocab_n_tokens", c_int32, c_void_p)(vocab)
+        return self.call("llama_n_vocab", c_int32, c_void_p)(model)
+
+    def generate(self, model, context, prompt, n_tokens):
+        decode = self.call("llama_decode", c_int32, c_void_p, Batch)
+        logits_of = self.call("llama_get_logits_ith",
+                              ctypes.POINTER(c_float), c_void_p, c_int32)
+        n_vocab = self.n_vocab(model)
+        generated, tokens, n_past = [], prompt, 0
+        while len(generated) < n_tokens:
+            if decode(context, Batch.of(tokens, n_past)) != 0:
+                raise SystemExit(f"ctypes_client: llama_decode failed at position {n_past}")
+            n_past += len(tokens)
+            logits = logits_of(context, len(tokens) - 1)[:n_vocab]
+            tokens = [max(range(n_vocab), key=logits.__getitem__)]
+            generated += tokens
+        return generated
+
+    def free(self, model, context):
+        self.call("llama_free", None, c_void_p)(context)
+        self.call("llama_model_free llama_free_model", None, c_void_p)(model)
+        self.call("llama_backend_free", None)()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--no-free", action="store_true", help="exit without freeing anything")
+    parser.add_argument("lib_dir", type=Path)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("n_tokens", type=int)
+    parser.add_argument("prompt", type=int, nargs="+", metavar="TOKEN")
+    args = parser.parse_args()
+
+    engine = Engine(args.lib_dir.resolve())
+    model = engine.load(args.model)
+    context = engine.new_context(model)
+    generated = engine.generate(model, context, args.prompt, args.n_tokens)
+    print(json.dumps({"prompt": args.prompt, "generated": generated}), flush=True)
+    if not args.no_free:
+        engine.free(model, context)
+
+
+if __name__ == "__main__":
+    main()
