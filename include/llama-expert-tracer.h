@@ -1,0 +1,128 @@
+// llama-expert-tracer: which experts a Mixture-of-Experts model routes every token to, inside llama.cpp.
+//
+// This is the interface for programs that link the library instead of preloading it. The library stands
+// between libllama and libggml either way: link it before libllama (-lllama-expert-tracer -lllama), create a
+// tracer before the llama context that it shall see, and use llama.cpp as always.
+//
+// An activation is one token routed to one expert in one layer. Shared experts are not routed, and a warm-up
+// run of the program is not counted. Tokens are tokens that were evaluated.
+//
+// Thread-safety: every function may be called from any thread, except where it says otherwise.
+
+#ifndef LLAMA_EXPERT_TRACER_H
+#define LLAMA_EXPERT_TRACER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define EXPERT_TRACER_API __attribute__((visibility("default")))
+
+// A tracer counts the routing of every model that the process evaluates while the tracer exists.
+struct expert_tracer;
+
+struct expert_tracer_config {
+    size_t       size;      // sizeof(struct expert_tracer_config), so that the struct can grow
+    bool         stats;     // count, and print the statistics when a model's last context is freed
+    bool         names;     // log the expert tensors of every activation (thousands of lines a second)
+    bool         per_layer; // add the per-layer breakdown to what is printed and exported
+    const char * output;    // write statistics to this JSON file, NULL: none; %p is the process id, %m the model
+    double       interval;  // seconds between two writes of `output` while the program runs; 0: only at the end
+};
+
+#define EXPERT_TRACER_CONFIG_INIT { sizeof(struct expert_tracer_config), true, false, false, NULL, 10.0 }
+
+// Creates a tracer. `config` is copied (NULL: EXPERT_TRACER_CONFIG_INIT).
+// Returns NULL where memory, or the room for tracers (8 in a process), is used up.
+EXPERT_TRACER_API struct expert_tracer * expert_tracer_new(const struct expert_tracer_config * config);
+
+// The same, configured by LLAMA_EXPERT_TRACE_STATS, _NAMES, _PER_LAYER, _OUTPUT and _INTERVAL. With none of
+// them set the tracer counts quietly: it prints nothing and writes no file. A preloaded library that these
+// variables have started already keeps its own tracer; do not ask for the same lines twice.
+EXPERT_TRACER_API struct expert_tracer * expert_tracer_new_from_env(void);
+
+// Ends the tracer: what is open is printed and written as configured. NULL is ignored.
+// Not from inside a subscribed function.
+EXPERT_TRACER_API void expert_tracer_free(struct expert_tracer * tracer);
+
+// The routing of one layer for the tokens of one ubatch.
+struct expert_tracer_event {
+    size_t          size;     // bytes of this struct that are filled
+    const void    * model;    // identifies the loaded model, never to be dereferenced (struct llama_model * where known)
+    const void    * context;  // identifies the context, likewise (struct llama_context * where known)
+    int32_t         layer;    // index of the layer, as in blk.<layer>.
+    int32_t         n_expert; // routed experts in this layer
+    int32_t         n_used;   // experts chosen for each token (top-k)
+    int32_t         n_tokens; // rows below; the last layer has only the tokens whose output was asked for
+    const int32_t * experts;  // [n_tokens][n_used], highest selection score first; valid during the call
+    bool            warmup;   // the program announced a warm-up run
+};
+
+// Called as soon as a layer's routing is known, on the thread that evaluates, while the program waits: be quick.
+// It must not call llama.cpp on the same context, nor free the tracer.
+typedef void (*expert_tracer_routing_fn)(const struct expert_tracer_event * event, void * user_data);
+
+// Calls `fn` for every layer of every ubatch from now on. Returns a positive subscription number,
+// or -ENOMEM (8 subscriptions at the most), or -EINVAL.
+EXPERT_TRACER_API int  expert_tracer_subscribe  (struct expert_tracer * tracer, expert_tracer_routing_fn fn, void * user_data);
+
+// Returns when `fn` is not running any more and will not be called again. Not from inside `fn`.
+EXPERT_TRACER_API void expert_tracer_unsubscribe(struct expert_tracer * tracer, int subscription);
+
+struct expert_tracer_layer {
+    int32_t          layer;       // as in blk.<layer>.
+    int32_t          n_expert;
+    int32_t          n_used;      // top-k
+    bool             mtp;         // belongs to a multi-token-prediction head
+    uint64_t         n_tokens;    // rows routed here
+    const uint64_t * activations; // [n_expert]
+};
+
+// A copy of the counts of one model. Everything it points to lives as long as the snapshot.
+struct expert_tracer_snapshot {
+    const void * model;                 // as in struct expert_tracer_event
+    const char * name;                  // general.name, NULL where it is not known
+    const char * architecture;          // general.architecture, likewise
+    const char * file;                  // path the model was loaded from, likewise
+    const char * engine;                // version of llama.cpp and ggml
+    const char * capture;               // how the routing is read
+    bool         complete;              // all contexts of the model are freed, or the program ended
+    bool         phases_known;          // prompt_tokens, generation_tokens and warmup_tokens are known
+    int32_t      n_layer;               // layers of the model, without a multi-token-prediction head
+    int32_t      n_expert;              // the most of any layer; 0: no MoE layer was seen
+    int32_t      n_used;                // likewise
+    uint64_t     total_tokens;          // prompt and generation
+    uint64_t     prompt_tokens;
+    uint64_t     generation_tokens;
+    uint64_t     warmup_tokens;         // not in total_tokens
+    uint64_t     mtp_tokens;            // evaluated by a multi-token-prediction head, not in total_tokens
+    uint64_t     total_activations;     // sum of activations[]
+    const uint64_t * activations;       // [n_expert], summed over layers, without a multi-token-prediction head
+    size_t       n_layers;              // number of elements in layers[]
+    const struct expert_tracer_layer * layers; // MoE layers in ascending order
+};
+
+// Takes a snapshot of the index-th model that this tracer has seen evaluate tokens, 0 being the first.
+// Returns NULL where there is no such model, or no memory. To be freed with expert_tracer_snapshot_free().
+EXPERT_TRACER_API struct expert_tracer_snapshot * expert_tracer_snapshot_take(struct expert_tracer * tracer, size_t index);
+EXPERT_TRACER_API void expert_tracer_snapshot_free(struct expert_tracer_snapshot * snapshot);
+
+// Sets every counter to zero.
+EXPERT_TRACER_API void expert_tracer_reset(struct expert_tracer * tracer);
+
+// Writes the index-th model's statistics to `path` as JSON (docs/statistics-format.md). The file is written
+// aside and renamed: it is never half there. Returns 0, or -errno; -ENOENT also where there is no such model.
+EXPERT_TRACER_API int expert_tracer_export_json(struct expert_tracer * tracer, size_t index, const char * path);
+
+// Version of this library, as "1.2.3".
+EXPERT_TRACER_API const char * expert_tracer_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif // LLAMA_EXPERT_TRACER_H

@@ -1,0 +1,131 @@
+#include "batch.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct batch_notes {
+    const struct llama_batch_ext * key;
+    struct batch_token           * tokens; // [n_tokens]
+    int32_t                        n_tokens;
+    int32_t                        room;
+    struct batch_notes           * next;
+};
+
+static pthread_mutex_t      mutex = PTHREAD_MUTEX_INITIALIZER; // of the list
+static struct batch_notes * all_notes;
+
+//
+// reading
+//
+
+int32_t batch_n_tokens(const struct batch * batch) {
+    return batch->plain ? batch->plain->n_tokens : batch->notes ? batch->notes->n_tokens : 0;
+}
+
+static int32_t valid_sequence(int32_t sequence) {
+    return sequence >= 0 && sequence < BATCH_SEQUENCES_MAX ? sequence : 0;
+}
+
+static struct batch_token plain_token(const struct llama_batch * batch, int32_t i) {
+    const bool has_sequence = batch->seq_id && batch->seq_id[i] && !(batch->n_seq_id && batch->n_seq_id[i] < 1);
+    return (struct batch_token) {
+        .id       = batch->token ? batch->token[i] : -1,
+        .sequence = has_sequence ? valid_sequence(batch->seq_id[i][0]) : 0,
+        .asks     = batch->logits ? batch->logits[i] != 0 : i == batch->n_tokens - 1,
+    };
+}
+
+struct batch_token batch_token(const struct batch * batch, int32_t i) {
+    return batch->plain ? plain_token(batch->plain, i) : batch->notes->tokens[i];
+}
+
+bool batch_is_bare(const struct batch * batch) {
+    if (batch->plain) {
+        return !batch->plain->pos && !batch->plain->seq_id && !batch->plain->logits;
+    }
+    return batch->notes != NULL; // positions are always set there
+}
+
+//
+// taking notes
+//
+
+static struct batch_notes * notes_find(const struct llama_batch_ext * key) {
+    pthread_mutex_lock(&mutex);
+    struct batch_notes * notes = all_notes;
+    while (notes && notes->key != key) {
+        notes = notes->next;
+    }
+    pthread_mutex_unlock(&mutex);
+    return notes;
+}
+
+const struct batch_notes * batch_find(const struct llama_batch_ext * key) {
+    return notes_find(key);
+}
+
+void batch_on_init(const struct llama_batch_ext * key) {
+    struct batch_notes * notes = key ? calloc(1, sizeof(*notes)) : NULL;
+    if (notes) {
+        notes->key = key;
+        pthread_mutex_lock(&mutex);
+        notes->next = all_notes;
+        all_notes   = notes;
+        pthread_mutex_unlock(&mutex);
+    }
+}
+
+void batch_on_free(const struct llama_batch_ext * key) {
+    struct batch_notes * notes = NULL;
+    pthread_mutex_lock(&mutex);
+    for (struct batch_notes ** link = &all_notes; *link; link = &(*link)->next) {
+        if ((*link)->key == key) {
+            notes = *link;
+            *link = notes->next;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&mutex);
+    if (notes) {
+        free(notes->tokens);
+        free(notes);
+    }
+}
+
+void batch_on_clear(const struct llama_batch_ext * key) {
+    struct batch_notes * notes = notes_find(key);
+    if (notes) {
+        notes->n_tokens = 0;
+    }
+}
+
+void batch_on_add(const struct llama_batch_ext * key, int32_t index, int32_t sequence, int32_t id) {
+    struct batch_notes * notes = notes_find(key);
+    if (!notes || index != notes->n_tokens) {
+        return;
+    }
+    if (notes->n_tokens == notes->room) {
+        const int32_t        room  = notes->room * 2 + 64;
+        struct batch_token * grown = realloc(notes->tokens, (size_t) room * sizeof(*grown));
+        if (!grown) {
+            return;
+        }
+        notes->tokens = grown;
+        notes->room   = room;
+    }
+    notes->tokens[notes->n_tokens++] = (struct batch_token) { id, valid_sequence(sequence), false };
+}
+
+void batch_on_set_output(const struct llama_batch_ext * key, int32_t index, bool asks) {
+    struct batch_notes * notes = notes_find(key);
+    if (notes && index >= 0 && index < notes->n_tokens) {
+        notes->tokens[index].asks = asks;
+    }
+}
+
+void batch_forget_all(void) {
+    static const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
+    memcpy(&mutex, &unlocked, sizeof(mutex));
+    all_notes = NULL;
+}

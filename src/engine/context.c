@@ -1,0 +1,479 @@
+#include "context.h"
+
+#include "opened-file.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct model_file {
+    const void        * model;
+    char              * path;
+    struct model_file * next;
+};
+
+static pthread_mutex_t         mutex = PTHREAD_MUTEX_INITIALIZER; // of the two lists
+static struct context        * contexts;
+static struct model_file     * model_files;
+static _Thread_local struct context * current;
+
+//
+// models
+//
+
+void context_on_model_loaded(const struct llama_model * model, const char * path) {
+    if (!model || !path) {
+        return;
+    }
+    struct model_file * file = malloc(sizeof(*file));
+    char              * copy = realpath(path, NULL);
+    if (!copy) {
+        copy = strdup(path);
+    }
+    if (!file || !copy) {
+        free(file);
+        free(copy);
+        return;
+    }
+    pthread_mutex_lock(&mutex);
+    *file       = (struct model_file) { model, copy, model_files };
+    model_files = file;
+    pthread_mutex_unlock(&mutex);
+}
+
+void context_on_model_free(const struct llama_model * model) {
+    struct model_file * dropped = NULL;
+    pthread_mutex_lock(&mutex);
+    for (struct model_file ** link = &model_files; *link; ) {
+        struct model_file * file = *link;
+        if (file->model == model) {
+            *link      = file->next;
+            file->next = dropped;
+            dropped    = file;
+        } else {
+            link = &file->next;
+        }
+    }
+    pthread_mutex_unlock(&mutex);
+
+    sinks_model_close(model);
+    while (dropped) {
+        struct model_file * file = dropped;
+        dropped = file->next;
+        free(file->path);
+        free(file);
+    }
+}
+
+static const char * path_of(const void * model) {
+    const char * path = NULL;
+    pthread_mutex_lock(&mutex);
+    for (const struct model_file * file = model_files; file && !path; file = file->next) {
+        if (file->model == model) {
+            path = file->path;
+        }
+    }
+    pthread_mutex_unlock(&mutex);
+    return path;
+}
+
+static bool meta_string(const struct real * real, const struct llama_model * model, const char * key, char * value, size_t size) {
+    return real->llama_model_meta_val_str && real->llama_model_meta_val_str(model, key, value, size) >= 0;
+}
+
+static int32_t meta_number(const struct context * context, const struct llama_model * model, const char * suffix) {
+    char key  [128];
+    char value[ 64];
+    snprintf(key, sizeof(key), "%s.%s", context->architecture, suffix);
+    return meta_string(context->real, model, key, value, sizeof(value)) ? (int32_t) strtol(value, NULL, 10) : 0;
+}
+
+static void describe_engine(struct context * context) {
+    const struct real * real = context->real;
+
+    const char * llama = real->llama_version ? real->llama_version() : NULL;
+    const char * ggml  = real->ggml_version  ? real->ggml_version()  : NULL;
+    void       * decode;
+    Dl_info      object;
+    memcpy(&decode, &real->llama_decode, sizeof(decode));
+    if (!decode || !dladdr(decode, &object) || !object.dli_fname) {
+        object.dli_fname = "unknown library";
+    }
+    snprintf(context->engine, sizeof(context->engine), "llama.cpp%s%s%s%s (%s)",
+        llama ? " " : "", llama ? llama : "", ggml ? ", ggml " : "", ggml ? ggml : "", object.dli_fname);
+    context->model.engine = context->engine;
+}
+
+static void describe_model(struct context * context, const struct llama_model * model) {
+    const struct real * real = context->real;
+
+    context->model.key          = model;
+    context->model.phases_known = true;
+    context->model.file         = path_of(model);
+    if (meta_string(real, model, "general.name", context->name, sizeof(context->name))) {
+        context->model.name = context->name;
+    }
+    if (meta_string(real, model, "general.architecture", context->architecture, sizeof(context->architecture))) {
+        context->model.architecture = context->architecture;
+        context->model.n_expert     = meta_number(context, model, "expert_count");
+        context->model.n_used       = meta_number(context, model, "expert_used_count");
+    }
+    if (real->llama_model_n_layer) {
+        context->model.n_layer = real->llama_model_n_layer(model);
+    } else if (real->llama_n_layer) {
+        context->model.n_layer = real->llama_n_layer(model);
+    }
+}
+
+// Of a context that is not seen: what its model's file says, as far as it is clear which one that is.
+static void describe_opened_file(struct context * context) {
+    const struct opened_file * file = opened_file_only();
+    if (file) {
+        context->model.file         = file->path;
+        context->model.name         = *file->name         ? file->name         : NULL;
+        context->model.architecture = *file->architecture ? file->architecture : NULL;
+        context->model.n_layer      = file->n_layer;
+        context->model.n_expert     = file->n_expert;
+        context->model.n_used       = file->n_used;
+    }
+}
+
+//
+// contexts
+//
+
+struct context * context_current(void) {
+    return current;
+}
+
+static struct context * context_find(const void * key) {
+    pthread_mutex_lock(&mutex);
+    struct context * context = contexts;
+    while (context && context->key != key) {
+        context = context->next;
+    }
+    pthread_mutex_unlock(&mutex);
+    return context;
+}
+
+static struct context * context_new(const struct real * real, const void * key, bool seen) {
+    struct context * context = calloc(1, sizeof(*context));
+    if (!context) {
+        return NULL;
+    }
+    context->real = real;
+    context->key  = key;
+    context->seen = seen;
+    pthread_mutex_lock(&mutex);
+    context->next = contexts;
+    contexts      = context;
+    pthread_mutex_unlock(&mutex);
+    return context;
+}
+
+struct context * context_new_unseen(const struct real * real, const void * sched, const void * model_key) {
+    struct context * context = context_new(real, sched, false);
+    if (context) {
+        context->model.key = model_key;
+        describe_engine(context);
+        describe_opened_file(context);
+    }
+    return context;
+}
+
+bool context_open(struct context * context, const char * capture) {
+    if (!context->opened) {
+        context->opened = true;
+        if (context->seen) {
+            describe_engine(context);
+            describe_model (context, context->real->llama_get_model(context->key));
+        }
+        context->model.capture = capture;
+    }
+    return sinks_open(&context->sinks, &context->model, context->key);
+}
+
+enum routing_fate context_fate(const struct context * context, const struct routing_layer * layer) {
+    // releases before 0.5.0 use every expert while they warm up
+    if (context->model.n_used > 0 && layer->n_used > context->model.n_used) {
+        return ROUTING_WARMUP;
+    }
+    return context->fate;
+}
+
+void context_ubatch(struct context * context, const struct routing_layer * layers, int32_t n_layers, uint64_t n_tokens) {
+    if (!context->seen) {
+        context->fate = ROUTING_COUNT; // nobody says where a batch begins
+    }
+    for (int32_t i = 0; i < n_layers; i++) {
+        context->fate = context_fate(context, &layers[i]);
+    }
+    const struct routing_ubatch ubatch = { context->fate, n_tokens, n_layers, layers };
+    context->n_evaluated += n_tokens;
+    sinks_ubatch(&context->sinks, &ubatch);
+}
+
+static void settle(struct context * context, bool warmup) {
+    if (context->suspicion != CONTEXT_UNSUSPECTED) {
+        context->suspicion = CONTEXT_UNSUSPECTED;
+        sinks_settle(&context->sinks, warmup);
+    }
+}
+
+void context_close(struct context * context) {
+    pthread_mutex_lock(&mutex);
+    for (struct context ** link = &contexts; *link; link = &(*link)->next) {
+        if (*link == context) {
+            *link = context->next;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&mutex);
+
+    settle(context, false);
+    sinks_close(&context->sinks);
+    free(context->has_asked);
+    free(context);
+}
+
+void context_on_free(const struct llama_context * key) {
+    struct context * context = context_find(key);
+    if (context) {
+        context_close(context);
+    }
+}
+
+void context_forget_all(void) {
+    static const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
+    memcpy(&mutex, &unlocked, sizeof(mutex));
+    contexts    = NULL;
+    model_files = NULL;
+    current     = NULL;
+}
+
+//
+// prompt and generation
+//
+
+// Bits of a sequence's element of has_asked[].
+enum {
+    HAS_ASKED        = 1, // for logits, in an earlier batch
+    ASKS_NOT_FOR_ALL = 2, // of its tokens in the batch that is looked at
+};
+
+static bool make_room_for_sequence(struct context * context, int32_t sequence) {
+    if ((size_t) sequence < context->n_has_asked) {
+        return true;
+    }
+    const size_t n     = (size_t) sequence + 64;
+    uint8_t    * grown = realloc(context->has_asked, n);
+    if (!grown) {
+        return false;
+    }
+    memset(grown + context->n_has_asked, 0, n - context->n_has_asked);
+    context->has_asked   = grown;
+    context->n_has_asked = n;
+    return true;
+}
+
+// A token is generation when its sequence asked for logits in an earlier batch, and all of that sequence's
+// tokens in this batch ask for logits; otherwise it is prompt.
+static void tell_phases(struct context * context, const struct batch * batch) {
+    const int32_t n = batch_n_tokens(batch);
+
+    context->n_prompt     = 0;
+    context->n_generation = 0;
+    for (int32_t i = 0; i < n; i++) {
+        const struct batch_token token = batch_token(batch, i);
+        if (!make_room_for_sequence(context, token.sequence)) {
+            context->n_prompt = (uint64_t) n;
+            return;
+        }
+        if (!token.asks) {
+            context->has_asked[token.sequence] |= ASKS_NOT_FOR_ALL;
+        }
+    }
+    for (int32_t i = 0; i < n; i++) {
+        if (context->has_asked[batch_token(batch, i).sequence] == HAS_ASKED) {
+            context->n_generation++;
+        } else {
+            context->n_prompt++;
+        }
+    }
+    for (int32_t i = 0; i < n; i++) {
+        context->has_asked[batch_token(batch, i).sequence] &= HAS_ASKED;
+    }
+}
+
+static void remember_who_asked(struct context * context, const struct batch * batch) {
+    const int32_t n = batch_n_tokens(batch);
+    for (int32_t i = 0; i < n; i++) {
+        const struct batch_token token = batch_token(batch, i);
+        if (token.asks && (size_t) token.sequence < context->n_has_asked) {
+            context->has_asked[token.sequence] = HAS_ASKED;
+        }
+    }
+}
+
+static void forget_who_asked(struct context * context, int32_t sequence) {
+    if (sequence < 0) {
+        memset(context->has_asked, 0, context->n_has_asked);
+    } else if ((size_t) sequence < context->n_has_asked) {
+        context->has_asked[sequence] = 0;
+    }
+}
+
+//
+// warm-up
+//
+
+static bool is_special_token(const struct context * context, int32_t token) {
+    const struct real        * real  = context->real;
+    const struct llama_model * model = real->llama_get_model(context->key);
+    if (real->llama_model_get_vocab && real->llama_vocab_bos && real->llama_vocab_eos) {
+        const struct llama_vocab * vocab = real->llama_model_get_vocab(model);
+        return token == real->llama_vocab_bos(vocab) || token == real->llama_vocab_eos(vocab);
+    }
+    return real->llama_token_bos && real->llama_token_eos &&
+           (token == real->llama_token_bos(model) || token == real->llama_token_eos(model));
+}
+
+// Programs warm up with {BOS, EOS}, or {0} where a model has neither, and servers probe the memory with {0, 0}.
+static bool looks_like_warmup(const struct context * context, const struct batch * batch) {
+    const int32_t n = batch_n_tokens(batch);
+    if (n < 1 || n > 2 || !batch_is_bare(batch)) {
+        return false;
+    }
+    for (int32_t i = 0; i < n; i++) {
+        const struct batch_token token = batch_token(batch, i);
+        if (token.sequence != 0 || (token.id != 0 && !is_special_token(context, token.id))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void context_on_set_warmup(const struct llama_context * key, bool warmup) {
+    struct context * context = context_find(key);
+    if (context) {
+        context->warmup = warmup;
+    }
+}
+
+static void cleared(struct context * context) {
+    if (context->suspicion == CONTEXT_PROBED) {
+        settle(context, true);
+    } else if (context->suspicion == CONTEXT_EVALUATED) {
+        context->suspicion = CONTEXT_CLEARED;
+    }
+    forget_who_asked(context, -1);
+}
+
+static void sequence_removed(struct context * context, int32_t sequence, int32_t p0, int32_t p1) {
+    if (context->suspicion == CONTEXT_EVALUATED && sequence == 0 && p0 == 1 && p1 == -1) {
+        context->suspicion = CONTEXT_PROBED;
+    }
+    if (p0 <= 0 && p1 < 0) {
+        forget_who_asked(context, sequence);
+    }
+}
+
+void context_on_perf_reset(const struct llama_context * key) {
+    struct context * context = context_find(key);
+    if (context && context->suspicion == CONTEXT_CLEARED) {
+        settle(context, true);
+    }
+}
+
+void context_on_clear(const struct llama_context * key) {
+    struct context * context = context_find(key);
+    if (context) {
+        cleared(context);
+    }
+}
+
+void context_on_seq_rm(const struct llama_context * key, int32_t sequence, int32_t p0, int32_t p1) {
+    struct context * context = context_find(key);
+    if (context) {
+        sequence_removed(context, sequence, p0, p1);
+    }
+}
+
+static struct context * context_of_memory(const struct llama_memory_i * memory) {
+    pthread_mutex_lock(&mutex);
+    struct context * context = contexts;
+    while (context && !(context->seen && context->real->llama_get_memory && context->real->llama_get_memory(context->key) == memory)) {
+        context = context->next;
+    }
+    pthread_mutex_unlock(&mutex);
+    return context;
+}
+
+void context_on_memory_clear(const struct llama_memory_i * memory) {
+    struct context * context = context_of_memory(memory);
+    if (context) {
+        cleared(context);
+    }
+}
+
+void context_on_memory_seq_rm(const struct llama_memory_i * memory, int32_t sequence, int32_t p0, int32_t p1) {
+    struct context * context = context_of_memory(memory);
+    if (context) {
+        sequence_removed(context, sequence, p0, p1);
+    }
+}
+
+//
+// decoding
+//
+
+struct context * context_decode_begin(const struct real * real, const struct llama_context * key, const struct batch * batch) {
+    struct context * context = context_find(key);
+    if (!context) {
+        context = context_new(real, key, true);
+    }
+    if (!context) {
+        return NULL;
+    }
+    context->n_evaluated = 0;
+    tell_phases(context, batch);
+
+    if (context->warmup) {
+        context->fate = ROUTING_WARMUP;
+    } else if (looks_like_warmup(context, batch)) {
+        if (context->suspicion > CONTEXT_EVALUATED) {
+            settle(context, false);
+        }
+        context->fate      = ROUTING_PENDING;
+        context->suspicion = CONTEXT_EVALUATED;
+    } else {
+        settle(context, false);
+        context->fate = ROUTING_COUNT;
+    }
+    current = context;
+    return context;
+}
+
+void context_decode_end(struct context * context, const struct batch * batch, int32_t status) {
+    current = NULL;
+    if (!context->opened || (status != 0 && context->n_evaluated == 0)) {
+        return;
+    }
+    struct routing_decode decode = { context->fate, context->n_prompt, context->n_generation, 0 };
+    const uint64_t n_tokens = context->n_prompt + context->n_generation;
+    if (n_tokens == 0) {
+        decode.n_prompt = context->n_evaluated; // nothing is known of the batch
+    } else if (status == 0) {
+        decode.n_correction = (int64_t) n_tokens - (int64_t) context->n_evaluated;
+        if (context->fate != ROUTING_WARMUP) {
+            remember_who_asked(context, batch);
+        }
+    } else if (n_tokens > context->n_evaluated) {
+        // stopped half-way: prompts are what is long enough for that
+        decode.n_generation = 0;
+        decode.n_prompt     = context->n_evaluated;
+    }
+    sinks_decode(&context->sinks, &decode);
+}

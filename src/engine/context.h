@@ -1,0 +1,85 @@
+// What is known of the program's contexts: their model, which of their tokens are prompt and which generation,
+// and whether a batch is a warm-up.
+//
+// A context is either seen (the program's calls to llama_decode pass us) or found behind a scheduler alone, when
+// the program fetched llama_decode with dlsym. A context is used by one thread at a time, as llama.cpp demands.
+
+#ifndef ENGINE_CONTEXT_H
+#define ENGINE_CONTEXT_H
+
+#include "batch.h"
+#include "real.h"
+#include "routing.h"
+#include "sinks.h"
+
+// How far a batch that may be a warm-up has come.
+enum context_suspicion {
+    CONTEXT_UNSUSPECTED,
+    CONTEXT_EVALUATED, // a batch that looks like one was evaluated
+    CONTEXT_PROBED,    // and its second token removed, as servers do to see what the memory can do
+    CONTEXT_CLEARED,   // and the memory cleared
+};
+
+struct context {
+    const struct real       * real;
+    const void              * key;         // struct llama_context *, or the scheduler of one that is not seen
+    bool                      seen;
+    struct routing_model      model;
+    char                      name        [256];
+    char                      architecture[ 64];
+    char                      engine      [512];
+    struct sinks_context      sinks;
+    bool                      opened;
+
+    // the batch that is being decoded
+    enum routing_fate         fate;
+    uint64_t                  n_prompt;
+    uint64_t                  n_generation;
+    uint64_t                  n_evaluated; // sum of its ubatches
+
+    bool                      warmup;      // llama_set_warmup(true)
+    enum context_suspicion    suspicion;
+    uint8_t                 * has_asked;   // [n_has_asked] by sequence: whether it asked for logits
+    size_t                    n_has_asked;
+
+    struct context          * next;
+};
+
+// Begins a call of llama_decode, llama_encode or llama_process. Returns NULL where memory ran out: it is not traced then.
+struct context * context_decode_begin(const struct real * real, const struct llama_context * key, const struct batch * batch);
+void             context_decode_end  (struct context * context, const struct batch * batch, int32_t status);
+
+// The context whose batch this thread decodes, NULL: none that is seen.
+struct context * context_current(void);
+
+// A context that is not seen, recognised by one of its model's expert tensors.
+struct context * context_new_unseen(const struct real * real, const void * sched, const void * model_key);
+
+// The first ubatch of the context is about to be computed, or a further one. `capture` names the way of reading.
+// Returns whether anybody is interested.
+bool context_open  (struct context * context, const char * capture);
+void context_ubatch(struct context * context, const struct routing_layer * layers, int32_t n_layers, uint64_t n_tokens);
+
+// What becomes of a layer's activations, as far as it is known.
+enum routing_fate context_fate(const struct context * context, const struct routing_layer * layer);
+
+// Says goodbye to the listeners and forgets the context.
+void context_close(struct context * context);
+
+// The program called the function of this name.
+void context_on_free        (const struct llama_context * key);
+void context_on_set_warmup  (const struct llama_context * key, bool warmup);
+void context_on_perf_reset  (const struct llama_context * key);
+void context_on_clear       (const struct llama_context * key);
+void context_on_seq_rm      (const struct llama_context * key, int32_t seq, int32_t p0, int32_t p1);
+void context_on_model_loaded(const struct llama_model * model, const char * path);
+void context_on_model_free  (const struct llama_model * model);
+
+// The same for functions that get the context's memory instead.
+void context_on_memory_clear (const struct llama_memory_i * memory);
+void context_on_memory_seq_rm(const struct llama_memory_i * memory, int32_t seq, int32_t p0, int32_t p1);
+
+// In the child of a fork: forgets everything without touching it.
+void context_forget_all(void);
+
+#endif // ENGINE_CONTEXT_H

@@ -1,0 +1,154 @@
+// How the library's lines reach the person, once.
+//
+// The stock programs' log callback hides the library's INFO lines, and llama-cli everything below ERROR, so what
+// the user asked for would not be seen. Where that callback is the current one, the lines go to the logger behind
+// it, as the programs' own INFO lines do: to the terminal and to --log-file. Another program's callback may do
+// anything with what it gets, print it or drop it: it gets the lines, and stderr gets them too, unless the
+// callback is ggml's own, which is stderr.
+
+#include "engine.h"
+#include "real.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { GGML_LOG_LEVEL_INFO = 2, GGML_LOG_LEVEL_WARN = 3, GGML_LOG_LEVEL_ERROR = 4 };
+
+// The stock programs' logger, libllama-common, as C++ functions are named.
+#define COMMON_LOG_CALLBACK "_Z27common_log_default_callback14ggml_log_levelPKcPv"
+#define COMMON_LOG_MAIN     "_Z15common_log_mainv"
+#define COMMON_LOG_ADD      "_Z14common_log_addP10common_log14ggml_log_levelPKcz"
+#define COMMON_LOG_FLUSH    "_Z16common_log_flushP10common_log"
+
+struct common_log {
+    void * (*main)  (void);
+    void   (*add)   (void * log, int level, const char * format, ...);
+    void   (*flush) (void * log);
+};
+
+static _Atomic(const struct real *) engine; // whose log callback is asked for
+static atomic_bool exiting;
+static atomic_bool used_common_log;
+
+void engine_say_through(const struct real * real) {
+    atomic_store(&engine, real);
+}
+
+void engine_set_exiting(void) {
+    atomic_store(&exiting, true);
+}
+
+void engine_say_to_stderr(const char * lines) {
+    const int saved = errno;
+    size_t    left  = strlen(lines);
+    while (left > 0) {
+        const ssize_t n = write(STDERR_FILENO, lines, left);
+        if (n < 0 && errno != EINTR) {
+            break; // closed, or nobody reads it: there is nowhere to complain
+        }
+        if (n > 0) {
+            lines += n;
+            left  -= (size_t) n;
+        }
+    }
+    errno = saved;
+}
+
+static int ggml_level(enum log_level level) {
+    switch (level) {
+        case LOG_WARNING: return GGML_LOG_LEVEL_WARN;
+        case LOG_ERROR:   return GGML_LOG_LEVEL_ERROR;
+        default:          return GGML_LOG_LEVEL_INFO;
+    }
+}
+
+// Fills `function`, a pointer to a function pointer.
+static bool find_function(const char * name, void * function) {
+    void * found = dlsym(RTLD_DEFAULT, name);
+    memcpy(function, &found, sizeof(found));
+    return found != NULL;
+}
+
+static bool find_common_log(struct common_log * log, ggml_log_fn callback) {
+    ggml_log_fn stock;
+    return find_function(COMMON_LOG_CALLBACK, &stock) && stock == callback &&
+           find_function(COMMON_LOG_MAIN, &log->main) && find_function(COMMON_LOG_ADD, &log->add) &&
+           find_function(COMMON_LOG_FLUSH, &log->flush);
+}
+
+static bool is_the_engines_own(ggml_log_fn callback) {
+    const void * address;
+    memcpy(&address, &callback, sizeof(address));
+    Dl_info object;
+    return dladdr(address, &object) && object.dli_fname &&
+           (strstr(object.dli_fname, "/libggml") || strstr(object.dli_fname, "/libllama."));
+}
+
+// Calls `fn` for each line, with its newline.
+static void for_each_line(const char * lines, void (*fn)(const char * line, void * data), void * data) {
+    char   fixed[512];
+    char * room = fixed;
+    for (const char * end; *lines; lines = end) {
+        const char * newline = strchr(lines, '\n');
+        end = newline ? newline + 1 : lines + strlen(lines);
+        const size_t length = (size_t) (end - lines);
+        room = length < sizeof(fixed) ? fixed : malloc(length + 1);
+        if (room) {
+            memcpy(room, lines, length);
+            room[length] = '\0';
+            fn(room, data);
+        }
+        if (room != fixed) {
+            free(room);
+        }
+    }
+}
+
+struct voice {
+    struct common_log common;
+    void            * log;
+    ggml_log_fn       callback;
+    void            * callback_data;
+    int               level;
+};
+
+static void say_to_common_log(const char * line, void * data) {
+    const struct voice * voice = data;
+    voice->common.add(voice->log, voice->level, "%s", line);
+}
+
+static void say_to_callback(const char * line, void * data) {
+    const struct voice * voice = data;
+    voice->callback(voice->level, line, voice->callback_data);
+}
+
+void engine_say(enum log_level level, const char * lines) {
+    // asked for each time: programs install short-lived callbacks
+    const struct real * real  = atomic_load(&engine);
+    struct voice        voice = { .level = ggml_level(level) };
+    if (real && real->ggml_log_get) {
+        real->ggml_log_get(&voice.callback, &voice.callback_data);
+    }
+    if (voice.callback && find_common_log(&voice.common, voice.callback)) {
+        voice.log = voice.common.main();
+        atomic_store(&used_common_log, true);
+        for_each_line(lines, say_to_common_log, &voice);
+        return;
+    }
+    engine_say_to_stderr(lines);
+    if (voice.callback && !is_the_engines_own(voice.callback) && !atomic_load(&exiting)) {
+        for_each_line(lines, say_to_callback, &voice);
+    }
+}
+
+void engine_say_flush(void) {
+    struct common_log common;
+    if (atomic_load(&used_common_log) && find_function(COMMON_LOG_MAIN, &common.main) &&
+        find_function(COMMON_LOG_FLUSH, &common.flush)) {
+        common.flush(common.main());
+    }
+}

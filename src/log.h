@@ -1,0 +1,16 @@
+// How the library speaks: the one function that every room gets its voice from.
+
+#ifndef LOG_H
+#define LOG_H
+
+#define LOG_PREFIX "[EXPERT-TRACE] "
+
+enum log_level { LOG_INFO, LOG_WARNING, LOG_ERROR };
+
+// Says whole lines, each ended by a newline. Thread-safe.
+typedef void (*log_fn)(enum log_level level, const char * lines);
+
+// Formats one line, puts LOG_PREFIX before and a newline behind it, and says it.
+void log_line(log_fn say, enum log_level level, const char * format, ...) __attribute__((format(printf, 3, 4)));
+
+#endif // LOG_H

@@ -1,0 +1,75 @@
+// The plain event in which the engine room tells the rooms above what was routed.
+
+#ifndef ROUTING_H
+#define ROUTING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define ROUTING_WEIGHTS_MAX 4 // expert tensors of a layer: gate, down, up, or merged ones
+
+// What is known of a loaded model. Strings may be NULL; numbers are 0 where they are not known.
+struct routing_model {
+    const void * key;           // identifies the model in this process
+    const char * name;
+    const char * architecture;
+    const char * file;
+    const char * engine;
+    const char * capture;
+    int32_t      n_layer;       // without a multi-token-prediction head
+    int32_t      n_expert;
+    int32_t      n_used;
+    bool         phases_known;  // calls to llama_decode are seen
+};
+
+// One MoE layer of one ubatch.
+struct routing_layer {
+    int32_t         layer;
+    int32_t         n_expert;
+    int32_t         n_used;
+    int32_t         n_tokens;   // rows, may be 0
+    const int32_t * experts;    // [n_tokens][n_used]
+    int32_t         n_weights;
+    const char    * weights[ROUTING_WEIGHTS_MAX]; // names of the expert tensors, such as blk.5.ffn_gate_exps.weight
+};
+
+// What becomes of a batch's counts.
+enum routing_fate {
+    ROUTING_COUNT,   // they count
+    ROUTING_WARMUP,  // a warm-up, reported apart
+    ROUTING_PENDING, // perhaps a warm-up: told by a later settle()
+};
+
+// One computed ubatch, all of its layers in the order of evaluation.
+struct routing_ubatch {
+    enum routing_fate            fate;
+    uint64_t                     n_tokens;
+    int32_t                      n_layers;
+    const struct routing_layer * layers;
+};
+
+// Tokens of one call of llama_decode, known when it has returned.
+struct routing_decode {
+    enum routing_fate fate;
+    uint64_t          n_prompt;
+    uint64_t          n_generation;
+    int64_t           n_correction; // to be added to the sum of the ubatches' n_tokens
+};
+
+// A listener. Calls that name a context come from the thread that evaluates it, one at a time.
+struct routing_sink {
+    // The first batch of a context is about to be evaluated. Returns what the other calls get as `context`,
+    // NULL: this context is of no interest.
+    void * (*context_open) (void * self, const struct routing_model * model, const void * context_key);
+    // A layer's routing is known; the rest of the ubatch is still to be computed.
+    void   (*layer)        (void * context, const struct routing_layer * layer, enum routing_fate fate);
+    void   (*ubatch)       (void * context, const struct routing_ubatch * ubatch);
+    void   (*decode)       (void * context, const struct routing_decode * decode);
+    // What was pending is settled.
+    void   (*settle)       (void * context, bool warmup);
+    void   (*context_close)(void * context);
+    // The model is unloaded: its key may come back as another model.
+    void   (*model_close)  (void * self, const void * model_key);
+};
+
+#endif // ROUTING_H

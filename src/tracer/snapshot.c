@@ -1,0 +1,300 @@
+#include "snapshot.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+//
+// taking
+//
+
+// One block of memory: the snapshot, its layers, all counters, the strings.
+struct block {
+    struct expert_tracer_snapshot snapshot;
+    uint64_t                      words[];
+};
+
+static bool is_mtp(const struct routing_model * model, int32_t layer) {
+    return model->n_layer > 0 && layer >= model->n_layer;
+}
+
+static size_t string_size(const char * string) {
+    return string ? strlen(string) + 1 : 0;
+}
+
+static const char * string_copy(char ** at, const char * string) {
+    if (!string) {
+        return NULL;
+    }
+    const char * copy = *at;
+    *at = stpcpy(*at, string) + 1;
+    return copy;
+}
+
+static void sum_layer(struct expert_tracer_snapshot * snapshot, uint64_t * totals, const struct expert_tracer_layer * layer) {
+    for (int32_t i = 0; i < layer->n_expert; i++) {
+        totals[i]                   += layer->activations[i];
+        snapshot->total_activations += layer->activations[i];
+    }
+}
+
+struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model, const struct counts * counts, bool complete) {
+    size_t  n_layers = 0;
+    size_t  n_words  = 0;
+    int32_t n_expert = 0; // without a multi-token-prediction head
+    int32_t n_used   = 0;
+    int32_t highest  = -1;
+    for (int32_t i = 0; i < counts->n_layers; i++) {
+        const struct counts_layer * layer = &counts->layers[i];
+        if (layer->n_expert == 0) {
+            continue;
+        }
+        n_layers++;
+        n_words += (size_t) layer->n_expert;
+        if (!is_mtp(model, i)) {
+            highest  = i;
+            n_expert = layer->n_expert > n_expert ? layer->n_expert : n_expert;
+            n_used   = layer->n_used   > n_used   ? layer->n_used   : n_used;
+        }
+    }
+    n_words += (size_t) n_expert;
+
+    const size_t layers_size  = n_layers * sizeof(struct expert_tracer_layer);
+    const size_t words_size   = n_words * sizeof(uint64_t);
+    const size_t strings_size = string_size(model->name) + string_size(model->architecture) + string_size(model->file) +
+                                string_size(model->engine) + string_size(model->capture);
+    struct block * block = calloc(1, sizeof(*block) + words_size + layers_size + strings_size);
+    if (!block) {
+        return NULL;
+    }
+    uint64_t                   * word   = block->words;
+    struct expert_tracer_layer * layers = (void *) (block->words + n_words);
+    char                       * string = (char *) (layers + n_layers);
+
+    struct expert_tracer_snapshot * snapshot = &block->snapshot;
+    *snapshot = (struct expert_tracer_snapshot) {
+        .model             = model->key,
+        .name              = string_copy(&string, model->name),
+        .architecture      = string_copy(&string, model->architecture),
+        .file              = string_copy(&string, model->file),
+        .engine            = string_copy(&string, model->engine),
+        .capture           = string_copy(&string, model->capture),
+        .complete          = complete,
+        .phases_known      = model->phases_known,
+        .n_layer           = model->n_layer > 0 ? model->n_layer : highest + 1,
+        .n_expert          = n_expert,
+        .n_used            = n_used,
+        .total_tokens      = counts->n_tokens,
+        .prompt_tokens     = counts->n_prompt,
+        .generation_tokens = counts->n_generation,
+        .warmup_tokens     = counts->n_warmup,
+        .mtp_tokens        = counts->n_mtp,
+        .activations       = word,
+        .n_layers          = n_layers,
+        .layers            = layers,
+    };
+    uint64_t * totals = word;
+    word += n_expert;
+    for (int32_t i = 0; i < counts->n_layers; i++) {
+        const struct counts_layer * from = &counts->layers[i];
+        if (from->n_expert == 0) {
+            continue;
+        }
+        *layers = (struct expert_tracer_layer) {
+            .layer       = i,
+            .n_expert    = from->n_expert,
+            .n_used      = from->n_used,
+            .mtp         = is_mtp(model, i),
+            .n_tokens    = from->n_tokens,
+            .activations = memcpy(word, from->activations, (size_t) from->n_expert * sizeof(*word)),
+        };
+        if (!layers->mtp) {
+            sum_layer(snapshot, totals, layers);
+        }
+        word += from->n_expert;
+        layers++;
+    }
+    return snapshot;
+}
+
+void expert_tracer_snapshot_free(struct expert_tracer_snapshot * snapshot) {
+    free(snapshot); // the first member of its block
+}
+
+//
+// printing
+//
+
+static double percentage(uint64_t part, uint64_t whole) {
+    return whole ? 100.0 * (double) part / (double) whole : 0.0;
+}
+
+static void print_layers(struct text * text, const struct expert_tracer_snapshot * snapshot, bool mtp) {
+    for (size_t i = 0; i < snapshot->n_layers; i++) {
+        const struct expert_tracer_layer * layer = &snapshot->layers[i];
+        if (layer->mtp != mtp) {
+            continue;
+        }
+        text_add(text, "  Layer %d:\n", layer->layer);
+        for (int32_t expert = 0; expert < layer->n_expert; expert++) {
+            text_add(text, "    Expert %3d: %8" PRIu64 "\n", expert, layer->activations[expert]);
+        }
+    }
+}
+
+static bool has_mtp(const struct expert_tracer_snapshot * snapshot) {
+    return snapshot->n_layers > 0 && snapshot->layers[snapshot->n_layers - 1].mtp;
+}
+
+void snapshot_print(struct text * text, const struct expert_tracer_snapshot * snapshot, bool per_layer) {
+    text_add(text, "\n=== Expert Usage Statistics ===\n");
+    text_add(text, "Total tokens: %" PRIu64 "\n", snapshot->total_tokens);
+    text_add(text, "Total expert activations: %" PRIu64 "\n\n", snapshot->total_activations);
+    for (int32_t i = 0; i < snapshot->n_expert; i++) {
+        text_add(text, "  Expert %3d: %8" PRIu64 " activations (%.2f%%)\n",
+            i, snapshot->activations[i], percentage(snapshot->activations[i], snapshot->total_activations));
+    }
+    if (!per_layer) {
+        return;
+    }
+    text_add(text, "\nPer-layer breakdown:\n");
+    print_layers(text, snapshot, false);
+    if (has_mtp(snapshot)) {
+        text_add(text, "\nMulti-token-prediction head, %" PRIu64 " tokens:\n", snapshot->mtp_tokens);
+        print_layers(text, snapshot, true);
+    }
+}
+
+//
+// JSON
+//
+
+enum layer_value { LAYER_TOKENS, LAYER_N_EXPERT, LAYER_N_USED };
+
+static uint64_t layer_value(const struct expert_tracer_layer * layer, enum layer_value value) {
+    switch (value) {
+        case LAYER_N_EXPERT: return (uint64_t) layer->n_expert;
+        case LAYER_N_USED:   return (uint64_t) layer->n_used;
+        default:             return layer->n_tokens;
+    }
+}
+
+// An object keyed by layer.
+static void write_layers(struct text * text, const struct expert_tracer_snapshot * snapshot, bool mtp,
+        const char * indent, const char * key, enum layer_value value) {
+    const char * separator = "";
+    text_add(text, ",\n%s\"%s\": {", indent, key);
+    for (size_t i = 0; i < snapshot->n_layers; i++) {
+        if (snapshot->layers[i].mtp == mtp) {
+            text_add(text, "%s\"%d\": %" PRIu64, separator, snapshot->layers[i].layer, layer_value(&snapshot->layers[i], value));
+            separator = ", ";
+        }
+    }
+    text_add(text, "}");
+}
+
+// An object keyed by expert.
+static void write_activations(struct text * text, const uint64_t * activations, int32_t n_expert, const char * indent) {
+    text_add(text, "{");
+    for (int32_t i = 0; i < n_expert; i++) {
+        text_add(text, "%s\n%s  \"%d\": %" PRIu64, i ? "," : "", indent, i, activations[i]);
+    }
+    if (n_expert) {
+        text_add(text, "\n%s", indent);
+    }
+    text_add(text, "}");
+}
+
+static void write_per_layer(struct text * text, const struct expert_tracer_snapshot * snapshot, bool mtp, const char * indent) {
+    const char * separator = "";
+    char         inner[16];
+    strcpy(inner, indent);
+    strcat(inner, "  ");
+    text_add(text, ",\n%s\"per_layer\": {", indent);
+    for (size_t i = 0; i < snapshot->n_layers; i++) {
+        const struct expert_tracer_layer * layer = &snapshot->layers[i];
+        if (layer->mtp == mtp) {
+            text_add(text, "%s\n%s\"%d\": ", separator, inner, layer->layer);
+            write_activations(text, layer->activations, layer->n_expert, inner);
+            separator = ",";
+        }
+    }
+    text_add(text, "\n%s}", indent);
+}
+
+static bool layers_differ(const struct expert_tracer_snapshot * snapshot, enum layer_value value) {
+    for (size_t i = 1; i < snapshot->n_layers; i++) {
+        if (layer_value(&snapshot->layers[i], value) != layer_value(&snapshot->layers[0], value)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void write_mtp(struct text * text, const struct expert_tracer_snapshot * snapshot, bool per_layer) {
+    uint64_t total = 0;
+    for (size_t i = 0; i < snapshot->n_layers; i++) {
+        const struct expert_tracer_layer * layer = &snapshot->layers[i];
+        for (int32_t expert = 0; layer->mtp && expert < layer->n_expert; expert++) {
+            total += layer->activations[expert];
+        }
+    }
+    text_add(text, ",\n  \"mtp\": {\n    \"total_tokens\": %" PRIu64, snapshot->mtp_tokens);
+    text_add(text, ",\n    \"total_activations\": %" PRIu64, total);
+    write_layers(text, snapshot, true, "    ", "layer_tokens", LAYER_TOKENS);
+    if (per_layer) {
+        write_per_layer(text, snapshot, true, "    ");
+    }
+    text_add(text, "\n  }");
+}
+
+static void write_phase(struct text * text, const struct expert_tracer_snapshot * snapshot, const char * key, uint64_t n) {
+    if (snapshot->phases_known) {
+        text_add(text, ",\n  \"%s\": %" PRIu64, key, n);
+    } else {
+        text_add(text, ",\n  \"%s\": null", key);
+    }
+}
+
+static void write_string(struct text * text, const char * before, const char * string) {
+    text_add(text, "%s", before);
+    text_add_json_string(text, string);
+}
+
+void snapshot_write_json(struct text * text, const struct expert_tracer_snapshot * snapshot, bool per_layer, const char * run) {
+    write_string(text, "{\n  \"format\": ", "llama-expert-tracer-statistics");
+    text_add    (text, ",\n  \"version\": 1");
+    write_string(text, ",\n  \"run\": ", run);
+    text_add    (text, ",\n  \"pid\": %ld", (long) getpid());
+    text_add    (text, ",\n  \"complete\": %s", snapshot->complete ? "true" : "false");
+    write_string(text, ",\n  \"engine\": ", snapshot->engine);
+    write_string(text, ",\n  \"capture\": ", snapshot->capture);
+    write_string(text, ",\n  \"model\": {\n    \"name\": ", snapshot->name);
+    write_string(text, ",\n    \"architecture\": ", snapshot->architecture);
+    write_string(text, ",\n    \"file\": ", snapshot->file);
+    text_add    (text, "\n  },\n  \"n_layer\": %d", snapshot->n_layer);
+    text_add    (text, ",\n  \"n_expert\": %d", snapshot->n_expert);
+    text_add    (text, ",\n  \"n_expert_used\": %d", snapshot->n_used);
+    text_add    (text, ",\n  \"total_tokens\": %" PRIu64, snapshot->total_tokens);
+    write_phase (text, snapshot, "prompt_tokens",     snapshot->prompt_tokens);
+    write_phase (text, snapshot, "generation_tokens", snapshot->generation_tokens);
+    write_phase (text, snapshot, "warmup_tokens",     snapshot->warmup_tokens);
+    text_add    (text, ",\n  \"total_activations\": %" PRIu64, snapshot->total_activations);
+    write_layers(text, snapshot, false, "  ", "layer_tokens", LAYER_TOKENS);
+    if (layers_differ(snapshot, LAYER_N_EXPERT)) {
+        write_layers(text, snapshot, false, "  ", "n_expert_per_layer", LAYER_N_EXPERT);
+    }
+    if (layers_differ(snapshot, LAYER_N_USED)) {
+        write_layers(text, snapshot, false, "  ", "n_expert_used_per_layer", LAYER_N_USED);
+    }
+    text_add(text, ",\n  \"expert_activations\": ");
+    write_activations(text, snapshot->activations, snapshot->n_expert, "  ");
+    if (per_layer) {
+        write_per_layer(text, snapshot, false, "  ");
+    }
+    if (has_mtp(snapshot)) {
+        write_mtp(text, snapshot, per_layer);
+    }
+    text_add(text, "\n}\n");
+}

@@ -1,0 +1,24 @@
+// A growing piece of text. Where memory runs out it stops growing and says so.
+
+#ifndef TRACER_TEXT_H
+#define TRACER_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+// Zeroed: empty.
+struct text {
+    char * data;   // zero-terminated, NULL while empty
+    size_t length;
+    size_t room;
+    bool   failed; // something is missing
+};
+
+void text_add(struct text * text, const char * format, ...) __attribute__((format(printf, 2, 3)));
+
+// Adds a JSON string with its quotes, or null. Bytes that are not UTF-8 become U+FFFD.
+void text_add_json_string(struct text * text, const char * string);
+
+void text_free(struct text * text);
+
+#endif // TRACER_TEXT_H

@@ -1,0 +1,757 @@
+#include "tracer.h"
+
+#include "output.h"
+#include "snapshot.h"
+#include "text.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SUBSCRIPTIONS_MAX 8
+
+// Locks are taken in this order: a model's output_mutex, the tracer's mutex, a context's mutex. None of them is
+// held while the program is called, but for the subscriptions' own.
+
+struct tracer_context {
+    struct tracer_model   * model;
+    const void            * key;
+    pthread_mutex_t         mutex;         // of the two counts
+    struct counts           counts;
+    struct counts           pending;       // perhaps a warm-up
+    struct text             pending_names;
+    bool                    is_mtp;        // the batch that is decoded was evaluated by a multi-token-prediction head
+    struct tracer_context * next;
+};
+
+struct tracer_model {
+    struct expert_tracer  * tracer;
+    struct routing_model    about;         // with strings of our own
+    struct config           config;
+    bool                    unloaded;      // its key may come back as another model
+    struct counts           closed;        // of contexts that are freed
+    struct tracer_context * contexts;
+    atomic_bool             news_to_write; // counted since the output was written
+    atomic_bool             news_to_print; // counted since the statistics were printed
+
+    pthread_mutex_t         output_mutex;
+    struct output           output;
+    bool                    output_failed; // and that was said
+
+    struct tracer_model   * next;
+};
+
+struct subscription {
+    expert_tracer_routing_fn fn;           // NULL: free
+    void                   * user_data;
+};
+
+struct expert_tracer {
+    struct tracer_setup     setup;
+    pthread_mutex_t         mutex;         // of what follows
+    struct config           config;        // for new models
+    struct tracer_model   * models;        // in the order of their first batch, never freed before the tracer
+    char                  * remarks;       // to be said when the first batch comes
+    bool                    greeted;
+    bool                    has_thread;
+    bool                    stopping;
+    pthread_cond_t          wake;
+    pthread_t               thread;
+
+    pthread_mutex_t         subscription_mutex;
+    struct subscription     subscriptions[SUBSCRIPTIONS_MAX];
+    atomic_int              n_subscriptions;
+};
+
+//
+// models and their counts
+//
+
+static bool copy_string(const char ** string) {
+    if (*string) {
+        *string = strdup(*string);
+        return *string != NULL;
+    }
+    return true;
+}
+
+static struct tracer_model * model_new(struct expert_tracer * tracer, const struct routing_model * about) {
+    struct tracer_model * model = calloc(1, sizeof(*model));
+    if (!model) {
+        return NULL;
+    }
+    model->tracer = tracer;
+    model->about  = *about;
+    model->output = (struct output) OUTPUT_UNCLAIMED;
+    pthread_mutex_init(&model->output_mutex, NULL);
+    const char ** strings[] = {
+        &model->about.name, &model->about.architecture, &model->about.file, &model->about.engine, &model->about.capture,
+    };
+    for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {
+        if (!copy_string(strings[i])) {
+            *strings[i] = NULL; // then it is not known
+        }
+    }
+    return model;
+}
+
+static void context_free(struct tracer_context * context) {
+    counts_free(&context->counts);
+    counts_free(&context->pending);
+    text_free(&context->pending_names);
+    pthread_mutex_destroy(&context->mutex);
+    free(context);
+}
+
+static void model_free(struct tracer_model * model) {
+    while (model->contexts) {
+        struct tracer_context * context = model->contexts;
+        model->contexts = context->next;
+        context_free(context);
+    }
+    counts_free(&model->closed);
+    config_free(&model->config);
+    output_release(&model->output);
+    pthread_mutex_destroy(&model->output_mutex);
+    free((char *) model->about.name);
+    free((char *) model->about.architecture);
+    free((char *) model->about.file);
+    free((char *) model->about.engine);
+    free((char *) model->about.capture);
+    free(model);
+}
+
+// With the tracer's mutex.
+static struct tracer_model * model_find_or_add(struct expert_tracer * tracer, const struct routing_model * about) {
+    struct tracer_model ** link = &tracer->models;
+    for (; *link; link = &(*link)->next) {
+        if ((*link)->about.key == about->key && !(*link)->unloaded) {
+            return *link;
+        }
+    }
+    *link = model_new(tracer, about);
+    return *link;
+}
+
+static struct expert_tracer_snapshot * model_snapshot(struct tracer_model * model, bool complete) {
+    struct counts sum = { 0 };
+
+    pthread_mutex_lock(&model->tracer->mutex);
+    counts_add(&sum, &model->closed);
+    for (struct tracer_context * context = model->contexts; context; context = context->next) {
+        pthread_mutex_lock(&context->mutex);
+        counts_add(&sum, &context->counts);
+        counts_add(&sum, &context->pending);
+        pthread_mutex_unlock(&context->mutex);
+    }
+    complete = complete || !model->contexts;
+    pthread_mutex_unlock(&model->tracer->mutex);
+
+    struct expert_tracer_snapshot * snapshot = snapshot_new(&model->about, &sum, complete);
+    counts_free(&sum);
+    return snapshot;
+}
+
+//
+// the output file
+//
+
+// Adds the path with %p, %m and %% filled in.
+static void add_path(struct text * text, const char * pattern, const struct routing_model * model) {
+    const char * name = model->file ? strrchr(model->file, '/') : NULL;
+    name = name ? name + 1 : model->file ? model->file : model->name ? model->name : "model";
+    const size_t length = strlen(name);
+    const size_t stem   = length > 5 && strcmp(name + length - 5, ".gguf") == 0 ? length - 5 : length;
+
+    for (const char * at = pattern; *at; at++) {
+        if (at[0] == '%' && at[1] == 'p') {
+            text_add(text, "%ld", (long) getpid());
+            at++;
+        } else if (at[0] == '%' && at[1] == 'm') {
+            for (size_t i = 0; i < stem; i++) {
+                text_add(text, "%c", strchr("/ \t\n:*?\"<>|\\", name[i]) ? '-' : name[i]);
+            }
+            at++;
+        } else {
+            at += at[0] == '%' && at[1] == '%';
+            text_add(text, "%c", *at);
+        }
+    }
+}
+
+static const char * explain(int error) {
+    return error == -ENOTSUP ? "not a regular file" : strerror(-error);
+}
+
+static bool ends_in(const char * string, const char * end) {
+    const size_t n = strlen(string);
+    const size_t m = strlen(end);
+    return n >= m && strcmp(string + n - m, end) == 0;
+}
+
+static bool is_sibling(const char * path, const char * wanted) {
+    const char * name = strrchr(wanted, '/');
+    return !ends_in(path, name ? name : wanted);
+}
+
+// With the model's output_mutex. What is worth saying of it is added to `remarks`.
+static void write_output(struct tracer_model * model, bool complete, struct text * remarks) {
+    const char * run      = model->tracer->setup.run;
+    const bool   news     = atomic_exchange(&model->news_to_write, false);
+    struct text  json     = { 0 };
+    struct text  wanted   = { 0 };
+    bool         claiming = !model->output.path;
+    int          error    = -ENOMEM;
+
+    struct expert_tracer_snapshot * snapshot = model_snapshot(model, complete);
+    if (snapshot) {
+        snapshot_write_json(&json, snapshot, model->config.per_layer, run);
+    }
+    add_path(&wanted, model->config.output, &model->about);
+    if (snapshot && !json.failed && !wanted.failed) {
+        error = claiming ? output_claim  (&model->output, wanted.data, run, json.data, json.length)
+                         : output_replace(&model->output,                   json.data, json.length);
+    }
+    if (error) {
+        atomic_store(&model->news_to_write, true);
+        if (!model->output_failed && !wanted.failed) {
+            text_add(remarks, LOG_PREFIX "cannot write %s: %s. Counting goes on; give LLAMA_EXPERT_TRACE_OUTPUT a file in a folder that "
+                "can be written, with room left. It is tried again every %g s and at the end\n",
+                claiming ? wanted.data : model->output.path, explain(error), model->config.interval);
+        }
+    } else if (claiming && is_sibling(model->output.path, wanted.data)) {
+        text_add(remarks, LOG_PREFIX "%s belongs to another model or process; these statistics go to %s\n", wanted.data, model->output.path);
+    } else if (model->output_failed) {
+        text_add(remarks, LOG_PREFIX "%s can be written now\n", model->output.path);
+    }
+    model->output_failed = error != 0;
+    if (!error && news && snapshot->complete) {
+        text_add(remarks, LOG_PREFIX "Statistics exported to %s\n", model->output.path);
+    }
+    expert_tracer_snapshot_free(snapshot);
+    text_free(&json);
+    text_free(&wanted);
+}
+
+enum occasion { FIRST_BATCH, NOW_AND_THEN, AT_THE_END };
+
+// Writes the statistics, and finds a place for them first where that was not done or not possible before.
+static void model_write(struct tracer_model * model, enum occasion occasion, log_fn say) {
+    if (!model->config.output) {
+        return;
+    }
+    struct text remarks = { 0 };
+    pthread_mutex_lock(&model->output_mutex);
+    if (occasion != FIRST_BATCH || !(model->output.path || model->output_failed)) {
+        write_output(model, occasion == AT_THE_END, &remarks);
+    }
+    const bool failed = model->output_failed;
+    pthread_mutex_unlock(&model->output_mutex);
+    if (remarks.data) {
+        say(failed ? LOG_ERROR : LOG_INFO, remarks.data);
+    }
+    text_free(&remarks);
+}
+
+static struct timespec after(double seconds) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    const long whole = (long) seconds;
+    time.tv_sec  += whole;
+    time.tv_nsec += (long) ((seconds - (double) whole) * 1e9);
+    if (time.tv_nsec >= 1000000000) {
+        time.tv_sec  += 1;
+        time.tv_nsec -= 1000000000;
+    }
+    return time;
+}
+
+// Models are only ever appended: what was there may be walked without the mutex.
+static struct tracer_model * first_model(struct expert_tracer * tracer) {
+    pthread_mutex_lock(&tracer->mutex);
+    struct tracer_model * model = tracer->models;
+    pthread_mutex_unlock(&tracer->mutex);
+    return model;
+}
+
+static struct tracer_model * next_model(struct tracer_model * model) {
+    pthread_mutex_lock(&model->tracer->mutex);
+    struct tracer_model * next = model->next;
+    pthread_mutex_unlock(&model->tracer->mutex);
+    return next;
+}
+
+static void * write_now_and_then(void * data) {
+    struct expert_tracer * tracer = data;
+    pthread_mutex_lock(&tracer->mutex);
+    while (!tracer->stopping) {
+        const struct timespec until = after(tracer->config.interval);
+        if (pthread_cond_timedwait(&tracer->wake, &tracer->mutex, &until) != ETIMEDOUT) {
+            continue;
+        }
+        pthread_mutex_unlock(&tracer->mutex);
+        for (struct tracer_model * model = first_model(tracer); model; model = next_model(model)) {
+            if (atomic_load(&model->news_to_write)) {
+                model_write(model, NOW_AND_THEN, tracer->setup.say_aside);
+            }
+        }
+        pthread_mutex_lock(&tracer->mutex);
+    }
+    pthread_mutex_unlock(&tracer->mutex);
+    return NULL;
+}
+
+// With the tracer's mutex.
+static void start_thread(struct expert_tracer * tracer) {
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    if (tracer->has_thread || tracer->config.interval <= 0 || pthread_sigmask(SIG_SETMASK, &all, &before) != 0) {
+        return; // the program's signals are not for us
+    }
+    tracer->has_thread = pthread_create(&tracer->thread, NULL, write_now_and_then, tracer) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static void stop_thread(struct expert_tracer * tracer) {
+    pthread_mutex_lock(&tracer->mutex);
+    const bool had_thread = tracer->has_thread;
+    tracer->stopping   = true;
+    tracer->has_thread = false;
+    pthread_cond_signal(&tracer->wake);
+    pthread_mutex_unlock(&tracer->mutex);
+    if (had_thread) {
+        pthread_join(tracer->thread, NULL);
+    }
+}
+
+//
+// what is said
+//
+
+static void greet(struct expert_tracer * tracer, bool stats, bool names) {
+    pthread_mutex_lock(&tracer->mutex);
+    const bool greeted = tracer->greeted;
+    char     * remarks = tracer->remarks;
+    tracer->greeted = tracer->greeted || stats || names;
+    tracer->remarks = NULL;
+    pthread_mutex_unlock(&tracer->mutex);
+
+    if (remarks) {
+        tracer->setup.say(LOG_WARNING, remarks);
+        free(remarks);
+    }
+    if (!greeted && stats) {
+        log_line(tracer->setup.say, LOG_INFO, "Statistics enabled");
+    }
+    if (!greeted && names) {
+        log_line(tracer->setup.say, LOG_INFO, "Tensor name logging enabled");
+    }
+}
+
+static void explain_nothing(struct text * text, const struct expert_tracer_snapshot * snapshot) {
+    const char * name = snapshot->name ? snapshot->name : snapshot->file ? snapshot->file : "the model";
+    if (snapshot->n_expert == 0) {
+        text_add(text, LOG_PREFIX "%s evaluated %" PRIu64 " tokens and no MoE layer was seen: a dense model has none; if this one has "
+            "experts, this release of llama.cpp names its routing differently\n", name, snapshot->total_tokens + snapshot->warmup_tokens);
+    } else {
+        text_add(text, LOG_PREFIX "%s evaluated nothing but %" PRIu64 " tokens of warm-up\n", name, snapshot->warmup_tokens);
+    }
+}
+
+static void model_print(struct tracer_model * model, log_fn say) {
+    if (!atomic_exchange(&model->news_to_print, false) || !(model->config.stats || model->config.names)) {
+        return;
+    }
+    struct expert_tracer_snapshot * snapshot = model_snapshot(model, true);
+    struct text                     text     = { 0 };
+    if (snapshot && (snapshot->total_activations == 0)) {
+        explain_nothing(&text, snapshot);
+    } else if (snapshot && model->config.stats) {
+        snapshot_print(&text, snapshot, model->config.per_layer);
+    }
+    if (!snapshot || text.failed) {
+        log_line(say, LOG_ERROR, "out of memory: the statistics cannot be printed");
+    } else if (text.data) {
+        say(LOG_INFO, text.data);
+    }
+    expert_tracer_snapshot_free(snapshot);
+    text_free(&text);
+}
+
+// One line for every expert tensor that an activation uses. The experts of a layer are slices of one tensor;
+// the number before the last part of the name is the slice.
+static void add_names(struct text * text, const struct routing_layer * layer) {
+    const int32_t n = layer->n_tokens * layer->n_used;
+    for (int32_t i = 0; i < n; i++) {
+        for (int32_t w = 0; w < layer->n_weights; w++) {
+            const char * name = layer->weights[w];
+            const char * dot  = strrchr(name, '.');
+            text_add(text, LOG_PREFIX "Layer %d, Expert %d: %.*s.%d%s\n", layer->layer, layer->experts[i],
+                (int) (dot - name), name, layer->experts[i], dot);
+        }
+    }
+}
+
+//
+// listening
+//
+
+// With the tracer's mutex. Returns NULL where memory runs out.
+static struct tracer_context * context_new(struct expert_tracer * tracer, const struct routing_model * about, const void * key) {
+    struct tracer_context * context = calloc(1, sizeof(*context));
+    struct tracer_model   * model   = context ? model_find_or_add(tracer, about) : NULL;
+    if (!model) {
+        free(context);
+        return NULL;
+    }
+    if (!model->contexts) {
+        config_free(&model->config);
+        model->config = config_copy(&tracer->config);
+    }
+    if (model->config.output) {
+        start_thread(tracer);
+    }
+    context->model = model;
+    context->key   = key;
+    pthread_mutex_init(&context->mutex, NULL);
+    context->next   = model->contexts;
+    model->contexts = context;
+    return context;
+}
+
+static void * on_context_open(void * self, const struct routing_model * about, const void * context_key) {
+    struct expert_tracer * tracer = self;
+
+    pthread_mutex_lock(&tracer->mutex);
+    const bool stats  = tracer->config.stats;
+    const bool names  = tracer->config.names;
+    const bool wanted = stats || names || tracer->setup.always;
+    struct tracer_context * context = wanted ? context_new(tracer, about, context_key) : NULL;
+    pthread_mutex_unlock(&tracer->mutex);
+
+    greet(tracer, stats, names);
+    if (!context) {
+        if (wanted) {
+            log_line(tracer->setup.say, LOG_ERROR, "out of memory; this context is not traced");
+        }
+        return NULL;
+    }
+    model_write(context->model, FIRST_BATCH, tracer->setup.say);
+    return context;
+}
+
+static void on_layer(void * self, const struct routing_layer * layer, enum routing_fate fate) {
+    struct tracer_context * context = self;
+    struct expert_tracer  * tracer  = context->model->tracer;
+    if (atomic_load_explicit(&tracer->n_subscriptions, memory_order_relaxed) == 0) {
+        return;
+    }
+    const struct expert_tracer_event event = {
+        .size     = sizeof(event),
+        .model    = context->model->about.key,
+        .context  = context->key,
+        .layer    = layer->layer,
+        .n_expert = layer->n_expert,
+        .n_used   = layer->n_used,
+        .n_tokens = layer->n_tokens,
+        .experts  = layer->experts,
+        .warmup   = fate == ROUTING_WARMUP,
+    };
+    pthread_mutex_lock(&tracer->subscription_mutex);
+    for (int i = 0; i < SUBSCRIPTIONS_MAX; i++) {
+        if (tracer->subscriptions[i].fn) {
+            tracer->subscriptions[i].fn(&event, tracer->subscriptions[i].user_data);
+        }
+    }
+    pthread_mutex_unlock(&tracer->subscription_mutex);
+}
+
+static bool is_mtp(const struct tracer_model * model, const struct routing_ubatch * ubatch) {
+    if (model->about.n_layer <= 0 || ubatch->n_layers == 0) {
+        return false;
+    }
+    for (int32_t i = 0; i < ubatch->n_layers; i++) {
+        if (ubatch->layers[i].layer < model->about.n_layer) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void log_names(struct tracer_context * context, const struct routing_ubatch * ubatch) {
+    struct text   text = { 0 };
+    struct text * into = ubatch->fate == ROUTING_PENDING ? &context->pending_names : &text;
+    for (int32_t i = 0; i < ubatch->n_layers; i++) {
+        add_names(into, &ubatch->layers[i]);
+    }
+    if (text.data && !text.failed) {
+        context->model->tracer->setup.say(LOG_INFO, text.data);
+    }
+    text_free(&text);
+}
+
+static void on_ubatch(void * self, const struct routing_ubatch * ubatch) {
+    struct tracer_context * context = self;
+    struct tracer_model   * model   = context->model;
+
+    context->is_mtp = is_mtp(model, ubatch);
+    if (ubatch->fate != ROUTING_WARMUP) {
+        bool            whole  = true;
+        struct counts * counts = ubatch->fate == ROUTING_PENDING ? &context->pending : &context->counts;
+        pthread_mutex_lock(&context->mutex);
+        for (int32_t i = 0; i < ubatch->n_layers; i++) {
+            whole = counts_add_layer(counts, &ubatch->layers[i]) && whole;
+        }
+        *(context->is_mtp ? &counts->n_mtp : &counts->n_tokens) += ubatch->n_tokens;
+        pthread_mutex_unlock(&context->mutex);
+        if (!whole) {
+            log_line(model->tracer->setup.say, LOG_ERROR, "out of memory: a batch's routing is not counted");
+        }
+        if (model->config.names) {
+            log_names(context, ubatch);
+        }
+    }
+    atomic_store(&model->news_to_write, true);
+    atomic_store(&model->news_to_print, true);
+}
+
+static void on_decode(void * self, const struct routing_decode * decode) {
+    struct tracer_context * context = self;
+    struct counts         * counts  = decode->fate == ROUTING_PENDING ? &context->pending : &context->counts;
+
+    pthread_mutex_lock(&context->mutex);
+    if (decode->fate == ROUTING_WARMUP) {
+        counts->n_warmup += decode->n_prompt + decode->n_generation;
+    } else if (context->is_mtp) {
+        counts->n_mtp += (uint64_t) decode->n_correction;
+    } else {
+        counts->n_tokens     += (uint64_t) decode->n_correction;
+        counts->n_prompt     += decode->n_prompt;
+        counts->n_generation += decode->n_generation;
+    }
+    pthread_mutex_unlock(&context->mutex);
+}
+
+static void on_settle(void * self, bool warmup) {
+    struct tracer_context * context = self;
+
+    pthread_mutex_lock(&context->mutex);
+    if (warmup) {
+        context->counts.n_warmup += context->pending.n_tokens;
+    } else {
+        counts_add(&context->counts, &context->pending);
+    }
+    counts_reset(&context->pending);
+    pthread_mutex_unlock(&context->mutex);
+
+    if (!warmup && context->pending_names.data && !context->pending_names.failed) {
+        context->model->tracer->setup.say(LOG_INFO, context->pending_names.data);
+    }
+    text_free(&context->pending_names);
+    atomic_store(&context->model->news_to_write, true);
+}
+
+static void on_context_close(void * self) {
+    struct tracer_context * context = self;
+    struct tracer_model   * model   = context->model;
+    struct expert_tracer  * tracer  = model->tracer;
+
+    pthread_mutex_lock(&tracer->mutex);
+    struct tracer_context ** link = &model->contexts;
+    while (*link != context) {
+        link = &(*link)->next;
+    }
+    *link = context->next;
+    counts_add(&model->closed, &context->counts);
+    counts_add(&model->closed, &context->pending);
+    const bool was_last = !model->contexts;
+    pthread_mutex_unlock(&tracer->mutex);
+
+    context_free(context);
+    if (was_last) {
+        model_print(model, tracer->setup.say);
+        model_write(model, AT_THE_END, tracer->setup.say);
+    }
+}
+
+static void on_model_close(void * self, const void * model_key) {
+    struct expert_tracer * tracer = self;
+    pthread_mutex_lock(&tracer->mutex);
+    for (struct tracer_model * model = tracer->models; model; model = model->next) {
+        if (model->about.key == model_key) {
+            model->unloaded = true;
+        }
+    }
+    pthread_mutex_unlock(&tracer->mutex);
+}
+
+const struct routing_sink tracer_sink = {
+    .context_open  = on_context_open,
+    .layer         = on_layer,
+    .ubatch        = on_ubatch,
+    .decode        = on_decode,
+    .settle        = on_settle,
+    .context_close = on_context_close,
+    .model_close   = on_model_close,
+};
+
+//
+// the tracer
+//
+
+struct expert_tracer * tracer_new(struct config * config, const struct tracer_setup * setup) {
+    struct expert_tracer * tracer = calloc(1, sizeof(*tracer));
+    if (!tracer) {
+        config_free(config);
+        return NULL;
+    }
+    tracer->setup  = *setup;
+    tracer->config = *config;
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&tracer->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pthread_mutex_init(&tracer->mutex, NULL);
+    pthread_mutex_init(&tracer->subscription_mutex, NULL);
+    return tracer;
+}
+
+void tracer_configure(struct expert_tracer * tracer, struct config * config) {
+    pthread_mutex_lock(&tracer->mutex);
+    config_free(&tracer->config);
+    tracer->config = *config;
+    pthread_mutex_unlock(&tracer->mutex);
+}
+
+void tracer_remark(struct expert_tracer * tracer, const char * remarks) {
+    if (!remarks) {
+        return;
+    }
+    struct text all = { 0 };
+    pthread_mutex_lock(&tracer->mutex);
+    text_add(&all, "%s%s", tracer->remarks ? tracer->remarks : "", remarks);
+    free(tracer->remarks);
+    tracer->remarks = all.data;
+    pthread_mutex_unlock(&tracer->mutex);
+}
+
+void tracer_finish(struct expert_tracer * tracer) {
+    stop_thread(tracer);
+    for (struct tracer_model * model = first_model(tracer); model; model = next_model(model)) {
+        model_print(model, tracer->setup.say);
+        if (model->contexts || atomic_load(&model->news_to_write)) {
+            model_write(model, AT_THE_END, tracer->setup.say);
+        }
+    }
+}
+
+void tracer_free(struct expert_tracer * tracer) {
+    tracer_finish(tracer);
+    while (tracer->models) {
+        struct tracer_model * model = tracer->models;
+        tracer->models = model->next;
+        model_free(model);
+    }
+    config_free(&tracer->config);
+    free(tracer->remarks);
+    pthread_cond_destroy(&tracer->wake);
+    pthread_mutex_destroy(&tracer->mutex);
+    pthread_mutex_destroy(&tracer->subscription_mutex);
+    free(tracer);
+}
+
+void tracer_abandon(struct expert_tracer * tracer) {
+    for (struct tracer_model * model = tracer->models; model; model = model->next) {
+        if (model->output.fd >= 0) {
+            close(model->output.fd); // the lock is the parent's
+        }
+    }
+}
+
+//
+// the public functions on a tracer
+//
+
+int expert_tracer_subscribe(struct expert_tracer * tracer, expert_tracer_routing_fn fn, void * user_data) {
+    if (!tracer || !fn) {
+        return -EINVAL;
+    }
+    int subscription = -ENOMEM;
+    pthread_mutex_lock(&tracer->subscription_mutex);
+    for (int i = 0; i < SUBSCRIPTIONS_MAX && subscription < 0; i++) {
+        if (!tracer->subscriptions[i].fn) {
+            tracer->subscriptions[i] = (struct subscription) { fn, user_data };
+            atomic_fetch_add(&tracer->n_subscriptions, 1);
+            subscription = i + 1;
+        }
+    }
+    pthread_mutex_unlock(&tracer->subscription_mutex);
+    return subscription;
+}
+
+void expert_tracer_unsubscribe(struct expert_tracer * tracer, int subscription) {
+    if (!tracer || subscription < 1 || subscription > SUBSCRIPTIONS_MAX) {
+        return;
+    }
+    pthread_mutex_lock(&tracer->subscription_mutex);
+    if (tracer->subscriptions[subscription - 1].fn) {
+        tracer->subscriptions[subscription - 1].fn = NULL;
+        atomic_fetch_sub(&tracer->n_subscriptions, 1);
+    }
+    pthread_mutex_unlock(&tracer->subscription_mutex);
+}
+
+static struct tracer_model * model_at(struct expert_tracer * tracer, size_t index) {
+    struct tracer_model * model = tracer ? first_model(tracer) : NULL;
+    for (; model && index > 0; index--) {
+        model = next_model(model);
+    }
+    return model;
+}
+
+struct expert_tracer_snapshot * expert_tracer_snapshot_take(struct expert_tracer * tracer, size_t index) {
+    struct tracer_model * model = model_at(tracer, index);
+    return model ? model_snapshot(model, false) : NULL;
+}
+
+void expert_tracer_reset(struct expert_tracer * tracer) {
+    if (!tracer) {
+        return;
+    }
+    pthread_mutex_lock(&tracer->mutex);
+    for (struct tracer_model * model = tracer->models; model; model = model->next) {
+        counts_reset(&model->closed);
+        for (struct tracer_context * context = model->contexts; context; context = context->next) {
+            pthread_mutex_lock(&context->mutex);
+            counts_reset(&context->counts);
+            counts_reset(&context->pending);
+            pthread_mutex_unlock(&context->mutex);
+        }
+        atomic_store(&model->news_to_write, true);
+    }
+    pthread_mutex_unlock(&tracer->mutex);
+}
+
+int expert_tracer_export_json(struct expert_tracer * tracer, size_t index, const char * path) {
+    struct tracer_model * model = model_at(tracer, index);
+    if (!model || !path) {
+        return model ? -EINVAL : -ENOENT;
+    }
+    struct expert_tracer_snapshot * snapshot = model_snapshot(model, false);
+    struct text                     json     = { 0 };
+    if (snapshot) {
+        snapshot_write_json(&json, snapshot, true, tracer->setup.run);
+    }
+    const int error = snapshot && !json.failed ? output_write_once(path, json.data, json.length) : -ENOMEM;
+    expert_tracer_snapshot_free(snapshot);
+    text_free(&json);
+    return error;
+}

@@ -1,0 +1,38 @@
+// The tracer: counts what it is told was routed, model by model, and tells it as configured.
+
+#ifndef TRACER_TRACER_H
+#define TRACER_TRACER_H
+
+#include "config.h"
+#include "llama-expert-tracer.h"
+#include "log.h"
+#include "routing.h"
+
+// What a tracer is given besides its configuration.
+struct tracer_setup {
+    log_fn       say;       // for the program's own threads
+    log_fn       say_aside; // for the tracer's thread, and at the program's end
+    const char * run;       // names the run of the program, kept by the caller
+    bool         always;    // count although nothing is to be told
+};
+
+// Takes the configuration over. Returns NULL where memory runs out: it is freed then.
+struct expert_tracer * tracer_new (struct config * config, const struct tracer_setup * setup);
+void                   tracer_free(struct expert_tracer * tracer);
+
+// What of a new model's counts is told, and how, from now on. Takes the configuration over.
+void tracer_configure(struct expert_tracer * tracer, struct config * config);
+
+// Lines to be said when the next context evaluates its first batch, NULL: none. They are copied.
+void tracer_remark(struct expert_tracer * tracer, const char * remarks);
+
+// How it listens: `self` is the tracer.
+extern const struct routing_sink tracer_sink;
+
+// The program ends: what is open is told.
+void tracer_finish(struct expert_tracer * tracer);
+
+// In the child of a fork: gives up what belongs to the parent. Nothing else may be called afterwards.
+void tracer_abandon(struct expert_tracer * tracer);
+
+#endif // TRACER_TRACER_H
