@@ -1,0 +1,106 @@
+#include "command.h"
+#include "error.h"
+#include "library.h"
+#include "program.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char * answer_text(enum program_answer answer) {
+    switch (answer) {
+        case PROGRAM_CAN: return "can be traced";
+        case PROGRAM_MAY: return "may be traced";
+        default:          return "cannot be traced";
+    }
+}
+
+static void print_part(const char * label, const struct program_part * part) {
+    if (part->path != NULL) {
+        printf("  %-10s %s%s%s\n", label, part->version == NULL ? "" : part->version, part->version == NULL ? "" : "  ", part->path);
+    }
+}
+
+static void print_verdict(const char * path, const struct program_verdict * verdict) {
+    printf("%s: %s: %s\n", path, answer_text(verdict->answer), verdict->why);
+    if (strcmp(path, verdict->path) != 0) {
+        printf("  %-10s %s\n", "starts", verdict->path);
+    }
+    print_part("llama.cpp", &verdict->llama);
+    print_part("ggml",      &verdict->ggml);
+    if (verdict->answer == PROGRAM_CAN) {
+        printf("  %-10s llama-expert-tracer run %s …\n", "to do", path);
+    } else {
+        printf("  %-10s %s\n", "to do", verdict->advice);
+    }
+}
+
+// What preloading would use. A program can be judged without.
+static char * find_library(void) {
+    struct error error;
+    char       * library = library_find(&error);
+    if (library == NULL || !library_is_preloadable(library, &error)) {
+        error_warning("%s", error.text);
+        free(library);
+        return NULL;
+    }
+    return library;
+}
+
+static int check(const char * name) {
+    struct error error;
+    int          status;
+    char       * path = program_find(name, &error, &status);
+    if (path == NULL) {
+        error_say("%s", error.text);
+        return STATUS_USAGE;
+    }
+
+    struct program_verdict verdict;
+    char                 * library = find_library();
+    if (program_judge(path, library, &verdict, &error)) {
+        print_verdict(path, &verdict);
+        status = verdict.answer == PROGRAM_CAN || verdict.answer == PROGRAM_MAY ? STATUS_OK : STATUS_FAILED;
+        program_verdict_clear(&verdict);
+    } else {
+        error_say("%s: who may not read a program cannot check it", error.text);
+        status = STATUS_USAGE;
+    }
+    free(library);
+    free(path);
+    return status;
+}
+
+static int check_main(int argc, char ** argv) {
+    static const struct option known[] = {
+        { "help", no_argument, NULL, 'h' },
+        { NULL, 0, NULL, 0 },
+    };
+    for (int option; (option = getopt_long(argc, argv, "+:h", known, NULL)) != -1;) {
+        if (option == 'h') {
+            return command_help(&command_check);
+        }
+        return command_option_error(&command_check, argv, option);
+    }
+    if (argc - optind != 1) {
+        return command_usage_error(&command_check, optind == argc ? "which program?" : "one program, without its arguments");
+    }
+    return check(argv[optind]);
+}
+
+const struct command command_check = {
+    .name    = "check",
+    .summary = "says whether a program can be traced, and what to do if not",
+    .main    = check_main,
+    .help    =
+        "usage: llama-expert-tracer check PROGRAM\n"
+        "\n"
+        "Says whether preloading reaches llama.cpp in the program, which llama.cpp that is,\n"
+        "and what to do if it does not. The program is not started; its dynamic loader is\n"
+        "asked what it would load.\n"
+        "\n"
+        "  -h, --help   show this\n"
+        "\n"
+        "Exit status: 0 it can be traced, or may be; 1 it cannot; 2 it is not there.\n",
+};

@@ -1,0 +1,19 @@
+#pragma once
+
+struct command {
+    const char * name;
+    const char * summary;
+    const char * help;
+    int       (* main)(int argc, char ** argv); // argv[0] is the command's name
+};
+
+extern const struct command command_run;
+extern const struct command command_check;
+extern const struct command command_show;
+extern const struct command command_merge;
+
+int command_help        (const struct command * command);                         // to stdout
+int command_usage_error (const struct command * command, const char * format, ...) // to stderr
+    __attribute__((format(printf, 2, 3)));
+// For the '?' and ':' of getopt_long.
+int command_option_error(const struct command * command, char ** argv, int option);

@@ -1,0 +1,31 @@
+#pragma once
+
+// What went wrong, told once: which file, what is wrong with it, what to do.
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum {
+    STATUS_OK     = 0,
+    STATUS_FAILED = 1,
+    STATUS_USAGE  = 2,
+};
+
+struct error {
+    char text[2048];
+};
+
+// Always false, so that a function that fails can end in it.
+bool error_set(struct error * error, const char * format, ...) __attribute__((format(printf, 2, 3)));
+
+// To stderr, "llama-expert-tracer: " before and a newline behind.
+void error_say    (const char * format, ...) __attribute__((format(printf, 1, 2)));
+void error_warning(const char * format, ...) __attribute__((format(printf, 1, 2)));
+
+// Replaces what a terminal would take for a command: control characters of text that comes from a file.
+char * error_clean(char * text);
+
+// Memory or the end of the program.
+void * memory_new   (size_t n, size_t size); // zeros
+void * memory_resize(void * memory, size_t n, size_t size);
+char * memory_text  (const char * format, ...) __attribute__((format(printf, 1, 2)));

@@ -1,0 +1,493 @@
+#include "program.h"
+
+#include "elf-file.h"
+#include "loader.h"
+#include "script.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+// The name that routing has in every graph of llama.cpp: who has it in himself has llama.cpp in himself.
+#define ROUTING_NAME "ffn_moe_topk"
+// A function of libggml that libllama calls.
+#define ENGINE_CALL  "ggml_backend_sched_graph_compute_async"
+
+#define BUILD_SHARED "build llama.cpp with -DBUILD_SHARED_LIBS=ON, which is its default, and link the program to libllama.so"
+
+#define SCRIPTS_MAX 4
+
+//
+// finding
+//
+
+static bool is_plain_file(const char * path) {
+    struct stat status;
+    return stat(path, &status) == 0 && S_ISREG(status.st_mode);
+}
+
+static bool is_executable(const char * path) {
+    return is_plain_file(path) && access(path, X_OK) == 0;
+}
+
+static char * find_at(const char * path, struct error * error, int * status) {
+    struct stat file;
+    if (stat(path, &file) != 0) {
+        *status = errno == ENOENT || errno == ENOTDIR ? 127 : 126;
+        error_set(error, "%s: %s", path, errno == ENOENT ? "there is no such program: correct the path" : strerror(errno));
+        return NULL;
+    }
+    *status = 126;
+    if (S_ISDIR(file.st_mode)) {
+        error_set(error, "%s: a directory, not a program: name a program in it", path);
+        return NULL;
+    }
+    if (!is_executable(path)) {
+        error_set(error, "%s: not executable: chmod +x it, if it is a program", path);
+        return NULL;
+    }
+    return memory_text("%s", path);
+}
+
+// In the folders of PATH, an empty one being the current folder.
+static char * find_on_path(const char * name, struct error * error, int * status) {
+    const char * folders = getenv("PATH") == NULL ? "/bin:/usr/bin" : getenv("PATH");
+    char       * barred  = NULL;
+    for (const char * folder = folders;; folder++) {
+        const size_t n    = strcspn(folder, ":");
+        char       * path = memory_text("%.*s/%s", n == 0 ? 1 : (int) n, n == 0 ? "." : folder, name);
+        if (is_executable(path)) {
+            free(barred);
+            return path;
+        }
+        if (barred == NULL && is_plain_file(path)) {
+            barred = path;
+        } else {
+            free(path);
+        }
+        folder += n;
+        if (*folder == '\0') {
+            break;
+        }
+    }
+    *status = barred == NULL ? 127 : 126;
+    if (barred == NULL) {
+        error_set(error, "%s: no such program on PATH: give its path (./%s, if it is here), or install it", name, name);
+    } else {
+        error_set(error, "%s: not executable: chmod +x it, if it is a program", barred);
+    }
+    free(barred);
+    return NULL;
+}
+
+char * program_find(const char * name, struct error * error, int * status) {
+    if (*name == '\0') {
+        *status = 127;
+        error_set(error, "the program's name is empty");
+        return NULL;
+    }
+    return strchr(name, '/') != NULL ? find_at(name, error, status) : find_on_path(name, error, status);
+}
+
+//
+// judging: a row of questions, the first that has an answer decides
+//
+
+struct examination {
+    const char             * path;
+    const char             * library;
+    struct elf_file          elf;
+    struct loader_listing    listing;
+    struct program_verdict * verdict;
+};
+
+// Always true: decided.
+__attribute__((format(printf, 3, 4)))
+static bool decide(struct examination * examination, enum program_answer answer, const char * format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(examination->verdict->why, sizeof(examination->verdict->why), format, args);
+    va_end(args);
+    error_clean(examination->verdict->why);
+    examination->verdict->answer = answer;
+    return true;
+}
+
+__attribute__((format(printf, 2, 3)))
+static bool advise(struct examination * examination, const char * format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(examination->verdict->advice, sizeof(examination->verdict->advice), format, args);
+    va_end(args);
+    return true;
+}
+
+static const char * base_name(const char * path) {
+    const char * slash = strrchr(path, '/');
+    return slash == NULL ? path : slash + 1;
+}
+
+static bool begins(const char * text, const char * prefix) {
+    return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+static bool is_musl(const char * interpreter) {
+    return interpreter != NULL && begins(base_name(interpreter), "ld-musl");
+}
+
+// Who starts the program as someone else's, or with more rights than his own, does not get his LD_PRELOAD through.
+static bool is_privileged(struct examination * examination) {
+    struct stat    file;
+    struct statvfs mount;
+    if (stat(examination->path, &file) != 0 || statvfs(examination->path, &mount) != 0
+            || (mount.f_flag & ST_NOSUID) != 0 || prctl(PR_GET_NO_NEW_PRIVS, 0L, 0L, 0L, 0L) == 1) {
+        return false;
+    }
+    const bool setuid_  = (file.st_mode & S_ISUID) != 0 && file.st_uid != getuid();
+    const bool setgid_  = (file.st_mode & S_ISGID) != 0 && (file.st_mode & S_IXGRP) != 0 && file.st_gid != getgid();
+    const bool has_caps = getuid() != 0 && getxattr(examination->path, "security.capability", NULL, 0) > 0;
+    if (!setuid_ && !setgid_ && !has_caps) {
+        return false;
+    }
+    decide(examination, PROGRAM_CANNOT, "it is %s, and the loader ignores LD_PRELOAD for such programs",
+           setuid_ ? "setuid" : setgid_ ? "setgid" : "given file capabilities");
+    return advise(examination, "copy it, which leaves that behind, and trace the copy: cp %s ./", examination->path);
+}
+
+static bool is_foreign(struct examination * examination) {
+    const struct elf_file * elf = &examination->elf;
+    if (elf->is_native) {
+        return false;
+    }
+    decide(examination, PROGRAM_CANNOT, "it is a %d-bit program for %s, this tracer is built for %zu-bit %s", elf->bits,
+           elf_file_machine_name(elf->machine), sizeof(void *) * 8,
+#if defined(__x86_64__)
+           "x86-64"
+#elif defined(__aarch64__)
+           "AArch64"
+#else
+           "another machine"
+#endif
+    );
+    return advise(examination, "build the tracer for that machine, and use it there");
+}
+
+// Started by hand, the loader preloads as ever: what matters is the program it is given.
+static bool is_loader(struct examination * examination) {
+    const struct elf_file * elf = &examination->elf;
+    if (elf->interpreter != NULL || elf->soname == NULL || !begins(elf->soname, "ld")) {
+        return false;
+    }
+    decide(examination, PROGRAM_MAY, "it is the dynamic loader: the program that it is told to load is traced, if it has llama.cpp");
+    return advise(examination, "check that program");
+}
+
+static bool is_library(struct examination * examination) {
+    const struct elf_file * elf = &examination->elf;
+    if (elf->interpreter != NULL || elf->is_executable || elf->is_pie || elf->soname == NULL) {
+        return false;
+    }
+    decide(examination, PROGRAM_CANNOT, "it is a shared library, not a program");
+    return advise(examination, "check the program that uses it");
+}
+
+static bool is_static(struct examination * examination) {
+    const struct elf_file * elf = &examination->elf;
+    if (elf->interpreter != NULL) {
+        return false;
+    }
+    decide(examination, PROGRAM_CANNOT, "it is statically linked, so no library can be put before it");
+    return advise(examination, elf_file_contains(elf, ROUTING_NAME)
+                  ? "llama.cpp is inside: " BUILD_SHARED "; or link the tracer into the program"
+                  : "use a dynamically linked build of it");
+}
+
+// A library of one C library cannot be loaded beside another.
+static bool is_of_other_libc(struct examination * examination) {
+    struct elf_file self;
+    struct error    error;
+    if (!elf_file_open(&self, "/proc/self/exe", &error)) {
+        return false;
+    }
+    const bool program_is_musl = is_musl(examination->elf.interpreter);
+    const bool differs         = self.interpreter != NULL && is_musl(self.interpreter) != program_is_musl;
+    elf_file_close(&self);
+    if (!differs) {
+        return false;
+    }
+    decide(examination, PROGRAM_CANNOT, "it uses the C library %s, this tracer %s, and one process cannot have both",
+           program_is_musl ? "musl" : "glibc", program_is_musl ? "glibc" : "musl");
+    return advise(examination, "build the tracer with %s too (CC=musl-gcc, or on the distribution that the program is from)",
+                  program_is_musl ? "musl" : "glibc");
+}
+
+static bool has_no_interpreter(struct examination * examination) {
+    if (access(examination->elf.interpreter, X_OK) == 0) {
+        return false;
+    }
+    decide(examination, PROGRAM_CANNOT, "it does not start here: its loader %s is missing", examination->elf.interpreter);
+    return advise(examination, "install what the program was built for, or use a build for this system");
+}
+
+// It will be started: it had better be one.
+static bool has_unknown_loader(struct examination * examination) {
+    if (begins(base_name(examination->elf.interpreter), "ld")) {
+        return false;
+    }
+    decide(examination, PROGRAM_MAY, "its loader %s is none that this command knows to ask", examination->elf.interpreter);
+    return advise(examination, "trace it, and see");
+}
+
+static bool has_missing_libraries(struct examination * examination) {
+    const struct loader_listing * listing = &examination->listing;
+    for (size_t i = 0; i < listing->n; i++) {
+        if (listing->paths[i] == NULL) {
+            decide(examination, PROGRAM_IN_VAIN, "it does not start here: the loader does not find %s", listing->names[i]);
+            return advise(examination, "name the folder of %s in LD_LIBRARY_PATH, or install it", listing->names[i]);
+        }
+    }
+    return false;
+}
+
+// glibc says "PROGRAM: error while loading shared libraries: libllama.so.0: cannot open shared object file: …" and no more.
+static bool is_unlisted(struct examination * examination) {
+    const char * complaints = examination->listing.complaints;
+    if (examination->listing.ok) {
+        return false;
+    }
+    if (complaints != NULL && strstr(complaints, "cannot open shared object file") != NULL) {
+        decide(examination, PROGRAM_IN_VAIN, "it does not start here: %s", complaints);
+        return advise(examination, "name the library's folder in LD_LIBRARY_PATH, or install it");
+    }
+    decide(examination, PROGRAM_IN_VAIN, "its loader %s does not say what it would load%s%s", examination->elf.interpreter,
+           complaints == NULL ? "" : ": ", complaints == NULL ? "" : complaints);
+    return advise(examination, "see whether the program starts without the tracer");
+}
+
+// The loader lists what it has preloaded.
+static bool refuses_library(struct examination * examination) {
+    const struct loader_listing * listing = &examination->listing;
+    if (examination->library == NULL || !listing->ok) {
+        return false;
+    }
+    for (size_t i = 0; i < listing->n; i++) {
+        if (strcmp(listing->names[i], examination->library) == 0) {
+            return false;
+        }
+    }
+    decide(examination, PROGRAM_CANNOT, "its loader does not take %s%s%s", examination->library,
+           listing->complaints == NULL ? "" : ": ", listing->complaints == NULL ? "" : listing->complaints);
+    return advise(examination, "use a tracer built for the same system as the program");
+}
+
+static const char * find_library(const struct loader_listing * listing, const char * name) {
+    for (size_t i = 0; i < listing->n; i++) {
+        const char * base = base_name(listing->names[i]);
+        if (begins(base, name) && (base[strlen(name)] == '.' || base[strlen(name)] == '\0')) {
+            return listing->paths[i];
+        }
+    }
+    return NULL;
+}
+
+// libllama.so.0.7.0 is 0.7.0; a single number is the one of the interface, and no version.
+static char * version_of(const char * path) {
+    const char * suffix = strstr(base_name(path), ".so.");
+    return suffix != NULL && strchr(suffix + 4, '.') != NULL ? memory_text("%s", suffix + 4) : NULL;
+}
+
+static struct program_part part_of(const char * path) {
+    char * real = realpath(path, NULL);
+    char * best = real == NULL ? memory_text("%s", path) : real;
+    return (struct program_part) { best, version_of(best) };
+}
+
+static bool file_names(const char * path, const char * name) {
+    struct elf_file file;
+    struct error    error;
+    if (!elf_file_open(&file, path, &error)) {
+        return false;
+    }
+    const bool found = elf_file_names(&file, name);
+    elf_file_close(&file);
+    return found;
+}
+
+static bool file_contains(const char * path, const char * text) {
+    struct elf_file file;
+    struct error    error;
+    if (!elf_file_open(&file, path, &error)) {
+        return false;
+    }
+    const bool found = elf_file_contains(&file, text);
+    elf_file_close(&file);
+    return found;
+}
+
+static bool uses_llama(struct examination * examination) {
+    const struct loader_listing * listing = &examination->listing;
+    const char * llama = find_library(listing, "libllama");
+    const char * ggml  = find_library(listing, "libggml-base");
+    ggml = ggml == NULL ? find_library(listing, "libggml") : ggml;
+    if (llama == NULL) {
+        return false;
+    }
+    examination->verdict->llama = part_of(llama);
+    if (ggml != NULL) {
+        examination->verdict->ggml = part_of(ggml);
+    }
+    if (!file_names(llama, ENGINE_CALL)) {
+        decide(examination, PROGRAM_IN_VAIN, "%s has ggml inside and calls it directly, where nothing can stand between", llama);
+        return advise(examination, BUILD_SHARED);
+    }
+    return decide(examination, PROGRAM_CAN, "it uses llama.cpp as a shared library");
+}
+
+static bool is_tracer(const struct examination * examination, const char * path) {
+    return examination->library != NULL && strcmp(path, examination->library) == 0;
+}
+
+// llama.cpp inside the program, or inside a library that has all of it.
+static bool has_llama_inside(struct examination * examination) {
+    const struct loader_listing * listing = &examination->listing;
+    if (elf_file_contains(&examination->elf, ROUTING_NAME)) {
+        decide(examination, PROGRAM_IN_VAIN, "llama.cpp is linked into the program itself, where nothing can stand between");
+        return advise(examination, BUILD_SHARED "; or build the tracer into the program");
+    }
+    for (size_t i = 0; i < listing->n; i++) {
+        const char * path = listing->paths[i];
+        if (path == NULL || is_tracer(examination, path) || !file_contains(path, ROUTING_NAME)) {
+            continue;
+        }
+        if (file_names(path, ENGINE_CALL)) {
+            decide(examination, PROGRAM_MAY, "llama.cpp is inside its library %s, which may call it in a way that can be traced", path);
+            return advise(examination, "trace it, and see; if nothing is counted, " BUILD_SHARED);
+        }
+        decide(examination, PROGRAM_IN_VAIN, "llama.cpp is linked into its library %s, where nothing can stand between", path);
+        return advise(examination, BUILD_SHARED);
+    }
+    return false;
+}
+
+static bool is_of_libc(const char * name) {
+    static const char * const parts[] = { "libc.", "libc-", "libdl.", "libdl-", "libpthread", "ld-", "ld64", "linux-vdso", "linux-gate" };
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        if (begins(base_name(name), parts[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool loads_libraries(const struct examination * examination) {
+    const struct loader_listing * listing = &examination->listing;
+    bool loads = elf_file_names(&examination->elf, "dlopen");
+    for (size_t i = 0; i < listing->n && !loads; i++) {
+        const char * path = listing->paths[i];
+        loads = path != NULL && !is_of_libc(path) && !is_tracer(examination, path) && file_names(path, "dlopen");
+    }
+    return loads;
+}
+
+static bool starts_programs(const struct examination * examination) {
+    static const char * const calls[] = { "execve", "execv", "execvp", "execvpe", "execl", "execlp", "execle", "fexecve",
+                                          "posix_spawn", "posix_spawnp", "system", "popen" };
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        if (elf_file_names(&examination->elf, calls[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool may_come_to_llama(struct examination * examination) {
+    if (loads_libraries(examination)) {
+        decide(examination, PROGRAM_MAY, "it has no libllama itself; if it loads one while it runs, that is traced");
+    } else if (starts_programs(examination)) {
+        decide(examination, PROGRAM_MAY, "it has no libllama itself; if it starts a program that has, that is traced");
+    } else {
+        return false;
+    }
+    return advise(examination, "trace it, and see");
+}
+
+static bool judge_elf(struct examination * examination) {
+    if (is_foreign(examination) || is_loader(examination) || is_library(examination) || is_static(examination)
+            || is_of_other_libc(examination) || is_privileged(examination) || has_no_interpreter(examination)
+            || has_unknown_loader(examination)) {
+        return true;
+    }
+    loader_list(&examination->listing, examination->elf.interpreter, examination->path, examination->library);
+    if (is_unlisted(examination) || has_missing_libraries(examination) || refuses_library(examination)
+            || uses_llama(examination) || has_llama_inside(examination) || may_come_to_llama(examination)) {
+        return true;
+    }
+    decide(examination, PROGRAM_IN_VAIN, "it has nothing of llama.cpp, and loads no libraries while it runs");
+    return advise(examination, "name the program that runs the model");
+}
+
+static bool judge_at_depth(const char * path, const char * library, int depth, struct program_verdict * verdict, struct error * error);
+
+// The program that a wrapper script hands over to is judged in its place.
+static void judge_target(struct examination * examination, int depth) {
+    char target[4096];
+    if (depth == SCRIPTS_MAX || !script_exec_target(examination->elf.bytes, examination->elf.size, target, sizeof(target))) {
+        return;
+    }
+    struct error error;
+    int          status;
+    char       * path = program_find(target, &error, &status);
+    if (path != NULL && judge_at_depth(path, examination->library, depth + 1, examination->verdict, &error)
+            && examination->verdict->answer == PROGRAM_CANNOT) {
+        examination->verdict->answer = PROGRAM_IN_VAIN; // the script itself runs, and may start others before
+    }
+    free(path);
+}
+
+static void judge_other(struct examination * examination, int depth) {
+    char interpreter[512];
+    if (!script_interpreter(examination->elf.bytes, examination->elf.size, interpreter, sizeof(interpreter))) {
+        decide(examination, PROGRAM_CANNOT, "it is neither an ELF program nor a script");
+        advise(examination, "name the program that runs the model");
+        return;
+    }
+    decide(examination, PROGRAM_MAY, "it is a script for %s; what it starts is traced, if that has llama.cpp", interpreter);
+    advise(examination, "check the program that it starts");
+    judge_target(examination, depth);
+}
+
+static bool judge_at_depth(const char * path, const char * library, int depth, struct program_verdict * verdict, struct error * error) {
+    struct examination examination = { .path = path, .library = library, .verdict = verdict };
+    if (!elf_file_open(&examination.elf, path, error)) {
+        return false;
+    }
+    snprintf(verdict->path, sizeof(verdict->path), "%s", path);
+    if (examination.elf.is_elf) {
+        judge_elf(&examination);
+    } else {
+        judge_other(&examination, depth);
+    }
+    loader_clear(&examination.listing);
+    elf_file_close(&examination.elf);
+    return true;
+}
+
+bool program_judge(const char * path, const char * library, struct program_verdict * verdict, struct error * error) {
+    *verdict = (struct program_verdict) { 0 };
+    return judge_at_depth(path, library, 0, verdict, error);
+}
+
+void program_verdict_clear(struct program_verdict * verdict) {
+    free(verdict->llama.path);
+    free(verdict->llama.version);
+    free(verdict->ggml.path);
+    free(verdict->ggml.version);
+    *verdict = (struct program_verdict) { 0 };
+}

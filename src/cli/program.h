@@ -1,0 +1,38 @@
+#pragma once
+
+// A program that shall be traced: where it is, and whether preloading reaches llama.cpp in it. It is not started for that.
+
+#include "error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum program_answer {
+    PROGRAM_CAN,     // llama.cpp is there, as shared libraries
+    PROGRAM_MAY,     // it may come while the program runs
+    PROGRAM_IN_VAIN, // the library is preloaded, and there is nothing it could see
+    PROGRAM_CANNOT,  // nothing can be preloaded into it
+};
+
+// One of the shared objects that llama.cpp consists of.
+struct program_part {
+    char * path;
+    char * version; // NULL: its name does not tell
+};
+
+struct program_verdict {
+    enum program_answer answer;
+    char                path  [4096]; // of the program that was judged: what a script starts, where that is plain
+    char                why   [1024];
+    char                advice[1024];
+    struct program_part llama;
+    struct program_part ggml;
+};
+
+// The program as a shell would find it, allocated. NULL and why when it would not; *status is what a shell would
+// end with: 127 not found, 126 found and not executable.
+char * program_find(const char * name, struct error * error, int * status);
+
+// `library` (may be NULL) is tried on the program's loader. False, and why, where the file cannot be read.
+bool program_judge(const char * path, const char * library, struct program_verdict * verdict, struct error * error);
+void program_verdict_clear(struct program_verdict * verdict);

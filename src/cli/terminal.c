@@ -1,0 +1,79 @@
+#include "terminal.h"
+
+#include <langinfo.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define WIDTH_DEFAULT 80
+#define WIDTH_MIN     40
+#define WIDTH_MAX     200
+
+bool terminal_color_parse(const char * text, enum terminal_color * color) {
+    static const char * const names[] = { "auto", "always", "never" };
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *color = (enum terminal_color) i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_wanted(FILE * out, enum terminal_color color) {
+    if (color != TERMINAL_COLOR_AUTO) {
+        return color == TERMINAL_COLOR_ALWAYS;
+    }
+    const char * no_color = getenv("NO_COLOR");
+    const char * term     = getenv("TERM");
+    return isatty(fileno(out)) && (no_color == NULL || *no_color == '\0') && term != NULL && strcmp(term, "dumb") != 0;
+}
+
+static size_t find_width(FILE * out) {
+    const char   * columns = getenv("COLUMNS");
+    const long     stated  = columns == NULL ? 0 : strtol(columns, NULL, 10);
+    struct winsize window  = { 0 };
+
+    size_t width = WIDTH_DEFAULT;
+    if (isatty(fileno(out)) && ioctl(fileno(out), TIOCGWINSZ, &window) == 0 && window.ws_col > 0) {
+        width = window.ws_col;
+    } else if (stated > 0) {
+        width = (size_t) stated;
+    }
+    return width < WIDTH_MIN ? WIDTH_MIN : width > WIDTH_MAX ? WIDTH_MAX : width;
+}
+
+struct terminal terminal_of(FILE * out, enum terminal_color color) {
+    return (struct terminal) {
+        .out   = out,
+        .width = find_width(out),
+        .color = is_wanted(out, color),
+        .utf8  = strcmp(nl_langinfo(CODESET), "UTF-8") == 0,
+    };
+}
+
+void terminal_style(const struct terminal * terminal, enum terminal_style style) {
+    static const char * const codes[] = { "\033[0m", "\033[1m", "\033[2m", "\033[36m" };
+    if (terminal->color) {
+        fputs(codes[style], terminal->out);
+    }
+}
+
+void terminal_bar(const struct terminal * terminal, double fraction, size_t width) {
+    static const char * const eighths[] = { "", "▏", "▎", "▍", "▌", "▋", "▊", "▉" };
+
+    terminal_style(terminal, TERMINAL_BAR);
+    const size_t length = (size_t) (fraction * (double) width * 8.0 + 0.5);
+    if (terminal->utf8) {
+        for (size_t i = 0; i < length / 8; i++) {
+            fputs("█", terminal->out);
+        }
+        fputs(eighths[length % 8], terminal->out);
+    } else {
+        for (size_t i = 0; i < (length + 4) / 8; i++) {
+            fputc('#', terminal->out);
+        }
+    }
+    terminal_style(terminal, TERMINAL_PLAIN);
+}

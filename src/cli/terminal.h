@@ -1,0 +1,24 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+enum terminal_color { TERMINAL_COLOR_AUTO, TERMINAL_COLOR_ALWAYS, TERMINAL_COLOR_NEVER };
+
+enum terminal_style { TERMINAL_PLAIN, TERMINAL_STRONG, TERMINAL_FAINT, TERMINAL_BAR };
+
+struct terminal {
+    FILE * out;
+    size_t width; // columns
+    bool   color;
+    bool   utf8;
+};
+
+bool            terminal_color_parse(const char * text, enum terminal_color * color);
+struct terminal terminal_of         (FILE * out, enum terminal_color color); // after setlocale()
+
+void terminal_style(const struct terminal * terminal, enum terminal_style style);
+
+// A bar of `fraction` of `width` columns, without anything behind it.
+void terminal_bar(const struct terminal * terminal, double fraction, size_t width);
