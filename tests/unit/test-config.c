@@ -1,0 +1,132 @@
+#include "unit.h"
+
+#include "tracer/config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char * const variables[] = { "STATS", "NAMES", "PER_LAYER", "OUTPUT", "INTERVAL" };
+
+static void set(const char * variable, const char * value) {
+    char name[64] = "LLAMA_EXPERT_TRACE_";
+    strcat(name, variable);
+    if (value) {
+        setenv(name, value, 1);
+    } else {
+        unsetenv(name);
+    }
+}
+
+static int clear(void ** state) {
+    (void) state;
+    for (size_t i = 0; i < sizeof(variables) / sizeof(variables[0]); i++) {
+        set(variables[i], NULL);
+    }
+    return 0;
+}
+
+// Reads the environment; `remarks` is what shall be remarked, or a part of it.
+static struct config read(bool asked, const char * remarks) {
+    struct config config;
+    struct text   text = { 0 };
+    assert_int_equal(config_from_env(&config, &text), asked);
+    if (remarks) {
+        assert_non_null(text.data);
+        assert_non_null(strstr(text.data, remarks));
+    } else {
+        assert_null(text.data);
+    }
+    text_free(&text);
+    return config;
+}
+
+static void nothing_is_off(void ** state) {
+    (void) state;
+    read(false, NULL);
+    set("STATS", "");
+    set("NAMES", "0");
+    set("OUTPUT", "");
+    read(false, NULL);
+}
+
+static void one_is_on(void ** state) {
+    (void) state;
+    set("STATS", "1");
+    set("NAMES", "1");
+    const struct config config = read(true, NULL);
+    assert_true(config.stats);
+    assert_true(config.names);
+    assert_false(config.per_layer);
+    assert_true(config.interval == 10);
+}
+
+static void per_layer_and_output_turn_counting_on(void ** state) {
+    (void) state;
+    set("PER_LAYER", "1");
+    struct config config = read(true, "LLAMA_EXPERT_TRACE_PER_LAYER turns counting on");
+    assert_true(config.stats);
+    config_free(&config);
+
+    set("PER_LAYER", NULL);
+    set("OUTPUT", "stats.json");
+    config = read(true, "LLAMA_EXPERT_TRACE_OUTPUT turns counting on");
+    assert_true(config.stats);
+    assert_string_equal(config.output, "stats.json");
+    config_free(&config);
+}
+
+static void names_alone_count_nothing(void ** state) {
+    (void) state;
+    set("NAMES", "1");
+    const struct config config = read(true, NULL);
+    assert_false(config.stats);
+}
+
+static void nonsense_is_told_once_and_off(void ** state) {
+    (void) state;
+    set("STATS", "yes");
+    assert_false(read(false, "LLAMA_EXPERT_TRACE_STATS=yes is not understood").stats);
+    read(false, NULL);
+}
+
+static void intervals(void ** state) {
+    (void) state;
+    set("STATS", "1");
+    set("INTERVAL", "0.5");
+    assert_true(read(true, NULL).interval == 0.5);
+    set("INTERVAL", "0");
+    assert_true(read(true, NULL).interval == 0);
+    set("INTERVAL", "nan");
+    assert_true(read(true, "LLAMA_EXPERT_TRACE_INTERVAL=nan is not understood").interval == 10);
+    set("INTERVAL", "10s");
+    assert_true(read(true, NULL).interval == 10);
+}
+
+static void the_apis_struct_may_be_an_older_one(void ** state) {
+    (void) state;
+    struct expert_tracer_config from = EXPERT_TRACER_CONFIG_INIT;
+    struct config               config;
+    from.per_layer = true;
+    from.interval  = 3;
+    from.size      = offsetof(struct expert_tracer_config, interval);
+    assert_true(config_from_api(&config, &from));
+    assert_true(config.stats);
+    assert_true(config.per_layer);
+    assert_true(config.interval == 10);
+    assert_true(config_from_api(&config, NULL));
+    assert_true(config.stats);
+    assert_null(config.output);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(nothing_is_off, clear),
+        cmocka_unit_test_setup(one_is_on, clear),
+        cmocka_unit_test_setup(per_layer_and_output_turn_counting_on, clear),
+        cmocka_unit_test_setup(names_alone_count_nothing, clear),
+        cmocka_unit_test_setup(nonsense_is_told_once_and_off, clear),
+        cmocka_unit_test_setup(intervals, clear),
+        cmocka_unit_test_setup(the_apis_struct_may_be_an_older_one, clear),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

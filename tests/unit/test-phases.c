@@ -1,0 +1,224 @@
+// Prompt, generation and warm-up, by hand-made batches. What real programs do is tested with real programs.
+
+#include "unit.h"
+
+#include "engine/context.h"
+
+#include <string.h>
+
+// An engine of which nothing but its names is there.
+
+static const struct llama_context * const context_key = (const void *) "context";
+static const struct llama_model   * const model_key   = (const void *) "model";
+
+static const struct llama_model * get_model(const struct llama_context * ctx) { (void) ctx;   return model_key; }
+static int32_t                    token_bos(const struct llama_model * model) { (void) model; return 1; }
+static int32_t                    token_eos(const struct llama_model * model) { (void) model; return 2; }
+
+static const struct real engine = { .llama_get_model = get_model, .llama_token_bos = token_bos, .llama_token_eos = token_eos };
+
+// What the listener was told.
+
+static struct routing_decode decoded;
+static int                   settled; // -1: was none, 0: it counted, 1: it was
+static uint64_t              evaluated;
+
+static void * on_open(void * self, const struct routing_model * about, const void * key) {
+    (void) about;
+    (void) key;
+    return self;
+}
+
+static void on_layer(void * self, const struct routing_layer * layer, enum routing_fate fate) {
+    (void) self;
+    (void) layer;
+    (void) fate;
+}
+
+static void on_ubatch(void * self, const struct routing_ubatch * ubatch) { (void) self; evaluated += ubatch->n_tokens; }
+static void on_decode(void * self, const struct routing_decode * decode) { (void) self; decoded = *decode; }
+static void on_settle(void * self, bool warmup)                          { (void) self; settled = warmup; }
+static void on_close (void * self)                                       { (void) self; }
+static void on_model (void * self, const void * key)                     { (void) self; (void) key; }
+
+static const struct routing_sink listener = { on_open, on_layer, on_ubatch, on_decode, on_settle, on_close, on_model };
+
+static int slot;
+
+static int begin(void ** state) {
+    slot      = sinks_attach(&listener, state);
+    settled   = -1;
+    evaluated = 0;
+    return slot < 0;
+}
+
+static int end(void ** state) {
+    (void) state;
+    context_on_free(context_key);
+    sinks_detach(slot);
+    return 0;
+}
+
+struct token {
+    int32_t id;
+    int32_t sequence;
+    int8_t  asks;
+};
+
+static void decode_batch(const struct llama_batch * plain, int32_t status, uint64_t n_evaluated) {
+    const struct batch batch   = { .plain = plain };
+    struct context   * context = context_decode_begin(&engine, context_key, &batch);
+    assert_non_null(context);
+    assert_ptr_equal(context_current(), context);
+    if (n_evaluated > 0) {
+        assert_true(context_open(context, "by hand"));
+        context_ubatch(context, NULL, 0, n_evaluated);
+    }
+    context_decode_end(context, &batch, status);
+    assert_null(context_current());
+}
+
+static void decode(const struct token * tokens, int32_t n) {
+    int32_t   ids[16];
+    int32_t   positions[16] = { 0 };
+    int32_t   n_seq[16];
+    int32_t   sequences[16];
+    int32_t * sequence_lists[16];
+    int8_t    logits[16];
+    for (int32_t i = 0; i < n; i++) {
+        ids[i]            = tokens[i].id;
+        n_seq[i]          = 1;
+        sequences[i]      = tokens[i].sequence;
+        sequence_lists[i] = &sequences[i];
+        logits[i]         = tokens[i].asks;
+    }
+    const struct llama_batch batch = { n, ids, NULL, positions, n_seq, sequence_lists, logits };
+    decode_batch(&batch, 0, (uint64_t) n);
+}
+
+static void decode_bare(int32_t first, int32_t second) {
+    int32_t                  ids[] = { first, second };
+    const struct llama_batch batch = { 2, ids, NULL, NULL, NULL, NULL, NULL };
+    decode_batch(&batch, 0, 2);
+}
+
+static void assert_phases(uint64_t prompt, uint64_t generation) {
+    assert_int_equal(decoded.n_prompt, prompt);
+    assert_int_equal(decoded.n_generation, generation);
+}
+
+static void a_prompt_and_what_follows(void ** state) {
+    (void) state;
+    decode((struct token[]) { { 5, 0, 0 }, { 6, 0, 0 }, { 7, 0, 1 } }, 3);
+    assert_phases(3, 0);
+    decode((struct token[]) { { 8, 0, 1 } }, 1);
+    assert_phases(0, 1);
+    decode((struct token[]) { { 8, 0, 1 }, { 9, 0, 1 }, { 9, 0, 1 } }, 3); // drafted tokens
+    assert_phases(0, 3);
+    decode((struct token[]) { { 8, 0, 0 }, { 9, 0, 1 } }, 2); // the next turn of a chat
+    assert_phases(2, 0);
+}
+
+static void sequences_in_one_batch_are_told_apart(void ** state) {
+    (void) state;
+    decode((struct token[]) { { 5, 0, 1 } }, 1);
+    decode((struct token[]) { { 6, 0, 1 }, { 5, 3, 0 }, { 6, 3, 1 } }, 3);
+    assert_phases(2, 1);
+    decode((struct token[]) { { 6, 3, 1 }, { 7, 0, 1 } }, 2);
+    assert_phases(0, 2);
+}
+
+static void a_cleared_sequence_begins_anew(void ** state) {
+    (void) state;
+    decode((struct token[]) { { 5, 0, 1 }, { 5, 1, 1 } }, 2);
+    context_on_seq_rm(context_key, 1, 0, -1);
+    decode((struct token[]) { { 6, 0, 1 }, { 6, 1, 1 } }, 2);
+    assert_phases(1, 1);
+    context_on_clear(context_key);
+    decode((struct token[]) { { 6, 0, 1 }, { 6, 1, 1 } }, 2);
+    assert_phases(2, 0);
+}
+
+static void a_batch_that_failed_evaluated_nothing(void ** state) {
+    (void) state;
+    int32_t                  ids[] = { 7, 8, 9 };
+    const struct llama_batch batch = { 3, ids, NULL, NULL, NULL, NULL, NULL };
+    decoded = (struct routing_decode) { 0 };
+    decode_batch(&batch, 1, 0);
+    assert_phases(0, 0);
+    decode_batch(&batch, 2, 2); // aborted after an ubatch of two
+    assert_phases(2, 0);
+    assert_int_equal(decoded.n_correction, 0);
+}
+
+static void the_batch_is_believed_more_than_the_graph(void ** state) {
+    (void) state;
+    int32_t                  ids[] = { 7, 8, 9 };
+    const struct llama_batch batch = { 3, ids, NULL, NULL, NULL, NULL, NULL };
+    decode_batch(&batch, 0, 1); // a graph of one layer has only the rows that ask
+    assert_phases(3, 0);
+    assert_int_equal(decoded.n_correction, 2);
+}
+
+static void bos_and_eos_before_a_reset_are_a_warmup(void ** state) {
+    (void) state;
+    decode_bare(1, 2);
+    assert_int_equal(decoded.fate, ROUTING_PENDING);
+    context_on_clear(context_key);
+    assert_int_equal(settled, -1);
+    context_on_perf_reset(context_key);
+    assert_int_equal(settled, 1);
+}
+
+static void bos_and_eos_before_anything_else_are_not(void ** state) {
+    (void) state;
+    decode_bare(1, 2);
+    context_on_clear(context_key);
+    decode((struct token[]) { { 5, 0, 1 } }, 1);
+    assert_int_equal(settled, 0);
+    assert_int_equal(decoded.fate, ROUTING_COUNT);
+}
+
+static void two_zeros_of_which_one_is_removed_are_a_probe(void ** state) {
+    (void) state;
+    decode_bare(0, 0);
+    assert_int_equal(decoded.fate, ROUTING_PENDING);
+    context_on_seq_rm(context_key, 0, 1, -1);
+    context_on_clear(context_key);
+    assert_int_equal(settled, 1);
+}
+
+static void other_tokens_are_no_warmup(void ** state) {
+    (void) state;
+    decode_bare(1, 5);
+    assert_int_equal(decoded.fate, ROUTING_COUNT);
+}
+
+static void a_warmup_that_is_announced(void ** state) {
+    (void) state;
+    decode((struct token[]) { { 5, 0, 1 } }, 1);
+    context_on_set_warmup(context_key, true);
+    decode((struct token[]) { { 5, 0, 1 } }, 1);
+    assert_int_equal(decoded.fate, ROUTING_WARMUP);
+    context_on_set_warmup(context_key, false);
+    decode((struct token[]) { { 5, 0, 1 } }, 1);
+    assert_int_equal(decoded.fate, ROUTING_COUNT);
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, begin, end)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(a_prompt_and_what_follows),
+        TEST(sequences_in_one_batch_are_told_apart),
+        TEST(a_cleared_sequence_begins_anew),
+        TEST(a_batch_that_failed_evaluated_nothing),
+        TEST(the_batch_is_believed_more_than_the_graph),
+        TEST(bos_and_eos_before_a_reset_are_a_warmup),
+        TEST(bos_and_eos_before_anything_else_are_not),
+        TEST(two_zeros_of_which_one_is_removed_are_a_probe),
+        TEST(other_tokens_are_no_warmup),
+        TEST(a_warmup_that_is_announced),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

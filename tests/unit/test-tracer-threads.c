@@ -1,0 +1,91 @@
+// Contexts in several threads, a snapshot now and then, and the tracer's own thread, under ThreadSanitizer.
+
+#include "unit.h"
+
+#include "engine/sinks.h"
+#include "tracer/tracer.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { N_THREADS = 4, N_BATCHES = 2000 };
+
+static atomic_int n_events;
+
+static void ignore(enum log_level level, const char * lines) {
+    (void) level;
+    (void) lines;
+}
+
+static void on_event(const struct expert_tracer_event * event, void * user_data) {
+    (void) event;
+    (void) user_data;
+    atomic_fetch_add(&n_events, 1);
+}
+
+static const struct routing_model model = { .key = "a model", .n_layer = 1, .phases_known = true };
+static const int32_t              experts[] = { 1, 0 };
+static const struct routing_layer layer = { .layer = 0, .n_expert = 2, .n_used = 1, .n_tokens = 2, .experts = experts };
+
+static void * evaluate(void * key) {
+    struct sinks_context context = { 0 };
+    for (int i = 0; i < N_BATCHES; i++) {
+        const enum routing_fate     fate   = i % 5 ? ROUTING_COUNT : ROUTING_PENDING;
+        const struct routing_ubatch ubatch = { fate, 2, 1, &layer };
+        const struct routing_decode decode = { fate, 1, 1, 0 };
+        assert_true(sinks_open(&context, &model, key));
+        sinks_layer (&context, &layer, fate);
+        sinks_ubatch(&context, &ubatch);
+        sinks_decode(&context, &decode);
+        sinks_settle(&context, false);
+    }
+    sinks_close(&context);
+    return NULL;
+}
+
+static void threads_do_not_disturb_each_other(void ** state) {
+    (void) state;
+    char path[] = "/tmp/expert-tracer-unit-XXXXXX";
+    assert_int_equal(close(mkstemp(path)), 0);
+
+    const struct tracer_setup setup  = { ignore, ignore, "test-run", false };
+    struct config             config = { .stats = true, .output = strdup(path), .interval = 0.01 };
+    struct expert_tracer    * tracer = tracer_new(&config, &setup);
+    const int                 slot   = sinks_attach(&tracer_sink, tracer);
+    const int                 events = expert_tracer_subscribe(tracer, on_event, NULL);
+    assert_true(events > 0);
+
+    pthread_t  threads[N_THREADS];
+    const char keys   [N_THREADS] = { 0 };
+    for (int i = 0; i < N_THREADS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, evaluate, (void *) &keys[i]), 0);
+    }
+    for (int i = 0; i < 50; i++) {
+        expert_tracer_snapshot_free(expert_tracer_snapshot_take(tracer, 0));
+        usleep(1000);
+    }
+    for (int i = 0; i < N_THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+
+    struct expert_tracer_snapshot * snapshot = expert_tracer_snapshot_take(tracer, 0);
+    assert_int_equal(snapshot->total_tokens, 2 * N_THREADS * N_BATCHES);
+    assert_int_equal(snapshot->prompt_tokens, N_THREADS * N_BATCHES);
+    assert_int_equal(snapshot->activations[0], N_THREADS * N_BATCHES);
+    assert_true(snapshot->complete);
+    assert_int_equal(atomic_load(&n_events), N_THREADS * N_BATCHES);
+    expert_tracer_snapshot_free(snapshot);
+
+    sinks_detach(slot);
+    assert_false(sinks_any());
+    tracer_free(tracer);
+    unlink(path);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = { cmocka_unit_test(threads_do_not_disturb_each_other) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
