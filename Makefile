@@ -1,0 +1,49 @@
+# A thin front for CMake and the scripts: each target does all that it needs, on a fresh machine too.
+
+BUILD  ?= build
+PREFIX ?= /usr/local
+WERROR ?= OFF
+JOBS   ?= $(shell nproc)
+
+.DEFAULT_GOAL := all
+.PHONY: all engine engines models demo test bench engine-table install clean help
+
+all: ## build the library and the command
+	@scripts/install-deps.sh build
+	@cmake -S . -B $(BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX) -DEXPERT_TRACER_WERROR=$(WERROR) >/dev/null
+	@cmake --build $(BUILD) -j $(JOBS) -- --no-print-directory --quiet
+
+engine: ## put stock llama.cpp programs into build/engine/bin (LLAMA_CPP_BIN=DIR: your own)
+	@scripts/fetch-engine.sh $(BUILD)/engine
+
+engines: engine ## and the older releases into build/engines
+	@scripts/install-deps.sh test
+	@scripts/fetch-old-engines.sh $(BUILD)/engines
+
+models: all ## write the models whose routing is known on paper
+	@cmake -S . -B $(BUILD) -DEXPERT_TRACER_MODELS=ON >/dev/null
+	@cmake --build $(BUILD) -j $(JOBS) --target models -- --no-print-directory --quiet
+
+demo: engine models ## trace llama-cli and show what it did
+	@BUILD=$(BUILD) scripts/demo.sh
+
+test: engines models ## run all tests on stock programs and old releases
+	@scripts/fetch-source.sh $(BUILD)/llama.cpp-0.5.0
+	@cmake -S . -B $(BUILD) -DEXPERT_TRACER_TESTS=ON -DEXPERT_TRACER_EXAMPLES=ON -DLLAMA_CPP_DIR=$(abspath $(BUILD))/llama.cpp-0.5.0 >/dev/null
+	@cmake --build $(BUILD) -j $(JOBS) -- --no-print-directory --quiet
+	@ctest --test-dir $(BUILD) --output-on-failure
+
+bench: engine models ## measure what tracing costs
+	@python3 bench/overhead.py
+
+engine-table: engines models ## try one binary on every release, print the table
+	@python3 scripts/engine-table.py
+
+install: all ## install to PREFIX (default /usr/local), below DESTDIR
+	@cmake --install $(BUILD) --prefix $(PREFIX)
+
+clean: ## remove what was built; engines and models stay
+	@[ ! -f $(BUILD)/Makefile ] || cmake --build $(BUILD) --target clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
