@@ -1,6 +1,6 @@
 #include "byte-tokenizer.h"
 
-#include "gguf-file.h"
+#include "gguf-writer.h"
 
 #include <stdio.h>
 #include <stdlib.h>

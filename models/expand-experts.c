@@ -6,7 +6,8 @@
 // as the old.
 
 #include "byte-tokenizer.h"
-#include "gguf-file.h"
+#include "gguf-reader.h"
+#include "gguf-writer.h"
 
 #include <errno.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 #include "oracle.h"
 
 #include "byte-tokenizer.h"
-#include "gguf-file.h"
+#include "gguf-writer.h"
 
 #include <stdarg.h>
 #include <stdbool.h>

@@ -1,7 +1,7 @@
 #include "imatrix-file.h"
 
 #include "counts.h"
-#include "gguf-file.h"
+#include "gguf-reader.h"
 
 #include <math.h>
 #include <stdio.h>

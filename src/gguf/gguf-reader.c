@@ -1,0 +1,550 @@
+#include "gguf-reader.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct gguf_string {
+    const char * text;
+    size_t       size;
+};
+
+struct gguf_key {
+    char *                    key;
+    enum gguf_file_value_type type;
+    enum gguf_file_value_type element_type;
+    size_t                    n_values;
+    const uint8_t *           values;   // in the mapping, not aligned
+    struct gguf_string *      strings;  // of a string or an array of strings, their text behind them
+    const uint8_t *           encoded;  // from the value's type on
+    size_t                    n_encoded;
+};
+
+struct gguf_file {
+    char *                    path;
+    const uint8_t *           data;
+    size_t                    size;
+
+    struct gguf_key *         keys;
+    size_t                    n_keys;
+    struct gguf_file_tensor * tensors;
+    size_t                    n_tensors;
+};
+
+// Where reading has got to. After a failure it reads zeros, and the first failure stays.
+struct cursor {
+    const char *    path;
+    const uint8_t * data;
+    size_t          size;
+    size_t          at;
+    bool            failed;
+    char *          error;
+    size_t          n_error;
+};
+
+__attribute__((format(printf, 2, 3)))
+static void cursor_fail(struct cursor * cursor, const char * format, ...) {
+    if (cursor->failed) {
+        return;
+    }
+    cursor->failed = true;
+    va_list args;
+    va_start(args, format);
+    gguf_file_explain(cursor->error, cursor->n_error, cursor->path, format, args);
+    va_end(args);
+}
+
+static size_t cursor_left(const struct cursor * cursor) {
+    return cursor->size - cursor->at;
+}
+
+static const uint8_t * cursor_skip(struct cursor * cursor, uint64_t n, const char * what) {
+    if (!cursor->failed && n > cursor_left(cursor)) {
+        cursor_fail(cursor, "ends after %zu bytes, in the middle of %s: the file is truncated or damaged", cursor->size, what);
+    }
+    if (cursor->failed) {
+        return NULL;
+    }
+    const uint8_t * here = cursor->data + cursor->at;
+    cursor->at += (size_t) n;
+    return here;
+}
+
+static void cursor_copy(struct cursor * cursor, void * value, size_t size, const char * what) {
+    const uint8_t * here = cursor_skip(cursor, size, what);
+    if (here != NULL) {
+        memcpy(value, here, size);
+    }
+}
+
+static uint32_t cursor_u32(struct cursor * cursor, const char * what) {
+    uint32_t value = 0;
+    cursor_copy(cursor, &value, sizeof(value), what);
+    return value;
+}
+
+static uint64_t cursor_u64(struct cursor * cursor, const char * what) {
+    uint64_t value = 0;
+    cursor_copy(cursor, &value, sizeof(value), what);
+    return value;
+}
+
+// A copy that ends in NUL, for names: they must not hold one.
+static char * cursor_name(struct cursor * cursor, const char * what) {
+    const uint64_t  size = cursor_u64 (cursor, what);
+    const uint8_t * here = cursor_skip(cursor, size, what);
+    if (here == NULL) {
+        return NULL;
+    }
+    if (memchr(here, 0, (size_t) size) != NULL) {
+        cursor_fail(cursor, "%s holds a NUL: the file is damaged", what);
+        return NULL;
+    }
+    char * name = malloc((size_t) size + 1);
+    if (name == NULL) {
+        cursor_fail(cursor, "no memory for %s", what);
+        return NULL;
+    }
+    memcpy(name, here, (size_t) size);
+    name[size] = 0;
+    return name;
+}
+
+static void read_strings(struct cursor * cursor, struct gguf_key * key) {
+    const size_t begin = cursor->at;
+    for (size_t i = 0; i < key->n_values && !cursor->failed; i++) {
+        cursor_skip(cursor, cursor_u64(cursor, "a string"), "a string");
+    }
+    if (cursor->failed) {
+        return;
+    }
+    // every string trades 8 bytes of size for one NUL
+    const size_t n_text = cursor->at - begin;
+    key->strings = malloc(key->n_values*sizeof(key->strings[0]) + n_text + 1);
+    if (key->strings == NULL) {
+        cursor_fail(cursor, "no memory for the strings of %s", key->key);
+        return;
+    }
+    char * text = (char *) (key->strings + key->n_values);
+    cursor->at = begin;
+    for (size_t i = 0; i < key->n_values; i++) {
+        const size_t    size = (size_t) cursor_u64(cursor, "a string");
+        const uint8_t * here = cursor_skip(cursor, size, "a string");
+        memcpy(text, here, size);
+        text[size] = 0;
+        key->strings[i] = (struct gguf_string) { text, size };
+        text += size + 1;
+    }
+}
+
+static void read_value(struct cursor * cursor, struct gguf_key * key) {
+    uint32_t type = cursor_u32(cursor, "a value's type");
+    uint64_t n    = 1;
+    key->type = (enum gguf_file_value_type) type;
+    if (type == GGUF_FILE_ARRAY) {
+        type = cursor_u32(cursor, "an array's type");
+        n    = cursor_u64(cursor, "an array's length");
+    }
+    key->element_type = (enum gguf_file_value_type) type;
+    if (cursor->failed) {
+        return;
+    }
+    const size_t least = type == GGUF_FILE_STRING ? sizeof(uint64_t) : gguf_file_value_size(type);
+    if (least == 0) {
+        cursor_fail(cursor, "%s has a value of type %" PRIu32 ", which GGUF does not have: the file is damaged or newer than this program", key->key, type);
+        return;
+    }
+    if (n > cursor_left(cursor)/least) {
+        cursor_fail(cursor, "%s cannot hold the %" PRIu64 " values it claims: the file is truncated or damaged", key->key, n);
+        return;
+    }
+    key->n_values = (size_t) n;
+    if (type == GGUF_FILE_STRING) {
+        read_strings(cursor, key);
+    } else {
+        key->values = cursor_skip(cursor, n*least, key->key);
+    }
+}
+
+static void read_key(struct cursor * cursor, struct gguf_key * key) {
+    key->key = cursor_name(cursor, "a key");
+    const size_t begin = cursor->at;
+    if (!cursor->failed) {
+        read_value(cursor, key);
+    }
+    key->encoded   = cursor->data + begin;
+    key->n_encoded = cursor->at - begin;
+}
+
+static void read_tensor(struct cursor * cursor, struct gguf_file_tensor * tensor) {
+    char * name = cursor_name(cursor, "a tensor's name");
+    tensor->name = name;
+    if (name == NULL) {
+        return;
+    }
+    tensor->n_dims = cursor_u32(cursor, "a tensor's shape");
+    for (uint32_t i = 0; i < tensor->n_dims && i < GGUF_FILE_MAX_DIMS; i++) {
+        tensor->ne[i] = cursor_u64(cursor, "a tensor's shape");
+    }
+    if (tensor->n_dims <= GGUF_FILE_MAX_DIMS) {
+        tensor->type   = cursor_u32(cursor, "a tensor's type");
+        tensor->offset = cursor_u64(cursor, "a tensor's offset");
+    }
+    if (cursor->failed) {
+        return;
+    }
+    const char * wrong = gguf_file_shape_tensor(tensor);
+    if (wrong != NULL) {
+        cursor_fail(cursor, "tensor %s (%" PRIu32 " dimensions, type %" PRIu32 ") %s: the file is damaged or newer than this program",
+                name, tensor->n_dims, tensor->type, wrong);
+    }
+}
+
+static uint64_t read_alignment(struct cursor * cursor, const struct gguf_file * file) {
+    const int64_t i_key = gguf_file_find_key(file, GGUF_FILE_ALIGNMENT_KEY);
+    if (i_key < 0) {
+        return GGUF_FILE_ALIGNMENT;
+    }
+    uint64_t alignment = 0;
+    if (!gguf_file_value_u64(file, i_key, 0, &alignment) || alignment == 0 || alignment > 1u << 30 || (alignment & (alignment - 1)) != 0) {
+        cursor_fail(cursor, GGUF_FILE_ALIGNMENT_KEY " is no power of two: the file is damaged");
+        return GGUF_FILE_ALIGNMENT;
+    }
+    return alignment;
+}
+
+// What the file begins with: how many keys and tensors it has.
+static void read_counts(struct cursor * cursor, uint64_t * n_keys, uint64_t * n_tensors) {
+    const uint8_t * magic = cursor_skip(cursor, strlen(GGUF_FILE_MAGIC), "its first word");
+    if (magic != NULL && memcmp(magic, GGUF_FILE_MAGIC, strlen(GGUF_FILE_MAGIC)) != 0) {
+        cursor_fail(cursor, "is not a GGUF file");
+    }
+    const uint32_t version = cursor_u32(cursor, "the header");
+    *n_tensors = cursor_u64(cursor, "the header");
+    *n_keys    = cursor_u64(cursor, "the header");
+    if (cursor->failed) {
+        return;
+    }
+    // the least a key takes (name's size, type, one byte), and a tensor (name's size, dimensions, type, offset)
+    const size_t max_keys    = cursor_left(cursor)/(8 + 4 + 1);
+    const size_t max_tensors = cursor_left(cursor)/(8 + 4 + 4 + 8);
+    if ((version & 0xffff) == 0) {
+        cursor_fail(cursor, "is a big-endian GGUF file, these are not read");
+    } else if (version < 2 || version > GGUF_FILE_VERSION) {
+        cursor_fail(cursor, "is a GGUF file of version %" PRIu32 ", only 2 and 3 are read", version);
+    } else if (*n_keys > max_keys || *n_tensors > max_tensors) {
+        cursor_fail(cursor, "claims %" PRIu64 " keys and %" PRIu64 " tensors, more than its %zu bytes can hold: the file is truncated or damaged",
+                *n_keys, *n_tensors, cursor->size);
+    }
+}
+
+// Where the data of every tensor is, once all of the header is read.
+static void find_data(struct cursor * cursor, struct gguf_file * file) {
+    const uint64_t alignment = read_alignment(cursor, file);
+    const uint64_t data      = gguf_file_align(cursor->at, alignment);
+    for (size_t i = 0; i < file->n_tensors && !cursor->failed; i++) {
+        struct gguf_file_tensor * tensor = &file->tensors[i];
+        if (tensor->offset % alignment != 0) {
+            cursor_fail(cursor, "the data of tensor %s is not aligned: the file is damaged", tensor->name);
+        } else if (data > file->size || tensor->offset > file->size - data || tensor->nbytes > file->size - data - tensor->offset) {
+            cursor_fail(cursor, "ends after %zu bytes, before the data of tensor %s does: the file is truncated or damaged", file->size, tensor->name);
+        } else {
+            tensor->data = file->data + data + tensor->offset;
+        }
+    }
+}
+
+static void read_file(struct cursor * cursor, struct gguf_file * file) {
+    uint64_t n_keys;
+    uint64_t n_tensors;
+    read_counts(cursor, &n_keys, &n_tensors);
+    if (cursor->failed) {
+        return;
+    }
+    file->keys    = calloc((size_t) n_keys    + 1, sizeof(file->keys[0]));
+    file->tensors = calloc((size_t) n_tensors + 1, sizeof(file->tensors[0]));
+    if (file->keys == NULL || file->tensors == NULL) {
+        cursor_fail(cursor, "no memory for %" PRIu64 " keys and %" PRIu64 " tensors", n_keys, n_tensors);
+    }
+    while (file->n_keys < n_keys && !cursor->failed) {
+        read_key(cursor, &file->keys[file->n_keys++]);
+    }
+    while (file->n_tensors < n_tensors && !cursor->failed) {
+        read_tensor(cursor, &file->tensors[file->n_tensors++]);
+    }
+    if (!cursor->failed) {
+        find_data(cursor, file);
+    }
+}
+
+static const uint8_t * map_file(struct cursor * cursor) {
+    const uint8_t * data = NULL;
+    struct stat     info;
+
+    const int fd = open(cursor->path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &info) != 0) {
+        cursor_fail(cursor, "%s", strerror(errno));
+    } else if (!S_ISREG(info.st_mode)) {
+        cursor_fail(cursor, "is not a regular file");
+    } else if (info.st_size == 0) {
+        cursor_fail(cursor, "is empty");
+    } else if ((uintmax_t) info.st_size > SIZE_MAX) {
+        cursor_fail(cursor, "is too large for this machine");
+    } else {
+        void * mapped = mmap(NULL, (size_t) info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (mapped == MAP_FAILED) {
+            cursor_fail(cursor, "%s", strerror(errno));
+        } else {
+            data = mapped;
+            cursor->size = (size_t) info.st_size;
+        }
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return data;
+}
+
+struct gguf_file * gguf_file_open(const char * path, char * error, size_t n_error) {
+    struct cursor      cursor = { .path = path, .error = error, .n_error = n_error };
+    struct gguf_file * file   = calloc(1, sizeof(*file));
+    char *             copy   = strdup(path);
+    if (file == NULL || copy == NULL) {
+        cursor_fail(&cursor, "no memory to open it");
+        free(copy);
+        free(file);
+        return NULL;
+    }
+    file->path = copy;
+    file->data = cursor.data = map_file(&cursor);
+    file->size = cursor.size;
+    if (!cursor.failed) {
+        read_file(&cursor, file);
+    }
+    if (cursor.failed) {
+        gguf_file_close(file);
+        return NULL;
+    }
+    return file;
+}
+
+void gguf_file_close(struct gguf_file * file) {
+    if (file == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < file->n_keys; i++) {
+        free(file->keys[i].key);
+        free(file->keys[i].strings);
+    }
+    for (size_t i = 0; i < file->n_tensors; i++) {
+        free((char *) file->tensors[i].name);
+    }
+    if (file->data != NULL) {
+        munmap((void *) file->data, file->size);
+    }
+    free(file->keys);
+    free(file->tensors);
+    free(file->path);
+    free(file);
+}
+
+const char * gguf_file_path(const struct gguf_file * file) {
+    return file->path;
+}
+
+size_t gguf_file_n_keys(const struct gguf_file * file) {
+    return file->n_keys;
+}
+
+int64_t gguf_file_find_key(const struct gguf_file * file, const char * key) {
+    for (size_t i = 0; i < file->n_keys; i++) {
+        if (strcmp(file->keys[i].key, key) == 0) {
+            return (int64_t) i;
+        }
+    }
+    return -1;
+}
+
+const char * gguf_file_key(const struct gguf_file * file, size_t i_key) {
+    return file->keys[i_key].key;
+}
+
+const void * gguf_file_encoded(const struct gguf_file * file, size_t i_key, size_t * size) {
+    *size = file->keys[i_key].n_encoded;
+    return file->keys[i_key].encoded;
+}
+
+enum gguf_file_value_type gguf_file_value_type(const struct gguf_file * file, size_t i_key) {
+    return file->keys[i_key].type;
+}
+
+size_t gguf_file_n_values(const struct gguf_file * file, size_t i_key) {
+    return file->keys[i_key].n_values;
+}
+
+enum gguf_file_value_type gguf_file_element_type(const struct gguf_file * file, size_t i_key) {
+    return file->keys[i_key].element_type;
+}
+
+static const struct gguf_key * find_value(const struct gguf_file * file, int64_t i_key, size_t i) {
+    if (i_key < 0 || (uint64_t) i_key >= file->n_keys || i >= file->keys[i_key].n_values) {
+        return NULL;
+    }
+    return &file->keys[i_key];
+}
+
+// An integer of any width, widened to 64 bits: those of a negative one as of an int64_t.
+static bool read_integer(const struct gguf_file * file, int64_t i_key, size_t i, bool * negative, uint64_t * bits) {
+    const struct gguf_key * key = find_value(file, i_key, i);
+    if (key == NULL || key->values == NULL) {
+        return false;
+    }
+    const size_t size = gguf_file_value_size(key->element_type);
+    union {
+        uint8_t  u8;
+        int8_t   i8;
+        uint16_t u16;
+        int16_t  i16;
+        uint32_t u32;
+        int32_t  i32;
+        uint64_t u64;
+        int64_t  i64;
+    } value;
+    memcpy(&value, key->values + i*size, size);
+
+    int64_t number = 0;
+    switch (key->element_type) {
+        case GGUF_FILE_BOOL: number = value.u8 != 0;  break;
+        case GGUF_FILE_U8:   number = value.u8;       break;
+        case GGUF_FILE_I8:   number = value.i8;       break;
+        case GGUF_FILE_U16:  number = value.u16;      break;
+        case GGUF_FILE_I16:  number = value.i16;      break;
+        case GGUF_FILE_U32:  number = value.u32;      break;
+        case GGUF_FILE_I32:  number = value.i32;      break;
+        case GGUF_FILE_U64:
+        case GGUF_FILE_I64:  number = value.i64;      break;
+        default:             return false;
+    }
+    *negative = number < 0 && key->element_type != GGUF_FILE_U64;
+    *bits     = (uint64_t) number;
+    return true;
+}
+
+bool gguf_file_value_u64(const struct gguf_file * file, int64_t i_key, size_t i, uint64_t * value) {
+    bool     negative;
+    uint64_t bits;
+    if (!read_integer(file, i_key, i, &negative, &bits) || negative) {
+        return false;
+    }
+    *value = bits;
+    return true;
+}
+
+bool gguf_file_value_i64(const struct gguf_file * file, int64_t i_key, size_t i, int64_t * value) {
+    bool     negative;
+    uint64_t bits;
+    if (!read_integer(file, i_key, i, &negative, &bits) || (!negative && bits > INT64_MAX)) {
+        return false;
+    }
+    *value = (int64_t) bits;
+    return true;
+}
+
+bool gguf_file_value_f64(const struct gguf_file * file, int64_t i_key, size_t i, double * value) {
+    bool     negative;
+    uint64_t bits;
+    if (read_integer(file, i_key, i, &negative, &bits)) {
+        *value = negative ? (double) (int64_t) bits : (double) bits;
+        return true;
+    }
+    const struct gguf_key * key = find_value(file, i_key, i);
+    if (key == NULL || key->values == NULL) {
+        return false;
+    }
+    if (key->element_type == GGUF_FILE_F32) {
+        float number;
+        memcpy(&number, key->values + i*sizeof(number), sizeof(number));
+        *value = (double) number;
+    } else {
+        memcpy(value, key->values + i*sizeof(*value), sizeof(*value));
+    }
+    return true;
+}
+
+bool gguf_file_value_bool(const struct gguf_file * file, int64_t i_key, size_t i, bool * value) {
+    const struct gguf_key * key = find_value(file, i_key, i);
+    if (key == NULL || key->element_type != GGUF_FILE_BOOL) {
+        return false;
+    }
+    *value = key->values[i] != 0;
+    return true;
+}
+
+bool gguf_file_value_string(const struct gguf_file * file, int64_t i_key, size_t i, const char ** value, size_t * size) {
+    const struct gguf_key * key = find_value(file, i_key, i);
+    if (key == NULL || key->strings == NULL) {
+        return false;
+    }
+    *value = key->strings[i].text;
+    if (size != NULL) {
+        *size = key->strings[i].size;
+    }
+    return true;
+}
+
+static int64_t find_scalar(const struct gguf_file * file, const char * key) {
+    const int64_t i_key = gguf_file_find_key(file, key);
+    return i_key < 0 || file->keys[i_key].type == GGUF_FILE_ARRAY ? -1 : i_key;
+}
+
+bool gguf_file_get_u32(const struct gguf_file * file, const char * key, uint32_t * value) {
+    uint64_t wide;
+    if (!gguf_file_get_u64(file, key, &wide) || wide > UINT32_MAX) {
+        return false;
+    }
+    *value = (uint32_t) wide;
+    return true;
+}
+
+bool gguf_file_get_u64(const struct gguf_file * file, const char * key, uint64_t * value) {
+    return gguf_file_value_u64(file, find_scalar(file, key), 0, value);
+}
+
+bool gguf_file_get_i64(const struct gguf_file * file, const char * key, int64_t * value) {
+    return gguf_file_value_i64(file, find_scalar(file, key), 0, value);
+}
+
+bool gguf_file_get_f64(const struct gguf_file * file, const char * key, double * value) {
+    return gguf_file_value_f64(file, find_scalar(file, key), 0, value);
+}
+
+bool gguf_file_get_bool(const struct gguf_file * file, const char * key, bool * value) {
+    return gguf_file_value_bool(file, find_scalar(file, key), 0, value);
+}
+
+bool gguf_file_get_string(const struct gguf_file * file, const char * key, const char ** value) {
+    return gguf_file_value_string(file, find_scalar(file, key), 0, value, NULL);
+}
+
+size_t gguf_file_n_tensors(const struct gguf_file * file) {
+    return file->n_tensors;
+}
+
+const struct gguf_file_tensor * gguf_file_tensor(const struct gguf_file * file, size_t i_tensor) {
+    return &file->tensors[i_tensor];
+}
+
+const struct gguf_file_tensor * gguf_file_find_tensor(const struct gguf_file * file, const char * name) {
+    for (size_t i = 0; i < file->n_tensors; i++) {
+        if (strcmp(file->tensors[i].name, name) == 0) {
+            return &file->tensors[i];
+        }
+    }
+    return NULL;
+}
