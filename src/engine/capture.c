@@ -198,7 +198,7 @@ void capture_on_mul_mat_id(const struct real * real, const struct ggml_tensor * 
         return;
     }
     const char  * name  = name_of_weights(real->ggml_get_name(weights));
-    const int32_t index = layer_in_name(name, "blk.", ".");
+    const int32_t index = layer_in_name(name, "blk.", ".ffn_"); // attention may have experts of its own
     if (index < 0 || !ends_in(name, "_exps.weight")) {
         return;
     }
@@ -315,6 +315,13 @@ static bool ids_are_in_range(const int32_t * experts, size_t n, int32_t n_expert
     return true;
 }
 
+static void name_weights(struct routing_layer * layer, const struct layer * known) {
+    layer->n_weights = known->n_weights;
+    for (int32_t i = 0; i < known->n_weights; i++) {
+        layer->weights[i] = known->weights[i];
+    }
+}
+
 static void read_topk(struct tap * tap, const struct ggml_tensor * topk, int32_t index) {
     const struct real * real   = tap->real;
     const int64_t       n_rows = real->ggml_nrows(topk);
@@ -336,11 +343,8 @@ static void read_topk(struct tap * tap, const struct ggml_tensor * topk, int32_t
         .n_used    = (int32_t) (n_ids / n_rows),
         .n_tokens  = (int32_t) n_rows,
         .experts   = tap->experts + tap->n_experts,
-        .n_weights = known->n_weights,
     };
-    for (int32_t i = 0; i < known->n_weights; i++) {
-        layer->weights[i] = known->weights[i];
-    }
+    name_weights(layer, known);
     if (real->ggml_element_size(topk) != sizeof(int32_t) || !read_rows(tap, topk, layer->n_tokens, layer->n_used) ||
         !ids_are_in_range(layer->experts, (size_t) n_ids, layer->n_expert)) {
         give_up(tap, "this engine's routing does not look as it should (ffn_moe_topk)");
@@ -438,8 +442,9 @@ static void deliver(struct tap * tap, uint64_t n_tokens) {
     if (n_tokens == 0 && tap->n_routed == 0) {
         return; // not a model's graph: the memory's own
     }
-    for (int32_t i = 0; i < tap->n_routed; i++) {
-        tap->routed[i].experts = tap->experts + tap->routed_at[i]; // it may have moved as it grew
+    for (int32_t i = 0; i < tap->n_routed; i++) { // both arrays may have moved as they grew
+        tap->routed[i].experts = tap->experts + tap->routed_at[i];
+        name_weights(&tap->routed[i], &tap->layers[tap->routed[i].layer]);
     }
     context_ubatch(tap->context, tap->routed, tap->n_routed, n_tokens);
 }

@@ -23,6 +23,9 @@ void engine_say_to_stderr(const char * lines);
 // Waits until what was said is written, as far as the host's logger has a way to do that.
 void engine_say_flush(void);
 
+// The program paused its own logger for good: it drops what it gets.
+void engine_set_log_paused(void);
+
 // The process is ending: loggers that the program installed may be gone.
 void engine_set_exiting(void);
 

@@ -271,3 +271,17 @@ void llama_free_model(struct llama_model * model) {
     context_on_model_free(model);
     REAL_LLAMA()->llama_free_model(model);
 }
+
+//
+// libllama-common, the stock programs' own, called by them and by itself
+//
+
+HOOK void _Z16common_log_pauseP10common_log(void * log);
+
+void _Z16common_log_pauseP10common_log(void * log) {
+    const struct real * real = REAL_LLAMA();
+    engine_set_log_paused();
+    if (real->_Z16common_log_pauseP10common_log) {
+        real->_Z16common_log_pauseP10common_log(log);
+    }
+}

@@ -11,10 +11,13 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define PATIENCE_MS 1000
 
 enum { GGML_LOG_LEVEL_INFO = 2, GGML_LOG_LEVEL_WARN = 3, GGML_LOG_LEVEL_ERROR = 4 };
 
@@ -23,6 +26,7 @@ enum { GGML_LOG_LEVEL_INFO = 2, GGML_LOG_LEVEL_WARN = 3, GGML_LOG_LEVEL_ERROR = 
 #define COMMON_LOG_MAIN     "_Z15common_log_mainv"
 #define COMMON_LOG_ADD      "_Z14common_log_addP10common_log14ggml_log_levelPKcz"
 #define COMMON_LOG_FLUSH    "_Z16common_log_flushP10common_log"
+#define COMMON_LOG_JSONL    "_Z20common_log_get_jsonlv" // since 0.5.0
 
 struct common_log {
     void * (*main)  (void);
@@ -33,13 +37,25 @@ struct common_log {
 static _Atomic(const struct real *) engine; // whose log callback is asked for
 static atomic_bool exiting;
 static atomic_bool used_common_log;
+static atomic_bool common_log_is_paused;
 
 void engine_say_through(const struct real * real) {
     atomic_store(&engine, real);
 }
 
+void engine_set_log_paused(void) {
+    atomic_store(&common_log_is_paused, true);
+}
+
 void engine_set_exiting(void) {
     atomic_store(&exiting, true);
+}
+
+// Waits for the reader of a pipe that the program made non-blocking, as Node does.
+static bool stderr_takes_more(void) {
+    struct pollfd pipe  = { .fd = STDERR_FILENO, .events = POLLOUT };
+    const int     ready = poll(&pipe, 1, PATIENCE_MS);
+    return ready > 0 || (ready < 0 && errno == EINTR);
 }
 
 void engine_say_to_stderr(const char * lines) {
@@ -47,7 +63,7 @@ void engine_say_to_stderr(const char * lines) {
     size_t    left  = strlen(lines);
     while (left > 0) {
         const ssize_t n = write(STDERR_FILENO, lines, left);
-        if (n < 0 && errno != EINTR) {
+        if (n < 0 && errno != EINTR && !(errno == EAGAIN && stderr_takes_more())) {
             break; // closed, or nobody reads it: there is nowhere to complain
         }
         if (n > 0) {
@@ -78,6 +94,12 @@ static bool find_common_log(struct common_log * log, ggml_log_fn callback) {
     return find_function(COMMON_LOG_CALLBACK, &stock) && stock == callback &&
            find_function(COMMON_LOG_MAIN, &log->main) && find_function(COMMON_LOG_ADD, &log->add) &&
            find_function(COMMON_LOG_FLUSH, &log->flush);
+}
+
+// A logger that is paused (--log-disable) drops what it gets, and --log-jsonl sends it to stdout.
+static bool common_log_is_heard(void) {
+    bool (*is_jsonl)(void);
+    return !atomic_load(&common_log_is_paused) && !(find_function(COMMON_LOG_JSONL, &is_jsonl) && is_jsonl());
 }
 
 static bool is_the_engines_own(ggml_log_fn callback) {
@@ -134,6 +156,10 @@ void engine_say(enum log_level level, const char * lines) {
         real->ggml_log_get(&voice.callback, &voice.callback_data);
     }
     if (voice.callback && find_common_log(&voice.common, voice.callback)) {
+        if (!common_log_is_heard()) {
+            engine_say_to_stderr(lines);
+            return;
+        }
         voice.log = voice.common.main();
         atomic_store(&used_common_log, true);
         for_each_line(lines, say_to_common_log, &voice);

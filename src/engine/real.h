@@ -106,7 +106,8 @@ typedef void (*ggml_log_fn) (int level, const char * text, void * user_data);
     X(int32_t,        llama_vocab_eos,            (const struct llama_vocab *))                                    \
     X(int32_t,        llama_token_bos,            (const struct llama_model *))                                    \
     X(int32_t,        llama_token_eos,            (const struct llama_model *))                                    \
-    X(const char *,   llama_version,              (void))
+    X(const char *,   llama_version,              (void))                                                          \
+    X(void,           _Z16common_log_pauseP10common_log, (void *)) /* libllama-common's */
 
 #define REAL_POINTER(type, name, parameters) type (*name) parameters;
 

@@ -67,8 +67,11 @@ bool config_from_env(struct config * config, struct text * remarks) {
         }
     }
     if (!config->stats && (config->per_layer || config->output)) {
+        static atomic_bool said;
         config->stats = true;
-        text_add(remarks, LOG_PREFIX "%s turns counting on\n", variable_names[config->output ? OUTPUT : PER_LAYER]);
+        if (!atomic_exchange(&said, true)) {
+            text_add(remarks, LOG_PREFIX "%s turns counting on\n", variable_names[config->output ? OUTPUT : PER_LAYER]);
+        }
     }
     return config->stats || config->names;
 }

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +13,7 @@
 #include <unistd.h>
 
 #define SIBLINGS_MAX 10000
+#define TRIES_MAX    100  // to be faster than others who take the same path
 #define HEAD_SIZE    4096 // of a file, where its run is told
 #define ASIDE_END    ".tmp"
 
@@ -26,6 +29,24 @@ static int write_all(int fd, const char * data, size_t size) {
         }
     }
     return 0;
+}
+
+// The same, and a limit on the size of files does not end the program.
+static int write_quietly(int fd, const char * data, size_t size) {
+    sigset_t              too_large;
+    sigset_t              before;
+    sigset_t              pending;
+    const struct timespec now = { 0, 0 };
+    sigemptyset(&too_large);
+    sigaddset(&too_large, SIGXFSZ);
+    sigpending(&pending);
+    pthread_sigmask(SIG_BLOCK, &too_large, &before);
+    const int error = write_all(fd, data, size);
+    if (error == -EFBIG && !sigismember(&pending, SIGXFSZ)) {
+        sigtimedwait(&too_large, NULL, &now); // ours
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
 }
 
 // A lock that the file system does not know protects nothing, and is no reason to fail.
@@ -46,7 +67,7 @@ static int write_aside(char * aside, const char * data, size_t size) {
         return -errno;
     }
     lock(fd);
-    int error = write_all(fd, data, size);
+    int error = write_quietly(fd, data, size);
     if (!error && fsync(fd) != 0 && errno != EINVAL && errno != EROFS) {
         error = -errno;
     }
@@ -83,10 +104,11 @@ static int put(const char * path, const char * data, size_t size, bool replace) 
     return fd;
 }
 
-static bool same_file(int fd, const char * path) {
+// Whether a descriptor's file is the one that another descriptor, or a path, stands for.
+static bool same_file(int fd, int other_fd, const char * other_path) {
     struct statx one;
     struct statx other;
-    return statx(fd, "", AT_EMPTY_PATH, STATX_INO, &one) == 0 && statx(AT_FDCWD, path, 0, STATX_INO, &other) == 0 &&
+    return statx(fd, "", AT_EMPTY_PATH, STATX_INO, &one) == 0 && statx(other_fd, other_path, AT_EMPTY_PATH, STATX_INO, &other) == 0 &&
            one.stx_ino == other.stx_ino && one.stx_dev_major == other.stx_dev_major && one.stx_dev_minor == other.stx_dev_minor;
 }
 
@@ -113,9 +135,11 @@ static int take_over(const char * path, const char * run, const char * data, siz
         fd = -EISDIR;
     } else if (!S_ISREG(about.stx_mode)) {
         fd = -ENOTSUP;
+    } else if (same_file(old, STDOUT_FILENO, "") || same_file(old, STDERR_FILENO, "")) {
+        fd = -EBUSY;
     } else if (!lock(old) || is_of_run(old, run)) {
         fd = -EEXIST;
-    } else if (!same_file(old, path)) {
+    } else if (!same_file(old, AT_FDCWD, path)) {
         fd = -EAGAIN;
     } else {
         fd = put(path, data, size, true);
@@ -125,7 +149,7 @@ static int take_over(const char * path, const char * run, const char * data, siz
 }
 
 static int claim_path(const char * path, const char * run, const char * data, size_t size) {
-    for (;;) {
+    for (int tries = 0; tries < TRIES_MAX; tries++) {
         int fd = take_over(path, run, data, size);
         if (fd == -EAGAIN) {
             fd = put(path, data, size, false);
@@ -135,25 +159,44 @@ static int claim_path(const char * path, const char * run, const char * data, si
         }
         return fd;
     }
+    return -EEXIST;
 }
 
-// Absolute, and without symbolic links as far as it exists: the program may change its directory.
-static char * absolute(const char * path) {
-    char * real = realpath(path, NULL);
-    if (real) {
-        return real;
-    }
-    const char * slash     = strrchr(path, '/');
-    char       * directory = slash ? strndup(path, slash == path ? 1 : (size_t) (slash - path)) : strdup(".");
-    real = directory ? realpath(directory, NULL) : NULL;
+static char * join(const char * directory, const char * path) {
     char * result = NULL;
-    if (real && asprintf(&result, "%s/%s", strcmp(real, "/") == 0 ? "" : real, slash ? slash + 1 : path) < 0) {
-        result = NULL;
+    if (path[0] == '/') {
+        return strdup(path);
     }
-    const int saved = errno;
+    return asprintf(&result, "%s/%s", strcmp(directory, "/") == 0 ? "" : directory, path) < 0 ? NULL : result;
+}
+
+// Absolute, and without symbolic links, those to what is not there yet included: the program may change its directory.
+static char * absolute(const char * path) {
+    char * result = realpath(path, NULL);
+    if (result) {
+        return result;
+    }
+    const bool   is_missing = errno == ENOENT;
+    const char * slash      = strrchr(path, '/');
+    char       * start      = slash ? strndup(path, slash == path ? 1 : (size_t) (slash - path)) : strdup(".");
+    char       * directory  = start ? realpath(start, NULL) : NULL;
+    const int    saved      = errno;
+    if (directory) {
+        char          target[PATH_MAX];
+        const ssize_t n = is_missing ? readlink(path, target, sizeof(target) - 1) : -1;
+        if (n > 0) {
+            target[n] = '\0';
+            char * linked = join(directory, target);
+            result = linked ? absolute(linked) : NULL;
+            free(linked);
+        } else {
+            result = join(directory, slash ? slash + 1 : path);
+        }
+    } else {
+        errno = saved;
+    }
+    free(start);
     free(directory);
-    free(real);
-    errno = saved;
     return result;
 }
 
@@ -179,7 +222,7 @@ int output_claim(struct output * output, const char * wanted, const char * run, 
         char * candidate = sibling(path, n);
         fd = candidate ? claim_path(candidate, run, data, size) : -ENOMEM;
         if (fd >= 0) {
-            *output = (struct output) { candidate, fd };
+            *output = (struct output) { candidate, fd, n > 1 };
         } else {
             free(candidate);
         }

@@ -12,14 +12,16 @@
 #include <stddef.h>
 
 struct output {
-    char * path; // absolute, NULL: not claimed
-    int    fd;   // holds the lock
+    char * path;       // absolute, NULL: not claimed
+    int    fd;         // holds the lock
+    bool   is_sibling; // the path that was wanted is another's
 };
 
-#define OUTPUT_UNCLAIMED { NULL, -1 }
+#define OUTPUT_UNCLAIMED { NULL, -1, false }
 
 // Writes the first version of `wanted`, or of a sibling of that name. `run` is searched for in a file that is
-// there already, as a JSON member "run". Returns 0, or -errno: nothing is claimed then.
+// there already, as a JSON member "run". Returns 0, or -errno: nothing is claimed then. -ENOTSUP: it is not a
+// regular file; -EBUSY: it is where the program's standard output or error goes.
 int output_claim(struct output * output, const char * wanted, const char * run, const char * data, size_t size);
 
 // Replaces the file. Returns 0, or -errno: the version before stands.

@@ -186,18 +186,11 @@ static void add_path(struct text * text, const char * pattern, const struct rout
 }
 
 static const char * explain(int error) {
-    return error == -ENOTSUP ? "not a regular file" : strerror(-error);
-}
-
-static bool ends_in(const char * string, const char * end) {
-    const size_t n = strlen(string);
-    const size_t m = strlen(end);
-    return n >= m && strcmp(string + n - m, end) == 0;
-}
-
-static bool is_sibling(const char * path, const char * wanted) {
-    const char * name = strrchr(wanted, '/');
-    return !ends_in(path, name ? name : wanted);
+    switch (error) {
+        case -ENOTSUP: return "not a regular file";
+        case -EBUSY:   return "the program's own output goes there";
+        default:       return strerror(-error);
+    }
 }
 
 // With the model's output_mutex. What is worth saying of it is added to `remarks`.
@@ -222,10 +215,13 @@ static void write_output(struct tracer_model * model, bool complete, struct text
         atomic_store(&model->news_to_write, true);
         if (!model->output_failed && !wanted.failed) {
             text_add(remarks, LOG_PREFIX "cannot write %s: %s. Counting goes on; give LLAMA_EXPERT_TRACE_OUTPUT a file in a folder that "
-                "can be written, with room left. It is tried again every %g s and at the end\n",
-                claiming ? wanted.data : model->output.path, explain(error), model->config.interval);
+                "can be written, with room left. It is tried again ", claiming ? wanted.data : model->output.path, explain(error));
+            if (model->config.interval > 0) {
+                text_add(remarks, "every %g s and ", model->config.interval);
+            }
+            text_add(remarks, "at the end\n");
         }
-    } else if (claiming && is_sibling(model->output.path, wanted.data)) {
+    } else if (claiming && model->output.is_sibling) {
         text_add(remarks, LOG_PREFIX "%s belongs to another model or process; these statistics go to %s\n", wanted.data, model->output.path);
     } else if (model->output_failed) {
         text_add(remarks, LOG_PREFIX "%s can be written now\n", model->output.path);
