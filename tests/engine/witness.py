@@ -1,0 +1,61 @@
+"""What stock programs tell of the routing: an account that knows nothing of ours."""
+
+import re
+
+from gguf import Gguf
+
+
+def imatrix_counts(path):
+    """From a file of llama-imatrix: how many rows each expert was multiplied with, by (layer, projection)."""
+    imatrix = Gguf(path)
+    counts = {}
+    for name in imatrix.shapes:
+        found = re.fullmatch(r"blk\.(\d+)\.(ffn_\w+_exps)\.weight\.counts", name)
+        if found:
+            counts[int(found[1]), found[2]] = [int(count) for count in imatrix.floats(name)]
+    return counts
+
+
+class Evaluation:
+    """The nodes that llama-eval-callback prints of the graph that it evaluates."""
+
+    NODE = re.compile(r"common_debug_cb_eval: +(.+?) = \(\w+\) +(\w+)\((.*?)\{")
+
+    def __init__(self, printed):
+        self.topk = {}     # by layer, in the order of evaluation: the selected experts of each row
+        self.weights = {}  # by layer: the stacked weights that are multiplied with, each once
+        rows = None
+        for line in printed.splitlines():
+            node = self.NODE.match(line)
+            if node:
+                rows = self.begin(*node.groups())
+            elif rows is not None:
+                numbers = re.fullmatch(r" +\[([^\[\]]+)\],", line)
+                if numbers:
+                    rows.append([int(float(number)) for number in numbers[1].split(",")])
+                elif "..." in line:
+                    raise ValueError("rows were left out: give a prompt of six tokens at the most")
+
+    def begin(self, name, op, source):
+        """A node. Returns where its rows are to be put, if they are wanted."""
+        found = re.fullmatch(r"ffn_moe_topk-(\d+)", name)
+        if found:
+            layer = int(found[1])
+            if layer in self.topk:
+                return None  # GroveMoE has two of a name: the first one selects the experts
+            self.topk[layer] = []
+            return self.topk[layer]
+        found = re.fullmatch(r"blk\.(\d+)\.ffn_\w+_exps\.weight", source)
+        if found and op == "MUL_MAT_ID":
+            weights = self.weights.setdefault(int(found[1]), [])
+            if source not in weights:
+                weights.append(source)
+        return None
+
+    def counts(self, n_expert):
+        """Activations of each expert of each layer that routed at least one row."""
+        counts = {}
+        for layer, rows in self.topk.items():
+            if rows:
+                counts[layer] = [sum(row.count(expert) for row in rows) for expert in range(n_expert)]
+        return counts
