@@ -566,22 +566,22 @@ static void what_is_not_written_is_a_hole(void ** state) {
 
 static void data_is_aligned_behind_any_header(void ** state) {
     (void) state;
-    static const uint64_t n      = 8;
+    static const uint64_t n     = 7;
     char                  key[] = "0123456789012345678901234567890123456789";
     for (size_t i = strlen(key); i > 0; i--) {
         key[i] = '\0';
         struct gguf_file_writer * writer = gguf_file_writer_new("aligned.gguf");
         gguf_file_writer_set_u8(writer, key, 1);
         gguf_file_writer_add_tensor(writer, "tensor", GGUF_FILE_TENSOR_I32, 1, &n);
-        gguf_file_writer_write(writer, 0, 0, "the data of the tensor, 32 bytes", 32);
+        gguf_file_writer_write(writer, 0, 0, "the tensor's data, 28 bytes.", 28);
         struct gguf_file * file = finish_and_open(writer, "aligned.gguf");
-        assert_memory_equal(gguf_file_tensor(file, 0)->data, "the data of the tensor, 32 bytes", 32);
+        assert_memory_equal(gguf_file_tensor(file, 0)->data, "the tensor's data, 28 bytes.", 28);
         gguf_file_close(file);
 
         struct bytes bytes;
         load("aligned.gguf", &bytes);
         assert_int_equal(bytes.size % 32, 0);
-        assert_memory_equal(bytes.data + bytes.size - 32, "the data of the tensor, 32 bytes", 32);
+        assert_memory_equal(bytes.data + bytes.size - 32, "the tensor's data, 28 bytes.", 28);
     }
 }
 
@@ -928,7 +928,7 @@ static void the_first_failure_is_told(void ** state) {
         { "block",  2,                    1, { 33 },            "tensor block has rows"                  },
         { "type",   4,                    1, { 1 },             "tensor type has a type"                 },
         { "large",  GGUF_FILE_TENSOR_F32, 1, { UINT64_MAX },    "tensor large is too large"              },
-        { "a name of 64 bytes, which is one more than ggml has room for: 123", GGUF_FILE_TENSOR_F32, 1, { 1 }, "too long a name" },
+        { "a name of sixty-four bytes: one more than ggml has room for, NUL", GGUF_FILE_TENSOR_F32, 1, { 1 }, "too long a name" },
     };
     for (size_t i = 0; i < N_OF(tensors); i++) {
         struct gguf_file_writer * writer = write_sample("failed.gguf");
