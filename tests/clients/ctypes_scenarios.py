@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""Ways to use llama.cpp that no stock program takes, through ctypes.
+
+usage: ctypes_scenarios.py SCENARIO ENGINE_LIB_DIR MODEL.gguf [ARGUMENT...]
+"""
+
+import ctypes
+import os
+import sys
+import threading
+from pathlib import Path
+
+from ctypes_client import Engine
+
+
+def tokens(text):
+    return list(text.encode())
+
+
+def threads(engine, path):
+    """One model, two contexts, each evaluated by a thread of its own."""
+    model = engine.load(path)
+    contexts = [engine.new_context(model) for _ in range(2)]
+    failures = []
+
+    def generate(context, text):
+        try:
+            engine.generate(model, context, tokens(text), 12)
+        except BaseException as error:
+            failures.append(error)
+
+    running = [threading.Thread(target=generate, args=pair) for pair in zip(contexts, ("one thread", "and another"))]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    if failures:
+        raise failures[0]
+    for context in contexts:
+        engine.call("llama_free", None, ctypes.c_void_p)(context)
+
+
+def idle(engine, path):
+    """A context that never evaluates a batch."""
+    model = engine.load(path)
+    engine.free(model, engine.new_context(model))
+
+
+def fork(engine, path):
+    """A child that goes on after the parent's first batches, and says what it pleases."""
+    model = engine.load(path)
+    context = engine.new_context(model)
+    engine.generate(model, context, tokens("parent"), 4)
+    sys.stderr.write("--- child begins\n")
+    child = os.fork()
+    if child == 0:
+        sys.exit(0)  # with everything that happens at a normal end
+    _, status = os.waitpid(child, 0)
+    sys.stderr.write(f"--- child ended with {status}\n")
+    engine.free(model, context)
+
+
+def fork_goes_on(engine, path):
+    """A child that evaluates in a context of its own, while the parent waits."""
+    model = engine.load(path)
+    context = engine.new_context(model)
+    engine.generate(model, context, tokens("parent"), 4)
+    child = os.fork()
+    if child == 0:
+        own = engine.new_context(model)
+        engine.generate(model, own, tokens("the child"), 5)
+        engine.call("llama_free", None, ctypes.c_void_p)(own)
+        sys.exit(0)
+    _, status = os.waitpid(child, 0)
+    engine.free(model, context)
+    sys.exit(status != 0)
+
+
+def twice(engine, path):
+    """The same model, loaded twice, side by side."""
+    models = [engine.load(path) for _ in range(2)]
+    contexts = [engine.new_context(model) for model in models]
+    for model, context, text in zip(models, contexts, ("first", "second one")):
+        engine.generate(model, context, tokens(text), 4)
+    for model, context in zip(models, contexts):
+        engine.free(model, context)
+
+
+def moves(engine, path, folder):
+    """Changes its current folder once it has begun."""
+    model = engine.load(path)
+    context = engine.new_context(model)
+    engine.generate(model, context, tokens("here"), 4)
+    os.chdir(folder)
+    engine.free(model, context)
+
+
+def callback(engine, path, how):
+    """Has a log callback of its own, and prints what it gets."""
+    @ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+    def log(level, text, _):
+        if b"EXPERT-TRACE" in text or b"Expert" in text:
+            print(f"level {level}: {text.decode()}", end="", flush=True)
+
+    library = engine.llama if how == "llama_log_set" else engine.ggml
+    getattr(library, how)(log, None)
+    model = engine.load(path)
+    context = engine.new_context(model)
+    engine.generate(model, context, tokens("hear me"), 4)
+    engine.free(model, context)
+    getattr(library, how)(None, None)
+
+
+def main():
+    scenario, folder, path, *arguments = sys.argv[1:]
+    engine = Engine(Path(folder).resolve())
+    {f.__name__: f for f in (threads, idle, fork, fork_goes_on, twice, moves, callback)}[scenario](engine, path, *arguments)
+
+
+if __name__ == "__main__":
+    main()
