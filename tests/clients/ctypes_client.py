@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
 """A client of llama.cpp that fetches every function with dlsym: ctypes.
 
-usage: ctypes_client.py [--no-free] ENGINE_LIB_DIR MODEL.gguf N_TOKENS TOKEN...
+usage: ctypes_client.py [--linked] [--warm-up] [--no-free]
+                        ENGINE_LIB_DIR MODEL.gguf N_TOKENS TOKEN...
 
 Evaluates the given tokens, then generates N_TOKENS greedily. Every generated
 token but the last is evaluated too. Prints one line of JSON:
   {"prompt": [token, ...], "generated": [token, ...]}
+
+With --linked it calls what a program that is linked with libllama would call:
+a preloaded library's functions come first. With --warm-up it evaluates BOS and
+EOS beforehand as the stock programs of the release do.
 
 Works with llama.cpp releases from b3995 on; it knows no struct but llama_batch.
 """
@@ -13,7 +18,7 @@ Works with llama.cpp releases from b3995 on; it knows no struct but llama_batch.
 import argparse
 import ctypes
 import json
-from ctypes import c_char_p, c_float, c_int8, c_int32, c_void_p
+from ctypes import c_bool, c_char_p, c_float, c_int8, c_int32, c_void_p
 from pathlib import Path
 
 
@@ -55,11 +60,11 @@ class Batch(ctypes.Structure):
         )
 
 
-def function(library, names, result, *arguments):
+def function(library, names, result, *arguments, called_in=None):
     """The first of the names that the library has; functions were renamed."""
     for name in names.split():
-        found = getattr(library, name, None)
-        if found:
+        if hasattr(library, name):
+            found = getattr(called_in or library, name)
             found.restype = result
             found.argtypes = arguments
             return found
@@ -74,17 +79,19 @@ def only(folder, pattern):
 
 
 class Engine:
-    def __init__(self, folder):
+    def __init__(self, folder, linked=False):
+        mode = ctypes.RTLD_GLOBAL if linked else ctypes.RTLD_LOCAL
         # First, because the libllama of b3995 would look for it elsewhere.
-        self.ggml = ctypes.CDLL(only(folder, "libggml.*so"))
-        self.llama = ctypes.CDLL(only(folder, "libllama.*so"))
+        self.ggml = ctypes.CDLL(only(folder, "libggml.*so"), mode)
+        self.llama = ctypes.CDLL(only(folder, "libllama.*so"), mode)
+        self.called_in = ctypes.CDLL(None) if linked else self.llama
         if hasattr(self.ggml, "ggml_backend_load_all_from_path"):
             load_backends = function(self.ggml, "ggml_backend_load_all_from_path", None, c_char_p)
             load_backends(str(folder).encode())
         self.call("llama_backend_init", None)()
 
     def call(self, names, result, *arguments):
-        return function(self.llama, names, result, *arguments)
+        return function(self.llama, names, result, *arguments, called_in=self.called_in)
 
     def load(self, path):
         params = self.call("llama_model_default_params", Params)()
@@ -112,6 +119,28 @@ class Engine:
             return self.call("llama_vocab_n_tokens", c_int32, c_void_p)(vocab)
         return self.call("llama_n_vocab", c_int32, c_void_p)(model)
 
+    def warm_up(self, model, context):
+        if hasattr(self.llama, "llama_model_get_vocab"):
+            model = self.call("llama_model_get_vocab", c_void_p, c_void_p)(model)
+        special = [self.call(names, c_int32, c_void_p)(model)
+                   for names in ("llama_vocab_bos llama_token_bos", "llama_vocab_eos llama_token_eos")]
+        self.set_warmup(context, True)
+        decode = self.call("llama_decode", c_int32, c_void_p, Batch)
+        if decode(context, Batch(n_tokens=2, token=(c_int32 * 2)(*special))) != 0:
+            raise SystemExit("ctypes_client: llama_decode failed at the warm-up")
+        if hasattr(self.llama, "llama_memory_clear"):
+            memory = self.call("llama_get_memory", c_void_p, c_void_p)(context)
+            self.call("llama_memory_clear", None, c_void_p, c_bool)(memory, True)
+        else:
+            self.call("llama_kv_self_clear llama_kv_cache_clear", None, c_void_p)(context)
+        self.call("llama_synchronize", None, c_void_p)(context)
+        self.call("llama_perf_context_reset", None, c_void_p)(context)
+        self.set_warmup(context, False)
+
+    def set_warmup(self, context, value):
+        if hasattr(self.llama, "llama_set_warmup"):
+            self.call("llama_set_warmup", None, c_void_p, c_bool)(context, value)
+
     def generate(self, model, context, prompt, n_tokens):
         decode = self.call("llama_decode", c_int32, c_void_p, Batch)
         logits_of = self.call("llama_get_logits_ith",
@@ -135,6 +164,8 @@ class Engine:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--linked", action="store_true", help="call preloaded functions first")
+    parser.add_argument("--warm-up", action="store_true", help="evaluate BOS and EOS beforehand")
     parser.add_argument("--no-free", action="store_true", help="exit without freeing anything")
     parser.add_argument("lib_dir", type=Path)
     parser.add_argument("model", type=Path)
@@ -142,9 +173,11 @@ def main():
     parser.add_argument("prompt", type=int, nargs="+", metavar="TOKEN")
     args = parser.parse_args()
 
-    engine = Engine(args.lib_dir.resolve())
+    engine = Engine(args.lib_dir.resolve(), args.linked)
     model = engine.load(args.model)
     context = engine.new_context(model)
+    if args.warm_up:
+        engine.warm_up(model, context)
     generated = engine.generate(model, context, args.prompt, args.n_tokens)
     print(json.dumps({"prompt": args.prompt, "generated": generated}), flush=True)
     if not args.no_free:
