@@ -6,7 +6,7 @@ WERROR ?= OFF
 JOBS   ?= $(shell nproc)
 
 .DEFAULT_GOAL := all
-.PHONY: all engine engines models demo test bench engine-table install clean help
+.PHONY: all engine engines models demo test test-in-tree configure-tests bench engine-table install clean help
 
 all: ## build the library and the command
 	@scripts/install-deps.sh build
@@ -27,11 +27,17 @@ models: all ## write the models whose routing is known on paper
 demo: engine models ## trace llama-cli and show what it did
 	@BUILD=$(BUILD) scripts/demo.sh
 
-test: engines models ## run all tests on stock programs and old releases
+configure-tests: engines models
 	@scripts/fetch-source.sh $(BUILD)/llama.cpp-0.5.0
-	@cmake -S . -B $(BUILD) -DEXPERT_TRACER_TESTS=ON -DEXPERT_TRACER_EXAMPLES=ON -DLLAMA_CPP_DIR=$(abspath $(BUILD))/llama.cpp-0.5.0 >/dev/null
+	@cmake -S . -B $(BUILD) -DEXPERT_TRACER_TESTS=ON -DEXPERT_TRACER_EXAMPLES=ON \
+	    -DLLAMA_CPP_DIR=$(abspath $(BUILD))/llama.cpp-0.5.0 -DLLAMA_CPP_LIB_DIR=$(abspath $(BUILD))/engines/0.5.0/lib >/dev/null
 	@cmake --build $(BUILD) -j $(JOBS) -- --no-print-directory --quiet
+
+test: configure-tests ## run all tests on stock programs and old releases
 	@ctest --test-dir $(BUILD) --output-on-failure
+
+test-in-tree: configure-tests ## build llama.cpp with the tracer in it, and test that alone
+	@ctest --test-dir $(BUILD) --output-on-failure -R in-tree
 
 bench: engine models ## measure what tracing costs
 	@python3 bench/overhead.py

@@ -1,16 +1,22 @@
 #!/usr/bin/env bash
-# Checks out llama.cpp's source tree, release 0.5.0, for a build of one's own.
-# It is the git bundle inside the npm package node-llama-cpp.
+# Checks out a source tree of llama.cpp for a build of one's own. It is the git
+# bundle inside the npm package node-llama-cpp.
 #
-# usage: fetch-source.sh [DEST]     (default: build/llama.cpp-0.5.0)
+# usage: fetch-source.sh [DEST [RELEASE]]     (default: build/llama.cpp-RELEASE, and 0.5.0)
 set -euo pipefail
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 
-package=node-llama-cpp@3.22.1
+release=${2:-0.5.0}
+case $release in
+    0.5.0) package=node-llama-cpp@3.22.1 ;;
+    0.4.0) package=node-llama-cpp@3.21.1 ;;
+    b9842) package=node-llama-cpp@3.19.0 ;;
+    *)     fail "no source of release $release is known; 0.5.0, 0.4.0 and b9842 are" ;;
+esac
 bundle=package/llama/gitRelease.bundle
 
-dest=${1:-$repo/build/llama.cpp-0.5.0}
+dest=${1:-$repo/build/llama.cpp-$release}
 [ ! -d "$dest" ] || exit 0
 
 need npm git tar

@@ -35,6 +35,9 @@ for_test() {
     command_from python3 python3
     command_from git git
     command_from curl curl
+    command_from g++ c++
+    command_from patch patch
+    command_from valgrind valgrind
     command_from nodejs node
     command_from npm npm
 }

@@ -11,6 +11,7 @@ extern const struct command command_run;
 extern const struct command command_check;
 extern const struct command command_show;
 extern const struct command command_merge;
+extern const struct command command_integrate;
 
 int command_help        (const struct command * command);                         // to stdout
 int command_usage_error (const struct command * command, const char * format, ...) // to stderr

@@ -71,6 +71,29 @@ char * library_find(struct error * error) {
     return found;
 }
 
+char * library_find_parts(struct error * error) {
+    char * folder = own_folder();
+    char * candidates[] = {
+        memory_text("%s/built-in", folder == NULL ? "" : folder),
+        memory_text("%s/" EXPERT_TRACER_DATADIR_FROM_BINDIR, folder == NULL ? "" : folder),
+        memory_text(EXPERT_TRACER_DATADIR),
+    };
+    char * found = NULL;
+    for (size_t i = 0; i < sizeof(candidates) / sizeof(candidates[0]); i++) {
+        char * file = memory_text("%s/llama-expert-tracer.cmake", candidates[i]);
+        if (found == NULL && is_file(file)) {
+            found = realpath(candidates[i], NULL);
+        }
+        free(file);
+        free(candidates[i]);
+    }
+    if (found == NULL) {
+        error_set(error, "the files that are built into llama.cpp are not in " EXPERT_TRACER_DATADIR ": install them (make install)");
+    }
+    free(folder);
+    return found;
+}
+
 bool library_is_preloadable(const char * path, struct error * error) {
     if (strpbrk(path, " :$") == NULL) {
         return true;

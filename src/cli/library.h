@@ -9,6 +9,9 @@
 // Allocated. NULL, and where it was looked for, when it is not there.
 char * library_find(struct error * error);
 
+// The folder of what is built into llama.cpp. Allocated. NULL, and what to do, when it is not there.
+char * library_find_parts(struct error * error);
+
 // False where LD_PRELOAD cannot tell the path.
 bool library_is_preloadable(const char * path, struct error * error);
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct command * const commands[] = { &command_run, &command_check, &command_show, &command_merge };
+static const struct command * const commands[] = { &command_run, &command_check, &command_show, &command_merge, &command_integrate };
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -47,7 +47,7 @@ static int print_help(void) {
          "\n"
          "Shows which experts llama.cpp routes every token to.\n");
     for (size_t i = 0; i < N_COMMANDS; i++) {
-        printf("  %-8s %s\n", commands[i]->name, commands[i]->summary);
+        printf("  %-10s %s\n", commands[i]->name, commands[i]->summary);
     }
     puts("\n"
          "  llama-expert-tracer COMMAND --help   tells more about one of them\n"

@@ -20,6 +20,9 @@
 // A function of libggml that libllama calls.
 #define ENGINE_CALL  "ggml_backend_sched_graph_compute_async"
 
+// What the tracer leaves in an engine that it is built into.
+#define BUILT_IN_MARK "llama-expert-tracer is built in"
+
 #define BUILD_SHARED "build llama.cpp with -DBUILD_SHARED_LIBS=ON, which is its default, and link the program to libllama.so"
 
 #define SCRIPTS_MAX 4
@@ -198,6 +201,11 @@ static bool is_library(struct examination * examination) {
     return advise(examination, "check the program that uses it");
 }
 
+static bool has_tracer_inside(struct examination * examination) {
+    return elf_file_contains(&examination->elf, BUILT_IN_MARK) && elf_file_contains(&examination->elf, ROUTING_NAME)
+        && decide(examination, PROGRAM_CAN, "llama.cpp is inside it, with the tracer built in");
+}
+
 static bool is_static(struct examination * examination) {
     const struct elf_file * elf = &examination->elf;
     if (elf->interpreter != NULL) {
@@ -347,7 +355,8 @@ static bool uses_llama(struct examination * examination) {
         decide(examination, PROGRAM_IN_VAIN, "%s has ggml inside and calls it directly, where nothing can stand between", llama);
         return advise(examination, BUILD_SHARED);
     }
-    return decide(examination, PROGRAM_CAN, "it uses llama.cpp as a shared library");
+    return decide(examination, PROGRAM_CAN, "it uses llama.cpp as a shared library%s",
+                  file_contains(llama, BUILT_IN_MARK) ? ", with the tracer built in" : "");
 }
 
 static bool is_tracer(const struct examination * examination, const char * path) {
@@ -419,7 +428,7 @@ static bool may_come_to_llama(struct examination * examination) {
 }
 
 static bool judge_elf(struct examination * examination) {
-    if (is_foreign(examination) || is_loader(examination) || is_library(examination) || is_static(examination)
+    if (is_foreign(examination) || is_loader(examination) || is_library(examination) || has_tracer_inside(examination) || is_static(examination)
             || is_of_other_libc(examination) || is_privileged(examination) || has_no_interpreter(examination)
             || has_unknown_loader(examination)) {
         return true;

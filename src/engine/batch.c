@@ -12,7 +12,7 @@ struct batch_notes {
     struct batch_notes           * next;
 };
 
-static pthread_mutex_t      mutex = PTHREAD_MUTEX_INITIALIZER; // of the list
+static pthread_mutex_t      notes_mutex = PTHREAD_MUTEX_INITIALIZER; // of the list
 static struct batch_notes * all_notes;
 
 //
@@ -52,12 +52,12 @@ bool batch_is_bare(const struct batch * batch) {
 //
 
 static struct batch_notes * notes_find(const struct llama_batch_ext * key) {
-    pthread_mutex_lock(&mutex);
+    pthread_mutex_lock(&notes_mutex);
     struct batch_notes * notes = all_notes;
     while (notes && notes->key != key) {
         notes = notes->next;
     }
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&notes_mutex);
     return notes;
 }
 
@@ -69,16 +69,16 @@ void batch_on_init(const struct llama_batch_ext * key) {
     struct batch_notes * notes = key ? calloc(1, sizeof(*notes)) : NULL;
     if (notes) {
         notes->key = key;
-        pthread_mutex_lock(&mutex);
+        pthread_mutex_lock(&notes_mutex);
         notes->next = all_notes;
         all_notes   = notes;
-        pthread_mutex_unlock(&mutex);
+        pthread_mutex_unlock(&notes_mutex);
     }
 }
 
 void batch_on_free(const struct llama_batch_ext * key) {
     struct batch_notes * notes = NULL;
-    pthread_mutex_lock(&mutex);
+    pthread_mutex_lock(&notes_mutex);
     for (struct batch_notes ** link = &all_notes; *link; link = &(*link)->next) {
         if ((*link)->key == key) {
             notes = *link;
@@ -86,7 +86,7 @@ void batch_on_free(const struct llama_batch_ext * key) {
             break;
         }
     }
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&notes_mutex);
     if (notes) {
         free(notes->tokens);
         free(notes);
@@ -126,6 +126,6 @@ void batch_on_set_output(const struct llama_batch_ext * key, int32_t index, bool
 
 void batch_forget_all(void) {
     static const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
-    memcpy(&mutex, &unlocked, sizeof(mutex));
+    memcpy(&notes_mutex, &unlocked, sizeof(notes_mutex));
     all_notes = NULL;
 }

@@ -48,7 +48,7 @@ struct tap {
     struct tap           * next;
 };
 
-static pthread_mutex_t      mutex = PTHREAD_MUTEX_INITIALIZER; // of the list
+static pthread_mutex_t      taps_mutex = PTHREAD_MUTEX_INITIALIZER; // of the list
 static struct tap         * taps;
 static atomic_int           n_taps;
 static _Thread_local struct tap * building;  // whose graph this thread builds
@@ -58,12 +58,12 @@ static struct tap * tap_find(const void * sched) {
     if (atomic_load_explicit(&n_taps, memory_order_relaxed) == 0) {
         return NULL;
     }
-    pthread_mutex_lock(&mutex);
+    pthread_mutex_lock(&taps_mutex);
     struct tap * tap = taps;
     while (tap && tap->sched != sched) {
         tap = tap->next;
     }
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&taps_mutex);
     return tap;
 }
 
@@ -74,10 +74,10 @@ void capture_on_sched_new(const struct real * real, void * sched) {
     }
     tap->sched = sched;
     tap->real  = real;
-    pthread_mutex_lock(&mutex);
+    pthread_mutex_lock(&taps_mutex);
     tap->next = taps;
     taps      = tap;
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&taps_mutex);
     atomic_fetch_add(&n_taps, 1);
     just_made = tap;
 }
@@ -87,14 +87,14 @@ void capture_on_sched_free(void * sched) {
     if (!tap) {
         return;
     }
-    pthread_mutex_lock(&mutex);
+    pthread_mutex_lock(&taps_mutex);
     for (struct tap ** link = &taps; *link; link = &(*link)->next) {
         if (*link == tap) {
             *link = tap->next;
             break;
         }
     }
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&taps_mutex);
     atomic_fetch_sub(&n_taps, 1);
 
     // a context replaces its scheduler by making the new one first
@@ -475,7 +475,7 @@ int capture_compute(const struct real * real, void * sched, struct ggml_cgraph *
 
 void capture_forget_all(void) {
     static const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
-    memcpy(&mutex, &unlocked, sizeof(mutex));
+    memcpy(&taps_mutex, &unlocked, sizeof(taps_mutex));
     taps      = NULL;
     building  = NULL;
     just_made = NULL;

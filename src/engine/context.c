@@ -14,7 +14,7 @@ struct model_file {
     struct model_file * next;
 };
 
-static pthread_mutex_t         mutex = PTHREAD_MUTEX_INITIALIZER; // of the two lists
+static pthread_mutex_t         contexts_mutex = PTHREAD_MUTEX_INITIALIZER; // of the two lists
 static struct context        * contexts;
 static struct model_file     * model_files;
 static _Thread_local struct context * current;
@@ -37,15 +37,15 @@ void context_on_model_loaded(const struct llama_model * model, const char * path
         free(copy);
         return;
     }
-    pthread_mutex_lock(&mutex);
+    pthread_mutex_lock(&contexts_mutex);
     *file       = (struct model_file) { model, copy, model_files };
     model_files = file;
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&contexts_mutex);
 }
 
 void context_on_model_free(const struct llama_model * model) {
     struct model_file * dropped = NULL;
-    pthread_mutex_lock(&mutex);
+    pthread_mutex_lock(&contexts_mutex);
     for (struct model_file ** link = &model_files; *link; ) {
         struct model_file * file = *link;
         if (file->model == model) {
@@ -56,7 +56,7 @@ void context_on_model_free(const struct llama_model * model) {
             link = &file->next;
         }
     }
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&contexts_mutex);
 
     sinks_model_close(model);
     while (dropped) {
@@ -69,13 +69,13 @@ void context_on_model_free(const struct llama_model * model) {
 
 static const char * path_of(const void * model) {
     const char * path = NULL;
-    pthread_mutex_lock(&mutex);
+    pthread_mutex_lock(&contexts_mutex);
     for (const struct model_file * file = model_files; file && !path; file = file->next) {
         if (file->model == model) {
             path = file->path;
         }
     }
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&contexts_mutex);
     return path;
 }
 
@@ -149,12 +149,12 @@ struct context * context_current(void) {
 }
 
 static struct context * context_find(const void * key) {
-    pthread_mutex_lock(&mutex);
+    pthread_mutex_lock(&contexts_mutex);
     struct context * context = contexts;
     while (context && context->key != key) {
         context = context->next;
     }
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&contexts_mutex);
     return context;
 }
 
@@ -166,10 +166,10 @@ static struct context * context_new(const struct real * real, const void * key, 
     context->real = real;
     context->key  = key;
     context->seen = seen;
-    pthread_mutex_lock(&mutex);
+    pthread_mutex_lock(&contexts_mutex);
     context->next = contexts;
     contexts      = context;
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&contexts_mutex);
     return context;
 }
 
@@ -223,14 +223,14 @@ static void settle(struct context * context, bool warmup) {
 }
 
 void context_close(struct context * context) {
-    pthread_mutex_lock(&mutex);
+    pthread_mutex_lock(&contexts_mutex);
     for (struct context ** link = &contexts; *link; link = &(*link)->next) {
         if (*link == context) {
             *link = context->next;
             break;
         }
     }
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&contexts_mutex);
 
     settle(context, false);
     sinks_close(&context->sinks);
@@ -247,7 +247,7 @@ void context_on_free(const struct llama_context * key) {
 
 void context_forget_all(void) {
     static const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
-    memcpy(&mutex, &unlocked, sizeof(mutex));
+    memcpy(&contexts_mutex, &unlocked, sizeof(contexts_mutex));
     contexts    = NULL;
     model_files = NULL;
     current     = NULL;
@@ -402,12 +402,12 @@ void context_on_seq_rm(const struct llama_context * key, int32_t sequence, int32
 }
 
 static struct context * context_of_memory(const struct llama_memory_i * memory) {
-    pthread_mutex_lock(&mutex);
+    pthread_mutex_lock(&contexts_mutex);
     struct context * context = contexts;
     while (context && !(context->seen && context->real->llama_get_memory && context->real->llama_get_memory(context->key) == memory)) {
         context = context->next;
     }
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&contexts_mutex);
     return context;
 }
 

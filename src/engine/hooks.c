@@ -8,7 +8,16 @@
 
 #include <pthread.h>
 
-#define HOOK            __attribute__((visibility("default")))
+// Where the library is part of libllama the linker brings calls of X to __wrap_X; preloaded, we have the name itself.
+#ifdef EXPERT_TRACER_BUILT_IN
+#    define HOOKED(name) __wrap_##name
+#else
+#    define HOOKED(name) name
+#endif
+#define HOOK_DECLARE(type, name, parameters) __attribute__((visibility("default"))) type HOOKED(name) parameters;
+
+REAL_HOOKED(HOOK_DECLARE)
+
 #define REAL_GGML()     real_behind(__builtin_return_address(0), false)
 #define REAL_LLAMA()    real_behind(__builtin_return_address(0), true)
 
@@ -18,7 +27,7 @@ void engine_set_on_context_created(void (*fn)(void)) {
     on_context_created = fn;
 }
 
-static void forget_all(void) {
+static void forget_engine(void) {
     capture_forget_all();
     context_forget_all();
     batch_forget_all();
@@ -26,24 +35,30 @@ static void forget_all(void) {
     sinks_forget_all();
 }
 
-__attribute__((constructor)) static void begin(void) {
-    pthread_atfork(NULL, NULL, forget_all);
+__attribute__((constructor)) static void begin_hooks(void) {
+    pthread_atfork(NULL, NULL, forget_engine);
 }
 
 //
 // libggml, called by libllama
 //
 
-HOOK void * ggml_backend_sched_new(void * backends, void * bufts, int n_backends, size_t graph_size, uintptr_t parallel, uintptr_t op_offload);
-HOOK void   ggml_backend_sched_free(void * sched);
-HOOK void   ggml_backend_sched_set_eval_callback(void * sched, ggml_eval_fn fn, void * user_data);
-HOOK int    ggml_backend_sched_graph_compute_async(void * sched, struct ggml_cgraph * graph);
-HOOK struct ggml_tensor * ggml_mul_mat_id(struct ggml_context * ctx, struct ggml_tensor * as, struct ggml_tensor * b, struct ggml_tensor * ids);
-HOOK struct gguf_context * gguf_init_from_file(const char * path, struct gguf_init_params params);
+// An engine that this library is built into needs no preloaded one.
+static bool traces_by_itself(const struct real * real) {
+#ifdef EXPERT_TRACER_BUILT_IN
+    (void) real;
+    return false;
+#else
+    return real->expert_tracer_built_in != NULL;
+#endif
+}
 
 // Older releases have five parameters: the sixth is passed on as it came, and not read behind us.
-void * ggml_backend_sched_new(void * backends, void * bufts, int n_backends, size_t graph_size, uintptr_t parallel, uintptr_t op_offload) {
+void * HOOKED(ggml_backend_sched_new)(void * backends, void * bufts, int n_backends, size_t graph_size, uintptr_t parallel, uintptr_t op_offload) {
     const struct real * real = REAL_GGML();
+    if (traces_by_itself(real)) {
+        return real->ggml_backend_sched_new(backends, bufts, n_backends, graph_size, parallel, op_offload);
+    }
     if (on_context_created) {
         engine_say_through(real);
         on_context_created();
@@ -55,29 +70,29 @@ void * ggml_backend_sched_new(void * backends, void * bufts, int n_backends, siz
     return sched;
 }
 
-void ggml_backend_sched_free(void * sched) {
+void HOOKED(ggml_backend_sched_free)(void * sched) {
     capture_on_sched_free(sched);
     REAL_GGML()->ggml_backend_sched_free(sched);
 }
 
-void ggml_backend_sched_set_eval_callback(void * sched, ggml_eval_fn fn, void * user_data) {
+void HOOKED(ggml_backend_sched_set_eval_callback)(void * sched, ggml_eval_fn fn, void * user_data) {
     const struct real * real = REAL_GGML();
     if (!capture_on_set_eval_callback(real, sched, fn, user_data)) {
         real->ggml_backend_sched_set_eval_callback(sched, fn, user_data);
     }
 }
 
-int ggml_backend_sched_graph_compute_async(void * sched, struct ggml_cgraph * graph) {
+int HOOKED(ggml_backend_sched_graph_compute_async)(void * sched, struct ggml_cgraph * graph) {
     return capture_compute(REAL_GGML(), sched, graph);
 }
 
-struct ggml_tensor * ggml_mul_mat_id(struct ggml_context * ctx, struct ggml_tensor * as, struct ggml_tensor * b, struct ggml_tensor * ids) {
+struct ggml_tensor * HOOKED(ggml_mul_mat_id)(struct ggml_context * ctx, struct ggml_tensor * as, struct ggml_tensor * b, struct ggml_tensor * ids) {
     const struct real * real = REAL_GGML();
     capture_on_mul_mat_id(real, as);
     return real->ggml_mul_mat_id(ctx, as, b, ids);
 }
 
-struct gguf_context * gguf_init_from_file(const char * path, struct gguf_init_params params) {
+struct gguf_context * HOOKED(gguf_init_from_file)(const char * path, struct gguf_init_params params) {
     const struct real   * real = REAL_GGML();
     struct gguf_context * gguf = real->gguf_init_from_file(path, params);
     opened_file_add(real, gguf, path);
@@ -87,32 +102,6 @@ struct gguf_context * gguf_init_from_file(const char * path, struct gguf_init_pa
 //
 // libllama, called by the program
 //
-
-HOOK int32_t llama_decode(struct llama_context * ctx, struct llama_batch batch);
-HOOK int32_t llama_encode(struct llama_context * ctx, struct llama_batch batch);
-HOOK int32_t llama_process(struct llama_context * ctx, int type, struct llama_batch_ext * batch);
-HOOK struct llama_batch_ext * llama_batch_ext_init(struct llama_context * ctx);
-HOOK void    llama_batch_ext_free(struct llama_batch_ext * batch);
-HOOK void    llama_batch_ext_clear(struct llama_batch_ext * batch);
-HOOK int32_t llama_batch_ext_add(struct llama_batch_ext * batch, int32_t seq_id);
-HOOK int32_t llama_batch_ext_add_token(struct llama_batch_ext * batch, int32_t seq_id, int32_t id);
-HOOK int32_t llama_batch_ext_add_embd(struct llama_batch_ext * batch, int32_t seq_id, struct llama_params_by_value embd);
-HOOK bool    llama_batch_ext_set_output_logits(struct llama_batch_ext * batch, int32_t idx, bool value);
-HOOK bool    llama_batch_ext_set_output_embd(struct llama_batch_ext * batch, int32_t idx, bool value);
-HOOK void    llama_free(struct llama_context * ctx);
-HOOK void    llama_set_warmup(struct llama_context * ctx, bool warmup);
-HOOK void    llama_perf_context_reset(struct llama_context * ctx);
-HOOK void    llama_memory_clear(struct llama_memory_i * memory, bool data);
-HOOK bool    llama_memory_seq_rm(struct llama_memory_i * memory, int32_t seq_id, int32_t p0, int32_t p1);
-HOOK void    llama_kv_self_clear(struct llama_context * ctx);
-HOOK bool    llama_kv_self_seq_rm(struct llama_context * ctx, int32_t seq_id, int32_t p0, int32_t p1);
-HOOK void    llama_kv_cache_clear(struct llama_context * ctx);
-HOOK bool    llama_kv_cache_seq_rm(struct llama_context * ctx, int32_t seq_id, int32_t p0, int32_t p1);
-HOOK struct llama_model * llama_model_load_from_file  (const char * path, struct llama_params_by_value params);
-HOOK struct llama_model * llama_load_model_from_file  (const char * path, struct llama_params_by_value params);
-HOOK struct llama_model * llama_model_load_from_splits(const char ** paths, size_t n_paths, struct llama_params_by_value params);
-HOOK void    llama_model_free(struct llama_model * model);
-HOOK void    llama_free_model(struct llama_model * model);
 
 typedef int32_t (*evaluate_fn)(struct llama_context *, struct llama_batch);
 
@@ -126,17 +115,17 @@ static int32_t evaluate(const struct real * real, evaluate_fn fn, struct llama_c
     return status;
 }
 
-int32_t llama_decode(struct llama_context * ctx, struct llama_batch batch) {
+int32_t HOOKED(llama_decode)(struct llama_context * ctx, struct llama_batch batch) {
     const struct real * real = REAL_LLAMA();
     return evaluate(real, real->llama_decode, ctx, batch);
 }
 
-int32_t llama_encode(struct llama_context * ctx, struct llama_batch batch) {
+int32_t HOOKED(llama_encode)(struct llama_context * ctx, struct llama_batch batch) {
     const struct real * real = REAL_LLAMA();
     return evaluate(real, real->llama_encode, ctx, batch);
 }
 
-int32_t llama_process(struct llama_context * ctx, int type, struct llama_batch_ext * ext) {
+int32_t HOOKED(llama_process)(struct llama_context * ctx, int type, struct llama_batch_ext * ext) {
     const struct real * real    = REAL_LLAMA();
     const struct batch  batch   = { .notes = batch_find(ext) };
     struct context    * context = sinks_any() ? context_decode_begin(real, ctx, &batch) : NULL;
@@ -147,7 +136,7 @@ int32_t llama_process(struct llama_context * ctx, int type, struct llama_batch_e
     return status;
 }
 
-struct llama_batch_ext * llama_batch_ext_init(struct llama_context * ctx) {
+struct llama_batch_ext * HOOKED(llama_batch_ext_init)(struct llama_context * ctx) {
     struct llama_batch_ext * batch = REAL_LLAMA()->llama_batch_ext_init(ctx);
     if (sinks_any()) {
         batch_on_init(batch);
@@ -155,35 +144,35 @@ struct llama_batch_ext * llama_batch_ext_init(struct llama_context * ctx) {
     return batch;
 }
 
-void llama_batch_ext_free(struct llama_batch_ext * batch) {
+void HOOKED(llama_batch_ext_free)(struct llama_batch_ext * batch) {
     batch_on_free(batch);
     REAL_LLAMA()->llama_batch_ext_free(batch);
 }
 
-void llama_batch_ext_clear(struct llama_batch_ext * batch) {
+void HOOKED(llama_batch_ext_clear)(struct llama_batch_ext * batch) {
     batch_on_clear(batch);
     REAL_LLAMA()->llama_batch_ext_clear(batch);
 }
 
-int32_t llama_batch_ext_add(struct llama_batch_ext * batch, int32_t seq_id) {
+int32_t HOOKED(llama_batch_ext_add)(struct llama_batch_ext * batch, int32_t seq_id) {
     const int32_t index = REAL_LLAMA()->llama_batch_ext_add(batch, seq_id);
     batch_on_add(batch, index, seq_id, -1);
     return index;
 }
 
-int32_t llama_batch_ext_add_token(struct llama_batch_ext * batch, int32_t seq_id, int32_t id) {
+int32_t HOOKED(llama_batch_ext_add_token)(struct llama_batch_ext * batch, int32_t seq_id, int32_t id) {
     const int32_t index = REAL_LLAMA()->llama_batch_ext_add_token(batch, seq_id, id);
     batch_on_add(batch, index, seq_id, id);
     return index;
 }
 
-int32_t llama_batch_ext_add_embd(struct llama_batch_ext * batch, int32_t seq_id, struct llama_params_by_value embd) {
+int32_t HOOKED(llama_batch_ext_add_embd)(struct llama_batch_ext * batch, int32_t seq_id, struct llama_params_by_value embd) {
     const int32_t index = REAL_LLAMA()->llama_batch_ext_add_embd(batch, seq_id, embd);
     batch_on_add(batch, index, seq_id, -1);
     return index;
 }
 
-bool llama_batch_ext_set_output_logits(struct llama_batch_ext * batch, int32_t idx, bool value) {
+bool HOOKED(llama_batch_ext_set_output_logits)(struct llama_batch_ext * batch, int32_t idx, bool value) {
     const bool done = REAL_LLAMA()->llama_batch_ext_set_output_logits(batch, idx, value);
     if (done) {
         batch_on_set_output(batch, idx, value);
@@ -191,7 +180,7 @@ bool llama_batch_ext_set_output_logits(struct llama_batch_ext * batch, int32_t i
     return done;
 }
 
-bool llama_batch_ext_set_output_embd(struct llama_batch_ext * batch, int32_t idx, bool value) {
+bool HOOKED(llama_batch_ext_set_output_embd)(struct llama_batch_ext * batch, int32_t idx, bool value) {
     const bool done = REAL_LLAMA()->llama_batch_ext_set_output_embd(batch, idx, value);
     if (done) {
         batch_on_set_output(batch, idx, value);
@@ -199,75 +188,75 @@ bool llama_batch_ext_set_output_embd(struct llama_batch_ext * batch, int32_t idx
     return done;
 }
 
-void llama_free(struct llama_context * ctx) {
+void HOOKED(llama_free)(struct llama_context * ctx) {
     context_on_free(ctx);
     REAL_LLAMA()->llama_free(ctx);
 }
 
-void llama_set_warmup(struct llama_context * ctx, bool warmup) {
+void HOOKED(llama_set_warmup)(struct llama_context * ctx, bool warmup) {
     context_on_set_warmup(ctx, warmup);
     REAL_LLAMA()->llama_set_warmup(ctx, warmup);
 }
 
-void llama_perf_context_reset(struct llama_context * ctx) {
+void HOOKED(llama_perf_context_reset)(struct llama_context * ctx) {
     context_on_perf_reset(ctx);
     REAL_LLAMA()->llama_perf_context_reset(ctx);
 }
 
-void llama_memory_clear(struct llama_memory_i * memory, bool data) {
+void HOOKED(llama_memory_clear)(struct llama_memory_i * memory, bool data) {
     context_on_memory_clear(memory);
     REAL_LLAMA()->llama_memory_clear(memory, data);
 }
 
-bool llama_memory_seq_rm(struct llama_memory_i * memory, int32_t seq_id, int32_t p0, int32_t p1) {
+bool HOOKED(llama_memory_seq_rm)(struct llama_memory_i * memory, int32_t seq_id, int32_t p0, int32_t p1) {
     context_on_memory_seq_rm(memory, seq_id, p0, p1);
     return REAL_LLAMA()->llama_memory_seq_rm(memory, seq_id, p0, p1);
 }
 
-void llama_kv_self_clear(struct llama_context * ctx) {
+void HOOKED(llama_kv_self_clear)(struct llama_context * ctx) {
     context_on_clear(ctx);
     REAL_LLAMA()->llama_kv_self_clear(ctx);
 }
 
-bool llama_kv_self_seq_rm(struct llama_context * ctx, int32_t seq_id, int32_t p0, int32_t p1) {
+bool HOOKED(llama_kv_self_seq_rm)(struct llama_context * ctx, int32_t seq_id, int32_t p0, int32_t p1) {
     context_on_seq_rm(ctx, seq_id, p0, p1);
     return REAL_LLAMA()->llama_kv_self_seq_rm(ctx, seq_id, p0, p1);
 }
 
-void llama_kv_cache_clear(struct llama_context * ctx) {
+void HOOKED(llama_kv_cache_clear)(struct llama_context * ctx) {
     context_on_clear(ctx);
     REAL_LLAMA()->llama_kv_cache_clear(ctx);
 }
 
-bool llama_kv_cache_seq_rm(struct llama_context * ctx, int32_t seq_id, int32_t p0, int32_t p1) {
+bool HOOKED(llama_kv_cache_seq_rm)(struct llama_context * ctx, int32_t seq_id, int32_t p0, int32_t p1) {
     context_on_seq_rm(ctx, seq_id, p0, p1);
     return REAL_LLAMA()->llama_kv_cache_seq_rm(ctx, seq_id, p0, p1);
 }
 
-struct llama_model * llama_model_load_from_file(const char * path, struct llama_params_by_value params) {
+struct llama_model * HOOKED(llama_model_load_from_file)(const char * path, struct llama_params_by_value params) {
     struct llama_model * model = REAL_LLAMA()->llama_model_load_from_file(path, params);
     context_on_model_loaded(model, path);
     return model;
 }
 
-struct llama_model * llama_load_model_from_file(const char * path, struct llama_params_by_value params) {
+struct llama_model * HOOKED(llama_load_model_from_file)(const char * path, struct llama_params_by_value params) {
     struct llama_model * model = REAL_LLAMA()->llama_load_model_from_file(path, params);
     context_on_model_loaded(model, path);
     return model;
 }
 
-struct llama_model * llama_model_load_from_splits(const char ** paths, size_t n_paths, struct llama_params_by_value params) {
+struct llama_model * HOOKED(llama_model_load_from_splits)(const char ** paths, size_t n_paths, struct llama_params_by_value params) {
     struct llama_model * model = REAL_LLAMA()->llama_model_load_from_splits(paths, n_paths, params);
     context_on_model_loaded(model, n_paths > 0 ? paths[0] : NULL);
     return model;
 }
 
-void llama_model_free(struct llama_model * model) {
+void HOOKED(llama_model_free)(struct llama_model * model) {
     context_on_model_free(model);
     REAL_LLAMA()->llama_model_free(model);
 }
 
-void llama_free_model(struct llama_model * model) {
+void HOOKED(llama_free_model)(struct llama_model * model) {
     context_on_model_free(model);
     REAL_LLAMA()->llama_free_model(model);
 }
@@ -276,9 +265,7 @@ void llama_free_model(struct llama_model * model) {
 // libllama-common, the stock programs' own, called by them and by itself
 //
 
-HOOK void _Z16common_log_pauseP10common_log(void * log);
-
-void _Z16common_log_pauseP10common_log(void * log) {
+void HOOKED(_Z16common_log_pauseP10common_log)(void * log) {
     const struct real * real = REAL_LLAMA();
     engine_set_log_paused();
     if (real->_Z16common_log_pauseP10common_log) {

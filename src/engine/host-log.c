@@ -21,19 +21,6 @@
 
 enum { GGML_LOG_LEVEL_INFO = 2, GGML_LOG_LEVEL_WARN = 3, GGML_LOG_LEVEL_ERROR = 4 };
 
-// The stock programs' logger, libllama-common, as C++ functions are named.
-#define COMMON_LOG_CALLBACK "_Z27common_log_default_callback14ggml_log_levelPKcPv"
-#define COMMON_LOG_MAIN     "_Z15common_log_mainv"
-#define COMMON_LOG_ADD      "_Z14common_log_addP10common_log14ggml_log_levelPKcz"
-#define COMMON_LOG_FLUSH    "_Z16common_log_flushP10common_log"
-#define COMMON_LOG_JSONL    "_Z20common_log_get_jsonlv" // since 0.5.0
-
-struct common_log {
-    void * (*main)  (void);
-    void   (*add)   (void * log, int level, const char * format, ...);
-    void   (*flush) (void * log);
-};
-
 static _Atomic(const struct real *) engine; // whose log callback is asked for
 static atomic_bool exiting;
 static atomic_bool used_common_log;
@@ -82,32 +69,23 @@ static int ggml_level(enum log_level level) {
     }
 }
 
-// Fills `function`, a pointer to a function pointer.
-static bool find_function(const char * name, void * function) {
-    void * found = dlsym(RTLD_DEFAULT, name);
-    memcpy(function, &found, sizeof(found));
-    return found != NULL;
-}
-
-static bool find_common_log(struct common_log * log, ggml_log_fn callback) {
-    ggml_log_fn stock;
-    return find_function(COMMON_LOG_CALLBACK, &stock) && stock == callback &&
-           find_function(COMMON_LOG_MAIN, &log->main) && find_function(COMMON_LOG_ADD, &log->add) &&
-           find_function(COMMON_LOG_FLUSH, &log->flush);
+static bool is_common_log(const struct real * real, ggml_log_fn callback) {
+    return callback && callback == real->_Z27common_log_default_callback14ggml_log_levelPKcPv &&
+           real->_Z15common_log_mainv && real->_Z14common_log_addP10common_log14ggml_log_levelPKcz;
 }
 
 // A logger that is paused (--log-disable) drops what it gets, and --log-jsonl sends it to stdout.
-static bool common_log_is_heard(void) {
-    bool (*is_jsonl)(void);
-    return !atomic_load(&common_log_is_paused) && !(find_function(COMMON_LOG_JSONL, &is_jsonl) && is_jsonl());
+static bool common_log_is_heard(const struct real * real) {
+    return !atomic_load(&common_log_is_paused) && !(real->_Z20common_log_get_jsonlv && real->_Z20common_log_get_jsonlv());
 }
 
-static bool is_the_engines_own(ggml_log_fn callback) {
+// ggml's own callback writes to stderr; libllama has one that does the same.
+static bool is_the_engines_own(const struct real * real, ggml_log_fn callback) {
     const void * address;
     memcpy(&address, &callback, sizeof(address));
     Dl_info object;
-    return dladdr(address, &object) && object.dli_fname &&
-           (strstr(object.dli_fname, "/libggml") || strstr(object.dli_fname, "/libllama."));
+    return callback == real->ggml_log_callback_default || (dladdr(address, &object) && object.dli_fname &&
+           (strstr(object.dli_fname, "/libggml") || strstr(object.dli_fname, "/libllama.")));
 }
 
 // Calls `fn` for each line, with its newline.
@@ -131,16 +109,16 @@ static void for_each_line(const char * lines, void (*fn)(const char * line, void
 }
 
 struct voice {
-    struct common_log common;
-    void            * log;
-    ggml_log_fn       callback;
-    void            * callback_data;
-    int               level;
+    const struct real * real;
+    void              * common_log;
+    ggml_log_fn         callback;
+    void              * callback_data;
+    int                 level;
 };
 
 static void say_to_common_log(const char * line, void * data) {
     const struct voice * voice = data;
-    voice->common.add(voice->log, voice->level, "%s", line);
+    voice->real->_Z14common_log_addP10common_log14ggml_log_levelPKcz(voice->common_log, voice->level, "%s", line);
 }
 
 static void say_to_callback(const char * line, void * data) {
@@ -150,31 +128,29 @@ static void say_to_callback(const char * line, void * data) {
 
 void engine_say(enum log_level level, const char * lines) {
     // asked for each time: programs install short-lived callbacks
-    const struct real * real  = atomic_load(&engine);
-    struct voice        voice = { .level = ggml_level(level) };
-    if (real && real->ggml_log_get) {
-        real->ggml_log_get(&voice.callback, &voice.callback_data);
+    struct voice voice = { .real = atomic_load(&engine), .level = ggml_level(level) };
+    if (voice.real && voice.real->ggml_log_get) {
+        voice.real->ggml_log_get(&voice.callback, &voice.callback_data);
     }
-    if (voice.callback && find_common_log(&voice.common, voice.callback)) {
-        if (!common_log_is_heard()) {
-            engine_say_to_stderr(lines);
-            return;
+    if (!voice.callback) {
+        engine_say_to_stderr(lines);
+    } else if (!is_common_log(voice.real, voice.callback)) {
+        engine_say_to_stderr(lines);
+        if (!is_the_engines_own(voice.real, voice.callback) && !atomic_load(&exiting)) {
+            for_each_line(lines, say_to_callback, &voice);
         }
-        voice.log = voice.common.main();
+    } else if (!common_log_is_heard(voice.real)) {
+        engine_say_to_stderr(lines);
+    } else {
+        voice.common_log = voice.real->_Z15common_log_mainv();
         atomic_store(&used_common_log, true);
         for_each_line(lines, say_to_common_log, &voice);
-        return;
-    }
-    engine_say_to_stderr(lines);
-    if (voice.callback && !is_the_engines_own(voice.callback) && !atomic_load(&exiting)) {
-        for_each_line(lines, say_to_callback, &voice);
     }
 }
 
 void engine_say_flush(void) {
-    struct common_log common;
-    if (atomic_load(&used_common_log) && find_function(COMMON_LOG_MAIN, &common.main) &&
-        find_function(COMMON_LOG_FLUSH, &common.flush)) {
-        common.flush(common.main());
+    const struct real * real = atomic_load(&engine);
+    if (atomic_load(&used_common_log) && real->_Z16common_log_flushP10common_log) {
+        real->_Z16common_log_flushP10common_log(real->_Z15common_log_mainv());
     }
 }

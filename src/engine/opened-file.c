@@ -7,7 +7,7 @@
 
 enum { GGUF_TYPE_UINT32 = 4, GGUF_TYPE_STRING = 8 };
 
-static pthread_mutex_t     mutex = PTHREAD_MUTEX_INITIALIZER; // of the list
+static pthread_mutex_t     files_mutex = PTHREAD_MUTEX_INITIALIZER; // of the list
 static struct opened_file * files;
 
 // Returns -1 where there is no such key, or it is of another type, which the engine would not forgive.
@@ -29,7 +29,7 @@ static int32_t read_number(const struct real * real, const struct gguf_context *
 }
 
 static void keep(const struct opened_file * about) {
-    pthread_mutex_lock(&mutex);
+    pthread_mutex_lock(&files_mutex);
     struct opened_file * file = files;
     while (file && strcmp(file->path, about->path) != 0) {
         file = file->next;
@@ -40,7 +40,7 @@ static void keep(const struct opened_file * about) {
         kept->next = files;
         files       = kept;
     }
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&files_mutex);
     if (!kept) {
         free(about->path);
     }
@@ -66,14 +66,14 @@ void opened_file_add(const struct real * real, const struct gguf_context * gguf,
 }
 
 const struct opened_file * opened_file_only(void) {
-    pthread_mutex_lock(&mutex);
+    pthread_mutex_lock(&files_mutex);
     const struct opened_file * only = files && !files->next ? files : NULL;
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&files_mutex);
     return only;
 }
 
 void opened_file_forget_all(void) {
     static const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
-    memcpy(&mutex, &unlocked, sizeof(mutex));
+    memcpy(&files_mutex, &unlocked, sizeof(files_mutex));
     files = NULL;
 }

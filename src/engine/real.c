@@ -43,8 +43,8 @@ static void * find(void * handle, const char * name) {
     } while (0);
 
 static void find_all(struct real * real, void * handle) {
-    REAL_GGML_FUNCTIONS(REAL_FIND)
-    REAL_LLAMA_FUNCTIONS(REAL_FIND)
+    REAL_HOOKED(REAL_FIND)
+    REAL_CALLED(REAL_FIND)
 }
 
 struct range {

@@ -45,76 +45,96 @@ struct llama_params_by_value {
 typedef bool (*ggml_eval_fn)(struct ggml_tensor * node, bool ask, void * user_data);
 typedef void (*ggml_log_fn) (int level, const char * text, void * user_data);
 
-// X(return type, name, parameters)
-// A key's number in a GGUF file was an int, and is an int64_t since b4500 or so: it is small, and read as an int.
-#define REAL_GGML_FUNCTIONS(X)                                                                                     \
-    X(void *,         ggml_backend_sched_new,                 (void *, void *, int, size_t, uintptr_t, uintptr_t))  \
-    X(void,           ggml_backend_sched_free,                (void *))                                            \
-    X(void,           ggml_backend_sched_set_eval_callback,   (void *, ggml_eval_fn, void *))                       \
-    X(int,            ggml_backend_sched_graph_compute_async, (void *, struct ggml_cgraph *))                       \
-    X(struct ggml_tensor *, ggml_mul_mat_id, (struct ggml_context *, struct ggml_tensor *, struct ggml_tensor *, struct ggml_tensor *)) \
-    X(const char *,   ggml_get_name,                          (const struct ggml_tensor *))                         \
-    X(int64_t,        ggml_nelements,                         (const struct ggml_tensor *))                         \
-    X(int64_t,        ggml_nrows,                             (const struct ggml_tensor *))                         \
-    X(size_t,         ggml_nbytes,                            (const struct ggml_tensor *))                         \
-    X(size_t,         ggml_element_size,                      (const struct ggml_tensor *))                         \
-    X(int,            ggml_graph_n_nodes,                     (struct ggml_cgraph *))                               \
-    X(struct ggml_tensor *, ggml_graph_node,                  (struct ggml_cgraph *, int))                          \
-    X(struct ggml_tensor *, ggml_graph_get_tensor,            (const struct ggml_cgraph *, const char *))           \
-    X(void,           ggml_backend_tensor_get,                (const struct ggml_tensor *, void *, size_t, size_t)) \
-    X(void,           ggml_log_get,                           (ggml_log_fn *, void **))                             \
-    X(const char *,   ggml_version,                           (void))                                              \
-    X(struct gguf_context *, gguf_init_from_file,             (const char *, struct gguf_init_params))              \
-    X(int,            gguf_find_key,                          (const struct gguf_context *, const char *))          \
-    X(int,            gguf_get_kv_type,                       (const struct gguf_context *, int64_t))               \
-    X(const char *,   gguf_get_val_str,                       (const struct gguf_context *, int64_t))               \
-    X(uint32_t,       gguf_get_val_u32,                       (const struct gguf_context *, int64_t))
+// X(return type, name, parameters). HOOKED: we stand in front of it. CALLED: we call it.
 
-#define REAL_LLAMA_FUNCTIONS(X)                                                                                    \
-    X(int32_t,        llama_decode,               (struct llama_context *, struct llama_batch))                    \
-    X(int32_t,        llama_encode,               (struct llama_context *, struct llama_batch))                    \
-    X(int32_t,        llama_process,              (struct llama_context *, int, struct llama_batch_ext *))         \
-    X(struct llama_batch_ext *, llama_batch_ext_init,  (struct llama_context *))                                   \
-    X(void,           llama_batch_ext_free,       (struct llama_batch_ext *))                                      \
-    X(void,           llama_batch_ext_clear,      (struct llama_batch_ext *))                                      \
-    X(int32_t,        llama_batch_ext_add,        (struct llama_batch_ext *, int32_t))                             \
-    X(int32_t,        llama_batch_ext_add_token,  (struct llama_batch_ext *, int32_t, int32_t))                    \
-    X(int32_t,        llama_batch_ext_add_embd,   (struct llama_batch_ext *, int32_t, struct llama_params_by_value)) \
-    X(bool,           llama_batch_ext_set_output_logits, (struct llama_batch_ext *, int32_t, bool))                \
-    X(bool,           llama_batch_ext_set_output_embd,   (struct llama_batch_ext *, int32_t, bool))                \
-    X(void,           llama_free,                 (struct llama_context *))                                        \
-    X(void,           llama_set_warmup,           (struct llama_context *, bool))                                  \
-    X(void,           llama_perf_context_reset,   (struct llama_context *))                                        \
-    X(void,           llama_memory_clear,         (struct llama_memory_i *, bool))                                 \
-    X(bool,           llama_memory_seq_rm,        (struct llama_memory_i *, int32_t, int32_t, int32_t))            \
-    X(void,           llama_kv_self_clear,        (struct llama_context *))                                        \
-    X(bool,           llama_kv_self_seq_rm,       (struct llama_context *, int32_t, int32_t, int32_t))             \
-    X(void,           llama_kv_cache_clear,       (struct llama_context *))                                        \
-    X(bool,           llama_kv_cache_seq_rm,      (struct llama_context *, int32_t, int32_t, int32_t))             \
-    X(struct llama_model *, llama_model_load_from_file,   (const char *, struct llama_params_by_value))            \
-    X(struct llama_model *, llama_load_model_from_file,   (const char *, struct llama_params_by_value))            \
-    X(struct llama_model *, llama_model_load_from_splits, (const char **, size_t, struct llama_params_by_value))   \
-    X(void,           llama_model_free,           (struct llama_model *))                                          \
-    X(void,           llama_free_model,           (struct llama_model *))                                          \
-    X(const struct llama_model *, llama_get_model,(const struct llama_context *))                                  \
-    X(struct llama_memory_i *, llama_get_memory,  (const struct llama_context *))                                  \
-    X(int32_t,        llama_model_n_layer,        (const struct llama_model *))                                    \
-    X(int32_t,        llama_n_layer,              (const struct llama_model *))                                    \
-    X(int32_t,        llama_model_meta_val_str,   (const struct llama_model *, const char *, char *, size_t))      \
-    X(const struct llama_vocab *, llama_model_get_vocab, (const struct llama_model *))                             \
-    X(int32_t,        llama_vocab_bos,            (const struct llama_vocab *))                                    \
-    X(int32_t,        llama_vocab_eos,            (const struct llama_vocab *))                                    \
-    X(int32_t,        llama_token_bos,            (const struct llama_model *))                                    \
-    X(int32_t,        llama_token_eos,            (const struct llama_model *))                                    \
-    X(const char *,   llama_version,              (void))                                                          \
-    X(void,           _Z16common_log_pauseP10common_log, (void *)) /* libllama-common's */
+#define REAL_GGML_HOOKED(X)                                                                                                             \
+    X(void *, ggml_backend_sched_new, (void *, void *, int, size_t, uintptr_t, uintptr_t))                                              \
+    X(void, ggml_backend_sched_free, (void *))                                                                                          \
+    X(void, ggml_backend_sched_set_eval_callback, (void *, ggml_eval_fn, void *))                                                       \
+    X(int, ggml_backend_sched_graph_compute_async, (void *, struct ggml_cgraph *))                                                      \
+    X(struct ggml_tensor *, ggml_mul_mat_id, (struct ggml_context *, struct ggml_tensor *, struct ggml_tensor *, struct ggml_tensor *)) \
+    X(struct gguf_context *, gguf_init_from_file, (const char *, struct gguf_init_params))
+
+// A key's number in a GGUF file was an int, and is an int64_t since b4500 or so: it is small, and read as an int.
+#define REAL_GGML_CALLED(X)                                                                    \
+    X(const char *, ggml_get_name, (const struct ggml_tensor *))                               \
+    X(int64_t, ggml_nelements, (const struct ggml_tensor *))                                   \
+    X(int64_t, ggml_nrows, (const struct ggml_tensor *))                                       \
+    X(size_t, ggml_nbytes, (const struct ggml_tensor *))                                       \
+    X(size_t, ggml_element_size, (const struct ggml_tensor *))                                 \
+    X(int, ggml_graph_n_nodes, (struct ggml_cgraph *))                                         \
+    X(struct ggml_tensor *, ggml_graph_node, (struct ggml_cgraph *, int))                      \
+    X(struct ggml_tensor *, ggml_graph_get_tensor, (const struct ggml_cgraph *, const char *)) \
+    X(void, ggml_backend_tensor_get, (const struct ggml_tensor *, void *, size_t, size_t))     \
+    X(void, ggml_log_get, (ggml_log_fn *, void **))                                            \
+    X(void, ggml_log_callback_default, (int, const char *, void *))                            \
+    X(const char *, ggml_version, (void))                                                      \
+    X(int, gguf_find_key, (const struct gguf_context *, const char *))                         \
+    X(int, gguf_get_kv_type, (const struct gguf_context *, int64_t))                           \
+    X(const char *, gguf_get_val_str, (const struct gguf_context *, int64_t))                  \
+    X(uint32_t, gguf_get_val_u32, (const struct gguf_context *, int64_t))
+
+#define REAL_LLAMA_HOOKED(X)                                                                                     \
+    X(int32_t, llama_decode, (struct llama_context *, struct llama_batch))                                       \
+    X(int32_t, llama_encode, (struct llama_context *, struct llama_batch))                                       \
+    X(int32_t, llama_process, (struct llama_context *, int, struct llama_batch_ext *))                           \
+    X(struct llama_batch_ext *, llama_batch_ext_init, (struct llama_context *))                                  \
+    X(void, llama_batch_ext_free, (struct llama_batch_ext *))                                                    \
+    X(void, llama_batch_ext_clear, (struct llama_batch_ext *))                                                   \
+    X(int32_t, llama_batch_ext_add, (struct llama_batch_ext *, int32_t))                                         \
+    X(int32_t, llama_batch_ext_add_token, (struct llama_batch_ext *, int32_t, int32_t))                          \
+    X(int32_t, llama_batch_ext_add_embd, (struct llama_batch_ext *, int32_t, struct llama_params_by_value))      \
+    X(bool, llama_batch_ext_set_output_logits, (struct llama_batch_ext *, int32_t, bool))                        \
+    X(bool, llama_batch_ext_set_output_embd, (struct llama_batch_ext *, int32_t, bool))                          \
+    X(void, llama_free, (struct llama_context *))                                                                \
+    X(void, llama_set_warmup, (struct llama_context *, bool))                                                    \
+    X(void, llama_perf_context_reset, (struct llama_context *))                                                  \
+    X(void, llama_memory_clear, (struct llama_memory_i *, bool))                                                 \
+    X(bool, llama_memory_seq_rm, (struct llama_memory_i *, int32_t, int32_t, int32_t))                           \
+    X(void, llama_kv_self_clear, (struct llama_context *))                                                       \
+    X(bool, llama_kv_self_seq_rm, (struct llama_context *, int32_t, int32_t, int32_t))                           \
+    X(void, llama_kv_cache_clear, (struct llama_context *))                                                      \
+    X(bool, llama_kv_cache_seq_rm, (struct llama_context *, int32_t, int32_t, int32_t))                          \
+    X(struct llama_model *, llama_model_load_from_file, (const char *, struct llama_params_by_value))            \
+    X(struct llama_model *, llama_load_model_from_file, (const char *, struct llama_params_by_value))            \
+    X(struct llama_model *, llama_model_load_from_splits, (const char **, size_t, struct llama_params_by_value)) \
+    X(void, llama_model_free, (struct llama_model *))                                                            \
+    X(void, llama_free_model, (struct llama_model *))
+
+#define REAL_LLAMA_CALLED(X)                                                                         \
+    X(const struct llama_model *, llama_get_model, (const struct llama_context *))                   \
+    X(struct llama_memory_i *, llama_get_memory, (const struct llama_context *))                     \
+    X(int32_t, llama_model_n_layer, (const struct llama_model *))                                    \
+    X(int32_t, llama_n_layer, (const struct llama_model *))                                          \
+    X(int32_t, llama_model_meta_val_str, (const struct llama_model *, const char *, char *, size_t)) \
+    X(const struct llama_vocab *, llama_model_get_vocab, (const struct llama_model *))               \
+    X(int32_t, llama_vocab_bos, (const struct llama_vocab *))                                        \
+    X(int32_t, llama_vocab_eos, (const struct llama_vocab *))                                        \
+    X(int32_t, llama_token_bos, (const struct llama_model *))                                        \
+    X(int32_t, llama_token_eos, (const struct llama_model *))                                        \
+    X(const char *, llama_version, (void))                                                           \
+    X(const char *, expert_tracer_built_in, (void)) /* ours, where it is part of this engine */
+
+// Of libllama-common, the stock programs' own, with the name that C++ gives it.
+#define REAL_COMMON_HOOKED(X)                            \
+    X(void, _Z16common_log_pauseP10common_log, (void *))
+
+#define REAL_COMMON_CALLED(X)                                                                      \
+    X(void *, _Z15common_log_mainv, (void))                                                        \
+    X(void, _Z14common_log_addP10common_log14ggml_log_levelPKcz, (void *, int, const char *, ...)) \
+    X(void, _Z16common_log_flushP10common_log, (void *))                                           \
+    X(bool, _Z20common_log_get_jsonlv, (void)) /* since 0.5.0 */                                   \
+    X(void, _Z27common_log_default_callback14ggml_log_levelPKcPv, (int, const char *, void *))
+
+#define REAL_HOOKED(X) REAL_GGML_HOOKED(X) REAL_LLAMA_HOOKED(X) REAL_COMMON_HOOKED(X)
+#define REAL_CALLED(X) REAL_GGML_CALLED(X) REAL_LLAMA_CALLED(X) REAL_COMMON_CALLED(X)
 
 #define REAL_POINTER(type, name, parameters) type (*name) parameters;
 
 // Functions of one engine; NULL: this release does not have it.
 struct real {
-    REAL_GGML_FUNCTIONS(REAL_POINTER)
-    REAL_LLAMA_FUNCTIONS(REAL_POINTER)
+    REAL_HOOKED(REAL_POINTER)
+    REAL_CALLED(REAL_POINTER)
 };
 
 // Finds the engine whose functions the code at `caller` would have reached without us. `caller` is a return

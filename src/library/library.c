@@ -19,10 +19,10 @@ struct attached {
     int                    slot;
 };
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t attached_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct attached attached[SINKS_MAX];
 static struct expert_tracer * from_env; // the tracer that the environment asked for
-static char            run[64];
+static char            run_name[64];
 static bool            ends_are_watched;
 
 static void say_aside(enum log_level level, const char * lines) {
@@ -33,34 +33,34 @@ static void say_aside(enum log_level level, const char * lines) {
 // The run of a program is it and all that it starts: a server's children do not overwrite each other's files.
 static void begin_run(void) {
     const char * inherited = getenv(RUN_VARIABLE);
-    if (inherited && *inherited && strlen(inherited) < sizeof(run) && !strpbrk(inherited, "\"\\\n")) {
-        strcpy(run, inherited);
+    if (inherited && *inherited && strlen(inherited) < sizeof(run_name) && !strpbrk(inherited, "\"\\\n")) {
+        strcpy(run_name, inherited);
         return;
     }
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    snprintf(run, sizeof(run), "%ld-%lld%03ld", (long) getpid(), (long long) now.tv_sec, now.tv_nsec / 1000000);
+    snprintf(run_name, sizeof(run_name), "%ld-%lld%03ld", (long) getpid(), (long long) now.tv_sec, now.tv_nsec / 1000000);
     if (getenv("LLAMA_EXPERT_TRACE_OUTPUT")) {
-        setenv(RUN_VARIABLE, run, 1);
+        setenv(RUN_VARIABLE, run_name, 1);
     }
 }
 
 // Runs before the destructors of whatever the program made before its first context: loggers are still there.
 static void at_end(void) {
     engine_set_exiting();
-    pthread_mutex_lock(&mutex);
+    pthread_mutex_lock(&attached_mutex);
     for (int i = 0; i < SINKS_MAX; i++) {
         if (attached[i].tracer) {
             tracer_finish(attached[i].tracer);
         }
     }
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&attached_mutex);
     engine_say_flush();
 }
 
 static void abandon_all(void) {
     static const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
-    memcpy(&mutex, &unlocked, sizeof(mutex));
+    memcpy(&attached_mutex, &unlocked, sizeof(attached_mutex));
     for (int i = 0; i < SINKS_MAX; i++) {
         if (attached[i].tracer) {
             tracer_abandon(attached[i].tracer);
@@ -72,7 +72,7 @@ static void abandon_all(void) {
 
 // With the mutex. Takes the configuration over. Returns NULL where memory or room is used up.
 static struct expert_tracer * attach(struct config * config, const struct text * remarks, bool always) {
-    const struct tracer_setup setup  = { engine_say, say_aside, run, always };
+    const struct tracer_setup setup  = { engine_say, say_aside, run_name, always };
     struct expert_tracer    * tracer = tracer_new(config, &setup);
     const int                 slot   = tracer ? sinks_attach(&tracer_sink, tracer) : -1;
     if (slot < 0) {
@@ -95,7 +95,7 @@ static void read_environment(void) {
     struct config config;
     struct text   remarks = { 0 };
 
-    pthread_mutex_lock(&mutex);
+    pthread_mutex_lock(&attached_mutex);
     const bool asked = config_from_env(&config, &remarks);
     if (from_env) {
         tracer_configure(from_env, &config);
@@ -105,11 +105,11 @@ static void read_environment(void) {
     } else {
         config_free(&config);
     }
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&attached_mutex);
     text_free(&remarks);
 }
 
-__attribute__((constructor)) static void begin(void) {
+__attribute__((constructor)) static void begin_library(void) {
     begin_run();
     pthread_atfork(NULL, NULL, abandon_all);
     engine_set_on_context_created(read_environment);
@@ -120,9 +120,9 @@ __attribute__((constructor)) static void begin(void) {
 //
 
 static struct expert_tracer * new_tracer(struct config * config, const struct text * remarks) {
-    pthread_mutex_lock(&mutex);
+    pthread_mutex_lock(&attached_mutex);
     struct expert_tracer * tracer = attach(config, remarks, true);
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&attached_mutex);
     return tracer;
 }
 
@@ -145,14 +145,14 @@ void expert_tracer_free(struct expert_tracer * tracer) {
     if (!tracer) {
         return;
     }
-    pthread_mutex_lock(&mutex);
+    pthread_mutex_lock(&attached_mutex);
     for (int i = 0; i < SINKS_MAX; i++) {
         if (attached[i].tracer == tracer) {
             sinks_detach(attached[i].slot);
             attached[i].tracer = NULL;
         }
     }
-    pthread_mutex_unlock(&mutex);
+    pthread_mutex_unlock(&attached_mutex);
     tracer_free(tracer);
 }
 

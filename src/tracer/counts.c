@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct counts_layer * layer_at(struct counts * counts, int32_t index) {
+static struct counts_layer * counts_layer_at(struct counts * counts, int32_t index) {
     if (index >= counts->n_layers) {
         const int32_t         n     = index + 16;
         struct counts_layer * grown = realloc(counts->layers, (size_t) n * sizeof(*grown));
@@ -32,7 +32,7 @@ static bool layer_make_room(struct counts_layer * layer, int32_t n_expert) {
 }
 
 bool counts_add_layer(struct counts * counts, const struct routing_layer * routed) {
-    struct counts_layer * layer = layer_at(counts, routed->layer);
+    struct counts_layer * layer = counts_layer_at(counts, routed->layer);
     if (!layer || !layer_make_room(layer, routed->n_expert)) {
         return false;
     }
@@ -59,7 +59,7 @@ bool counts_add(struct counts * counts, const struct counts * from) {
         if (source->n_expert == 0) {
             continue;
         }
-        struct counts_layer * layer = layer_at(counts, i);
+        struct counts_layer * layer = counts_layer_at(counts, i);
         if (!layer || !layer_make_room(layer, source->n_expert)) {
             whole = false;
             continue;

@@ -15,7 +15,7 @@ struct block {
     uint64_t                      words[];
 };
 
-static bool is_mtp(const struct routing_model * model, int32_t layer) {
+static bool layer_is_mtp(const struct routing_model * model, int32_t layer) {
     return model->n_layer > 0 && layer >= model->n_layer;
 }
 
@@ -52,7 +52,7 @@ struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model,
         }
         n_layers++;
         n_words += (size_t) layer->n_expert;
-        if (!is_mtp(model, i)) {
+        if (!layer_is_mtp(model, i)) {
             highest  = i;
             n_expert = layer->n_expert > n_expert ? layer->n_expert : n_expert;
             n_used   = layer->n_used   > n_used   ? layer->n_used   : n_used;
@@ -105,7 +105,7 @@ struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model,
             .layer       = i,
             .n_expert    = from->n_expert,
             .n_used      = from->n_used,
-            .mtp         = is_mtp(model, i),
+            .mtp         = layer_is_mtp(model, i),
             .n_tokens    = from->n_tokens,
             .activations = memcpy(word, from->activations, (size_t) from->n_expert * sizeof(*word)),
         };

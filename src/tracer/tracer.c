@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define SUBSCRIPTIONS_MAX 8
+#define N_STRINGS         5 // in struct routing_model
 
 // Locks are taken in this order: a model's output_mutex, the tracer's mutex, a context's mutex. None of them is
 // held while the program is called, but for the subscriptions' own.
@@ -32,7 +33,8 @@ struct tracer_context {
 
 struct tracer_model {
     struct expert_tracer  * tracer;
-    struct routing_model    about;         // with strings of our own
+    struct routing_model    about;         // with the strings below
+    char                  * strings[N_STRINGS];
     struct config           config;
     bool                    unloaded;      // its key may come back as another model
     struct counts           closed;        // of contexts that are freed
@@ -73,14 +75,6 @@ struct expert_tracer {
 // models and their counts
 //
 
-static bool copy_string(const char ** string) {
-    if (*string) {
-        *string = strdup(*string);
-        return *string != NULL;
-    }
-    return true;
-}
-
 static struct tracer_model * model_new(struct expert_tracer * tracer, const struct routing_model * about) {
     struct tracer_model * model = calloc(1, sizeof(*model));
     if (!model) {
@@ -90,18 +84,17 @@ static struct tracer_model * model_new(struct expert_tracer * tracer, const stru
     model->about  = *about;
     model->output = (struct output) OUTPUT_UNCLAIMED;
     pthread_mutex_init(&model->output_mutex, NULL);
-    const char ** strings[] = {
+    const char ** strings[N_STRINGS] = {
         &model->about.name, &model->about.architecture, &model->about.file, &model->about.engine, &model->about.capture,
     };
-    for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {
-        if (!copy_string(strings[i])) {
-            *strings[i] = NULL; // then it is not known
-        }
+    for (size_t i = 0; i < N_STRINGS; i++) { // where memory runs out, it is not known
+        model->strings[i] = *strings[i] ? strdup(*strings[i]) : NULL;
+        *strings[i]       = model->strings[i];
     }
     return model;
 }
 
-static void context_free(struct tracer_context * context) {
+static void tracer_context_free(struct tracer_context * context) {
     counts_free(&context->counts);
     counts_free(&context->pending);
     text_free(&context->pending_names);
@@ -113,17 +106,15 @@ static void model_free(struct tracer_model * model) {
     while (model->contexts) {
         struct tracer_context * context = model->contexts;
         model->contexts = context->next;
-        context_free(context);
+        tracer_context_free(context);
     }
     counts_free(&model->closed);
     config_free(&model->config);
     output_release(&model->output);
     pthread_mutex_destroy(&model->output_mutex);
-    free((char *) model->about.name);
-    free((char *) model->about.architecture);
-    free((char *) model->about.file);
-    free((char *) model->about.engine);
-    free((char *) model->about.capture);
+    for (size_t i = 0; i < N_STRINGS; i++) {
+        free(model->strings[i]);
+    }
     free(model);
 }
 
@@ -400,7 +391,7 @@ static void add_names(struct text * text, const struct routing_layer * layer) {
 //
 
 // With the tracer's mutex. Returns NULL where memory runs out.
-static struct tracer_context * context_new(struct expert_tracer * tracer, const struct routing_model * about, const void * key) {
+static struct tracer_context * tracer_context_new(struct expert_tracer * tracer, const struct routing_model * about, const void * key) {
     struct tracer_context * context = calloc(1, sizeof(*context));
     struct tracer_model   * model   = context ? model_find_or_add(tracer, about) : NULL;
     if (!model) {
@@ -429,7 +420,7 @@ static void * on_context_open(void * self, const struct routing_model * about, c
     const bool stats  = tracer->config.stats;
     const bool names  = tracer->config.names;
     const bool wanted = stats || names || tracer->setup.always;
-    struct tracer_context * context = wanted ? context_new(tracer, about, context_key) : NULL;
+    struct tracer_context * context = wanted ? tracer_context_new(tracer, about, context_key) : NULL;
     pthread_mutex_unlock(&tracer->mutex);
 
     greet(tracer, stats, names);
@@ -570,7 +561,7 @@ static void on_context_close(void * self) {
     const bool was_last = !model->contexts;
     pthread_mutex_unlock(&tracer->mutex);
 
-    context_free(context);
+    tracer_context_free(context);
     if (was_last) {
         model_print(model, tracer->setup.say);
         model_write(model, AT_THE_END, tracer->setup.say);

@@ -1,0 +1,124 @@
+#include "command.h"
+#include "error.h"
+#include "library.h"
+#include "source-tree.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum action { INTEGRATE, REMOVE, DIFF, CMAKE };
+
+struct options {
+    enum action  action;
+    const char * tree;
+};
+
+// STATUS_OK, or the exit status; *help where help was asked for.
+static int parse_options(struct options * options, int argc, char ** argv, bool * help) {
+    static const struct option known[] = {
+        { "remove", no_argument, NULL, 'r' },
+        { "diff",   no_argument, NULL, 'd' },
+        { "cmake",  no_argument, NULL, 'c' },
+        { "help",   no_argument, NULL, 'h' },
+        { NULL, 0, NULL, 0 },
+    };
+    for (int option; (option = getopt_long(argc, argv, ":rdch", known, NULL)) != -1;) {
+        switch (option) {
+            case 'r': options->action = REMOVE; break;
+            case 'd': options->action = DIFF;   break;
+            case 'c': options->action = CMAKE;  break;
+            case 'h': *help           = true;   return STATUS_OK;
+            default:  return command_option_error(&command_integrate, argv, option);
+        }
+    }
+    if (argc - optind != (options->action == CMAKE ? 0 : 1)) {
+        return command_usage_error(&command_integrate, options->action == CMAKE ? "--cmake takes no tree" : "which source tree of llama.cpp?");
+    }
+    options->tree = argv[optind];
+    return STATUS_OK;
+}
+
+static bool do_integrate(struct source_tree * tree, const char * path, struct error * error) {
+    const enum source_tree_state state = source_tree_state(tree);
+    if (state == SOURCE_TREE_WITH) {
+        printf("%s: the tracer is in it already\n", path);
+        return true;
+    }
+    if (!source_tree_integrate(tree, error)) {
+        return false;
+    }
+    printf("%s: the tracer is %s. Build llama.cpp as always, shared or static; then\n"
+           "  LLAMA_EXPERT_TRACE_STATS=1 build/bin/llama-cli -m model.gguf …\n", path, state == SOURCE_TREE_OTHER ? "in it in this version now" : "in it now");
+    return true;
+}
+
+static bool do_remove(struct source_tree * tree, const char * path, struct error * error) {
+    if (source_tree_state(tree) == SOURCE_TREE_WITHOUT) {
+        printf("%s: the tracer is not in it\n", path);
+        return true;
+    }
+    if (!source_tree_remove(tree, error)) {
+        return false;
+    }
+    printf("%s: the tracer is out of it\n", path);
+    return true;
+}
+
+static bool act(const struct options * options, const char * parts, struct error * error) {
+    if (options->action == CMAKE) {
+        printf("%s/llama-expert-tracer.cmake\n", parts);
+        return true;
+    }
+    struct source_tree * tree = source_tree_open(options->tree, parts, error);
+    if (tree == NULL) {
+        return false;
+    }
+    bool ok = true;
+    switch (options->action) {
+        case REMOVE: ok = do_remove   (tree, options->tree, error); break;
+        case DIFF:   source_tree_print_diff(tree);                  break;
+        default:     ok = do_integrate(tree, options->tree, error); break;
+    }
+    source_tree_free(tree);
+    return ok;
+}
+
+static int integrate_main(int argc, char ** argv) {
+    struct options options = { INTEGRATE, NULL };
+    struct error   error;
+    bool           help    = false;
+    const int      status  = parse_options(&options, argc, argv, &help);
+    if (help) {
+        return command_help(&command_integrate);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    char     * parts = library_find_parts(&error);
+    const bool ok    = parts != NULL && act(&options, parts, &error);
+    free(parts);
+    if (!ok) {
+        error_say("%s", error.text);
+    }
+    return ok ? STATUS_OK : STATUS_FAILED;
+}
+
+const struct command command_integrate = {
+    .name    = "integrate",
+    .summary = "builds the tracer into a source tree of llama.cpp",
+    .main    = integrate_main,
+    .help    =
+        "usage: llama-expert-tracer integrate [--diff | --remove] LLAMA_CPP_TREE\n"
+        "       llama-expert-tracer integrate --cmake\n"
+        "\n"
+        "Puts the tracer into a source tree of llama.cpp: src/llama-expert-tracer.h and .c, and\n"
+        "a block in src/CMakeLists.txt. What is built of it then, shared or static, traces with\n"
+        "nothing but the environment variables.\n"
+        "\n"
+        "  -d, --diff    show what would be done, as a patch; nothing is changed\n"
+        "  -r, --remove  undo it: every file is what it was\n"
+        "  -c, --cmake   print the path of a CMake file that does the same without changing\n"
+        "                the tree: cmake -DCMAKE_PROJECT_llama.cpp_INCLUDE=PATH …\n"
+        "  -h, --help    show this\n",
+};
