@@ -4,7 +4,7 @@
 from expanded import N_EXPERT, N_USED, expand, tiny
 from gguf import Gguf
 from harness import TestCase, main, run
-from witness import Evaluation, imatrix_counts
+from witness import Evaluation, imatrix_counts, run_whole
 
 # Architectures whose models may have experts by their metadata, and that route nothing through them.
 NOT_ROUTED = {"ernie4_5", "paddleocr", "refact"}
@@ -77,7 +77,7 @@ class Expanded(Architectures):
     CHUNK = 32
 
     def check_printed(self, model):
-        result = run("llama-eval-callback", "-m", model, "-p", self.PROMPT, "-t", 1, trace=self.trace())
+        result = run_whole("llama-eval-callback", "-m", model, "-p", self.PROMPT, "-t", 1, trace=self.trace())
         self.assertEqual(result.status, 0, result.err)
         stats, printed = self.stats(), Evaluation(result.out)
         n_expert = stats["n_expert"]

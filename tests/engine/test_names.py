@@ -6,7 +6,7 @@ import re
 from expanded import expanded
 from gguf import Gguf, rewrite
 from harness import GPT_OSS, MIXTRAL, ORACLES, QWEN3NEXT, Oracle, Server, TestCase, main, run
-from witness import Evaluation
+from witness import Evaluation, run_whole
 
 ACTIVATION = re.compile(r"\[EXPERT-TRACE\] Layer \d+, Expert \d+: ")
 PROJECTIONS = "ffn_gate_exps", "ffn_down_exps", "ffn_up_exps"
@@ -156,7 +156,7 @@ class Architectures(Names):
     def test_every_line(self):
         for architecture in self.KINDS:
             with self.subTest(architecture):
-                result = run("llama-eval-callback", "-m", expanded(architecture), "-p", "A test", "-t", 1, trace={"NAMES": 1})
+                result = run_whole("llama-eval-callback", "-m", expanded(architecture), "-p", "A test", "-t", 1, trace={"NAMES": 1})
                 self.assertEqual(result.status, 0, result.err)
                 printed = Evaluation(result.out)
                 expected = []

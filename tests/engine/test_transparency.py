@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """What a program answers is the same with us and without, to the last bit."""
 
+import hashlib
 import json
 
 from expanded import expanded
 from harness import MIXTRAL, Server, TestCase, main, run
+from witness import run_whole
 
 PROMPT = "The quick brown fox"
 TEXT = "The quick brown fox: 0123456789, jumps over {the} lazy ~dog! " * 3
@@ -31,16 +33,24 @@ class Transparency(TestCase):
         self.assertEqual(traced, untraced)
         return untraced
 
-    def check(self, *command, answer=lambda result: result.out):
+    def check(self, *command, start=run_whole, answer=lambda result: result.out):
+        """What a command prints is the same, or what answer(result) returns."""
         for model in self.models():
             def do(how):
-                result = run(command[0], "-m", model, "-t", 1, *command[1:], cwd=self.folder, **how)
+                result = start(command[0], "-m", model, "-t", 1, *command[1:], cwd=self.folder, **how)
                 self.assertEqual("EXPERT-TRACE" in result.err, "STATS" in how.get("trace", {}))
                 return result.status, answer(result)
             with self.subTest(model=model.name):
                 status, said = self.three_ways(model, do)
                 self.assertEqual(status, 0)
                 self.assertTrue(said)
+
+    @staticmethod
+    def take(path):
+        """What a file is known by. It is gone then."""
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        path.unlink()
+        return digest
 
     def test_completion(self):
         self.check("llama-completion", "-p", PROMPT, "-n", 24, "-no-cnv", "--seed", 7)
@@ -54,41 +64,32 @@ class Transparency(TestCase):
 
     def test_perplexity(self):
         (self.folder / "text").write_text(TEXT)
-        # "1.23 seconds per pass - ETA" is a time
+        # the first line is how long it will take
         self.check("llama-perplexity", "-f", "text", "-c", 64,
                    answer=lambda result: [line for line in result.out.splitlines() if "minutes" not in line])
 
     def test_logits(self):
         (self.folder / "text").write_text(TEXT)
         path = self.folder / "logits"
-
-        def logits(_):
-            written = path.read_bytes()
-            path.unlink()
-            return written
-        self.check("llama-perplexity", "-f", "text", "-c", 64, "--kl-divergence-base", path, answer=logits)
+        self.check("llama-perplexity", "-f", "text", "-c", 64, "--kl-divergence-base", path, start=run, answer=lambda _: self.take(path))
 
     def test_imatrix(self):
         (self.folder / "text").write_text(TEXT)
         path = self.folder / "imatrix.gguf"
-
-        def imatrix(_):
-            written = path.read_bytes()
-            path.unlink()
-            return written
-        self.check("llama-imatrix", "-f", "text", "-c", 64, "-o", path, answer=imatrix)
+        self.check("llama-imatrix", "-f", "text", "-c", 64, "-o", path, start=run, answer=lambda _: self.take(path))
 
     def test_bench(self):
         def without_times(result):
             timed = "test_time", "avg_ns", "stddev_ns", "avg_ts", "stddev_ts", "samples_ns", "samples_ts"
             return [{key: value for key, value in json.loads(line).items() if key not in timed} for line in result.out.splitlines()]
-        self.check("llama-bench", "-p", 16, "-n", 4, "-r", 1, "--no-warmup", "-o", "jsonl", answer=without_times)
+        self.check("llama-bench", "-p", 16, "-n", 4, "-r", 1, "--no-warmup", "-o", "jsonl", start=run, answer=without_times)
 
     def test_server(self):
         def do(how):
             with Server("-m", model, "-t", 1, "-c", 512, "-np", 2, **how) as server:
-                answers = [server.post("/completion", prompt=PROMPT, n_predict=6, n_probs=5, temperature=0.8, seed=3, cache_prompt=False),
-                           server.post("/completion", prompt=PROMPT, n_predict=6, n_probs=5, seed=3, post_sampling_probs=True),
+                request = {"prompt": PROMPT, "n_predict": 6, "n_probs": 5, "seed": 3, "ignore_eos": True}
+                answers = [server.post("/completion", **request, temperature=0.8, cache_prompt=False),
+                           server.post("/completion", **request, post_sampling_probs=True),
                            server.post("/v1/completions", prompt=PROMPT, max_tokens=6, logprobs=3, temperature=0, seed=3)]
                 self.assertEqual("EXPERT-TRACE" in server.err(), "STATS" in how.get("trace", {}))
                 return server.stop(), server.stdout(), [without_times(answer) for answer in answers]

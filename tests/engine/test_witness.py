@@ -2,7 +2,7 @@
 """Our counts beside those of stock programs that look at the same run with a callback of their own."""
 
 from harness import GPT_OSS, MIXTRAL, ORACLES, TestCase, main, run
-from witness import Evaluation, imatrix_counts
+from witness import Evaluation, imatrix_counts, run_whole
 
 TEXT = "The quick brown fox: 0123456789, jumps over {the} lazy ~dog! " * 3
 CHUNK = 64
@@ -58,7 +58,7 @@ class EvalCallback(TestCase):
     def test_counts_are_what_it_prints(self):
         for oracle in MIXTRAL, GPT_OSS:
             with self.subTest(oracle.name):
-                result = run("llama-eval-callback", "-m", oracle.path, "-p", self.PROMPT, "-t", 1, trace=self.trace())
+                result = run_whole("llama-eval-callback", "-m", oracle.path, "-p", self.PROMPT, "-t", 1, trace=self.trace())
                 self.assertEqual(result.status, 0, result.err)
                 printed = Evaluation(result.out)
                 self.assertEqual(list(printed.topk), list(range(oracle.n_layer)))
@@ -72,7 +72,7 @@ class EvalCallback(TestCase):
         for oracle in MIXTRAL, GPT_OSS:
             with self.subTest(oracle.name):
                 command = "llama-eval-callback", "-m", oracle.path, "-p", self.PROMPT, "-t", 1
-                traced, untraced = run(*command, trace=self.trace(NAMES=1)), run(*command, preload=False)
+                traced, untraced = run_whole(*command, trace=self.trace(NAMES=1)), run_whole(*command, preload=False)
                 self.assertEqual(traced.status, untraced.status)
                 self.assertTrue(traced.out == untraced.out)
 

@@ -3,6 +3,18 @@
 import re
 
 from gguf import Gguf
+from harness import run
+
+
+def run_whole(*command, **how):
+    """Runs a program whose output ends in an empty line, until it does: stock programs may exit before their logger
+    has written everything, traced or not (https://github.com/ggml-org/llama.cpp/issues/22142).
+    """
+    for _ in range(30):
+        result = run(*command, **how)
+        if result.status != 0 or result.out.endswith("\n\n"):
+            break
+    return result
 
 
 def imatrix_counts(path):
