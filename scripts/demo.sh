@@ -26,6 +26,7 @@ printf '\nThe model has the layers, experts and top-k of Mixtral-8x7B and a rout
     show "$build/llama-expert-tracer" run --stats --output "$stats" -- \
         "$build/engine/bin/llama-cli" -m "$model" -p 'test' -n 16 -st -t 1 --no-warmup </dev/null
 } 2> >(without_search_noise)
+wait $! # for the last lines
 
 show "$build/llama-expert-tracer" show --top 10 "$stats"
 
