@@ -8,6 +8,7 @@
 
 #include "engine.h"
 #include "real.h"
+#include "signal-guard.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -46,10 +47,13 @@ static bool stderr_takes_more(void) {
 }
 
 void engine_say_to_stderr(const char * lines) {
-    const int saved = errno;
-    size_t    left  = strlen(lines);
+    const int           saved = errno;
+    size_t              left  = strlen(lines);
+    ssize_t             n     = 0;
+    struct signal_guard guard;
+    signal_guard_enter(&guard, SIGPIPE);
     while (left > 0) {
-        const ssize_t n = write(STDERR_FILENO, lines, left);
+        n = write(STDERR_FILENO, lines, left);
         if (n < 0 && errno != EINTR && !(errno == EAGAIN && stderr_takes_more())) {
             break; // closed, or nobody reads it: there is nowhere to complain
         }
@@ -58,6 +62,7 @@ void engine_say_to_stderr(const char * lines) {
             left  -= (size_t) n;
         }
     }
+    signal_guard_leave(&guard, n < 0 && errno == EPIPE);
     errno = saved;
 }
 

@@ -1,9 +1,10 @@
 #include "output.h"
 
+#include "signal-guard.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,19 +34,10 @@ static int write_all(int fd, const char * data, size_t size) {
 
 // The same, and a limit on the size of files does not end the program.
 static int write_quietly(int fd, const char * data, size_t size) {
-    sigset_t              too_large;
-    sigset_t              before;
-    sigset_t              pending;
-    const struct timespec now = { 0, 0 };
-    sigemptyset(&too_large);
-    sigaddset(&too_large, SIGXFSZ);
-    sigpending(&pending);
-    pthread_sigmask(SIG_BLOCK, &too_large, &before);
+    struct signal_guard guard;
+    signal_guard_enter(&guard, SIGXFSZ);
     const int error = write_all(fd, data, size);
-    if (error == -EFBIG && !sigismember(&pending, SIGXFSZ)) {
-        sigtimedwait(&too_large, NULL, &now); // ours
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    signal_guard_leave(&guard, error == -EFBIG);
     return error;
 }
 

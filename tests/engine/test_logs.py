@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """What the user asked for reaches the user: every line, once, never on standard output, whatever the program does with its log."""
 
+import os
 import re
+import subprocess
 import unittest
 
-from harness import CLIENTS, ENGINE, MIXTRAL, OLD_ENGINES, Server, TestCase, main, run, strip_prefix
+from harness import CLIENTS, ENGINE, MIXTRAL, OLD_ENGINES, Server, TestCase, environment, main, run, strip_prefix
 
 OLD_ENGINE = OLD_ENGINES / "0.5.0" / "lib"
 OURS = re.compile(r"\[EXPERT-TRACE\] |=== Expert Usage|Total tokens: |Total expert activations: |  Expert +\d+: |Per-layer breakdown:|  Layer \d+:|    Expert +\d+: ")
@@ -164,6 +166,22 @@ class Callbacks(Logs):
 
     def test_ggml_log_set(self):
         self.check("ggml_log_set")
+
+
+class NobodyReads(TestCase):
+    def test_a_closed_pipe_does_not_end_the_program(self):
+        # llama-bench says nothing on stderr itself, once its backends are loaded
+        reader, writer = os.pipe()
+        program = subprocess.Popen([ENGINE / "llama-bench", "-m", MIXTRAL.path, "-p", "8", "-n", "2", "-r", "1", "-t", "1", "--no-warmup"],
+                                   env=environment(self.trace()), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=writer)
+        os.close(writer)
+        while b"Statistics enabled" not in os.read(reader, 65536):
+            pass
+        os.close(reader)
+        out, _ = program.communicate(timeout=120)
+        self.assertEqual(program.returncode, 0)
+        self.assertIn(b"tg2", out)
+        self.assertEqual(self.stats()["total_tokens"], 10)
 
 
 if __name__ == "__main__":
