@@ -9,6 +9,7 @@ struct batch_notes {
     struct batch_token           * tokens; // [n_tokens]
     int32_t                        n_tokens;
     int32_t                        room;
+    bool                           broken; // something is missing
     struct batch_notes           * next;
 };
 
@@ -62,7 +63,8 @@ static struct batch_notes * notes_find(const struct llama_batch_ext * key) {
 }
 
 const struct batch_notes * batch_find(const struct llama_batch_ext * key) {
-    return notes_find(key);
+    const struct batch_notes * notes = notes_find(key);
+    return notes && !notes->broken ? notes : NULL;
 }
 
 void batch_on_init(const struct llama_batch_ext * key) {
@@ -97,18 +99,23 @@ void batch_on_clear(const struct llama_batch_ext * key) {
     struct batch_notes * notes = notes_find(key);
     if (notes) {
         notes->n_tokens = 0;
+        notes->broken   = false;
     }
 }
 
 void batch_on_add(const struct llama_batch_ext * key, int32_t index, int32_t sequence, int32_t id) {
     struct batch_notes * notes = notes_find(key);
-    if (!notes || index != notes->n_tokens) {
+    if (!notes || index != notes->n_tokens) { // refused, and 0.7.0 may keep an entry all the same
+        if (notes) {
+            notes->broken = true;
+        }
         return;
     }
     if (notes->n_tokens == notes->room) {
         const int32_t        room  = notes->room * 2 + 64;
         struct batch_token * grown = realloc(notes->tokens, (size_t) room * sizeof(*grown));
         if (!grown) {
+            notes->broken = true;
             return;
         }
         notes->tokens = grown;

@@ -29,14 +29,15 @@ struct batch_token batch_token   (const struct batch * batch, int32_t i);
 // Whether the program left positions, sequences and logits to llama.cpp.
 bool batch_is_bare(const struct batch * batch);
 
-// The program called the llama_batch_ext_… function of this name, and it succeeded.
+// The program called the llama_batch_ext_… function of this name. `index` is what adding returned, negative where it
+// was refused; setting an output succeeded.
 void batch_on_init      (const struct llama_batch_ext * key);
 void batch_on_free      (const struct llama_batch_ext * key);
 void batch_on_clear     (const struct llama_batch_ext * key);
 void batch_on_add       (const struct llama_batch_ext * key, int32_t index, int32_t sequence, int32_t id);
 void batch_on_set_output(const struct llama_batch_ext * key, int32_t index, bool asks);
 
-// Returns NULL where nothing is known of it.
+// Returns NULL where nothing is known of it, or not everything.
 const struct batch_notes * batch_find(const struct llama_batch_ext * key);
 
 // In the child of a fork: forgets everything without touching it.

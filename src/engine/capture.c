@@ -51,8 +51,8 @@ struct tap {
 static pthread_mutex_t      taps_mutex = PTHREAD_MUTEX_INITIALIZER; // of the list
 static struct tap         * taps;
 static atomic_int           n_taps;
-static _Thread_local struct tap * building;  // whose graph this thread builds
-static _Thread_local struct tap * just_made; // the scheduler that this thread created a moment ago
+static _Thread_local const void * building;  // the scheduler whose graph this thread builds
+static _Thread_local const void * just_made; // the scheduler that this thread created a moment ago
 
 static struct tap * tap_find(const void * sched) {
     if (atomic_load_explicit(&n_taps, memory_order_relaxed) == 0) {
@@ -79,7 +79,7 @@ void capture_on_sched_new(const struct real * real, void * sched) {
     taps      = tap;
     pthread_mutex_unlock(&taps_mutex);
     atomic_fetch_add(&n_taps, 1);
-    just_made = tap;
+    just_made = sched;
 }
 
 void capture_on_sched_free(void * sched) {
@@ -98,12 +98,11 @@ void capture_on_sched_free(void * sched) {
     atomic_fetch_sub(&n_taps, 1);
 
     // a context replaces its scheduler by making the new one first
-    struct tap * heir = just_made;
+    struct tap * heir = tap_find(just_made);
     just_made = NULL;
     building  = NULL;
-    if (tap->unseen && heir && heir != tap) {
-        heir->unseen    = tap->unseen;
-        heir->model_key = tap->model_key;
+    if (tap->unseen && heir && !heir->unseen && !heir->model_key) {
+        heir->unseen = tap->unseen; // unless its first graph shows another model
     } else if (tap->unseen) {
         context_close(tap->unseen);
     }
@@ -116,6 +115,7 @@ void capture_on_sched_free(void * sched) {
 
 static void give_up(struct tap * tap, const char * why) {
     tap->gave_up = true;
+    context_stop(tap->context);
     log_line(engine_say, LOG_ERROR, "%s; tracing of this context stops here, the program goes on", why);
 }
 
@@ -175,9 +175,12 @@ static int32_t layer_in_name(const char * name, const char * prefix, const char 
     if (strncmp(name, prefix, length) != 0 || name[length] < '0' || name[length] > '9') {
         return -1;
     }
-    char     * end;
-    const long layer = strtol(name + length, &end, 10);
-    return layer < LAYERS_MAX && strncmp(end, suffix, strlen(suffix)) == 0 ? (int32_t) layer : -1;
+    int32_t      layer = 0;
+    const char * at    = name + length;
+    for (; *at >= '0' && *at <= '9' && layer < LAYERS_MAX; at++) {
+        layer = 10 * layer + (*at - '0');
+    }
+    return layer < LAYERS_MAX && strncmp(at, suffix, strlen(suffix)) == 0 ? layer : -1;
 }
 
 static bool ends_in(const char * name, const char * suffix) {
@@ -193,7 +196,7 @@ static const char * name_of_weights(const char * name) {
 }
 
 void capture_on_mul_mat_id(const struct real * real, const struct ggml_tensor * weights) {
-    struct tap * tap = building;
+    struct tap * tap = building ? tap_find(building) : NULL;
     if (!tap) {
         return;
     }
@@ -393,7 +396,7 @@ static bool on_node(struct ggml_tensor * node, bool ask, void * user_data) {
 bool capture_on_set_eval_callback(const struct real * real, void * sched, ggml_eval_fn fn, void * user_data) {
     struct tap * tap = tap_find(sched);
     just_made = NULL;
-    building  = tap;
+    building  = tap ? sched : NULL;
     if (!tap) {
         return false;
     }
@@ -420,11 +423,14 @@ static struct context * context_of(struct tap * tap, struct ggml_cgraph * graph)
     if (context) {
         return context;
     }
+    if (!tap->model_key) {
+        return NULL;
+    }
     if (tap->unseen && tap->unseen->model.key != tap->model_key) {
         context_close(tap->unseen); // inherited, and not the same model after all
         tap->unseen = NULL;
     }
-    if (!tap->unseen && tap->model_key && has_routing(tap->real, graph)) {
+    if (!tap->unseen && has_routing(tap->real, graph)) {
         tap->unseen = context_new_unseen(tap->real, tap->sched, tap->model_key);
     }
     return tap->unseen;

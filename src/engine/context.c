@@ -8,15 +8,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+// A model that is known by one of its expert tensors.
+struct unseen_model {
+    const void          * key;
+    struct unseen_model * next;
+};
+
 struct model_file {
     const void        * model;
     char              * path;
     struct model_file * next;
 };
 
-static pthread_mutex_t         contexts_mutex = PTHREAD_MUTEX_INITIALIZER; // of the two lists
+static pthread_mutex_t         contexts_mutex = PTHREAD_MUTEX_INITIALIZER; // of the lists
 static struct context        * contexts;
 static struct model_file     * model_files;
+static struct unseen_model   * unseen_models;
 static _Thread_local struct context * current;
 
 //
@@ -41,6 +48,51 @@ void context_on_model_loaded(const struct llama_model * model, const char * path
     *file       = (struct model_file) { model, copy, model_files };
     model_files = file;
     pthread_mutex_unlock(&contexts_mutex);
+}
+
+static bool is_in_use(const void * model_key) {
+    const struct context * context = contexts;
+    while (context && context->model.key != model_key) {
+        context = context->next;
+    }
+    return context != NULL;
+}
+
+// Nobody tells when a model that is not seen is freed, and its tensor's address may come back as another model's.
+// Before there can be another model its file is opened: what has no context then counts as freed.
+void context_on_file_opened(void) {
+    struct unseen_model * gone = NULL;
+    pthread_mutex_lock(&contexts_mutex);
+    for (struct unseen_model ** link = &unseen_models; *link; ) {
+        struct unseen_model * model = *link;
+        if (is_in_use(model->key)) {
+            link = &model->next;
+        } else {
+            *link       = model->next;
+            model->next = gone;
+            gone        = model;
+        }
+    }
+    pthread_mutex_unlock(&contexts_mutex);
+    while (gone) {
+        struct unseen_model * model = gone;
+        gone = model->next;
+        sinks_model_close(model->key);
+        free(model);
+    }
+}
+
+// With the mutex.
+static void note_unseen_model(const void * key) {
+    const struct unseen_model * known = unseen_models;
+    while (known && known->key != key) {
+        known = known->next;
+    }
+    struct unseen_model * model = known ? NULL : malloc(sizeof(*model));
+    if (model) {
+        *model        = (struct unseen_model) { key, unseen_models };
+        unseen_models = model;
+    }
 }
 
 void context_on_model_free(const struct llama_model * model) {
@@ -83,11 +135,20 @@ static bool meta_string(const struct real * real, const struct llama_model * mod
     return real->llama_model_meta_val_str && real->llama_model_meta_val_str(model, key, value, size) >= 0;
 }
 
+// Unlike strtol() of a C library's newest version, the same in all of them.
+static int32_t leading_number(const char * text) {
+    int32_t number = 0;
+    for (; *text >= '0' && *text <= '9' && number < 100000000; text++) {
+        number = 10 * number + (*text - '0');
+    }
+    return number;
+}
+
 static int32_t meta_number(const struct context * context, const struct llama_model * model, const char * suffix) {
     char key  [128];
     char value[ 64];
     snprintf(key, sizeof(key), "%s.%s", context->architecture, suffix);
-    return meta_string(context->real, model, key, value, sizeof(value)) ? (int32_t) strtol(value, NULL, 10) : 0;
+    return meta_string(context->real, model, key, value, sizeof(value)) ? leading_number(value) : 0;
 }
 
 static void describe_engine(struct context * context) {
@@ -173,10 +234,18 @@ static struct context * context_new(const struct real * real, const void * key, 
     return context;
 }
 
+static struct context * context_find_or_new(const struct real * real, const struct llama_context * key) {
+    struct context * context = context_find(key);
+    return context ? context : context_new(real, key, true);
+}
+
 struct context * context_new_unseen(const struct real * real, const void * sched, const void * model_key) {
     struct context * context = context_new(real, sched, false);
     if (context) {
         context->model.key = model_key;
+        pthread_mutex_lock(&contexts_mutex);
+        note_unseen_model(model_key);
+        pthread_mutex_unlock(&contexts_mutex);
         describe_engine(context);
         describe_opened_file(context);
     }
@@ -197,7 +266,7 @@ bool context_open(struct context * context, const char * capture) {
 
 enum routing_fate context_fate(const struct context * context, const struct routing_layer * layer) {
     // releases before 0.5.0 use every expert while they warm up
-    if (context->model.n_used > 0 && layer->n_used > context->model.n_used) {
+    if (layer->n_used == layer->n_expert && context->model.n_used > 0 && layer->n_used > context->model.n_used) {
         return ROUTING_WARMUP;
     }
     return context->fate;
@@ -213,6 +282,10 @@ void context_ubatch(struct context * context, const struct routing_layer * layer
     const struct routing_ubatch ubatch = { context->fate, n_tokens, n_layers, layers };
     context->n_evaluated += n_tokens;
     sinks_ubatch(&context->sinks, &ubatch);
+}
+
+void context_stop(struct context * context) {
+    context->stopped = true;
 }
 
 static void settle(struct context * context, bool warmup) {
@@ -232,6 +305,9 @@ void context_close(struct context * context) {
     }
     pthread_mutex_unlock(&contexts_mutex);
 
+    if (current == context) {
+        current = NULL; // an exception ended its batch
+    }
     settle(context, false);
     sinks_close(&context->sinks);
     free(context->has_asked);
@@ -248,9 +324,10 @@ void context_on_free(const struct llama_context * key) {
 void context_forget_all(void) {
     static const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
     memcpy(&contexts_mutex, &unlocked, sizeof(contexts_mutex));
-    contexts    = NULL;
-    model_files = NULL;
-    current     = NULL;
+    contexts      = NULL;
+    model_files   = NULL;
+    unseen_models = NULL;
+    current       = NULL;
 }
 
 //
@@ -355,8 +432,8 @@ static bool looks_like_warmup(const struct context * context, const struct batch
     return true;
 }
 
-void context_on_set_warmup(const struct llama_context * key, bool warmup) {
-    struct context * context = context_find(key);
+void context_on_set_warmup(const struct real * real, const struct llama_context * key, bool warmup) {
+    struct context * context = context_find_or_new(real, key);
     if (context) {
         context->warmup = warmup;
     }
@@ -430,10 +507,7 @@ void context_on_memory_seq_rm(const struct llama_memory_i * memory, int32_t sequ
 //
 
 struct context * context_decode_begin(const struct real * real, const struct llama_context * key, const struct batch * batch) {
-    struct context * context = context_find(key);
-    if (!context) {
-        context = context_new(real, key, true);
-    }
+    struct context * context = context_find_or_new(real, key);
     if (!context) {
         return NULL;
     }
@@ -452,13 +526,14 @@ struct context * context_decode_begin(const struct real * real, const struct lla
         settle(context, false);
         context->fate = ROUTING_COUNT;
     }
-    current = context;
+    context->outer = current; // one that decodes from its own eval callback
+    current        = context;
     return context;
 }
 
 void context_decode_end(struct context * context, const struct batch * batch, int32_t status) {
-    current = NULL;
-    if (!context->opened || (status != 0 && context->n_evaluated == 0)) {
+    current = context->outer;
+    if (!context->opened || context->stopped || (status != 0 && context->n_evaluated == 0)) {
         return;
     }
     struct routing_decode decode = { context->fate, context->n_prompt, context->n_generation, 0 };

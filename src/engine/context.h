@@ -39,6 +39,8 @@ struct context {
 
     bool                      warmup;      // llama_set_warmup(true)
     enum context_suspicion    suspicion;
+    bool                      stopped;     // what it evaluates is not traced any more
+    struct context          * outer;       // of the batch that this thread decodes meanwhile, NULL mostly
     uint8_t                 * has_asked;   // [n_has_asked] by sequence: whether it asked for logits
     size_t                    n_has_asked;
 
@@ -63,15 +65,19 @@ void context_ubatch(struct context * context, const struct routing_layer * layer
 // What becomes of a layer's activations, as far as it is known.
 enum routing_fate context_fate(const struct context * context, const struct routing_layer * layer);
 
+// What the context evaluates from now on is not counted: its routing cannot be read.
+void context_stop (struct context * context);
+
 // Says goodbye to the listeners and forgets the context.
 void context_close(struct context * context);
 
 // The program called the function of this name.
 void context_on_free        (const struct llama_context * key);
-void context_on_set_warmup  (const struct llama_context * key, bool warmup);
+void context_on_set_warmup  (const struct real * real, const struct llama_context * key, bool warmup);
 void context_on_perf_reset  (const struct llama_context * key);
 void context_on_clear       (const struct llama_context * key);
 void context_on_seq_rm      (const struct llama_context * key, int32_t seq, int32_t p0, int32_t p1);
+void context_on_file_opened (void);
 void context_on_model_loaded(const struct llama_model * model, const char * path);
 void context_on_model_free  (const struct llama_model * model);
 

@@ -21,6 +21,13 @@ REAL_HOOKED(HOOK_DECLARE)
 #define REAL_GGML()     real_behind(__builtin_return_address(0), false)
 #define REAL_LLAMA()    real_behind(__builtin_return_address(0), true)
 
+// A program finds our names whatever its release has, by dlsym or as weak symbols. What is not there fails.
+#define CALL(real, name, failure, ...) ((real)->name ? (real)->name(__VA_ARGS__) : (absent(#name), (failure)))
+
+static void absent(const char * name) {
+    log_line(engine_say, LOG_ERROR, "the program called %s, which this release of llama.cpp does not have", name);
+}
+
 static void (*on_context_created)(void);
 
 void engine_set_on_context_created(void (*fn)(void)) {
@@ -96,6 +103,7 @@ struct gguf_context * HOOKED(gguf_init_from_file)(const char * path, struct gguf
     const struct real   * real = REAL_GGML();
     struct gguf_context * gguf = real->gguf_init_from_file(path, params);
     opened_file_add(real, gguf, path);
+    context_on_file_opened();
     return gguf;
 }
 
@@ -105,7 +113,11 @@ struct gguf_context * HOOKED(gguf_init_from_file)(const char * path, struct gguf
 
 typedef int32_t (*evaluate_fn)(struct llama_context *, struct llama_batch);
 
-static int32_t evaluate(const struct real * real, evaluate_fn fn, struct llama_context * ctx, struct llama_batch plain) {
+static int32_t evaluate(const struct real * real, evaluate_fn fn, const char * name, struct llama_context * ctx, struct llama_batch plain) {
+    if (!fn) {
+        absent(name);
+        return -1;
+    }
     const struct batch batch   = { .plain = &plain };
     struct context   * context = sinks_any() ? context_decode_begin(real, ctx, &batch) : NULL;
     const int32_t      status  = fn(ctx, plain);
@@ -117,19 +129,19 @@ static int32_t evaluate(const struct real * real, evaluate_fn fn, struct llama_c
 
 int32_t HOOKED(llama_decode)(struct llama_context * ctx, struct llama_batch batch) {
     const struct real * real = REAL_LLAMA();
-    return evaluate(real, real->llama_decode, ctx, batch);
+    return evaluate(real, real->llama_decode, "llama_decode", ctx, batch);
 }
 
 int32_t HOOKED(llama_encode)(struct llama_context * ctx, struct llama_batch batch) {
     const struct real * real = REAL_LLAMA();
-    return evaluate(real, real->llama_encode, ctx, batch);
+    return evaluate(real, real->llama_encode, "llama_encode", ctx, batch);
 }
 
 int32_t HOOKED(llama_process)(struct llama_context * ctx, int type, struct llama_batch_ext * ext) {
     const struct real * real    = REAL_LLAMA();
     const struct batch  batch   = { .notes = batch_find(ext) };
     struct context    * context = sinks_any() ? context_decode_begin(real, ctx, &batch) : NULL;
-    const int32_t       status  = real->llama_process(ctx, type, ext);
+    const int32_t       status  = CALL(real, llama_process, -1, ctx, type, ext);
     if (context) {
         context_decode_end(context, &batch, status);
     }
@@ -137,7 +149,8 @@ int32_t HOOKED(llama_process)(struct llama_context * ctx, int type, struct llama
 }
 
 struct llama_batch_ext * HOOKED(llama_batch_ext_init)(struct llama_context * ctx) {
-    struct llama_batch_ext * batch = REAL_LLAMA()->llama_batch_ext_init(ctx);
+    const struct real * real = REAL_LLAMA();
+    struct llama_batch_ext * batch = CALL(real, llama_batch_ext_init, NULL, ctx);
     if (sinks_any()) {
         batch_on_init(batch);
     }
@@ -145,35 +158,41 @@ struct llama_batch_ext * HOOKED(llama_batch_ext_init)(struct llama_context * ctx
 }
 
 void HOOKED(llama_batch_ext_free)(struct llama_batch_ext * batch) {
+    const struct real * real = REAL_LLAMA();
     batch_on_free(batch);
-    REAL_LLAMA()->llama_batch_ext_free(batch);
+    CALL(real, llama_batch_ext_free, (void) 0, batch);
 }
 
 void HOOKED(llama_batch_ext_clear)(struct llama_batch_ext * batch) {
+    const struct real * real = REAL_LLAMA();
     batch_on_clear(batch);
-    REAL_LLAMA()->llama_batch_ext_clear(batch);
+    CALL(real, llama_batch_ext_clear, (void) 0, batch);
 }
 
 int32_t HOOKED(llama_batch_ext_add)(struct llama_batch_ext * batch, int32_t seq_id) {
-    const int32_t index = REAL_LLAMA()->llama_batch_ext_add(batch, seq_id);
+    const struct real * real = REAL_LLAMA();
+    const int32_t index = CALL(real, llama_batch_ext_add, -1, batch, seq_id);
     batch_on_add(batch, index, seq_id, -1);
     return index;
 }
 
 int32_t HOOKED(llama_batch_ext_add_token)(struct llama_batch_ext * batch, int32_t seq_id, int32_t id) {
-    const int32_t index = REAL_LLAMA()->llama_batch_ext_add_token(batch, seq_id, id);
+    const struct real * real = REAL_LLAMA();
+    const int32_t index = CALL(real, llama_batch_ext_add_token, -1, batch, seq_id, id);
     batch_on_add(batch, index, seq_id, id);
     return index;
 }
 
 int32_t HOOKED(llama_batch_ext_add_embd)(struct llama_batch_ext * batch, int32_t seq_id, struct llama_params_by_value embd) {
-    const int32_t index = REAL_LLAMA()->llama_batch_ext_add_embd(batch, seq_id, embd);
+    const struct real * real = REAL_LLAMA();
+    const int32_t index = CALL(real, llama_batch_ext_add_embd, -1, batch, seq_id, embd);
     batch_on_add(batch, index, seq_id, -1);
     return index;
 }
 
 bool HOOKED(llama_batch_ext_set_output_logits)(struct llama_batch_ext * batch, int32_t idx, bool value) {
-    const bool done = REAL_LLAMA()->llama_batch_ext_set_output_logits(batch, idx, value);
+    const struct real * real = REAL_LLAMA();
+    const bool done = CALL(real, llama_batch_ext_set_output_logits, false, batch, idx, value);
     if (done) {
         batch_on_set_output(batch, idx, value);
     }
@@ -181,7 +200,8 @@ bool HOOKED(llama_batch_ext_set_output_logits)(struct llama_batch_ext * batch, i
 }
 
 bool HOOKED(llama_batch_ext_set_output_embd)(struct llama_batch_ext * batch, int32_t idx, bool value) {
-    const bool done = REAL_LLAMA()->llama_batch_ext_set_output_embd(batch, idx, value);
+    const struct real * real = REAL_LLAMA();
+    const bool done = CALL(real, llama_batch_ext_set_output_embd, false, batch, idx, value);
     if (done) {
         batch_on_set_output(batch, idx, value);
     }
@@ -189,76 +209,92 @@ bool HOOKED(llama_batch_ext_set_output_embd)(struct llama_batch_ext * batch, int
 }
 
 void HOOKED(llama_free)(struct llama_context * ctx) {
+    const struct real * real = REAL_LLAMA();
     context_on_free(ctx);
-    REAL_LLAMA()->llama_free(ctx);
+    CALL(real, llama_free, (void) 0, ctx);
 }
 
 void HOOKED(llama_set_warmup)(struct llama_context * ctx, bool warmup) {
-    context_on_set_warmup(ctx, warmup);
-    REAL_LLAMA()->llama_set_warmup(ctx, warmup);
+    const struct real * real = REAL_LLAMA();
+    if (sinks_any()) {
+        context_on_set_warmup(real, ctx, warmup);
+    }
+    CALL(real, llama_set_warmup, (void) 0, ctx, warmup);
 }
 
 void HOOKED(llama_perf_context_reset)(struct llama_context * ctx) {
+    const struct real * real = REAL_LLAMA();
     context_on_perf_reset(ctx);
-    REAL_LLAMA()->llama_perf_context_reset(ctx);
+    CALL(real, llama_perf_context_reset, (void) 0, ctx);
 }
 
 void HOOKED(llama_memory_clear)(struct llama_memory_i * memory, bool data) {
+    const struct real * real = REAL_LLAMA();
     context_on_memory_clear(memory);
-    REAL_LLAMA()->llama_memory_clear(memory, data);
+    CALL(real, llama_memory_clear, (void) 0, memory, data);
 }
 
 bool HOOKED(llama_memory_seq_rm)(struct llama_memory_i * memory, int32_t seq_id, int32_t p0, int32_t p1) {
+    const struct real * real = REAL_LLAMA();
     context_on_memory_seq_rm(memory, seq_id, p0, p1);
-    return REAL_LLAMA()->llama_memory_seq_rm(memory, seq_id, p0, p1);
+    return CALL(real, llama_memory_seq_rm, false, memory, seq_id, p0, p1);
 }
 
 void HOOKED(llama_kv_self_clear)(struct llama_context * ctx) {
+    const struct real * real = REAL_LLAMA();
     context_on_clear(ctx);
-    REAL_LLAMA()->llama_kv_self_clear(ctx);
+    CALL(real, llama_kv_self_clear, (void) 0, ctx);
 }
 
 bool HOOKED(llama_kv_self_seq_rm)(struct llama_context * ctx, int32_t seq_id, int32_t p0, int32_t p1) {
+    const struct real * real = REAL_LLAMA();
     context_on_seq_rm(ctx, seq_id, p0, p1);
-    return REAL_LLAMA()->llama_kv_self_seq_rm(ctx, seq_id, p0, p1);
+    return CALL(real, llama_kv_self_seq_rm, false, ctx, seq_id, p0, p1);
 }
 
 void HOOKED(llama_kv_cache_clear)(struct llama_context * ctx) {
+    const struct real * real = REAL_LLAMA();
     context_on_clear(ctx);
-    REAL_LLAMA()->llama_kv_cache_clear(ctx);
+    CALL(real, llama_kv_cache_clear, (void) 0, ctx);
 }
 
 bool HOOKED(llama_kv_cache_seq_rm)(struct llama_context * ctx, int32_t seq_id, int32_t p0, int32_t p1) {
+    const struct real * real = REAL_LLAMA();
     context_on_seq_rm(ctx, seq_id, p0, p1);
-    return REAL_LLAMA()->llama_kv_cache_seq_rm(ctx, seq_id, p0, p1);
+    return CALL(real, llama_kv_cache_seq_rm, false, ctx, seq_id, p0, p1);
 }
 
 struct llama_model * HOOKED(llama_model_load_from_file)(const char * path, struct llama_params_by_value params) {
-    struct llama_model * model = REAL_LLAMA()->llama_model_load_from_file(path, params);
+    const struct real * real = REAL_LLAMA();
+    struct llama_model * model = CALL(real, llama_model_load_from_file, NULL, path, params);
     context_on_model_loaded(model, path);
     return model;
 }
 
 struct llama_model * HOOKED(llama_load_model_from_file)(const char * path, struct llama_params_by_value params) {
-    struct llama_model * model = REAL_LLAMA()->llama_load_model_from_file(path, params);
+    const struct real * real = REAL_LLAMA();
+    struct llama_model * model = CALL(real, llama_load_model_from_file, NULL, path, params);
     context_on_model_loaded(model, path);
     return model;
 }
 
 struct llama_model * HOOKED(llama_model_load_from_splits)(const char ** paths, size_t n_paths, struct llama_params_by_value params) {
-    struct llama_model * model = REAL_LLAMA()->llama_model_load_from_splits(paths, n_paths, params);
+    const struct real * real = REAL_LLAMA();
+    struct llama_model * model = CALL(real, llama_model_load_from_splits, NULL, paths, n_paths, params);
     context_on_model_loaded(model, n_paths > 0 ? paths[0] : NULL);
     return model;
 }
 
 void HOOKED(llama_model_free)(struct llama_model * model) {
+    const struct real * real = REAL_LLAMA();
     context_on_model_free(model);
-    REAL_LLAMA()->llama_model_free(model);
+    CALL(real, llama_model_free, (void) 0, model);
 }
 
 void HOOKED(llama_free_model)(struct llama_model * model) {
+    const struct real * real = REAL_LLAMA();
     context_on_model_free(model);
-    REAL_LLAMA()->llama_free_model(model);
+    CALL(real, llama_free_model, (void) 0, model);
 }
 
 //
@@ -268,7 +304,5 @@ void HOOKED(llama_free_model)(struct llama_model * model) {
 void HOOKED(_Z16common_log_pauseP10common_log)(void * log) {
     const struct real * real = REAL_LLAMA();
     engine_set_log_paused();
-    if (real->_Z16common_log_pauseP10common_log) {
-        real->_Z16common_log_pauseP10common_log(log);
-    }
+    CALL(real, _Z16common_log_pauseP10common_log, (void) 0, log);
 }

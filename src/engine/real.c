@@ -69,28 +69,45 @@ static int range_of(struct dl_phdr_info * info, size_t size, void * data) {
     return 0;
 }
 
-static const struct real * scope_add(const void * caller) {
+static bool has_engine(const struct real * real, bool needs_llama) {
+    return needs_llama ? real->llama_decode != NULL : real->ggml_backend_sched_graph_compute_async != NULL;
+}
+
+// Returns NULL where the calling object reaches no engine.
+static const struct real * scope_add(const void * caller, bool needs_llama) {
     struct range range = { (uintptr_t) caller, 0, 0 };
     Dl_info      object;
     if (!dl_iterate_phdr(range_of, &range) || !dladdr(caller, &object) || !object.dli_fname) {
-        return &nothing;
+        return NULL;
     }
-    void * handle = dlopen(object.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
-    if (!handle) {
-        return &nothing;
+    void              * handle = dlopen(object.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+    struct real_scope * scope  = handle ? calloc(1, sizeof(*scope)) : NULL;
+    if (scope) {
+        find_all(&scope->real, handle);
     }
-    struct real_scope * scope = calloc(1, sizeof(*scope));
-    if (!scope) {
-        dlclose(handle);
-        return &nothing;
+    if (!scope || !has_engine(&scope->real, needs_llama)) {
+        free(scope);
+        if (handle) {
+            dlclose(handle);
+        }
+        return NULL;
     }
-    find_all(&scope->real, handle);
     scope->low    = range.low;
     scope->high   = range.high;
     scope->handle = handle;
     scope->next   = atomic_load_explicit(&scopes, memory_order_relaxed);
     atomic_store_explicit(&scopes, scope, memory_order_release);
     return &scope->real;
+}
+
+// A function that ends in the call of another one leaves its own caller's address behind: b5640's llama_free_model
+// does, and what called it may be far from any engine. libllama has called libggml before, so the engine is known.
+static const struct real * any_scope(bool needs_llama) {
+    const struct real_scope * scope = atomic_load_explicit(&scopes, memory_order_acquire);
+    while (scope && !has_engine(&scope->real, needs_llama)) {
+        scope = scope->next;
+    }
+    return scope ? &scope->real : &nothing;
 }
 
 static const struct real * scope_of(const void * caller) {
@@ -116,7 +133,8 @@ static const struct real * search(const void * caller, bool needs_llama) {
         return &global;
     }
     if (needs_llama || !find(RTLD_NEXT, "ggml_backend_sched_graph_compute_async")) {
-        return scope_add(caller);
+        real = scope_add(caller, needs_llama);
+        return real ? real : any_scope(needs_llama);
     }
     if (!ggml_only.ggml_backend_sched_graph_compute_async) {
         find_all(&ggml_only, RTLD_NEXT);
@@ -125,11 +143,11 @@ static const struct real * search(const void * caller, bool needs_llama) {
 }
 
 const struct real * real_behind(const void * caller, bool needs_llama) {
-    const struct real * real = atomic_load_explicit(&global_real, memory_order_acquire);
+    const struct real * real = scope_of(caller);
     if (real) {
         return real;
     }
-    real = scope_of(caller);
+    real = atomic_load_explicit(&global_real, memory_order_acquire);
     if (real) {
         return real;
     }

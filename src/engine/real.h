@@ -137,9 +137,9 @@ struct real {
     REAL_CALLED(REAL_POINTER)
 };
 
-// Finds the engine whose functions the code at `caller` would have reached without us. `caller` is a return
-// address into the object that called. Never NULL, and complete as far as the release goes: what the caller
-// called is there. `needs_llama`: it called a function of libllama, not of libggml.
+// Finds the engine whose functions the code at `caller`, a return address into the object that called, would have
+// reached without us. `needs_llama`: it called a function of libllama, not of libggml. Never NULL, but what a program
+// has found through us alone (dlsym, weak symbols) is not there. Thread-safe.
 const struct real * real_behind(const void * caller, bool needs_llama);
 
 #endif // ENGINE_REAL_H

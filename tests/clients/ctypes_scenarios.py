@@ -111,10 +111,52 @@ def callback(engine, path, how):
     getattr(library, how)(None, None)
 
 
+def old_names(engine, path):
+    """Functions that end in the call of another one, so that their caller is the one before."""
+    model = engine.load(path)
+    context = engine.new_context(model)
+    engine.generate(model, context, tokens("abc"), 2)
+    if hasattr(engine.llama, "llama_kv_self_clear"):
+        engine.call("llama_kv_self_seq_rm", ctypes.c_bool, ctypes.c_void_p, *[ctypes.c_int32] * 3)(context, 0, 1, -1)
+        engine.call("llama_kv_self_clear", None, ctypes.c_void_p)(context)
+    engine.call("llama_free", None, ctypes.c_void_p)(context)
+    engine.call("llama_free_model", None, ctypes.c_void_p)(model)
+
+
+def missing(engine, path):
+    """A program that finds a function by its name alone, and calls what its release does not have."""
+    found = getattr(ctypes.CDLL(None), "llama_process", None)
+    if found:
+        found.restype = ctypes.c_int32
+        sys.exit(0 if found(None, 0, None) < 0 else 1)
+
+
+def overlapping(engine, path, other_path):
+    """A second model's context is made before the first one's is freed."""
+    first = engine.load(path)
+    context = engine.new_context(first)
+    engine.generate(first, context, tokens("abcde"), 3)
+    second = engine.load(Path(other_path))
+    other = engine.new_context(second)
+    engine.call("llama_free", None, ctypes.c_void_p)(context)
+    engine.generate(second, other, tokens("xy"), 4)
+    engine.call("llama_free", None, ctypes.c_void_p)(other)
+
+
+def one_after_another(engine, path, *paths):
+    """Models that are loaded and freed in turn, perhaps at the same addresses."""
+    for number, other in enumerate([path, *map(Path, paths)]):
+        model = engine.load(other)
+        context = engine.new_context(model)
+        engine.generate(model, context, tokens("abcde"[:number + 2]), 3)
+        engine.free(model, context)
+
+
 def main():
     scenario, folder, path, *arguments = sys.argv[1:]
     engine = Engine(Path(folder).resolve())
-    {f.__name__: f for f in (threads, idle, fork, fork_goes_on, twice, moves, callback)}[scenario](engine, path, *arguments)
+    scenarios = (threads, idle, fork, fork_goes_on, twice, moves, callback, old_names, missing, overlapping, one_after_another)
+    {f.__name__: f for f in scenarios}[scenario](engine, path, *arguments)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 import re
 import unittest
 
-from harness import GPT_OSS, MIXTRAL, ORACLES, Server, TestCase, main, run
+from harness import GPT_OSS, MIXTRAL, ORACLES, Oracle, Server, TestCase, main, run
 
 PROMPT = "The quick brown fox: 0123456789, jumps over {the} lazy ~dog!"
 
@@ -43,6 +43,21 @@ class Completion(TestCase):
         for setting in "on", "off":
             with self.subTest(setting):
                 self.check(MIXTRAL, "-t", 1, "-fa", setting, n=4, prompt="flash")
+
+    def test_more_experts_than_the_file_says(self):
+        oracle = Oracle("mixtral", "llama", 32, 8, 3)
+        result = run("llama-completion", "-m", MIXTRAL.path, "-p", "test", "-n", 4, "-no-cnv", "-t", 1,
+                     "--override-kv", "llama.expert_used_count=int:3", trace=self.trace())
+        self.assertEqual(result.status, 0, result.err)
+        stats = self.stats()
+        self.assert_phases(stats, 4, 3, warmup=2)
+        self.assertEqual(stats["n_expert_used"], 3)
+        counts, _ = MIXTRAL.counts(MIXTRAL.completion(b"test", 4))
+        for layer in range(31):
+            # the third expert is one of those that the router does not prefer
+            self.assertEqual(sum(stats["per_layer"][str(layer)].values()), 7 * oracle.n_used)
+            for expert, n in enumerate(counts[layer]):
+                self.assertGreaterEqual(stats["per_layer"][str(layer)][str(expert)], n)
 
     def test_no_warmup(self):
         result = run("llama-completion", "-m", MIXTRAL.path, "-p", "test", "-n", 4, "-no-cnv", "-t", 1, "--no-warmup", trace=self.trace())

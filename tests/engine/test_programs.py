@@ -9,7 +9,7 @@ import subprocess
 import time
 import unittest
 
-from harness import (CLIENTS, ENGINE, GPT_OSS, MIXTRAL, OLD_ENGINES, Server, TestCase, environment, free_port, main, run,
+from harness import (CLIENTS, ENGINE, GPT_OSS, MIXTRAL, OLD_ENGINES, QWEN3NEXT, Server, TestCase, environment, free_port, main, run,
                      strip_prefix)
 
 OLD_ENGINE = OLD_ENGINES / "0.5.0" / "lib"
@@ -360,6 +360,40 @@ class Devices(TestCase):
 
     def test_names(self):
         self.check_names(self.completion(prompt=b"names", n=6, trace=self.trace(NAMES=1)).said(), b"names", 6)
+
+
+class Clients(TestCase):
+    """Clients that find llama.cpp's functions by their names: what they do differently."""
+
+    def run_scenario(self, scenario, *arguments, release="0.5.0", trace=None):
+        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", scenario, OLD_ENGINES / release / "lib", *arguments, trace=trace)
+        self.assertEqual(result.status, 0, result.err)
+        return result
+
+    def test_functions_that_end_in_the_call_of_another(self):
+        for release in "b4753", "b5640", "b6673", "0.5.0":
+            for trace in None, {"STATS": 1}:
+                with self.subTest(release, trace=trace):
+                    self.run_scenario("old_names", MIXTRAL.path, release=release, trace=trace)
+
+    def test_a_function_that_the_release_does_not_have(self):
+        self.assertIn("llama_process", self.run_scenario("missing", MIXTRAL.path).err)
+
+    def test_a_context_that_is_made_before_another_models_is_freed(self):
+        self.run_scenario("overlapping", QWEN3NEXT.path, MIXTRAL.path, trace=self.trace())
+        self.assert_counts(self.stats(), QWEN3NEXT, client_batches(QWEN3NEXT, b"abcde", 3))
+        self.assert_counts(self.stats(self.folder / "stats-2.json"), MIXTRAL, client_batches(MIXTRAL, b"xy", 4))
+
+    def test_models_that_come_and_go(self):
+        self.run_scenario("one_after_another", MIXTRAL.path, MIXTRAL.path, MIXTRAL.path, trace=self.trace())
+        for number, name in enumerate(["stats.json", "stats-2.json", "stats-3.json"]):
+            self.assert_counts(self.stats(self.folder / name), MIXTRAL, client_batches(MIXTRAL, b"abcde"[:number + 2], 3))
+
+
+def client_batches(oracle, prompt, n):
+    """Of a release in which the last layer of some architectures is not pruned."""
+    evaluated = oracle.completion(prompt, n)
+    return [(token, True) for token, _ in evaluated] if oracle is QWEN3NEXT else evaluated
 
 
 if __name__ == "__main__":

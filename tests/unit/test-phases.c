@@ -197,12 +197,46 @@ static void other_tokens_are_no_warmup(void ** state) {
 static void a_warmup_that_is_announced(void ** state) {
     (void) state;
     decode((struct token[]) { { 5, 0, 1 } }, 1);
-    context_on_set_warmup(context_key, true);
+    context_on_set_warmup(&engine, context_key, true);
     decode((struct token[]) { { 5, 0, 1 } }, 1);
     assert_int_equal(decoded.fate, ROUTING_WARMUP);
-    context_on_set_warmup(context_key, false);
+    context_on_set_warmup(&engine, context_key, false);
     decode((struct token[]) { { 5, 0, 1 } }, 1);
     assert_int_equal(decoded.fate, ROUTING_COUNT);
+}
+
+static void a_warmup_announced_before_the_first_batch(void ** state) {
+    (void) state;
+    context_on_set_warmup(&engine, context_key, true);
+    decode((struct token[]) { { 5, 0, 1 } }, 1);
+    assert_int_equal(decoded.fate, ROUTING_WARMUP);
+}
+
+static void a_batch_that_cannot_be_read_is_not_counted(void ** state) {
+    (void) state;
+    decode((struct token[]) { { 5, 0, 1 } }, 1);
+    const struct llama_batch batch   = { 1, (int32_t[]) { 7 }, NULL, NULL, NULL, NULL, NULL };
+    const struct batch       wrapped = { .plain = &batch };
+    struct context         * context = context_decode_begin(&engine, context_key, &wrapped);
+    context_stop(context);
+    decoded = (struct routing_decode) { 0 };
+    context_decode_end(context, &wrapped, 0);
+    assert_phases(0, 0);
+}
+
+static void a_batch_within_a_batch(void ** state) {
+    (void) state;
+    const struct llama_context * const other = (const void *) "another context";
+    const struct llama_batch batch   = { 1, (int32_t[]) { 7 }, NULL, NULL, NULL, NULL, NULL };
+    const struct batch       wrapped = { .plain = &batch };
+    struct context         * outer   = context_decode_begin(&engine, context_key, &wrapped);
+    struct context         * inner   = context_decode_begin(&engine, other, &wrapped);
+    assert_ptr_equal(context_current(), inner);
+    context_decode_end(inner, &wrapped, 0);
+    assert_ptr_equal(context_current(), outer);
+    context_decode_end(outer, &wrapped, 0);
+    assert_null(context_current());
+    context_on_free(other);
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, begin, end)
@@ -219,6 +253,9 @@ int main(void) {
         TEST(two_zeros_of_which_one_is_removed_are_a_probe),
         TEST(other_tokens_are_no_warmup),
         TEST(a_warmup_that_is_announced),
+        TEST(a_warmup_announced_before_the_first_batch),
+        TEST(a_batch_that_cannot_be_read_is_not_counted),
+        TEST(a_batch_within_a_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
