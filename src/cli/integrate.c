@@ -65,6 +65,14 @@ static bool do_remove(struct source_tree * tree, const char * path, struct error
     return true;
 }
 
+// Standard output is the patch alone: it may go straight to patch(1).
+static void do_diff(const struct source_tree * tree, const char * path) {
+    if (source_tree_state(tree) == SOURCE_TREE_WITH) {
+        error_say("%s: the tracer is in it already", path);
+    }
+    source_tree_print_diff(tree);
+}
+
 static bool act(const struct options * options, const char * parts, struct error * error) {
     if (options->action == CMAKE) {
         printf("%s/llama-expert-tracer.cmake\n", parts);
@@ -77,7 +85,7 @@ static bool act(const struct options * options, const char * parts, struct error
     bool ok = true;
     switch (options->action) {
         case REMOVE: ok = do_remove   (tree, options->tree, error); break;
-        case DIFF:   source_tree_print_diff(tree);                  break;
+        case DIFF:   do_diff          (tree, options->tree);        break;
         default:     ok = do_integrate(tree, options->tree, error); break;
     }
     source_tree_free(tree);
@@ -95,8 +103,9 @@ static int integrate_main(int argc, char ** argv) {
     if (status != STATUS_OK) {
         return status;
     }
-    char     * parts = library_find_parts(&error);
-    const bool ok    = parts != NULL && act(&options, parts, &error);
+    const bool removes = options.action == REMOVE; // which needs nothing but the tree
+    char     * parts   = removes ? NULL : library_find_parts(&error);
+    const bool ok      = (removes || parts != NULL) && act(&options, parts, &error);
     free(parts);
     if (!ok) {
         error_say("%s", error.text);
@@ -116,7 +125,8 @@ const struct command command_integrate = {
         "a block in src/CMakeLists.txt. What is built of it then, shared or static, traces with\n"
         "nothing but the environment variables.\n"
         "\n"
-        "  -d, --diff    show what would be done, as a patch; nothing is changed\n"
+        "  -d, --diff    show what would be done, as a patch (none where nothing is to do);\n"
+        "                nothing is changed\n"
         "  -r, --remove  undo it: every file is what it was\n"
         "  -c, --cmake   print the path of a CMake file that does the same without changing\n"
         "                the tree: cmake -DCMAKE_PROJECT_llama.cpp_INCLUDE=PATH …\n"

@@ -120,6 +120,20 @@ static int unknown_command(const char * name) {
     return STATUS_USAGE;
 }
 
+// "which command? run, check or show"
+static int no_command(void) {
+    char * names = memory_text("%s", commands[0]->name);
+    for (size_t i = 1; i < N_COMMANDS; i++) {
+        char * more = memory_text("%s%s%s", names, i + 1 == N_COMMANDS ? " or " : ", ", commands[i]->name);
+        free(names);
+        names = more;
+    }
+    error_say("which command? %s", names);
+    fputs("try: llama-expert-tracer --help\n", stderr);
+    free(names);
+    return STATUS_USAGE;
+}
+
 static int help(int argc, char ** argv) {
     if (argc < 2) {
         return print_help();
@@ -130,9 +144,7 @@ static int help(int argc, char ** argv) {
 
 static int dispatch(int argc, char ** argv) {
     if (argc < 2) {
-        error_say("which command? run, check, show or merge");
-        fputs("try: llama-expert-tracer --help\n", stderr);
-        return STATUS_USAGE;
+        return no_command();
     }
     const char * name = argv[1];
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {

@@ -23,6 +23,9 @@
 // What the tracer leaves in an engine that it is built into.
 #define BUILT_IN_MARK "llama-expert-tracer is built in"
 
+// What this command has in itself, whose own search words would be taken for llama.cpp's.
+#define OWN_MARK "llama-expert-tracer searches programs"
+
 #define BUILD_SHARED "build llama.cpp with -DBUILD_SHARED_LIBS=ON, which is its default, and link the program to libllama.so"
 
 #define SCRIPTS_MAX 4
@@ -199,6 +202,14 @@ static bool is_library(struct examination * examination) {
     }
     decide(examination, PROGRAM_CANNOT, "it is a shared library, not a program");
     return advise(examination, "check the program that uses it");
+}
+
+static bool is_this_command(struct examination * examination) {
+    if (!elf_file_contains(&examination->elf, OWN_MARK)) {
+        return false;
+    }
+    decide(examination, PROGRAM_MAY, "it is this command: the program that it runs is traced, if that has llama.cpp");
+    return advise(examination, "check that program");
 }
 
 static bool has_tracer_inside(struct examination * examination) {
@@ -428,9 +439,9 @@ static bool may_come_to_llama(struct examination * examination) {
 }
 
 static bool judge_elf(struct examination * examination) {
-    if (is_foreign(examination) || is_loader(examination) || is_library(examination) || has_tracer_inside(examination) || is_static(examination)
-            || is_of_other_libc(examination) || is_privileged(examination) || has_no_interpreter(examination)
-            || has_unknown_loader(examination)) {
+    if (is_foreign(examination) || is_loader(examination) || is_library(examination) || is_this_command(examination)
+            || has_tracer_inside(examination) || is_static(examination) || is_of_other_libc(examination) || is_privileged(examination)
+            || has_no_interpreter(examination) || has_unknown_loader(examination)) {
         return true;
     }
     loader_list(&examination->listing, examination->elf.interpreter, examination->path, examination->library);

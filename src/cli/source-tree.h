@@ -17,7 +17,7 @@ enum source_tree_state {
 
 // Reads the tree, and what is to be put into it from `parts`, a folder. Nothing is changed. NULL where it is no tree of
 // llama.cpp, or one in which the tracer would not find what it needs: the error says which place is missing, and why
-// it is needed.
+// it is needed. Without parts (NULL) no place is looked for, and the tracer can be removed, not more.
 struct source_tree * source_tree_open(const char * path, const char * parts, struct error * error);
 void                 source_tree_free(struct source_tree * tree);
 
@@ -27,5 +27,6 @@ enum source_tree_state source_tree_state(const struct source_tree * tree);
 bool source_tree_integrate(struct source_tree * tree, struct error * error);
 bool source_tree_remove   (struct source_tree * tree, struct error * error);
 
-// What source_tree_integrate() would do, to standard output, in the form that patch(1) takes.
+// What source_tree_integrate() would do, to standard output, in the form that patch(1) takes: nothing where the tracer
+// is in the tree.
 void source_tree_print_diff(const struct source_tree * tree);

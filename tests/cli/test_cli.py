@@ -113,7 +113,7 @@ class Usage(Case):
     def test_help(self):
         self.assertIn("merge", self.cli("--help").stdout)
         self.assertIn("merge", self.cli("help").stdout)
-        for command in ("run", "check", "show", "merge"):
+        for command in ("run", "check", "show", "merge", "integrate"):
             first = self.cli(command, "--help")
             self.assertTrue(first.stdout.startswith(f"usage: llama-expert-tracer {command} "))
             self.assertEqual(first.stderr, "")
@@ -121,7 +121,7 @@ class Usage(Case):
         self.assertRegex(self.cli("--version").stdout, r"^llama-expert-tracer \d+\.\d+\.\d+\n$")
 
     def test_errors(self):
-        self.refuses(status=2, says="which command")
+        self.refuses(status=2, says="which command? run, check, show, merge or integrate")
         self.refuses("shwo", status=2, says="did you mean 'show'")
         self.refuses("utterly", status=2, says="unknown command 'utterly'")
         self.refuses("help", "mrege", status=2, says="did you mean 'merge'")
@@ -339,6 +339,20 @@ class Check(WithPrograms):
     def test_llama_inside(self):
         inside = self.compile("inside", 'const char * volatile x = "ffn_moe_topk"; int main(void) { return !x; }')
         self.check(inside, 1, "linked into the program", "BUILD_SHARED_LIBS")
+
+    def test_this_command(self):
+        """What it searches programs for is in itself."""
+        self.check(CLI, 0, "may be traced", "it is this command")
+
+    def test_tracer_inside(self):
+        """A static program that has both is traced with the variables alone."""
+        inside = self.compile("static-traced", '#include <stdio.h>\n#include <stdlib.h>\n'
+                              'const char * volatile a = "ffn_moe_topk"; const char * volatile b = "llama-expert-tracer is built in";\n'
+                              'int main(void) { puts(getenv("LLAMA_EXPERT_TRACE_STATS")); return a == b; }', "-static")
+        if inside is None:
+            self.skipTest("no static C library")
+        self.check(inside, 0, "can be traced", "with the tracer built in")
+        self.assertEqual(self.cli("run", inside, env=self.env()).stdout, "1\n")
 
     def test_libraries(self):
         """A libllama and libggml that only look like them."""
