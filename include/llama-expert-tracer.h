@@ -7,7 +7,9 @@
 // An activation is one token routed to one expert in one layer. Shared experts are not routed, and a warm-up
 // run of the program is not counted. Tokens are tokens that were evaluated.
 //
-// Thread-safety: every function may be called from any thread, except where it says otherwise.
+// Thread-safety: every function may be called from any thread, except where it says otherwise. In the child of a
+// fork() there are no tracers: the parent's must not be used there, expert_tracer_free() ignores them, and new ones
+// can be made.
 
 #ifndef LLAMA_EXPERT_TRACER_H
 #define LLAMA_EXPERT_TRACER_H
@@ -22,31 +24,37 @@ extern "C" {
 
 #define EXPERT_TRACER_API __attribute__((visibility("default")))
 
-// A tracer counts the routing of every model that the process evaluates while the tracer exists.
+// A tracer counts the routing of every model that the process evaluates while the tracer exists, whatever its
+// configuration: that says what is printed and written.
 struct expert_tracer;
 
 struct expert_tracer_config {
-    size_t       size;      // sizeof(struct expert_tracer_config), so that the struct can grow
-    bool         stats;     // count, and print the statistics when a model's last context is freed
+    size_t       size;      // sizeof(struct expert_tracer_config), so that the struct can grow; not 0
+    bool         stats;     // print the statistics when a model's last context is freed
     bool         names;     // log the expert tensors of every activation (thousands of lines a second)
     bool         per_layer; // add the per-layer breakdown to what is printed and exported
     const char * output;    // write statistics to this JSON file, NULL: none; %p is the process id, %m the model
-    double       interval;  // seconds between two writes of `output` while the program runs; 0: only at the end
+    double       interval;  // seconds between two writes of `output` while the program runs, 0.1 to 86400 (less or more
+                            // is taken as these); 0 or less: only at the end
 };
 
 #define EXPERT_TRACER_CONFIG_INIT { sizeof(struct expert_tracer_config), true, false, false, NULL, 10.0 }
 
 // Creates a tracer. `config` is copied (NULL: EXPERT_TRACER_CONFIG_INIT).
-// Returns NULL where memory, or the room for tracers (8 in a process), is used up.
+// Returns NULL where memory, or the room for tracers (8 in a process), is used up, or where its size is 0.
 EXPERT_TRACER_API struct expert_tracer * expert_tracer_new(const struct expert_tracer_config * config);
 
-// The same, configured by LLAMA_EXPERT_TRACE_STATS, _NAMES, _PER_LAYER, _OUTPUT and _INTERVAL. With none of
-// them set the tracer counts quietly: it prints nothing and writes no file. A preloaded library that these
-// variables have started already keeps its own tracer; do not ask for the same lines twice.
+// The same, configured by what LLAMA_EXPERT_TRACE_STATS, _NAMES, _PER_LAYER, _OUTPUT and _INTERVAL are now. With none
+// of them set the tracer counts quietly: it prints nothing and writes no file.
+//
+// Without this call the library makes a tracer of its own as soon as a context is created while these variables ask
+// for one, preloaded or linked. Called before that, this tracer stands in for it: the variables are not read for
+// contexts any more, not after expert_tracer_free() either. Called later, or again, it is one more tracer, and prints
+// the same lines again.
 EXPERT_TRACER_API struct expert_tracer * expert_tracer_new_from_env(void);
 
 // Ends the tracer: what is open is printed and written as configured. NULL is ignored.
-// Not from inside a subscribed function.
+// Waits for subscribed functions that are running; not from inside one.
 EXPERT_TRACER_API void expert_tracer_free(struct expert_tracer * tracer);
 
 // The routing of one layer for the tokens of one ubatch.
@@ -58,19 +66,21 @@ struct expert_tracer_event {
     int32_t         n_expert; // routed experts in this layer
     int32_t         n_used;   // experts chosen for each token (top-k)
     int32_t         n_tokens; // rows below; the last layer has only the tokens whose output was asked for
-    const int32_t * experts;  // [n_tokens][n_used], highest selection score first; valid during the call
+    const int32_t * experts;  // [n_tokens][n_used], in the order of the router's selection; valid during the call
     bool            warmup;   // the program announced a warm-up run
 };
 
 // Called as soon as a layer's routing is known, on the thread that evaluates, while the program waits: be quick.
-// It must not call llama.cpp on the same context, nor free the tracer.
+// Calls for one tracer never overlap, whatever the number of contexts and subscriptions. It must not call llama.cpp on
+// the same context, subscribe or unsubscribe, nor make or free a tracer.
 typedef void (*expert_tracer_routing_fn)(const struct expert_tracer_event * event, void * user_data);
 
 // Calls `fn` for every layer of every ubatch from now on. Returns a positive subscription number,
-// or -ENOMEM (8 subscriptions at the most), or -EINVAL.
+// or -ENOMEM (8 subscriptions at the most), or -EINVAL. Not from inside a subscribed function: it would wait for itself.
 EXPERT_TRACER_API int  expert_tracer_subscribe  (struct expert_tracer * tracer, expert_tracer_routing_fn fn, void * user_data);
 
-// Returns when `fn` is not running any more and will not be called again. Not from inside `fn`.
+// Returns when `fn` is not running any more and will not be called again. Not from inside a subscribed function:
+// it would wait for itself.
 EXPERT_TRACER_API void expert_tracer_unsubscribe(struct expert_tracer * tracer, int subscription);
 
 struct expert_tracer_layer {
@@ -90,7 +100,7 @@ struct expert_tracer_snapshot {
     const char * file;                  // path the model was loaded from, likewise
     const char * engine;                // version of llama.cpp and ggml
     const char * capture;               // how the routing is read
-    bool         complete;              // all contexts of the model are freed, or the program ended
+    bool         complete;              // all contexts of the model are freed; in files also: or the tracer or program ended
     bool         phases_known;          // prompt_tokens, generation_tokens and warmup_tokens are known
     int32_t      n_layer;               // layers of the model, without a multi-token-prediction head
     int32_t      n_expert;              // the most of any layer; 0: no MoE layer was seen
@@ -106,16 +116,18 @@ struct expert_tracer_snapshot {
     const struct expert_tracer_layer * layers; // MoE layers in ascending order
 };
 
-// Takes a snapshot of the index-th model that this tracer has seen evaluate tokens, 0 being the first.
+// Takes a snapshot of the index-th model that this tracer has seen evaluate tokens, 0 being the first. A batch that may
+// still turn out to be a warm-up is in it, and not in a later one if it did.
 // Returns NULL where there is no such model, or no memory. To be freed with expert_tracer_snapshot_free().
 EXPERT_TRACER_API struct expert_tracer_snapshot * expert_tracer_snapshot_take(struct expert_tracer * tracer, size_t index);
 EXPERT_TRACER_API void expert_tracer_snapshot_free(struct expert_tracer_snapshot * snapshot);
 
-// Sets every counter to zero.
+// Sets every counter to zero. Between batches: of one that is being evaluated, a part may remain.
 EXPERT_TRACER_API void expert_tracer_reset(struct expert_tracer * tracer);
 
 // Writes the index-th model's statistics to `path` as JSON (docs/statistics-format.md). The file is written
-// aside and renamed: it is never half there. Returns 0, or -errno; -ENOENT also where there is no such model.
+// aside and renamed: it is never half there. Links are followed. Returns 0, or -errno; -ENOENT also where there is no
+// such model, -ENOTSUP where `path` is there and not a regular file, -EISDIR where it is a folder.
 EXPERT_TRACER_API int expert_tracer_export_json(struct expert_tracer * tracer, size_t index, const char * path);
 
 // Version of this library, as "1.2.3".

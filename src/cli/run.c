@@ -11,7 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define INTERVAL_MAX 86400.0 // the library takes no more
+#define INTERVAL_MIN     0.1 // the library takes no less, but 0
+#define INTERVAL_MAX 86400.0 // and no more
 
 #define STATS     "LLAMA_EXPERT_TRACE_STATS"
 #define NAMES     "LLAMA_EXPERT_TRACE_NAMES"
@@ -30,7 +31,8 @@ struct options {
 static bool is_interval(const char * text) {
     char       * end;
     const double seconds = strtod(text, &end);
-    return ((text[0] >= '0' && text[0] <= '9') || text[0] == '.') && *end == '\0' && seconds >= 0.0 && seconds <= INTERVAL_MAX;
+    return ((text[0] >= '0' && text[0] <= '9') || text[0] == '.') && *end == '\0'
+        && (seconds == 0.0 || (seconds >= INTERVAL_MIN && seconds <= INTERVAL_MAX));
 }
 
 static int check_options(const struct options * options) {
@@ -41,7 +43,7 @@ static int check_options(const struct options * options) {
         return command_usage_error(&command_run, "--output needs the name of a file");
     }
     if (options->interval != NULL && !is_interval(options->interval)) {
-        return command_usage_error(&command_run, "--interval needs seconds, 0 (only at the end) to 86400, not '%s'", options->interval);
+        return command_usage_error(&command_run, "--interval needs seconds, 0 (only at the end) or 0.1 to 86400, not '%s'", options->interval);
     }
     return STATUS_OK;
 }

@@ -6,6 +6,7 @@
 #include "tracer/tracer.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,16 +15,12 @@
 
 #define RUN_VARIABLE "LLAMA_EXPERT_TRACE_RUN"
 
-struct attached {
-    struct expert_tracer * tracer;
-    int                    slot;
-};
-
-static pthread_mutex_t attached_mutex = PTHREAD_MUTEX_INITIALIZER;
-static struct attached attached[SINKS_MAX];
-static struct expert_tracer * from_env; // the tracer that the environment asked for
-static char            run_name[64];
-static bool            ends_are_watched;
+static pthread_mutex_t        attached_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct expert_tracer * attached[SINKS_MAX]; // by the slot that they listen in
+static struct expert_tracer * from_env;            // the tracer that the environment asked for
+static bool                   env_is_taken;        // the program made that tracer itself, and ends it itself
+static char                   run_name[64];
+static bool                   ends_are_watched;
 
 static void say_aside(enum log_level level, const char * lines) {
     (void) level;
@@ -50,8 +47,8 @@ static void at_end(void) {
     engine_set_exiting();
     pthread_mutex_lock(&attached_mutex);
     for (int i = 0; i < SINKS_MAX; i++) {
-        if (attached[i].tracer) {
-            tracer_finish(attached[i].tracer);
+        if (attached[i]) {
+            tracer_tell_all(attached[i]);
         }
     }
     pthread_mutex_unlock(&attached_mutex);
@@ -62,12 +59,13 @@ static void abandon_all(void) {
     static const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
     memcpy(&attached_mutex, &unlocked, sizeof(attached_mutex));
     for (int i = 0; i < SINKS_MAX; i++) {
-        if (attached[i].tracer) {
-            tracer_abandon(attached[i].tracer);
+        if (attached[i]) {
+            tracer_abandon(attached[i]);
         }
+        attached[i] = NULL;
     }
-    memset(attached, 0, sizeof(attached));
-    from_env = NULL;
+    from_env     = NULL;
+    env_is_taken = false;
 }
 
 // With the mutex. Takes the configuration over. Returns NULL where memory or room is used up.
@@ -82,7 +80,7 @@ static struct expert_tracer * attach(struct config * config, const struct text *
         return NULL;
     }
     tracer_remark(tracer, remarks->data);
-    attached[slot] = (struct attached) { tracer, slot };
+    attached[slot] = tracer;
     if (!ends_are_watched) {
         ends_are_watched = true;
         atexit(at_end);
@@ -90,13 +88,11 @@ static struct expert_tracer * attach(struct config * config, const struct text *
     return tracer;
 }
 
-// The environment is read whenever a context is created.
-static void read_environment(void) {
+// With the mutex. Returns false where nobody can do what the environment asks for.
+static bool follow_environment(void) {
     struct config config;
     struct text   remarks = { 0 };
-
-    pthread_mutex_lock(&attached_mutex);
-    const bool asked = config_from_env(&config, &remarks);
+    const bool    asked   = config_from_env(&config, &remarks);
     if (from_env) {
         tracer_configure(from_env, &config);
         tracer_remark(from_env, remarks.data);
@@ -105,8 +101,19 @@ static void read_environment(void) {
     } else {
         config_free(&config);
     }
-    pthread_mutex_unlock(&attached_mutex);
     text_free(&remarks);
+    return from_env || !asked;
+}
+
+// The environment is read whenever a context is created, unless the program has made its tracer itself.
+static void read_environment(void) {
+    static atomic_bool said;
+    pthread_mutex_lock(&attached_mutex);
+    const bool followed = env_is_taken || follow_environment();
+    pthread_mutex_unlock(&attached_mutex);
+    if (!followed && !atomic_exchange(&said, true)) {
+        log_line(engine_say, LOG_ERROR, "nothing is traced for LLAMA_EXPERT_TRACE_*: memory, or the room for tracers, is used up");
+    }
 }
 
 __attribute__((constructor)) static void begin_library(void) {
@@ -119,40 +126,50 @@ __attribute__((constructor)) static void begin_library(void) {
 // the public functions that make and end a tracer
 //
 
-static struct expert_tracer * new_tracer(struct config * config, const struct text * remarks) {
-    pthread_mutex_lock(&attached_mutex);
-    struct expert_tracer * tracer = attach(config, remarks, true);
-    pthread_mutex_unlock(&attached_mutex);
-    return tracer;
-}
-
 struct expert_tracer * expert_tracer_new(const struct expert_tracer_config * from) {
     struct config     config;
     const struct text no_remarks = { 0 };
-    return config_from_api(&config, from) ? new_tracer(&config, &no_remarks) : NULL;
+    if (!config_from_api(&config, from)) {
+        return NULL;
+    }
+    pthread_mutex_lock(&attached_mutex);
+    struct expert_tracer * tracer = attach(&config, &no_remarks, true);
+    pthread_mutex_unlock(&attached_mutex);
+    return tracer;
 }
 
 struct expert_tracer * expert_tracer_new_from_env(void) {
     struct config config;
     struct text   remarks = { 0 };
     config_from_env(&config, &remarks);
-    struct expert_tracer * tracer = new_tracer(&config, &remarks);
+    pthread_mutex_lock(&attached_mutex);
+    struct expert_tracer * tracer = attach(&config, &remarks, true);
+    env_is_taken = env_is_taken || (tracer && !from_env);
+    pthread_mutex_unlock(&attached_mutex);
     text_free(&remarks);
     return tracer;
 }
 
-void expert_tracer_free(struct expert_tracer * tracer) {
-    if (!tracer) {
-        return;
-    }
+// Returns the slot that the tracer listens in, -1: none. It is the caller's then.
+static int take_out(const struct expert_tracer * tracer) {
+    int slot = -1;
     pthread_mutex_lock(&attached_mutex);
-    for (int i = 0; i < SINKS_MAX; i++) {
-        if (attached[i].tracer == tracer) {
-            sinks_detach(attached[i].slot);
-            attached[i].tracer = NULL;
+    for (int i = 0; i < SINKS_MAX && slot < 0; i++) {
+        if (attached[i] == tracer) {
+            attached[i] = NULL;
+            slot        = i;
         }
     }
     pthread_mutex_unlock(&attached_mutex);
+    return slot;
+}
+
+void expert_tracer_free(struct expert_tracer * tracer) {
+    const int slot = tracer ? take_out(tracer) : -1;
+    if (slot < 0) {
+        return; // the parent's, in the child of a fork
+    }
+    sinks_detach(slot); // without the mutex: it waits for calls into the program
     tracer_free(tracer);
 }
 

@@ -6,6 +6,7 @@
 
 #define PREFIX           "LLAMA_EXPERT_TRACE_"
 #define INTERVAL_DEFAULT 10.0
+#define INTERVAL_MIN     0.1
 #define INTERVAL_MAX     86400.0
 
 enum variable { STATS, NAMES, PER_LAYER, OUTPUT, INTERVAL, N_VARIABLES };
@@ -37,15 +38,34 @@ static bool read_switch(enum variable variable, struct text * remarks) {
     return false;
 }
 
+// Digits with or without a dot, whatever the program's locale. What is no number gives one that is in no range.
+static double seconds_of(const char * value) {
+    double digits    = 0;
+    double scale     = 1;
+    bool   has_digit = false;
+    bool   has_dot   = false;
+    for (; *value; value++) {
+        if (*value == '.' && !has_dot) {
+            has_dot = true;
+        } else if (*value >= '0' && *value <= '9') {
+            digits    = digits * 10 + (*value - '0');
+            scale    *= has_dot ? 10 : 1;
+            has_digit = true;
+        } else {
+            return -1;
+        }
+    }
+    return has_digit ? digits / scale : -1;
+}
+
 static double read_interval(struct text * remarks) {
     const char * value = getenv(variable_names[INTERVAL]);
     if (!value || !*value) {
         return INTERVAL_DEFAULT;
     }
-    char       * end;
-    const double seconds = strtod(value, &end);
-    if (*end || !(seconds >= 0 && seconds <= INTERVAL_MAX)) {
-        complain(remarks, INTERVAL, value, "give the seconds between two writes of the output, 0 to 86400, 0 for only at the end; taken as 10");
+    const double seconds = seconds_of(value);
+    if (seconds != 0 && !(seconds >= INTERVAL_MIN && seconds <= INTERVAL_MAX)) {
+        complain(remarks, INTERVAL, value, "give the seconds between two writes of the output, 0.1 to 86400, or 0 for only at the end; taken as 10");
         return INTERVAL_DEFAULT;
     }
     return seconds;
@@ -76,8 +96,17 @@ bool config_from_env(struct config * config, struct text * remarks) {
     return config->stats || config->names;
 }
 
+static double interval_in_range(double seconds) {
+    return !(seconds > 0)         ? 0 :
+           seconds < INTERVAL_MIN ? INTERVAL_MIN :
+           seconds > INTERVAL_MAX ? INTERVAL_MAX : seconds;
+}
+
 bool config_from_api(struct config * config, const struct expert_tracer_config * from) {
     struct expert_tracer_config full = EXPERT_TRACER_CONFIG_INIT;
+    if (from && from->size == 0) {
+        return false;
+    }
     if (from) {
         memcpy(&full, from, from->size < sizeof(full) ? from->size : sizeof(full));
     }
@@ -85,7 +114,7 @@ bool config_from_api(struct config * config, const struct expert_tracer_config *
         .stats     = full.stats,
         .names     = full.names,
         .per_layer = full.per_layer,
-        .interval  = full.interval > 0 && full.interval <= INTERVAL_MAX ? full.interval : 0,
+        .interval  = interval_in_range(full.interval),
     };
     if (full.output && *full.output) {
         config->output = strdup(full.output);
@@ -94,10 +123,10 @@ bool config_from_api(struct config * config, const struct expert_tracer_config *
     return true;
 }
 
-struct config config_copy(const struct config * config) {
-    struct config copy = *config;
-    copy.output = config->output ? strdup(config->output) : NULL;
-    return copy;
+bool config_copy(struct config * config, const struct config * from) {
+    *config = *from;
+    config->output = from->output ? strdup(from->output) : NULL;
+    return config->output || !from->output;
 }
 
 void config_free(struct config * config) {

@@ -19,11 +19,11 @@ struct config {
 // process for each variable. Returns whether anything at all is asked for.
 bool config_from_env(struct config * config, struct text * remarks);
 
-// Returns false where memory runs out.
+// Returns false where memory runs out, or where the size of `from` is not told.
 bool config_from_api(struct config * config, const struct expert_tracer_config * from);
 
-// The output is NULL where memory runs out.
-struct config config_copy(const struct config * config);
+// Returns false where memory runs out: there is nothing to free then.
+bool config_copy(struct config * config, const struct config * from);
 
 void config_free(struct config * config);
 

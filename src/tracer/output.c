@@ -104,6 +104,15 @@ static bool same_file(int fd, int other_fd, const char * other_path) {
            one.stx_ino == other.stx_ino && one.stx_dev_major == other.stx_dev_major && one.stx_dev_minor == other.stx_dev_minor;
 }
 
+// Whether a path, or a descriptor where it is empty, stands for a regular file. Returns 0, or -errno.
+static int expect_regular(int fd, const char * path) {
+    struct statx about;
+    if (statx(fd, path, AT_EMPTY_PATH, STATX_TYPE, &about) != 0) {
+        return -errno;
+    }
+    return S_ISREG(about.stx_mode) ? 0 : S_ISDIR(about.stx_mode) ? -EISDIR : -ENOTSUP;
+}
+
 static bool is_of_run(int fd, const char * run) {
     char          head[HEAD_SIZE + 1];
     char          member[256];
@@ -119,14 +128,9 @@ static int take_over(const char * path, const char * run, const char * data, siz
     if (old < 0) {
         return errno == ENOENT ? -EAGAIN : -errno;
     }
-    struct statx about;
-    int          fd;
-    if (statx(old, "", AT_EMPTY_PATH, STATX_TYPE, &about) != 0) {
-        fd = -errno;
-    } else if (S_ISDIR(about.stx_mode)) {
-        fd = -EISDIR;
-    } else if (!S_ISREG(about.stx_mode)) {
-        fd = -ENOTSUP;
+    int fd = expect_regular(old, "");
+    if (fd < 0) {
+        // it stays as it is
     } else if (same_file(old, STDOUT_FILENO, "") || same_file(old, STDERR_FILENO, "")) {
         fd = -EBUSY;
     } else if (!lock(old) || is_of_run(old, run)) {
@@ -228,21 +232,31 @@ int output_replace(struct output * output, const char * data, size_t size) {
     if (fd < 0) {
         return fd;
     }
-    close(output->fd);
-    output->fd = fd;
+    const int before = output->fd;
+    output->fd = fd; // first: a child that is forked now closes what it finds here
+    close(before);
     return 0;
 }
 
 void output_release(struct output * output) {
-    if (output->fd >= 0) {
-        close(output->fd);
-    }
-    free(output->path);
+    const struct output before = *output;
     *output = (struct output) OUTPUT_UNCLAIMED;
+    if (before.fd >= 0) {
+        close(before.fd);
+    }
+    free(before.path);
 }
 
-int output_write_once(const char * path, const char * data, size_t size) {
-    const int fd = put(path, data, size, true);
+int output_write_once(const char * wanted, const char * data, size_t size) {
+    char * path = absolute(wanted);
+    if (!path) {
+        return -errno;
+    }
+    int fd = expect_regular(AT_FDCWD, path);
+    if (fd == 0 || fd == -ENOENT) {
+        fd = put(path, data, size, true);
+    }
+    free(path);
     if (fd < 0) {
         return fd;
     }

@@ -29,7 +29,8 @@ int output_replace(struct output * output, const char * data, size_t size);
 
 void output_release(struct output * output);
 
-// Writes a file that nobody claims: aside, and renamed. Returns 0, or -errno.
-int output_write_once(const char * path, const char * data, size_t size);
+// Writes a file that nobody claims: aside, and renamed. Returns 0, or -errno. Links are followed; -ENOTSUP: what is
+// there is not a regular file, -EISDIR: it is a folder.
+int output_write_once(const char * wanted, const char * data, size_t size);
 
 #endif // TRACER_OUTPUT_H

@@ -1,6 +1,7 @@
 #include "snapshot.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -126,8 +127,20 @@ void expert_tracer_snapshot_free(struct expert_tracer_snapshot * snapshot) {
 // printing
 //
 
-static double percentage(uint64_t part, uint64_t whole) {
-    return whole ? 100.0 * (double) part / (double) whole : 0.0;
+struct percentage {
+    char text[32];
+};
+
+// With a point, whatever the program's locale.
+static struct percentage percentage(uint64_t part, uint64_t whole) {
+    struct percentage percentage;
+    snprintf(percentage.text, sizeof(percentage.text), "%.2f", whole ? 100.0 * (double) part / (double) whole : 0.0);
+    for (char * at = percentage.text; *at; at++) {
+        if (*at < '0' || *at > '9') {
+            *at = '.';
+        }
+    }
+    return percentage;
 }
 
 static void print_layers(struct text * text, const struct expert_tracer_snapshot * snapshot, bool mtp) {
@@ -152,8 +165,8 @@ void snapshot_print(struct text * text, const struct expert_tracer_snapshot * sn
     text_add(text, "Total tokens: %" PRIu64 "\n", snapshot->total_tokens);
     text_add(text, "Total expert activations: %" PRIu64 "\n\n", snapshot->total_activations);
     for (int32_t i = 0; i < snapshot->n_expert; i++) {
-        text_add(text, "  Expert %3d: %8" PRIu64 " activations (%.2f%%)\n",
-            i, snapshot->activations[i], percentage(snapshot->activations[i], snapshot->total_activations));
+        text_add(text, "  Expert %3d: %8" PRIu64 " activations (%s%%)\n",
+            i, snapshot->activations[i], percentage(snapshot->activations[i], snapshot->total_activations).text);
     }
     if (!per_layer) {
         return;

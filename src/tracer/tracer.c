@@ -42,9 +42,11 @@ struct tracer_model {
     atomic_bool             news_to_write; // counted since the output was written
     atomic_bool             news_to_print; // counted since the statistics were printed
 
-    pthread_mutex_t         output_mutex;
+    pthread_mutex_t         output_mutex;  // of what follows
+    char                  * wanted;        // the path that the output was claimed for, or could not be; NULL: none yet
     struct output           output;
     bool                    output_failed; // and that was said
+    bool                    output_final;  // the model is gone: nothing is written any more
 
     struct tracer_model   * next;
 };
@@ -61,6 +63,7 @@ struct expert_tracer {
     struct tracer_model   * models;        // in the order of their first batch, never freed before the tracer
     char                  * remarks;       // to be said when the first batch comes
     bool                    greeted;
+    atomic_bool             lacked_memory; // and that was said
     bool                    has_thread;
     bool                    stopping;
     pthread_cond_t          wake;
@@ -74,6 +77,17 @@ struct expert_tracer {
 //
 // models and their counts
 //
+
+// What is missing is said once: there may be no end of it.
+static void say_memory_lacks(struct expert_tracer * tracer, log_fn say, const char * consequence) {
+    if (!atomic_exchange(&tracer->lacked_memory, true)) {
+        log_line(say, LOG_ERROR, "out of memory: %s", consequence);
+    }
+}
+
+static void say_not_counted(struct expert_tracer * tracer) {
+    say_memory_lacks(tracer, tracer->setup.say, "some of the routing is not counted");
+}
 
 static struct tracer_model * model_new(struct expert_tracer * tracer, const struct routing_model * about) {
     struct tracer_model * model = calloc(1, sizeof(*model));
@@ -111,6 +125,7 @@ static void model_free(struct tracer_model * model) {
     counts_free(&model->closed);
     config_free(&model->config);
     output_release(&model->output);
+    free(model->wanted);
     pthread_mutex_destroy(&model->output_mutex);
     for (size_t i = 0; i < N_STRINGS; i++) {
         free(model->strings[i]);
@@ -130,21 +145,30 @@ static struct tracer_model * model_find_or_add(struct expert_tracer * tracer, co
     return *link;
 }
 
+// The configuration of a model that has no open contexts may change at any time. Returns false where memory runs out.
+static bool model_config(struct tracer_model * model, struct config * config) {
+    pthread_mutex_lock(&model->tracer->mutex);
+    const bool copied = config_copy(config, &model->config);
+    pthread_mutex_unlock(&model->tracer->mutex);
+    return copied;
+}
+
+// Returns NULL where memory runs out.
 static struct expert_tracer_snapshot * model_snapshot(struct tracer_model * model, bool complete) {
     struct counts sum = { 0 };
 
     pthread_mutex_lock(&model->tracer->mutex);
-    counts_add(&sum, &model->closed);
+    bool whole = counts_add(&sum, &model->closed);
     for (struct tracer_context * context = model->contexts; context; context = context->next) {
         pthread_mutex_lock(&context->mutex);
-        counts_add(&sum, &context->counts);
-        counts_add(&sum, &context->pending);
+        whole = counts_add(&sum, &context->counts)  && whole;
+        whole = counts_add(&sum, &context->pending) && whole;
         pthread_mutex_unlock(&context->mutex);
     }
     complete = complete || !model->contexts;
     pthread_mutex_unlock(&model->tracer->mutex);
 
-    struct expert_tracer_snapshot * snapshot = snapshot_new(&model->about, &sum, complete);
+    struct expert_tracer_snapshot * snapshot = whole ? snapshot_new(&model->about, &sum, complete) : NULL;
     counts_free(&sum);
     return snapshot;
 }
@@ -184,36 +208,45 @@ static const char * explain(int error) {
     }
 }
 
+// With the model's output_mutex. Takes the path over, NULL: none. What was claimed for another path is given up.
+static void want_output(struct tracer_model * model, char * path) {
+    if (model->wanted && (!path || strcmp(model->wanted, path) != 0)) {
+        output_release(&model->output);
+        model->output_failed = false;
+    }
+    free(model->wanted);
+    model->wanted = path;
+}
+
 // With the model's output_mutex. What is worth saying of it is added to `remarks`.
-static void write_output(struct tracer_model * model, bool complete, struct text * remarks) {
+static void write_output(struct tracer_model * model, const struct config * config, bool complete, struct text * remarks) {
     const char * run      = model->tracer->setup.run;
+    const char * wanted   = model->wanted;
     const bool   news     = atomic_exchange(&model->news_to_write, false);
     struct text  json     = { 0 };
-    struct text  wanted   = { 0 };
-    bool         claiming = !model->output.path;
+    const bool   claiming = !model->output.path;
     int          error    = -ENOMEM;
 
     struct expert_tracer_snapshot * snapshot = model_snapshot(model, complete);
     if (snapshot) {
-        snapshot_write_json(&json, snapshot, model->config.per_layer, run);
+        snapshot_write_json(&json, snapshot, config->per_layer, run);
     }
-    add_path(&wanted, model->config.output, &model->about);
-    if (snapshot && !json.failed && !wanted.failed) {
-        error = claiming ? output_claim  (&model->output, wanted.data, run, json.data, json.length)
-                         : output_replace(&model->output,                   json.data, json.length);
+    if (snapshot && !json.failed) {
+        error = claiming ? output_claim  (&model->output, wanted, run, json.data, json.length)
+                         : output_replace(&model->output,              json.data, json.length);
     }
     if (error) {
         atomic_store(&model->news_to_write, true);
-        if (!model->output_failed && !wanted.failed) {
-            text_add(remarks, LOG_PREFIX "cannot write %s: %s. Counting goes on; give LLAMA_EXPERT_TRACE_OUTPUT a file in a folder that "
-                "can be written, with room left. It is tried again ", claiming ? wanted.data : model->output.path, explain(error));
-            if (model->config.interval > 0) {
-                text_add(remarks, "every %g s and ", model->config.interval);
+        if (!model->output_failed) {
+            text_add(remarks, LOG_PREFIX "cannot write %s: %s. Counting goes on; the output needs a file in a folder that can be written, "
+                "with room left. It is tried again ", claiming ? wanted : model->output.path, explain(error));
+            if (config->interval > 0) {
+                text_add(remarks, "every %g s and ", config->interval);
             }
             text_add(remarks, "at the end\n");
         }
     } else if (claiming && model->output.is_sibling) {
-        text_add(remarks, LOG_PREFIX "%s belongs to another model or process; these statistics go to %s\n", wanted.data, model->output.path);
+        text_add(remarks, LOG_PREFIX "%s belongs to another model or process; these statistics go to %s\n", wanted, model->output.path);
     } else if (model->output_failed) {
         text_add(remarks, LOG_PREFIX "%s can be written now\n", model->output.path);
     }
@@ -223,27 +256,69 @@ static void write_output(struct tracer_model * model, bool complete, struct text
     }
     expert_tracer_snapshot_free(snapshot);
     text_free(&json);
-    text_free(&wanted);
 }
 
 enum occasion { FIRST_BATCH, NOW_AND_THEN, AT_THE_END };
 
+// With the model's output_mutex.
+static bool is_time_to_write(struct tracer_model * model, enum occasion occasion) {
+    switch (occasion) {
+        case FIRST_BATCH:  return !model->output.path && !model->output_failed;
+        case NOW_AND_THEN: return atomic_load(&model->news_to_write);
+        default:           return true;
+    }
+}
+
+// With the model's output_mutex. Returns false where memory runs out before there is anything to remark on.
+static bool write_as_configured(struct tracer_model * model, enum occasion occasion, struct text * remarks) {
+    struct config config;
+    struct text   wanted = { 0 };
+    if (!model_config(model, &config)) {
+        return false;
+    }
+    if (config.output) {
+        add_path(&wanted, config.output, &model->about);
+    }
+    const bool whole = !wanted.failed;
+    if (whole) {
+        want_output(model, wanted.data);
+        if (model->wanted && is_time_to_write(model, occasion)) {
+            write_output(model, &config, occasion == AT_THE_END, remarks);
+        }
+    } else {
+        text_free(&wanted);
+    }
+    config_free(&config);
+    return whole;
+}
+
 // Writes the statistics, and finds a place for them first where that was not done or not possible before.
 static void model_write(struct tracer_model * model, enum occasion occasion, log_fn say) {
-    if (!model->config.output) {
-        return;
-    }
     struct text remarks = { 0 };
     pthread_mutex_lock(&model->output_mutex);
-    if (occasion != FIRST_BATCH || !(model->output.path || model->output_failed)) {
-        write_output(model, occasion == AT_THE_END, &remarks);
-    }
+    const bool whole  = model->output_final || write_as_configured(model, occasion, &remarks);
     const bool failed = model->output_failed;
     pthread_mutex_unlock(&model->output_mutex);
+    if (!whole) {
+        say_memory_lacks(model->tracer, say, "the statistics are not written");
+    }
     if (remarks.data) {
         say(failed ? LOG_ERROR : LOG_INFO, remarks.data);
     }
     text_free(&remarks);
+}
+
+// A model that is gone, and whose statistics are written, needs its output no more.
+static void model_finish_output(struct tracer_model * model) {
+    pthread_mutex_lock(&model->output_mutex);
+    pthread_mutex_lock(&model->tracer->mutex);
+    const bool is_gone = model->unloaded && !model->contexts;
+    pthread_mutex_unlock(&model->tracer->mutex);
+    if (is_gone && !atomic_load(&model->news_to_write)) {
+        output_release(&model->output);
+        model->output_final = true;
+    }
+    pthread_mutex_unlock(&model->output_mutex);
 }
 
 static struct timespec after(double seconds) {
@@ -278,15 +353,17 @@ static void * write_now_and_then(void * data) {
     struct expert_tracer * tracer = data;
     pthread_mutex_lock(&tracer->mutex);
     while (!tracer->stopping) {
+        if (tracer->config.interval <= 0) {
+            pthread_cond_wait(&tracer->wake, &tracer->mutex);
+            continue;
+        }
         const struct timespec until = after(tracer->config.interval);
         if (pthread_cond_timedwait(&tracer->wake, &tracer->mutex, &until) != ETIMEDOUT) {
             continue;
         }
         pthread_mutex_unlock(&tracer->mutex);
         for (struct tracer_model * model = first_model(tracer); model; model = next_model(model)) {
-            if (atomic_load(&model->news_to_write)) {
-                model_write(model, NOW_AND_THEN, tracer->setup.say_aside);
-            }
+            model_write(model, NOW_AND_THEN, tracer->setup.say_aside);
         }
         pthread_mutex_lock(&tracer->mutex);
     }
@@ -343,25 +420,25 @@ static void greet(struct expert_tracer * tracer, bool stats, bool names) {
 }
 
 static void explain_nothing(struct text * text, const struct expert_tracer_snapshot * snapshot) {
-    const char * name = snapshot->name ? snapshot->name : snapshot->file ? snapshot->file : "the model";
-    if (snapshot->n_expert == 0) {
+    const char   * name     = snapshot->name ? snapshot->name : snapshot->file ? snapshot->file : "the model";
+    const uint64_t n_tokens = snapshot->total_tokens + snapshot->warmup_tokens;
+    if (snapshot->n_expert == 0 && n_tokens > 0) {
         text_add(text, LOG_PREFIX "%s evaluated %" PRIu64 " tokens and no MoE layer was seen: a dense model has none; if this one has "
-            "experts, this release of llama.cpp names its routing differently\n", name, snapshot->total_tokens + snapshot->warmup_tokens);
-    } else {
+            "experts, this release of llama.cpp names its routing differently\n", name, n_tokens);
+    } else if (snapshot->warmup_tokens > 0) {
         text_add(text, LOG_PREFIX "%s evaluated nothing but %" PRIu64 " tokens of warm-up\n", name, snapshot->warmup_tokens);
+    } else {
+        text_add(text, LOG_PREFIX "nothing was counted of %s\n", name);
     }
 }
 
-static void model_print(struct tracer_model * model, log_fn say) {
-    if (!atomic_exchange(&model->news_to_print, false) || !(model->config.stats || model->config.names)) {
-        return;
-    }
+static void print_statistics(struct tracer_model * model, const struct config * config, log_fn say) {
     struct expert_tracer_snapshot * snapshot = model_snapshot(model, true);
     struct text                     text     = { 0 };
     if (snapshot && (snapshot->total_activations == 0)) {
         explain_nothing(&text, snapshot);
-    } else if (snapshot && model->config.stats) {
-        snapshot_print(&text, snapshot, model->config.per_layer);
+    } else if (snapshot && config->stats) {
+        snapshot_print(&text, snapshot, config->per_layer);
     }
     if (!snapshot || text.failed) {
         log_line(say, LOG_ERROR, "out of memory: the statistics cannot be printed");
@@ -370,6 +447,18 @@ static void model_print(struct tracer_model * model, log_fn say) {
     }
     expert_tracer_snapshot_free(snapshot);
     text_free(&text);
+}
+
+static void model_print(struct tracer_model * model, log_fn say) {
+    struct config config;
+    if (!model_config(model, &config)) {
+        say_memory_lacks(model->tracer, say, "the statistics are not printed");
+        return;
+    }
+    if (atomic_exchange(&model->news_to_print, false) && (config.stats || config.names)) {
+        print_statistics(model, &config, say);
+    }
+    config_free(&config);
 }
 
 // One line for every expert tensor that an activation uses. The experts of a layer are slices of one tensor;
@@ -400,7 +489,10 @@ static struct tracer_context * tracer_context_new(struct expert_tracer * tracer,
     }
     if (!model->contexts) {
         config_free(&model->config);
-        model->config = config_copy(&tracer->config);
+        if (!config_copy(&model->config, &tracer->config)) {
+            free(context);
+            return NULL;
+        }
     }
     if (model->config.output) {
         start_thread(tracer);
@@ -499,7 +591,7 @@ static void on_ubatch(void * self, const struct routing_ubatch * ubatch) {
         *(context->is_mtp ? &counts->n_mtp : &counts->n_tokens) += ubatch->n_tokens;
         pthread_mutex_unlock(&context->mutex);
         if (!whole) {
-            log_line(model->tracer->setup.say, LOG_ERROR, "out of memory: a batch's routing is not counted");
+            say_not_counted(model->tracer);
         }
         if (model->config.names) {
             log_names(context, ubatch);
@@ -507,6 +599,11 @@ static void on_ubatch(void * self, const struct routing_ubatch * ubatch) {
     }
     atomic_store(&model->news_to_write, true);
     atomic_store(&model->news_to_print, true);
+}
+
+// A reset while a batch is evaluated leaves less than what is to be taken back.
+static uint64_t corrected(uint64_t n, int64_t correction) {
+    return correction < 0 && n < (uint64_t) -correction ? 0 : n + (uint64_t) correction;
 }
 
 static void on_decode(void * self, const struct routing_decode * decode) {
@@ -517,9 +614,9 @@ static void on_decode(void * self, const struct routing_decode * decode) {
     if (decode->fate == ROUTING_WARMUP) {
         counts->n_warmup += decode->n_prompt + decode->n_generation;
     } else if (context->is_mtp) {
-        counts->n_mtp += (uint64_t) decode->n_correction;
+        counts->n_mtp = corrected(counts->n_mtp, decode->n_correction);
     } else {
-        counts->n_tokens     += (uint64_t) decode->n_correction;
+        counts->n_tokens      = corrected(counts->n_tokens, decode->n_correction);
         counts->n_prompt     += decode->n_prompt;
         counts->n_generation += decode->n_generation;
     }
@@ -528,15 +625,19 @@ static void on_decode(void * self, const struct routing_decode * decode) {
 
 static void on_settle(void * self, bool warmup) {
     struct tracer_context * context = self;
+    bool                    whole   = true;
 
     pthread_mutex_lock(&context->mutex);
     if (warmup) {
         context->counts.n_warmup += context->pending.n_tokens;
     } else {
-        counts_add(&context->counts, &context->pending);
+        whole = counts_add(&context->counts, &context->pending);
     }
     counts_reset(&context->pending);
     pthread_mutex_unlock(&context->mutex);
+    if (!whole) {
+        say_not_counted(context->model->tracer);
+    }
 
     if (!warmup && context->pending_names.data && !context->pending_names.failed) {
         context->model->tracer->setup.say(LOG_INFO, context->pending_names.data);
@@ -556,27 +657,32 @@ static void on_context_close(void * self) {
         link = &(*link)->next;
     }
     *link = context->next;
-    counts_add(&model->closed, &context->counts);
-    counts_add(&model->closed, &context->pending);
+    bool whole = counts_add(&model->closed, &context->counts);
+    whole = counts_add(&model->closed, &context->pending) && whole;
     const bool was_last = !model->contexts;
     pthread_mutex_unlock(&tracer->mutex);
 
     tracer_context_free(context);
+    if (!whole) {
+        say_not_counted(tracer);
+    }
     if (was_last) {
         model_print(model, tracer->setup.say);
         model_write(model, AT_THE_END, tracer->setup.say);
+        model_finish_output(model);
     }
 }
 
 static void on_model_close(void * self, const void * model_key) {
     struct expert_tracer * tracer = self;
-    pthread_mutex_lock(&tracer->mutex);
-    for (struct tracer_model * model = tracer->models; model; model = model->next) {
+    for (struct tracer_model * model = first_model(tracer); model; model = next_model(model)) {
         if (model->about.key == model_key) {
+            pthread_mutex_lock(&tracer->mutex);
             model->unloaded = true;
+            pthread_mutex_unlock(&tracer->mutex);
+            model_finish_output(model);
         }
     }
-    pthread_mutex_unlock(&tracer->mutex);
 }
 
 const struct routing_sink tracer_sink = {
@@ -613,6 +719,9 @@ struct expert_tracer * tracer_new(struct config * config, const struct tracer_se
 
 void tracer_configure(struct expert_tracer * tracer, struct config * config) {
     pthread_mutex_lock(&tracer->mutex);
+    if (tracer->config.interval != config->interval) {
+        pthread_cond_signal(&tracer->wake);
+    }
     config_free(&tracer->config);
     tracer->config = *config;
     pthread_mutex_unlock(&tracer->mutex);
@@ -630,18 +739,25 @@ void tracer_remark(struct expert_tracer * tracer, const char * remarks) {
     pthread_mutex_unlock(&tracer->mutex);
 }
 
-void tracer_finish(struct expert_tracer * tracer) {
+static bool model_is_in_use(struct tracer_model * model) {
+    pthread_mutex_lock(&model->tracer->mutex);
+    const bool in_use = model->contexts != NULL;
+    pthread_mutex_unlock(&model->tracer->mutex);
+    return in_use;
+}
+
+void tracer_tell_all(struct expert_tracer * tracer) {
     stop_thread(tracer);
     for (struct tracer_model * model = first_model(tracer); model; model = next_model(model)) {
         model_print(model, tracer->setup.say);
-        if (model->contexts || atomic_load(&model->news_to_write)) {
+        if (model_is_in_use(model) || atomic_load(&model->news_to_write)) {
             model_write(model, AT_THE_END, tracer->setup.say);
         }
     }
 }
 
 void tracer_free(struct expert_tracer * tracer) {
-    tracer_finish(tracer);
+    tracer_tell_all(tracer);
     while (tracer->models) {
         struct tracer_model * model = tracer->models;
         tracer->models = model->next;

@@ -29,8 +29,8 @@ void tracer_remark(struct expert_tracer * tracer, const char * remarks);
 // How it listens: `self` is the tracer.
 extern const struct routing_sink tracer_sink;
 
-// The program ends: what is open is told.
-void tracer_finish(struct expert_tracer * tracer);
+// The program ends: all that was not told yet is.
+void tracer_tell_all(struct expert_tracer * tracer);
 
 // In the child of a fork: gives up what belongs to the parent. Nothing else may be called afterwards.
 void tracer_abandon(struct expert_tracer * tracer);

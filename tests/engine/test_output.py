@@ -29,7 +29,7 @@ class Output(TestCase):
         """An error that says what, why and what to do, once; and the statistics are printed all the same."""
         told = [line for line in result.said() if "cannot write" in line]
         self.assertEqual(len(told), 1, result.err)
-        self.assertIn(f"cannot write {path}: {cause}. Counting goes on; give LLAMA_EXPERT_TRACE_OUTPUT a file in a folder", told[0])
+        self.assertIn(f"cannot write {path}: {cause}. Counting goes on; the output needs a file in a folder", told[0])
         self.assertNotIn("Statistics exported", result.err)
         self.assertIn(f"Total tokens: {len(EVALUATED)}", result.said())
 

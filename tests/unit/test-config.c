@@ -2,6 +2,7 @@
 
 #include "tracer/config.h"
 
+#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,6 +101,39 @@ static void intervals(void ** state) {
     assert_true(read(true, "LLAMA_EXPERT_TRACE_INTERVAL=nan is not understood").interval == 10);
     set("INTERVAL", "10s");
     assert_true(read(true, NULL).interval == 10);
+    static const char * const refused[] = { "0.05", "-1", ".", "1e2", "0,5", "1.5.2", "86400.5", " 1" };
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        set("INTERVAL", refused[i]);
+        assert_true(read(true, NULL).interval == 10);
+    }
+    set("INTERVAL", "0.1");
+    assert_true(read(true, NULL).interval == 0.1);
+    set("INTERVAL", "86400");
+    assert_true(read(true, NULL).interval == 86400);
+}
+
+// Where no locale with a comma is installed, this is the test above.
+static void a_comma_in_the_programs_locale_changes_nothing(void ** state) {
+    if (!setlocale(LC_NUMERIC, "de_DE.UTF-8")) {
+        setlocale(LC_NUMERIC, "fr_FR.UTF-8");
+    }
+    set("STATS", "1");
+    set("INTERVAL", "0.5");
+    assert_true(read(true, NULL).interval == 0.5);
+    setlocale(LC_NUMERIC, "C");
+    (void) state;
+}
+
+static void the_apis_interval_is_brought_into_range(void ** state) {
+    (void) state;
+    static const double cases[][2] = { { 0.001, 0.1 }, { 0.1, 0.1 }, { 3, 3 }, { 1e9, 86400 }, { 0, 0 }, { -1, 0 } };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct expert_tracer_config from = EXPERT_TRACER_CONFIG_INIT;
+        struct config               config;
+        from.interval = cases[i][0];
+        assert_true(config_from_api(&config, &from));
+        assert_true(config.interval == cases[i][1]);
+    }
 }
 
 static void the_apis_struct_may_be_an_older_one(void ** state) {
@@ -116,6 +150,8 @@ static void the_apis_struct_may_be_an_older_one(void ** state) {
     assert_true(config_from_api(&config, NULL));
     assert_true(config.stats);
     assert_null(config.output);
+    from.size = 0;
+    assert_false(config_from_api(&config, &from));
 }
 
 int main(void) {
@@ -126,6 +162,8 @@ int main(void) {
         cmocka_unit_test_setup(names_alone_count_nothing, clear),
         cmocka_unit_test_setup(nonsense_is_told_once_and_off, clear),
         cmocka_unit_test_setup(intervals, clear),
+        cmocka_unit_test_setup(a_comma_in_the_programs_locale_changes_nothing, clear),
+        cmocka_unit_test_setup(the_apis_interval_is_brought_into_range, clear),
         cmocka_unit_test_setup(the_apis_struct_may_be_an_older_one, clear),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -156,6 +156,36 @@ static void a_file_that_vanished_is_written_again(void ** state) {
     output_release(&output);
 }
 
+static int write_once(const char * path) {
+    return output_write_once(path, ONE, strlen(ONE));
+}
+
+static void an_export_replaces_nothing_but_files(void ** state) {
+    (void) state;
+    struct stat about;
+    assert_int_equal(write_once("stats.json"), 0);
+    assert_int_equal(write_once("stats.json"), 0);
+    assert_content("stats.json", ONE);
+
+    assert_int_equal(symlink("missing.json", "link.json"), 0);
+    assert_int_equal(write_once("link.json"), 0);
+    assert_content("missing.json", ONE);
+    assert_int_equal(write_once("link.json"), 0);
+    assert_int_equal(lstat("link.json", &about), 0);
+    assert_true(S_ISLNK(about.st_mode));
+
+    assert_int_equal(mkfifo("fifo", 0600), 0);
+    assert_int_equal(symlink("fifo", "link-to-fifo"), 0);
+    assert_int_equal(write_once("fifo"),         -ENOTSUP);
+    assert_int_equal(write_once("link-to-fifo"), -ENOTSUP);
+    assert_int_equal(write_once("/dev/null"),    -ENOTSUP);
+    assert_int_equal(write_once("."),            -EISDIR);
+    assert_int_equal(write_once("no/such/file"), -ENOENT);
+    assert_int_equal(stat("/dev/null", &about), 0);
+    assert_true(S_ISCHR(about.st_mode));
+    assert_n_files(5);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, enter_folder, leave_folder)
 
 int main(void) {
@@ -168,6 +198,7 @@ int main(void) {
         TEST(a_link_is_followed),
         TEST(what_cannot_be_written_is_told),
         TEST(a_file_that_vanished_is_written_again),
+        TEST(an_export_replaces_nothing_but_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

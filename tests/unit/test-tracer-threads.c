@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { N_THREADS = 4, N_BATCHES = 2000 };
+enum { N_THREADS = 4, N_BATCHES = 2000, N_CONTEXTS = 200 };
 
 static atomic_int n_events;
 
@@ -85,7 +85,50 @@ static void threads_do_not_disturb_each_other(void ** state) {
     unlink(path);
 }
 
+static void * open_and_close(void * self) {
+    for (int i = 0; i < N_CONTEXTS; i++) {
+        const struct routing_ubatch ubatch  = { ROUTING_COUNT, 2, 1, &layer };
+        void                      * context = tracer_sink.context_open(self, &model, &ubatch);
+        assert_non_null(context);
+        tracer_sink.ubatch(context, &ubatch);
+        tracer_sink.context_close(context);
+    }
+    return NULL;
+}
+
+// Between its contexts a model takes the tracer's configuration over, while others still read the one before.
+static void contexts_of_one_model_come_and_go(void ** state) {
+    (void) state;
+    char path[] = "/tmp/expert-tracer-unit-XXXXXX";
+    assert_int_equal(close(mkstemp(path)), 0);
+
+    const struct tracer_setup setup  = { ignore, ignore, "test-run", false };
+    struct config             config = { .stats = true, .output = strdup(path), .interval = 0.001 };
+    struct expert_tracer    * tracer = tracer_new(&config, &setup);
+
+    pthread_t threads[N_THREADS];
+    for (int i = 0; i < N_THREADS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, open_and_close, tracer), 0);
+    }
+    for (int i = 0; i < 50; i++) {
+        config = (struct config) { .stats = true, .output = strdup(path), .interval = i % 2 ? 0.001 : 0 };
+        tracer_configure(tracer, &config);
+        usleep(1000);
+    }
+    for (int i = 0; i < N_THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    struct expert_tracer_snapshot * snapshot = expert_tracer_snapshot_take(tracer, 0);
+    assert_int_equal(snapshot->total_tokens, 2 * N_THREADS * N_CONTEXTS);
+    expert_tracer_snapshot_free(snapshot);
+    tracer_free(tracer);
+    unlink(path);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(threads_do_not_disturb_each_other) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(threads_do_not_disturb_each_other),
+        cmocka_unit_test(contexts_of_one_model_come_and_go),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

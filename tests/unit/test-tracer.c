@@ -2,9 +2,13 @@
 
 #include "tracer/tracer.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
 
 static char said[16384];
 
@@ -197,6 +201,143 @@ static void a_dense_model_is_told(void ** state) {
     tracer_free(tracer);
 }
 
+static void a_reset_leaves_nothing_to_tell(void ** state) {
+    (void) state;
+    struct expert_tracer * tracer  = start(true, false, false);
+    void                 * context = tracer_sink.context_open(tracer, &model, "a context");
+    decode(context, ROUTING_COUNT, layers, 2);
+    expert_tracer_reset(tracer);
+    tracer_sink.context_close(context);
+    assert_non_null(strstr(said, "nothing was counted of Test\n"));
+    tracer_free(tracer);
+}
+
+static void a_reset_inside_a_batch_does_not_wrap(void ** state) {
+    (void) state;
+    const struct routing_ubatch ubatch = { ROUTING_COUNT, 2, 2, layers };
+    const struct routing_decode done   = { ROUTING_COUNT, 1, 0, -1 };
+    struct expert_tracer      * tracer  = start(true, false, false);
+    void                      * context = tracer_sink.context_open(tracer, &model, "a context");
+    tracer_sink.ubatch(context, &ubatch);
+    expert_tracer_reset(tracer);
+    tracer_sink.decode(context, &done);
+
+    struct expert_tracer_snapshot * snapshot = take(tracer);
+    assert_int_equal(snapshot->total_tokens, 0);
+    expert_tracer_snapshot_free(snapshot);
+    tracer_free(tracer);
+}
+
+// In an empty folder.
+static int enter_folder(void ** state) {
+    char folder[] = "/tmp/expert-tracer-unit-XXXXXX";
+    *state = mkdtemp(folder) && chdir(folder) == 0 ? strdup(folder) : NULL;
+    return *state ? 0 : -1;
+}
+
+static int leave_folder(void ** state) {
+    static const char * const files[] = { "one.json", "two.json", "one-2.json" };
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        unlink(files[i]);
+    }
+    const int failed = chdir("/") || rmdir(*state);
+    free(*state);
+    return failed;
+}
+
+static void configure(struct expert_tracer * tracer, const char * output, double interval) {
+    struct config config = { .stats = true, .output = output ? strdup(output) : NULL, .interval = interval };
+    tracer_configure(tracer, &config);
+}
+
+static void evaluate_in_a_context(struct expert_tracer * tracer) {
+    void * context = tracer_sink.context_open(tracer, &model, "a context");
+    decode(context, ROUTING_COUNT, layers, 2);
+    tracer_sink.context_close(context);
+}
+
+static bool file_says(const char * path, const char * what) {
+    char   text[4096] = "";
+    FILE * file       = fopen(path, "r");
+    if (file) {
+        text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+        fclose(file);
+    }
+    return strstr(text, what) != NULL;
+}
+
+static bool is_locked(const char * path) {
+    const int  fd     = open(path, O_RDONLY | O_CLOEXEC);
+    const bool locked = flock(fd, LOCK_EX | LOCK_NB) != 0;
+    assert_true(fd >= 0);
+    close(fd);
+    return locked;
+}
+
+static void another_output_is_taken_up_by_the_next_context(void ** state) {
+    (void) state;
+    struct expert_tracer * tracer = start(true, false, false);
+    configure(tracer, "one.json", 0);
+    evaluate_in_a_context(tracer);
+    assert_true(is_locked("one.json"));
+
+    configure(tracer, "two.json", 0);
+    evaluate_in_a_context(tracer);
+    assert_true(file_says("one.json", "\"total_tokens\": 2,"));
+    assert_true(file_says("two.json", "\"total_tokens\": 4,"));
+    assert_false(is_locked("one.json"));
+    assert_true (is_locked("two.json"));
+
+    configure(tracer, NULL, 0);
+    evaluate_in_a_context(tracer);
+    assert_true(file_says("two.json", "\"total_tokens\": 4,"));
+    assert_false(is_locked("two.json"));
+    tracer_free(tracer);
+}
+
+static void an_unloaded_models_output_is_given_up(void ** state) {
+    (void) state;
+    struct expert_tracer * tracer = start(true, false, false);
+    configure(tracer, "one.json", 0);
+    evaluate_in_a_context(tracer);
+    assert_true(is_locked("one.json"));
+    tracer_sink.model_close(tracer, model.key);
+    assert_false(is_locked("one.json"));
+
+    expert_tracer_reset(tracer);
+    tracer_free(tracer);
+    assert_true(file_says("one.json", "\"total_tokens\": 2,")); // for good
+    assert_int_not_equal(access("one-2.json", F_OK), 0);
+}
+
+static double processor_seconds(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return (double) time.tv_sec + (double) time.tv_nsec / 1e9;
+}
+
+static void the_thread_follows_the_interval(void ** state) {
+    (void) state;
+    struct expert_tracer * tracer  = start(true, false, false);
+    configure(tracer, "one.json", 3600);
+    void                 * context = tracer_sink.context_open(tracer, &model, "a context");
+    decode(context, ROUTING_COUNT, layers, 2);
+
+    configure(tracer, "one.json", 0); // rests
+    const double before = processor_seconds();
+    usleep(300000);
+    assert_true(processor_seconds() - before < 0.1);
+    assert_true(file_says("one.json", "\"total_tokens\": 0,"));
+
+    configure(tracer, "one.json", 0.1); // and is awake again
+    for (int i = 0; i < 100 && !file_says("one.json", "\"total_tokens\": 2,"); i++) {
+        usleep(100000);
+    }
+    assert_true(file_says("one.json", "\"total_tokens\": 2,"));
+    tracer_sink.context_close(context);
+    tracer_free(tracer);
+}
+
 static void remarks_wait_for_the_first_batch(void ** state) {
     (void) state;
     struct expert_tracer * tracer = start(false, false, false);
@@ -221,6 +362,11 @@ int main(void) {
         cmocka_unit_test(a_prediction_head_has_a_section_of_its_own),
         cmocka_unit_test(a_dense_model_is_told),
         cmocka_unit_test(remarks_wait_for_the_first_batch),
+        cmocka_unit_test(a_reset_leaves_nothing_to_tell),
+        cmocka_unit_test(a_reset_inside_a_batch_does_not_wrap),
+        cmocka_unit_test_setup_teardown(another_output_is_taken_up_by_the_next_context, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(an_unloaded_models_output_is_given_up,          enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(the_thread_follows_the_interval,                enter_folder, leave_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
