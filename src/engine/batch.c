@@ -1,5 +1,7 @@
 #include "batch.h"
 
+#include "fork-reset.h"
+
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,7 +134,6 @@ void batch_on_set_output(const struct llama_batch_ext * key, int32_t index, bool
 }
 
 void batch_forget_all(void) {
-    static const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
-    memcpy(&notes_mutex, &unlocked, sizeof(notes_mutex));
+    fork_reset_mutex(&notes_mutex);
     all_notes = NULL;
 }

@@ -2,6 +2,7 @@
 
 #include "context.h"
 #include "engine.h"
+#include "fork-reset.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -480,8 +481,7 @@ int capture_compute(const struct real * real, void * sched, struct ggml_cgraph *
 }
 
 void capture_forget_all(void) {
-    static const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
-    memcpy(&taps_mutex, &unlocked, sizeof(taps_mutex));
+    fork_reset_mutex(&taps_mutex);
     taps      = NULL;
     building  = NULL;
     just_made = NULL;

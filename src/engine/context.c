@@ -1,5 +1,6 @@
 #include "context.h"
 
+#include "fork-reset.h"
 #include "opened-file.h"
 
 #include <dlfcn.h>
@@ -322,8 +323,7 @@ void context_on_free(const struct llama_context * key) {
 }
 
 void context_forget_all(void) {
-    static const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
-    memcpy(&contexts_mutex, &unlocked, sizeof(contexts_mutex));
+    fork_reset_mutex(&contexts_mutex);
     contexts      = NULL;
     model_files   = NULL;
     unseen_models = NULL;

@@ -1,5 +1,7 @@
 #include "opened-file.h"
 
+#include "fork-reset.h"
+
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,7 +75,6 @@ const struct opened_file * opened_file_only(void) {
 }
 
 void opened_file_forget_all(void) {
-    static const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
-    memcpy(&files_mutex, &unlocked, sizeof(files_mutex));
+    fork_reset_mutex(&files_mutex);
     files = NULL;
 }

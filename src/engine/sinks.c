@@ -1,5 +1,7 @@
 #include "sinks.h"
 
+#include "fork-reset.h"
+
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -45,8 +47,7 @@ void sinks_detach(int slot) {
 }
 
 void sinks_forget_all(void) {
-    static const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
-    memcpy(&attach_mutex, &unlocked, sizeof(attach_mutex));
+    fork_reset_mutex(&attach_mutex);
     for (int i = 0; i < SINKS_MAX; i++) {
         const unsigned generation = atomic_load(&slots[i].generation);
         atomic_store(&slots[i].generation, generation + generation % 2);

@@ -2,6 +2,7 @@
 // the API, and sees to the process's beginning and end.
 
 #include "engine/engine.h"
+#include "fork-reset.h"
 #include "llama-expert-tracer.h"
 #include "tracer/tracer.h"
 
@@ -56,8 +57,7 @@ static void at_end(void) {
 }
 
 static void abandon_all(void) {
-    static const pthread_mutex_t unlocked = PTHREAD_MUTEX_INITIALIZER;
-    memcpy(&attached_mutex, &unlocked, sizeof(attached_mutex));
+    fork_reset_mutex(&attached_mutex);
     for (int i = 0; i < SINKS_MAX; i++) {
         if (attached[i]) {
             tracer_abandon(attached[i]);
