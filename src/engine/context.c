@@ -83,8 +83,8 @@ void context_on_file_opened(void) {
     }
 }
 
-// With the mutex.
 static void note_unseen_model(const void * key) {
+    pthread_mutex_lock(&contexts_mutex);
     const struct unseen_model * known = unseen_models;
     while (known && known->key != key) {
         known = known->next;
@@ -94,6 +94,7 @@ static void note_unseen_model(const void * key) {
         *model        = (struct unseen_model) { key, unseen_models };
         unseen_models = model;
     }
+    pthread_mutex_unlock(&contexts_mutex);
 }
 
 void context_on_model_free(const struct llama_model * model) {
@@ -244,9 +245,7 @@ struct context * context_new_unseen(const struct real * real, const void * sched
     struct context * context = context_new(real, sched, false);
     if (context) {
         context->model.key = model_key;
-        pthread_mutex_lock(&contexts_mutex);
         note_unseen_model(model_key);
-        pthread_mutex_unlock(&contexts_mutex);
         describe_engine(context);
         describe_opened_file(context);
     }
@@ -266,7 +265,7 @@ bool context_open(struct context * context, const char * capture) {
 }
 
 enum routing_fate context_fate(const struct context * context, const struct routing_layer * layer) {
-    // releases before 0.5.0 use every expert while they warm up
+    // a warm-up that llama_set_warmup() announced uses every expert, whoever called it
     if (layer->n_used == layer->n_expert && context->model.n_used > 0 && layer->n_used > context->model.n_used) {
         return ROUTING_WARMUP;
     }
@@ -507,7 +506,7 @@ void context_on_memory_seq_rm(const struct llama_memory_i * memory, int32_t sequ
 //
 
 struct context * context_decode_begin(const struct real * real, const struct llama_context * key, const struct batch * batch) {
-    struct context * context = context_find_or_new(real, key);
+    struct context * context = sinks_any() ? context_find_or_new(real, key) : NULL;
     if (!context) {
         return NULL;
     }
@@ -532,6 +531,9 @@ struct context * context_decode_begin(const struct real * real, const struct lla
 }
 
 void context_decode_end(struct context * context, const struct batch * batch, int32_t status) {
+    if (!context) {
+        return;
+    }
     current = context->outer;
     if (!context->opened || context->stopped || (status != 0 && context->n_evaluated == 0)) {
         return;

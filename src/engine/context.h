@@ -47,7 +47,8 @@ struct context {
     struct context          * next;
 };
 
-// Begins a call of llama_decode, llama_encode or llama_process. Returns NULL where memory ran out: it is not traced then.
+// Begins a call of llama_decode, llama_encode or llama_process. Returns NULL where nobody listens or memory ran out: it is
+// not traced then, and ending it does nothing.
 struct context * context_decode_begin(const struct real * real, const struct llama_context * key, const struct batch * batch);
 void             context_decode_end  (struct context * context, const struct batch * batch, int32_t status);
 

@@ -119,11 +119,9 @@ static int32_t evaluate(const struct real * real, evaluate_fn fn, const char * n
         return -1;
     }
     const struct batch batch   = { .plain = &plain };
-    struct context   * context = sinks_any() ? context_decode_begin(real, ctx, &batch) : NULL;
+    struct context   * context = context_decode_begin(real, ctx, &batch);
     const int32_t      status  = fn(ctx, plain);
-    if (context) {
-        context_decode_end(context, &batch, status);
-    }
+    context_decode_end(context, &batch, status);
     return status;
 }
 
@@ -140,11 +138,9 @@ int32_t HOOKED(llama_encode)(struct llama_context * ctx, struct llama_batch batc
 int32_t HOOKED(llama_process)(struct llama_context * ctx, int type, struct llama_batch_ext * ext) {
     const struct real * real    = REAL_LLAMA();
     const struct batch  batch   = { .notes = batch_find(ext) };
-    struct context    * context = sinks_any() ? context_decode_begin(real, ctx, &batch) : NULL;
+    struct context    * context = context_decode_begin(real, ctx, &batch);
     const int32_t       status  = CALL(real, llama_process, -1, ctx, type, ext);
-    if (context) {
-        context_decode_end(context, &batch, status);
-    }
+    context_decode_end(context, &batch, status);
     return status;
 }
 
