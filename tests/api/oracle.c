@@ -104,3 +104,12 @@ int oracle_group_teardown(void ** state) {
     llama_backend_free();
     return 0;
 }
+
+bool oracle_file_says(const char * path, const char * what) {
+    static char text[65536];
+    FILE      * file = fopen(path, "r");
+    assert_non_null(file);
+    text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+    fclose(file);
+    return strstr(text, what) != NULL;
+}

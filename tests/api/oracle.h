@@ -40,6 +40,9 @@ void oracle_assert_counts(const struct expert_tracer_snapshot * snapshot, size_t
         oracle_assert_counts(snapshot, sizeof(texts_) / sizeof(*texts_), texts_);                                  \
     } while (0)
 
+// Whether the text stands in the file.
+bool oracle_file_says(const char * path, const char * text);
+
 // Loads oracle-mixtral and has it in *state during a group of tests.
 int oracle_group_setup   (void ** state);
 int oracle_group_teardown(void ** state);

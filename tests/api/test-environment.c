@@ -18,15 +18,6 @@ static void listen(enum ggml_log_level level, const char * text, void * user_dat
     n_printed += strstr(text, HEADLINE) != NULL;
 }
 
-static bool output_says(const char * what) {
-    static char text[65536];
-    FILE      * file = fopen(output, "r");
-    assert_non_null(file);
-    text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
-    fclose(file);
-    return strstr(text, what) != NULL;
-}
-
 static void evaluate(struct llama_model * model, const char * text) {
     struct llama_context * ctx = oracle_context(model, 64);
     oracle_evaluate(ctx, text);
@@ -44,7 +35,7 @@ static void test_the_programs_tracer_is_the_environments(void ** state) {
     assert_non_null(tracer);
     evaluate(model, "env");
     assert_int_equal(n_printed, 1);
-    assert_true(output_says("\"total_tokens\": 3,"));
+    assert_true(oracle_file_says(output, "\"total_tokens\": 3,"));
 
     struct expert_tracer_snapshot * snapshot = expert_tracer_snapshot_take(tracer, 0);
     oracle_assert_evaluated(snapshot, "env");
@@ -58,7 +49,7 @@ static void test_the_programs_tracer_is_the_environments(void ** state) {
     expert_tracer_free(tracer);
     evaluate(model, "afterwards");
     assert_int_equal(n_printed, 2);
-    assert_true(output_says("\"total_tokens\": 7,"));
+    assert_true(oracle_file_says(output, "\"total_tokens\": 7,"));
     unlink(output);
 }
 

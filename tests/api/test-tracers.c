@@ -35,15 +35,6 @@ static struct expert_tracer * quiet_tracer(const char * path) {
     return tracer;
 }
 
-static bool output_says(const char * what) {
-    static char text[65536];
-    FILE      * file = fopen(output, "r");
-    assert_non_null(file);
-    text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
-    fclose(file);
-    return strstr(text, what) != NULL;
-}
-
 static void assert_evaluated(struct expert_tracer * tracer, const char * text) {
     struct expert_tracer_snapshot * snapshot = expert_tracer_snapshot_take(tracer, 0);
     oracle_assert_evaluated(snapshot, text);
@@ -99,7 +90,7 @@ static void test_struct_of_a_newer_version(void ** state) {
     struct llama_context * ctx = oracle_context(model, 64);
     oracle_evaluate(ctx, "newer");
     llama_free(ctx);
-    assert_true(output_says("\"total_tokens\": 5,"));
+    assert_true(oracle_file_says(output, "\"total_tokens\": 5,"));
     expert_tracer_free(tracer);
 }
 
@@ -167,9 +158,9 @@ static void test_freed_while_a_context_is_open(void ** state) {
     struct llama_context * ctx      = oracle_context(model, 64);
     assert_true(expert_tracer_subscribe(tracer, ignore, &n_events) > 0);
     oracle_evaluate(ctx, "free");
-    assert_false(output_says("\"total_tokens\": 4,")); // written every ten seconds
+    assert_false(oracle_file_says(output, "\"total_tokens\": 4,")); // written every ten seconds
     expert_tracer_free(tracer);
-    assert_true(output_says("\"total_tokens\": 4,"));
+    assert_true(oracle_file_says(output, "\"total_tokens\": 4,"));
     assert_int_equal(n_events, ORACLE_N_LAYER);
 
     oracle_evaluate(ctx, "!");
@@ -195,8 +186,8 @@ static void test_environment(void ** state) {
     oracle_evaluate(ctx, "both");
     assert_evaluated(tracer, "both");
     llama_free(ctx);
-    assert_true(output_says("\"total_tokens\": 4,"));
-    assert_true(output_says("\"complete\": true"));
+    assert_true(oracle_file_says(output, "\"total_tokens\": 4,"));
+    assert_true(oracle_file_says(output, "\"complete\": true"));
     expert_tracer_free(tracer);
 }
 
@@ -217,9 +208,9 @@ static void test_child_of_a_fork(void ** state) {
     int status = -1;
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
-    assert_false(output_says("\"total_tokens\": 4,"));
+    assert_false(oracle_file_says(output, "\"total_tokens\": 4,"));
     llama_free(ctx);
-    assert_true(output_says("\"total_tokens\": 4,"));
+    assert_true(oracle_file_says(output, "\"total_tokens\": 4,"));
     expert_tracer_free(tracer);
 }
 

@@ -1,5 +1,7 @@
 #include "unit.h"
 
+#include "folder.h"
+
 #include "gguf/gguf-reader.h"
 #include "gguf/gguf-writer.h"
 
@@ -12,21 +14,6 @@
 #include <unistd.h>
 
 #define N_OF(array) (sizeof(array)/sizeof((array)[0]))
-
-static char folder[64];
-
-static int enter_folder(void ** state) {
-    (void) state;
-    strcpy(folder, "/tmp/expert-tracer-unit-XXXXXX");
-    return mkdtemp(folder) && chdir(folder) == 0 ? 0 : -1;
-}
-
-static int leave_folder(void ** state) {
-    (void) state;
-    char command[128];
-    snprintf(command, sizeof(command), "rm -rf '%s'", folder);
-    return chdir("/") == 0 && system(command) == 0 ? 0 : -1;
-}
 
 // The build puts these two in the place of mmap and munmap: an allocation has an end that AddressSanitizer guards,
 // a mapping goes on to the end of its page.

@@ -1,5 +1,7 @@
 #include "unit.h"
 
+#include "folder.h"
+
 #include "tracer/output.h"
 
 #include <dirent.h>
@@ -13,21 +15,6 @@
 
 #define ONE "{\n  \"run\": \"run-1\",\n  \"n\": 1\n}\n"
 #define TWO "{\n  \"run\": \"run-2\",\n  \"n\": 2\n}\n"
-
-static char folder[64];
-
-static int enter_folder(void ** state) {
-    (void) state;
-    strcpy(folder, "/tmp/expert-tracer-unit-XXXXXX");
-    return mkdtemp(folder) && chdir(folder) == 0 ? 0 : -1;
-}
-
-static int leave_folder(void ** state) {
-    (void) state;
-    char command[128];
-    snprintf(command, sizeof(command), "rm -rf '%s'", folder);
-    return chdir("/") == 0 && system(command) == 0 ? 0 : -1;
-}
 
 static void assert_content(const char * path, const char * expected) {
     char   content[256] = "";
