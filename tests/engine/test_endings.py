@@ -67,8 +67,19 @@ class ByItself(Ending):
 class BySignal(Ending):
     """A program that would go on for long, and a server that waits."""
 
-    def completion(self, ending, trace=None, preload=True):
-        """Ends a llama-completion that is at it. Returns its exit status and what it said."""
+    def completion(self, *arguments, **options):
+        """Ends a llama-completion that is at it. Returns its exit status and what it said.
+
+        Its handler of Ctrl-C writes to the log. Where the signal meets it in the logger, untraced too, it waits for itself forever.
+        """
+        for _ in range(3):
+            try:
+                return self.completion_once(*arguments, **options)
+            except subprocess.TimeoutExpired:
+                (self.folder / "stats.json").unlink(missing_ok=True)
+        return self.completion_once(*arguments, **options)
+
+    def completion_once(self, ending, trace=None, preload=True):
         log = open(self.folder / "log", "w+b")
         self.addCleanup(log.close)
         out = open(self.folder / "out", "w+b")
@@ -81,7 +92,12 @@ class BySignal(Ending):
         if trace:
             wait_for("a snapshot", lambda: self.tokens_in_file() > 20)
         process.send_signal(ending)
-        status = process.wait(timeout=60)
+        try:
+            status = process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
         (self.folder / "out").unlink()
         log.seek(0)
         (self.folder / "log").unlink()
