@@ -6,7 +6,7 @@ WERROR ?= OFF
 JOBS   ?= $(shell nproc)
 
 .DEFAULT_GOAL := all
-.PHONY: all engine engines models demo test test-in-tree configure-tests bench engine-table install clean help
+.PHONY: all engine engines models models-full demo test test-in-tree configure-tests bench engine-table install clean help
 
 all: ## build the library and the command
 	@scripts/install-deps.sh build
@@ -24,10 +24,13 @@ models: all ## write the models whose routing is known on paper
 	@cmake -S . -B $(BUILD) -DEXPERT_TRACER_MODELS=ON >/dev/null
 	@cmake --build $(BUILD) -j $(JOBS) --target models -- --no-print-directory --quiet
 
+models-full: models ## and models of published size, sparse files of 223 MB together
+	@cmake --build $(BUILD) -j $(JOBS) --target models-full -- --no-print-directory --quiet
+
 demo: engine models ## trace llama-cli and show what it did
 	@BUILD=$(BUILD) scripts/demo.sh
 
-configure-tests: engines models
+configure-tests: engines models-full
 	@scripts/fetch-source.sh $(BUILD)/llama.cpp-0.5.0
 	@cmake -S . -B $(BUILD) -DEXPERT_TRACER_TESTS=ON -DEXPERT_TRACER_EXAMPLES=ON \
 	    -DLLAMA_CPP_DIR=$(abspath $(BUILD))/llama.cpp-0.5.0 -DLLAMA_CPP_LIB_DIR=$(abspath $(BUILD))/engines/0.5.0/lib >/dev/null

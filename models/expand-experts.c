@@ -8,6 +8,7 @@
 #include "byte-tokenizer.h"
 #include "gguf-reader.h"
 #include "gguf-writer.h"
+#include "half-float.h"
 
 #include <errno.h>
 #include <math.h>
@@ -72,27 +73,6 @@ static double random_normal(struct random * random) {
 // numbers of a tensor
 //
 
-static float from_f16(uint16_t half) {
-    const int   exponent = half >> 10 & 0x1f;
-    const float fraction = (float) (half & 0x3ff);
-    const float value    = exponent == 0 ? ldexpf(fraction, -24) : ldexpf(fraction + 1024.0f, exponent - 25);
-    return half & 0x8000 ? -value : value;
-}
-
-// rounds towards zero, which random numbers do not mind
-static uint16_t to_f16(float value) {
-    const uint16_t sign = value < 0 ? 0x8000 : 0;
-    int            exponent;
-    const float    fraction = frexpf(fabsf(value), &exponent); // [0.5, 1)
-    if (exponent < -13) {
-        return (uint16_t) (sign | (uint16_t) ldexpf(fabsf(value), 24));
-    }
-    if (exponent > 16) {
-        return (uint16_t) (sign | 0x7bff);
-    }
-    return (uint16_t) (sign | (exponent + 14) << 10 | ((uint16_t) (fraction*2048.0f) & 0x3ff));
-}
-
 static float read_number(const struct gguf_file_tensor * tensor, uint64_t i) {
     if (tensor->type == GGUF_FILE_TENSOR_F32) {
         float value;
@@ -101,7 +81,7 @@ static float read_number(const struct gguf_file_tensor * tensor, uint64_t i) {
     }
     uint16_t value;
     memcpy(&value, (const uint8_t *) tensor->data + i*sizeof(value), sizeof(value));
-    return from_f16(value);
+    return half_float_read(value);
 }
 
 static double spread_of(const struct gguf_file_tensor * tensor) {
@@ -168,7 +148,7 @@ static void write_random(const struct expansion * expansion, int64_t i_tensor, u
             if (tensor->type == GGUF_FILE_TENSOR_F32) {
                 chunk.f32[i] = value;
             } else {
-                chunk.f16[i] = to_f16(value);
+                chunk.f16[i] = half_float_write(value);
             }
         }
         gguf_file_writer_write(expansion->out, i_tensor, at*size, &chunk, n_chunk*size);

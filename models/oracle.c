@@ -2,6 +2,8 @@
 
 #include "byte-tokenizer.h"
 #include "gguf-writer.h"
+#include "oracle-models.h"
+#include "token-row.h"
 
 #include <stdarg.h>
 #include <stdbool.h>
@@ -9,31 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Widths, as small as they may be: a place for every token, whole heads, and sizes that GPU kernels take too.
-#define N_EMBD      320
-#define N_EMBD_HEAD  64
-#define N_HEAD        5
-#define N_HEAD_KV     1
-#define N_CTX     32768
-#define EMBEDDING    16.0f // large beside the epsilon of the norm
-#define NEXT_LOGIT   64.0
-
-// linear attention of qwen3next
-#define SSM_CONV      4
-#define SSM_STATE    64
-#define SSM_HEADS     2
-#define SSM_INNER   (SSM_STATE*SSM_HEADS)
+#define EMBEDDING   16.0f // large beside the epsilon of the norm
+#define NEXT_LOGIT  64.0
 
 #define MAX_DIMS GGUF_FILE_MAX_DIMS
 
-struct oracle_model {
-    const char * kind;
-    const char * architecture;
+struct architecture {
     const char * name;
-    uint32_t     n_layer;
-    uint32_t     n_expert;
-    uint32_t     n_expert_used;
-    uint32_t     n_ff_exp;
     void      (* add_keys)  (struct gguf_file_writer * writer, const struct oracle_model * model);
     void      (* add_layer) (struct gguf_file_writer * writer, const struct oracle_model * model, uint32_t layer);
 };
@@ -56,134 +40,184 @@ static const char * key_of(const struct oracle_model * model, const char * forma
 }
 
 static void add_common_keys(struct gguf_file_writer * writer, const struct oracle_model * model) {
+    const struct oracle_attention * attention = &model->attention;
+
     gguf_file_writer_set_string(writer, "general.architecture", model->architecture);
     gguf_file_writer_set_string(writer, "general.name",         model->name);
-    gguf_file_writer_set_u32   (writer, "general.file_type",    1); // mostly F16
+    gguf_file_writer_set_u32   (writer, "general.file_type",    model->types->file_type);
 
-    gguf_file_writer_set_u32(writer, key_of(model, "vocab_size"),                       ORACLE_N_VOCAB);
-    gguf_file_writer_set_u32(writer, key_of(model, "context_length"),                   N_CTX);
-    gguf_file_writer_set_u32(writer, key_of(model, "embedding_length"),                 N_EMBD);
+    gguf_file_writer_set_u32(writer, key_of(model, "vocab_size"),                       model->n_vocab);
+    gguf_file_writer_set_u32(writer, key_of(model, "context_length"),                   model->n_ctx);
+    gguf_file_writer_set_u32(writer, key_of(model, "embedding_length"),                 model->n_embd);
     gguf_file_writer_set_u32(writer, key_of(model, "block_count"),                      model->n_layer);
-    gguf_file_writer_set_u32(writer, key_of(model, "feed_forward_length"),              model->n_ff_exp);
-    gguf_file_writer_set_u32(writer, key_of(model, "attention.head_count"),             N_HEAD);
-    gguf_file_writer_set_u32(writer, key_of(model, "attention.head_count_kv"),          N_HEAD_KV);
-    gguf_file_writer_set_u32(writer, key_of(model, "attention.key_length"),             N_EMBD_HEAD);
-    gguf_file_writer_set_u32(writer, key_of(model, "attention.value_length"),           N_EMBD_HEAD);
-    gguf_file_writer_set_f32(writer, key_of(model, "attention.layer_norm_rms_epsilon"), 1e-6f);
-    gguf_file_writer_set_u32(writer, key_of(model, "rope.dimension_count"),             N_EMBD_HEAD);
-    gguf_file_writer_set_f32(writer, key_of(model, "rope.freq_base"),                   1e6f);
+    gguf_file_writer_set_u32(writer, key_of(model, "feed_forward_length"),              model->n_ff);
+    gguf_file_writer_set_u32(writer, key_of(model, "attention.head_count"),             attention->n_head);
+    gguf_file_writer_set_u32(writer, key_of(model, "attention.head_count_kv"),          attention->n_head_kv);
+    gguf_file_writer_set_u32(writer, key_of(model, "attention.key_length"),             attention->n_embd_head);
+    gguf_file_writer_set_u32(writer, key_of(model, "attention.value_length"),           attention->n_embd_head);
+    gguf_file_writer_set_f32(writer, key_of(model, "attention.layer_norm_rms_epsilon"), model->epsilon);
+    gguf_file_writer_set_u32(writer, key_of(model, "rope.dimension_count"),             attention->n_rot);
+    gguf_file_writer_set_f32(writer, key_of(model, "rope.freq_base"),                   attention->rope_base);
     gguf_file_writer_set_u32(writer, key_of(model, "expert_count"),                     model->n_expert);
     gguf_file_writer_set_u32(writer, key_of(model, "expert_used_count"),                model->n_expert_used);
+    if (attention->rope_factor > 0) {
+        gguf_file_writer_set_string(writer, key_of(model, "rope.scaling.type"),                    "yarn");
+        gguf_file_writer_set_f32   (writer, key_of(model, "rope.scaling.factor"),                  attention->rope_factor);
+        gguf_file_writer_set_u32   (writer, key_of(model, "rope.scaling.original_context_length"), attention->n_ctx_orig);
+    }
 }
 
-static void add_keys_mixtral(struct gguf_file_writer * writer, const struct oracle_model * model) {
+static void add_keys_llama(struct gguf_file_writer * writer, const struct oracle_model * model) {
     (void) writer;
     (void) model;
 }
 
 static void add_keys_gpt_oss(struct gguf_file_writer * writer, const struct oracle_model * model) {
     gguf_file_writer_set_u32(writer, key_of(model, "expert_feed_forward_length"), model->n_ff_exp);
-    gguf_file_writer_set_u32(writer, key_of(model, "attention.sliding_window"),   128);
+    gguf_file_writer_set_u32(writer, key_of(model, "attention.sliding_window"),   model->attention.n_window);
 }
 
 static void add_keys_qwen3next(struct gguf_file_writer * writer, const struct oracle_model * model) {
+    const struct oracle_linear_attention * linear = &model->linear;
     gguf_file_writer_set_u32(writer, key_of(model, "expert_feed_forward_length"),        model->n_ff_exp);
     gguf_file_writer_set_u32(writer, key_of(model, "expert_shared_feed_forward_length"), model->n_ff_exp);
     gguf_file_writer_set_u32(writer, key_of(model, "expert_shared_count"),               1);
-    gguf_file_writer_set_u32(writer, key_of(model, "ssm.conv_kernel"),                   SSM_CONV);
-    gguf_file_writer_set_u32(writer, key_of(model, "ssm.inner_size"),                    SSM_INNER);
-    gguf_file_writer_set_u32(writer, key_of(model, "ssm.state_size"),                    SSM_STATE);
-    gguf_file_writer_set_u32(writer, key_of(model, "ssm.time_step_rank"),                SSM_HEADS);
-    gguf_file_writer_set_u32(writer, key_of(model, "ssm.group_count"),                   SSM_HEADS);
-    gguf_file_writer_set_u32(writer, key_of(model, "full_attention_interval"),           4);
+    gguf_file_writer_set_u32(writer, key_of(model, "ssm.conv_kernel"),                   linear->n_conv);
+    gguf_file_writer_set_u32(writer, key_of(model, "ssm.inner_size"),                    linear->n_head_v*linear->n_state);
+    gguf_file_writer_set_u32(writer, key_of(model, "ssm.state_size"),                    linear->n_state);
+    gguf_file_writer_set_u32(writer, key_of(model, "ssm.time_step_rank"),                linear->n_head_v);
+    gguf_file_writer_set_u32(writer, key_of(model, "ssm.group_count"),                   linear->n_head_k);
+    gguf_file_writer_set_u32(writer, key_of(model, "full_attention_interval"),           linear->n_interval);
+}
+
+static void add_keys_qwen3moe(struct gguf_file_writer * writer, const struct oracle_model * model) {
+    gguf_file_writer_set_u32(writer, key_of(model, "expert_feed_forward_length"), model->n_ff_exp);
 }
 
 //
 // tensors
 //
 
-static void add_tensor(struct gguf_file_writer * writer, const char * name, uint32_t type, uint64_t ne0, uint64_t ne1, uint64_t ne2) {
+static void add_tensor(struct gguf_file_writer * writer, const char * name, enum oracle_type type, uint64_t ne0, uint64_t ne1, uint64_t ne2) {
     const uint64_t ne[MAX_DIMS] = { ne0, ne1, ne2, 1 };
     gguf_file_writer_add_tensor(writer, name, type, ne2 > 0 ? 3 : ne1 > 0 ? 2 : 1, ne);
 }
 
-static void add_layer_tensor(struct gguf_file_writer * writer, uint32_t layer, const char * name, uint32_t type, uint64_t ne0, uint64_t ne1, uint64_t ne2) {
+static void add_layer_tensor(struct gguf_file_writer * writer, uint32_t layer, const char * name, enum oracle_type type, uint64_t ne0, uint64_t ne1, uint64_t ne2) {
     char full_name[64];
     snprintf(full_name, sizeof(full_name), "blk.%u.%s", (unsigned) layer, name);
     add_tensor(writer, full_name, type, ne0, ne1, ne2);
 }
 
 static void add_vector(struct gguf_file_writer * writer, uint32_t layer, const char * name, uint64_t n) {
-    add_layer_tensor(writer, layer, name, GGUF_FILE_TENSOR_F32, n, 0, 0);
+    add_layer_tensor(writer, layer, name, ORACLE_F32, n, 0, 0);
 }
 
-static void add_matrix(struct gguf_file_writer * writer, uint32_t layer, const char * name, uint64_t n_in, uint64_t n_out) {
-    add_layer_tensor(writer, layer, name, GGUF_FILE_TENSOR_F16, n_in, n_out, 0);
+static void add_matrix(struct gguf_file_writer * writer, uint32_t layer, const char * name, enum oracle_type type, uint64_t n_in, uint64_t n_out) {
+    add_layer_tensor(writer, layer, name, type, n_in, n_out, 0);
 }
 
 static void add_experts(struct gguf_file_writer * writer, const struct oracle_model * model, uint32_t layer) {
-    const uint32_t f16 = GGUF_FILE_TENSOR_F16;
-    add_layer_tensor(writer, layer, "ffn_gate_inp.weight",  GGUF_FILE_TENSOR_F32, N_EMBD, model->n_expert, 0);
-    add_layer_tensor(writer, layer, "ffn_gate_exps.weight", f16, N_EMBD,          model->n_ff_exp, model->n_expert);
-    add_layer_tensor(writer, layer, "ffn_up_exps.weight",   f16, N_EMBD,          model->n_ff_exp, model->n_expert);
-    add_layer_tensor(writer, layer, "ffn_down_exps.weight", f16, model->n_ff_exp, N_EMBD,          model->n_expert);
+    const enum oracle_type type = model->types->experts;
+    add_layer_tensor(writer, layer, "ffn_gate_inp.weight",  ORACLE_F32, model->n_embd, model->n_expert, 0);
+    add_layer_tensor(writer, layer, "ffn_gate_exps.weight", type, model->n_embd,   model->n_ff_exp, model->n_expert);
+    add_layer_tensor(writer, layer, "ffn_up_exps.weight",   type, model->n_embd,   model->n_ff_exp, model->n_expert);
+    add_layer_tensor(writer, layer, "ffn_down_exps.weight", type, model->n_ff_exp, model->n_embd,   model->n_expert);
 }
 
-static void add_layer_mixtral(struct gguf_file_writer * writer, const struct oracle_model * model, uint32_t layer) {
-    add_vector (writer, layer, "attn_norm.weight",   N_EMBD);
-    add_matrix (writer, layer, "attn_q.weight",      N_EMBD, N_EMBD_HEAD*N_HEAD);
-    add_matrix (writer, layer, "attn_k.weight",      N_EMBD, N_EMBD_HEAD*N_HEAD_KV);
-    add_matrix (writer, layer, "attn_v.weight",      N_EMBD, N_EMBD_HEAD*N_HEAD_KV);
-    add_matrix (writer, layer, "attn_output.weight", N_EMBD_HEAD*N_HEAD, N_EMBD);
-    add_vector (writer, layer, "ffn_norm.weight",    N_EMBD);
+static void add_layer_llama(struct gguf_file_writer * writer, const struct oracle_model * model, uint32_t layer) {
+    const struct oracle_types * types  = model->types;
+    const uint64_t              n_embd = model->n_embd;
+    const uint64_t              n_q    = (uint64_t) model->attention.n_embd_head*model->attention.n_head;
+    const uint64_t              n_kv   = (uint64_t) model->attention.n_embd_head*model->attention.n_head_kv;
+    add_vector (writer, layer, "attn_norm.weight",   n_embd);
+    add_matrix (writer, layer, "attn_q.weight",      types->matrices, n_embd, n_q);
+    add_matrix (writer, layer, "attn_k.weight",      types->kv,       n_embd, n_kv);
+    add_matrix (writer, layer, "attn_v.weight",      types->kv,       n_embd, n_kv);
+    add_matrix (writer, layer, "attn_output.weight", types->matrices, n_q,    n_embd);
+    add_vector (writer, layer, "ffn_norm.weight",    n_embd);
     add_experts(writer, model, layer);
 }
 
 static void add_layer_gpt_oss(struct gguf_file_writer * writer, const struct oracle_model * model, uint32_t layer) {
-    const uint32_t f32 = GGUF_FILE_TENSOR_F32;
-    add_vector (writer, layer, "attn_norm.weight",           N_EMBD);
-    add_matrix (writer, layer, "attn_q.weight",              N_EMBD, N_EMBD_HEAD*N_HEAD);
-    add_vector (writer, layer, "attn_q.bias",                N_EMBD_HEAD*N_HEAD);
-    add_matrix (writer, layer, "attn_k.weight",              N_EMBD, N_EMBD_HEAD*N_HEAD_KV);
-    add_vector (writer, layer, "attn_k.bias",                N_EMBD_HEAD*N_HEAD_KV);
-    add_matrix (writer, layer, "attn_v.weight",              N_EMBD, N_EMBD_HEAD*N_HEAD_KV);
-    add_vector (writer, layer, "attn_v.bias",                N_EMBD_HEAD*N_HEAD_KV);
-    add_matrix (writer, layer, "attn_output.weight",         N_EMBD_HEAD*N_HEAD, N_EMBD);
-    add_vector (writer, layer, "attn_output.bias",           N_EMBD);
-    add_vector (writer, layer, "attn_sinks.weight",          N_HEAD);
-    add_vector (writer, layer, "post_attention_norm.weight", N_EMBD);
+    const struct oracle_types * types  = model->types;
+    const uint64_t              n_embd = model->n_embd;
+    const uint64_t              n_q    = (uint64_t) model->attention.n_embd_head*model->attention.n_head;
+    const uint64_t              n_kv   = (uint64_t) model->attention.n_embd_head*model->attention.n_head_kv;
+    add_vector (writer, layer, "attn_norm.weight",           n_embd);
+    add_matrix (writer, layer, "attn_q.weight",              types->matrices, n_embd, n_q);
+    add_vector (writer, layer, "attn_q.bias",                n_q);
+    add_matrix (writer, layer, "attn_k.weight",              types->kv,       n_embd, n_kv);
+    add_vector (writer, layer, "attn_k.bias",                n_kv);
+    add_matrix (writer, layer, "attn_v.weight",              types->kv,       n_embd, n_kv);
+    add_vector (writer, layer, "attn_v.bias",                n_kv);
+    add_matrix (writer, layer, "attn_output.weight",         types->matrices, n_q,    n_embd);
+    add_vector (writer, layer, "attn_output.bias",           n_embd);
+    add_vector (writer, layer, "attn_sinks.weight",          model->attention.n_head);
+    add_vector (writer, layer, "post_attention_norm.weight", n_embd);
     add_experts(writer, model, layer);
     add_vector (writer, layer, "ffn_gate_inp.bias",          model->n_expert);
-    add_layer_tensor(writer, layer, "ffn_gate_exps.bias", f32, model->n_ff_exp, model->n_expert, 0);
-    add_layer_tensor(writer, layer, "ffn_up_exps.bias",   f32, model->n_ff_exp, model->n_expert, 0);
-    add_layer_tensor(writer, layer, "ffn_down_exps.bias", f32, N_EMBD,          model->n_expert, 0);
+    add_matrix (writer, layer, "ffn_gate_exps.bias", ORACLE_F32, model->n_ff_exp, model->n_expert);
+    add_matrix (writer, layer, "ffn_up_exps.bias",   ORACLE_F32, model->n_ff_exp, model->n_expert);
+    add_matrix (writer, layer, "ffn_down_exps.bias", ORACLE_F32, n_embd,          model->n_expert);
 }
 
 static void add_layer_qwen3next(struct gguf_file_writer * writer, const struct oracle_model * model, uint32_t layer) {
-    add_vector(writer, layer, "attn_norm.weight",           N_EMBD);
-    add_vector(writer, layer, "post_attention_norm.weight", N_EMBD);
-    if ((layer + 1) % 4 == 0) {
-        add_matrix(writer, layer, "attn_q.weight",      N_EMBD, N_EMBD_HEAD*N_HEAD*2); // with its gate
-        add_matrix(writer, layer, "attn_k.weight",      N_EMBD, N_EMBD_HEAD*N_HEAD_KV);
-        add_matrix(writer, layer, "attn_v.weight",      N_EMBD, N_EMBD_HEAD*N_HEAD_KV);
-        add_matrix(writer, layer, "attn_output.weight", N_EMBD_HEAD*N_HEAD, N_EMBD);
-        add_vector(writer, layer, "attn_q_norm.weight", N_EMBD_HEAD);
-        add_vector(writer, layer, "attn_k_norm.weight", N_EMBD_HEAD);
+    const struct oracle_types *            types  = model->types;
+    const struct oracle_linear_attention * linear = &model->linear;
+    const uint64_t                         n_embd = model->n_embd;
+    add_vector(writer, layer, "attn_norm.weight",           n_embd);
+    add_vector(writer, layer, "post_attention_norm.weight", n_embd);
+    if ((layer + 1) % linear->n_interval == 0) {
+        const uint64_t n_head = model->attention.n_embd_head;
+        const uint64_t n_q    = n_head*model->attention.n_head;
+        const uint64_t n_kv   = n_head*model->attention.n_head_kv;
+        add_matrix(writer, layer, "attn_q.weight",      types->matrices, n_embd, n_q*2); // with its gate
+        add_matrix(writer, layer, "attn_k.weight",      types->kv,       n_embd, n_kv);
+        add_matrix(writer, layer, "attn_v.weight",      types->kv,       n_embd, n_kv);
+        add_matrix(writer, layer, "attn_output.weight", types->matrices, n_q,    n_embd);
+        add_vector(writer, layer, "attn_q_norm.weight", n_head);
+        add_vector(writer, layer, "attn_k_norm.weight", n_head);
     } else {
-        add_matrix(writer, layer, "attn_qkv.weight",  N_EMBD, 3*SSM_INNER);
-        add_matrix(writer, layer, "attn_gate.weight", N_EMBD, SSM_INNER);
-        add_layer_tensor(writer, layer, "ssm_conv1d.weight", GGUF_FILE_TENSOR_F32, SSM_CONV, 3*SSM_INNER, 0);
-        add_vector(writer, layer, "ssm_dt.bias",      SSM_HEADS);
-        add_vector(writer, layer, "ssm_a",            SSM_HEADS);
-        add_matrix(writer, layer, "ssm_ba.weight",    N_EMBD, 2*SSM_HEADS);
-        add_vector(writer, layer, "ssm_norm.weight",  SSM_STATE);
-        add_matrix(writer, layer, "ssm_out.weight",   SSM_INNER, N_EMBD);
+        const uint64_t n_k = (uint64_t) linear->n_state*linear->n_head_k;
+        const uint64_t n_v = (uint64_t) linear->n_state*linear->n_head_v;
+        add_matrix(writer, layer, "attn_qkv.weight",    types->matrices, n_embd,         2*n_k + n_v);
+        add_matrix(writer, layer, "attn_gate.weight",   types->matrices, n_embd,         n_v);
+        add_matrix(writer, layer, "ssm_conv1d.weight",  ORACLE_F32,      linear->n_conv, 2*n_k + n_v);
+        add_vector(writer, layer, "ssm_dt.bias",        linear->n_head_v);
+        add_vector(writer, layer, "ssm_a",              linear->n_head_v);
+        add_matrix(writer, layer, "ssm_ba.weight",      types->matrices, n_embd,         2*linear->n_head_v);
+        add_vector(writer, layer, "ssm_norm.weight",    linear->n_state);
+        add_matrix(writer, layer, "ssm_out.weight",     types->matrices, n_v,            n_embd);
     }
     add_experts(writer, model, layer);
-    add_vector(writer, layer, "ffn_gate_inp_shexp.weight", N_EMBD);
-    add_matrix(writer, layer, "ffn_gate_shexp.weight",     N_EMBD, model->n_ff_exp);
-    add_matrix(writer, layer, "ffn_up_shexp.weight",       N_EMBD, model->n_ff_exp);
-    add_matrix(writer, layer, "ffn_down_shexp.weight",     model->n_ff_exp, N_EMBD);
+    add_vector(writer, layer, "ffn_gate_inp_shexp.weight", n_embd);
+    add_matrix(writer, layer, "ffn_gate_shexp.weight",     types->matrices, n_embd,          model->n_ff_exp);
+    add_matrix(writer, layer, "ffn_up_shexp.weight",       types->matrices, n_embd,          model->n_ff_exp);
+    add_matrix(writer, layer, "ffn_down_shexp.weight",     types->matrices, model->n_ff_exp, n_embd);
+}
+
+static void add_layer_qwen3moe(struct gguf_file_writer * writer, const struct oracle_model * model, uint32_t layer) {
+    add_layer_llama(writer, model, layer);
+    add_vector(writer, layer, "attn_q_norm.weight", model->attention.n_embd_head);
+    add_vector(writer, layer, "attn_k_norm.weight", model->attention.n_embd_head);
+}
+
+static const struct architecture architectures[] = {
+    { "llama",     add_keys_llama,     add_layer_llama     },
+    { "gpt-oss",   add_keys_gpt_oss,   add_layer_gpt_oss   },
+    { "qwen3next", add_keys_qwen3next, add_layer_qwen3next },
+    { "qwen3moe",  add_keys_qwen3moe,  add_layer_qwen3moe  },
+};
+
+static const struct architecture * architecture_of(const struct oracle_model * model) {
+    for (size_t i = 0; i < sizeof(architectures)/sizeof(architectures[0]); i++) {
+        if (strcmp(architectures[i].name, model->architecture) == 0) {
+            return &architectures[i];
+        }
+    }
+    fprintf(stderr, "oracle-model: %s: architecture %s cannot be written\n", model->kind, model->architecture);
+    exit(1);
 }
 
 //
@@ -200,35 +234,52 @@ static float * new_floats(uint64_t n) {
 }
 
 // what a norm makes of the one place of an embedding that is not zero
-static double normed(void) {
-    return sqrt((double) N_EMBD);
+static double normed(const struct oracle_model * model) {
+    return sqrt((double) model->n_embd);
 }
 
+// These three get a row of values for each token or expert, with a place for each token.
+
 static void fill_embeddings(float * values) {
-    for (uint32_t token = 0; token < ORACLE_N_VOCAB; token++) {
-        values[token*N_EMBD + token] = EMBEDDING;
+    for (uint32_t token = 0; token < ORACLE_N_TOKENS; token++) {
+        values[token*ORACLE_N_TOKENS + token] = EMBEDDING;
     }
 }
 
-static void fill_output(float * values) {
-    for (uint32_t token = 0; token < ORACLE_N_VOCAB; token++) {
-        values[oracle_next(token)*N_EMBD + token] = (float) (NEXT_LOGIT/normed());
+static void fill_output(float * values, const struct oracle_model * model) {
+    for (uint32_t token = 0; token < ORACLE_N_TOKENS; token++) {
+        values[oracle_next(token)*ORACLE_N_TOKENS + token] = (float) (NEXT_LOGIT/normed(model));
     }
 }
 
 static void fill_router(float * values, const struct oracle_model * model, uint32_t layer) {
-    for (uint32_t token = 0; token < ORACLE_N_VOCAB; token++) {
+    for (uint32_t token = 0; token < ORACLE_N_TOKENS; token++) {
         for (uint32_t rank = 0; rank < model->n_expert_used; rank++) {
             const uint32_t expert = oracle_expert(layer, token, rank, model->n_expert);
-            values[expert*N_EMBD + token] = (float) (oracle_logit(rank, model->n_expert_used)/normed());
+            values[expert*ORACLE_N_TOKENS + token] = (float) (oracle_logit(rank, model->n_expert_used)/normed(model));
         }
     }
 }
 
-static void fill_ones(float * values, uint64_t n) {
+// Places behind those of tokens and rows behind the last one stay zero.
+static void write_rows(struct gguf_file_writer * writer, int64_t i_tensor, const float * values, uint32_t n_rows) {
+    const struct gguf_file_tensor * tensor   = gguf_file_writer_tensor(writer, i_tensor);
+    const uint64_t                  row_size = tensor->nbytes/tensor->ne[1];
+    for (uint32_t row = 0; row < n_rows; row++) {
+        uint8_t      bytes[TOKEN_ROW_MAX_BYTES];
+        const size_t size = token_row_encode(tensor->type, values + row*ORACLE_N_TOKENS, bytes);
+        gguf_file_writer_write(writer, i_tensor, row*row_size, bytes, size);
+    }
+}
+
+static void write_ones(struct gguf_file_writer * writer, int64_t i_tensor) {
+    const uint64_t n      = gguf_file_n_elements(gguf_file_writer_tensor(writer, i_tensor));
+    float *        values = new_floats(n);
     for (uint64_t i = 0; i < n; i++) {
         values[i] = 1.0f;
     }
+    gguf_file_writer_write(writer, i_tensor, 0, values, n*sizeof(*values));
+    free(values);
 }
 
 static bool ends_with(const char * text, const char * end) {
@@ -236,45 +287,46 @@ static bool ends_with(const char * text, const char * end) {
 }
 
 static void write_tensor(struct gguf_file_writer * writer, const struct oracle_model * model, int64_t i_tensor) {
-    const struct gguf_file_tensor * tensor = gguf_file_writer_tensor(writer, i_tensor);
-    unsigned                        layer  = 0;
-    const bool is_router = ends_with(tensor->name, ".ffn_gate_inp.weight") && sscanf(tensor->name, "blk.%u.", &layer) == 1;
-    const bool is_norm   = ends_with(tensor->name, "norm.weight");
-    const bool is_input  = strcmp(tensor->name, "token_embd.weight") == 0;
-    const bool is_output = strcmp(tensor->name, "output.weight")     == 0;
-    if (!is_router && !is_norm && !is_input && !is_output) {
+    const char *   name      = gguf_file_writer_tensor(writer, i_tensor)->name;
+    unsigned       layer     = 0;
+    const bool     is_router = ends_with(name, ".ffn_gate_inp.weight") && sscanf(name, "blk.%u.", &layer) == 1;
+    const bool     is_input  = strcmp(name, "token_embd.weight") == 0;
+    const bool     is_output = strcmp(name, "output.weight")     == 0;
+    if (ends_with(name, "norm.weight")) {
+        write_ones(writer, i_tensor);
+    }
+    if (!is_router && !is_input && !is_output) {
         return;
     }
-    const uint64_t n      = gguf_file_n_elements(tensor);
-    float *        values = new_floats(n);
+    const uint32_t n_rows = is_router ? model->n_expert : ORACLE_N_TOKENS;
+    float *        values = new_floats((uint64_t) n_rows*ORACLE_N_TOKENS);
     if (is_router) {
         fill_router(values, model, layer);
-    } else if (is_norm) {
-        fill_ones(values, n);
     } else if (is_input) {
         fill_embeddings(values);
     } else {
-        fill_output(values);
+        fill_output(values, model);
     }
-    gguf_file_writer_write(writer, i_tensor, 0, values, n*sizeof(*values));
+    write_rows(writer, i_tensor, values, n_rows);
     free(values);
 }
 
 static bool write_model(const struct oracle_model * model, const char * path) {
-    struct gguf_file_writer * writer = gguf_file_writer_new(path);
+    const struct architecture * architecture = architecture_of(model);
+    struct gguf_file_writer *   writer       = gguf_file_writer_new(path);
     if (writer == NULL) {
         fprintf(stderr, "oracle-model: no memory\n");
         return false;
     }
     add_common_keys(writer, model);
-    model->add_keys(writer, model);
-    byte_tokenizer_write(writer, ORACLE_N_VOCAB);
+    architecture->add_keys(writer, model);
+    byte_tokenizer_write(writer, model->n_vocab);
 
-    add_tensor(writer, "token_embd.weight",  GGUF_FILE_TENSOR_F32, N_EMBD, ORACLE_N_VOCAB, 0);
-    add_tensor(writer, "output_norm.weight", GGUF_FILE_TENSOR_F32, N_EMBD, 0,              0);
-    add_tensor(writer, "output.weight",      GGUF_FILE_TENSOR_F32, N_EMBD, ORACLE_N_VOCAB, 0);
+    add_tensor(writer, "token_embd.weight",  model->types->input,  model->n_embd, model->n_vocab, 0);
+    add_tensor(writer, "output_norm.weight", ORACLE_F32,           model->n_embd, 0,              0);
+    add_tensor(writer, "output.weight",      model->types->output, model->n_embd, model->n_vocab, 0);
     for (uint32_t layer = 0; layer < model->n_layer; layer++) {
-        model->add_layer(writer, model, layer);
+        architecture->add_layer(writer, model, layer);
     }
     for (int64_t i = 0; gguf_file_writer_tensor(writer, i) != NULL; i++) {
         write_tensor(writer, model, i);
@@ -297,7 +349,7 @@ static bool reaches_all_experts(const struct oracle_model * model, uint32_t laye
         return false;
     }
     uint32_t n_reached = 0;
-    for (uint32_t token = 0; token < ORACLE_N_VOCAB; token++) {
+    for (uint32_t token = 0; token < ORACLE_N_TOKENS; token++) {
         for (uint32_t rank = 0; rank < model->n_expert_used; rank++) {
             bool * expert = &reached[oracle_expert(layer, token, rank, model->n_expert)];
             n_reached += !*expert;
@@ -318,7 +370,7 @@ static bool chooses(const struct oracle_model * model, uint32_t layer, uint32_t 
 }
 
 static bool layers_differ(const struct oracle_model * model, uint32_t a, uint32_t b) {
-    for (uint32_t token = 0; token < ORACLE_N_VOCAB; token++) {
+    for (uint32_t token = 0; token < ORACLE_N_TOKENS; token++) {
         for (uint32_t rank = 0; rank < model->n_expert_used; rank++) {
             if (!chooses(model, b, token, oracle_expert(a, token, rank, model->n_expert))) {
                 return true;
@@ -344,18 +396,15 @@ static bool keeps_promises(const struct oracle_model * model) {
     return true;
 }
 
-static const struct oracle_model models[] = {
-    { "mixtral",   "llama",     "Oracle Mixtral 32x8",       32,   8,  2, 32, add_keys_mixtral,   add_layer_mixtral   },
-    { "gpt-oss",   "gpt-oss",   "Oracle GPT-OSS 36x128",     36, 128,  4, 32, add_keys_gpt_oss,   add_layer_gpt_oss   },
-    { "qwen3next", "qwen3next", "Oracle Qwen3-Next 48x512",  48, 512, 10, 16, add_keys_qwen3next, add_layer_qwen3next },
-};
-
 int main(int argc, char ** argv) {
-    for (size_t i = 0; argc == 3 && i < sizeof(models)/sizeof(models[0]); i++) {
-        if (strcmp(argv[1], models[i].kind) == 0) {
-            return keeps_promises(&models[i]) && write_model(&models[i], argv[2]) ? 0 : 1;
+    const struct oracle_model * model = argc == 3 ? oracle_model_of(argv[1]) : NULL;
+    if (model == NULL) {
+        fprintf(stderr, "usage: oracle-model KIND OUT.gguf\nkinds:");
+        for (uint32_t i = 0; oracle_model_at(i) != NULL; i++) {
+            fprintf(stderr, " %s", oracle_model_at(i)->kind);
         }
+        fprintf(stderr, "\n");
+        return 2;
     }
-    fprintf(stderr, "usage: oracle-model mixtral|gpt-oss|qwen3next OUT.gguf\n");
-    return 2;
+    return keeps_promises(model) && write_model(model, argv[2]) ? 0 : 1;
 }

@@ -12,9 +12,10 @@
 #include <math.h>
 #include <stdint.h>
 
-#define ORACLE_N_VOCAB 288 // 256 bytes, BOS, EOS, 30 unused ones; the formulas hold for all of them
-#define ORACLE_BOS     256
-#define ORACLE_EOS     257
+// 256 bytes, BOS, EOS, 30 unused ones; the formulas hold for all of them. Full-size vocabularies have more, never used.
+#define ORACLE_N_TOKENS 288
+#define ORACLE_BOS      256
+#define ORACLE_EOS      257
 
 // The expert that layer chooses for token, rank 0 the one with the highest gate weight. Division of integers.
 // n_expert is a power of two and the step between ranks odd, so the choices of one token differ; the multipliers are
