@@ -70,7 +70,10 @@ struct expert_tracer_event {
     bool            warmup;   // the program announced a warm-up run
 };
 
-// Called as soon as a layer's routing is known, on the thread that evaluates, while the program waits: be quick.
+// Called when the routing is known, on the thread that evaluates, while the program waits: be quick. That is once a
+// ubatch, for one layer after the other: on the CPU when it is computed, with other devices when the program waits for
+// them anyway (llama_synchronize, llama_get_logits, llama_free). With LLAMA_EXPERT_TRACE_CAPTURE=eval-callback, or an
+// eval callback of the program's own, it is after each layer, before the next one is computed; the device waits there.
 // Calls for one tracer never overlap, whatever the number of contexts and subscriptions. It must not call llama.cpp on
 // the same context, subscribe or unsubscribe, nor make or free a tracer.
 typedef void (*expert_tracer_routing_fn)(const struct expert_tracer_event * event, void * user_data);
@@ -92,7 +95,7 @@ struct expert_tracer_layer {
     const uint64_t * activations; // [n_expert]
 };
 
-// A copy of the counts of one model. Everything it points to lives as long as the snapshot.
+// A copy of the counts of one model, without what is still on its way from a device. Everything it points to lives as long as the snapshot.
 struct expert_tracer_snapshot {
     const void * model;                 // as in struct expert_tracer_event
     const char * name;                  // general.name, NULL where it is not known

@@ -15,7 +15,7 @@ struct routing_model {
     const char * architecture;
     const char * file;
     const char * engine;
-    const char * capture;
+    const char * capture;       // how the routing is read: a static string, unlike the others
     int32_t      n_layer;       // without a multi-token-prediction head
     int32_t      n_expert;
     int32_t      n_used;
@@ -46,6 +46,8 @@ struct routing_ubatch {
     uint64_t                     n_tokens;
     int32_t                      n_layers;
     const struct routing_layer * layers;
+    bool                         layers_told; // one by one to layer(), as they became known
+    const char                 * capture;     // how it was read, a static string; NULL: as the model's context was told
 };
 
 // Tokens of one call of llama_decode, known when it has returned.
@@ -61,7 +63,8 @@ struct routing_sink {
     // The first batch of a context is about to be evaluated. Returns what the other calls get as `context`,
     // NULL: this context is of no interest.
     void * (*context_open) (void * self, const struct routing_model * model, const void * context_key);
-    // A layer's routing is known; the rest of the ubatch is still to be computed.
+    // A layer's routing is known; the rest of the ubatch is still to be computed. Where all of them are known at once
+    // this is not called: see layers_told.
     void   (*layer)        (void * context, const struct routing_layer * layer, enum routing_fate fate);
     void   (*ubatch)       (void * context, const struct routing_ubatch * ubatch);
     void   (*decode)       (void * context, const struct routing_decode * decode);

@@ -19,6 +19,7 @@
 #define PER_LAYER "LLAMA_EXPERT_TRACE_PER_LAYER"
 #define OUTPUT    "LLAMA_EXPERT_TRACE_OUTPUT"
 #define INTERVAL  "LLAMA_EXPERT_TRACE_INTERVAL"
+#define CAPTURE   "LLAMA_EXPERT_TRACE_CAPTURE"
 
 struct options {
     bool         stats;
@@ -26,6 +27,7 @@ struct options {
     bool         per_layer;
     const char * output;
     const char * interval;
+    const char * capture;
 };
 
 static bool is_interval(const char * text) {
@@ -33,6 +35,10 @@ static bool is_interval(const char * text) {
     const double seconds = strtod(text, &end);
     return ((text[0] >= '0' && text[0] <= '9') || text[0] == '.') && *end == '\0'
         && (seconds == 0.0 || (seconds >= INTERVAL_MIN && seconds <= INTERVAL_MAX));
+}
+
+static bool is_capture(const char * text) {
+    return strcmp(text, "auto") == 0 || strcmp(text, "graph") == 0 || strcmp(text, "eval-callback") == 0;
 }
 
 static int check_options(const struct options * options) {
@@ -45,10 +51,13 @@ static int check_options(const struct options * options) {
     if (options->interval != NULL && !is_interval(options->interval)) {
         return command_usage_error(&command_run, "--interval needs seconds, 0 (only at the end) or 0.1 to 86400, not '%s'", options->interval);
     }
+    if (options->capture != NULL && !is_capture(options->capture)) {
+        return command_usage_error(&command_run, "--capture needs auto, graph or eval-callback, not '%s'", options->capture);
+    }
     return STATUS_OK;
 }
 
-enum { OPTION_STATS = 256, OPTION_NAMES, OPTION_PER_LAYER, OPTION_INTERVAL };
+enum { OPTION_STATS = 256, OPTION_NAMES, OPTION_PER_LAYER, OPTION_INTERVAL, OPTION_CAPTURE };
 
 // STATUS_OK, or the exit status; *help where help was asked for. The program begins at argv[optind].
 static int parse_options(struct options * options, int argc, char ** argv, bool * help) {
@@ -58,6 +67,7 @@ static int parse_options(struct options * options, int argc, char ** argv, bool 
         { "per-layer", no_argument,       NULL, OPTION_PER_LAYER },
         { "output",    required_argument, NULL, 'o'              },
         { "interval",  required_argument, NULL, OPTION_INTERVAL  },
+        { "capture",   required_argument, NULL, OPTION_CAPTURE   },
         { "help",      no_argument,       NULL, 'h'              },
         { NULL, 0, NULL, 0 },
     };
@@ -67,6 +77,7 @@ static int parse_options(struct options * options, int argc, char ** argv, bool 
             case OPTION_NAMES:     options->names     = true;   break;
             case OPTION_PER_LAYER: options->per_layer = true;   break;
             case OPTION_INTERVAL:  options->interval  = optarg; break;
+            case OPTION_CAPTURE:   options->capture   = optarg; break;
             case 'o':              options->output    = optarg; break;
             case 'h':              *help              = true;   return STATUS_OK;
             default:               return command_option_error(&command_run, argv, option);
@@ -116,6 +127,9 @@ static void set_environment(const struct options * options) {
     }
     if (options->interval != NULL) {
         set_variable(INTERVAL, options->interval);
+    }
+    if (options->capture != NULL) {
+        set_variable(CAPTURE, options->capture);
     }
     const bool only_names = is_set(NAMES) && !is_set(OUTPUT) && !is_set(PER_LAYER);
     if (options->stats || (!is_set(STATS) && !only_names)) {
@@ -209,6 +223,8 @@ const struct command command_run = {
         "      --per-layer          break the statistics down by layer\n"
         "  -o, --output FILE        write statistics to a JSON file (%p: process id, %m: model)\n"
         "      --interval SECONDS   write it every so often while the program runs, 0: at the end\n"
+        "      --capture WAY        how the routing is read: graph (no device is stopped for it),\n"
+        "                           eval-callback (works with everything), auto (the default)\n"
         "  -h, --help               show this\n"
         "\n"
         "LLAMA_EXPERT_TRACE_* that are set already stay in effect.\n",

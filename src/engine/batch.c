@@ -1,22 +1,20 @@
 #include "batch.h"
 
-#include "fork-reset.h"
+#include "keyed-list.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct batch_notes {
-    const struct llama_batch_ext * key;
-    struct batch_token           * tokens; // [n_tokens]
-    int32_t                        n_tokens;
-    int32_t                        room;
-    bool                           broken; // something is missing
-    struct batch_notes           * next;
+    struct keyed         keyed;    // by struct llama_batch_ext *
+    struct batch_token * tokens;   // [n_tokens]
+    int32_t              n_tokens;
+    int32_t              room;
+    bool                 broken;   // something is missing
 };
 
-static pthread_mutex_t      notes_mutex = PTHREAD_MUTEX_INITIALIZER; // of the list
-static struct batch_notes * all_notes;
+static struct keyed_list               all_notes = KEYED_LIST_EMPTY;
+static _Thread_local struct keyed_last last_notes;
 
 //
 // reading
@@ -55,13 +53,7 @@ bool batch_is_bare(const struct batch * batch) {
 //
 
 static struct batch_notes * notes_find(const struct llama_batch_ext * key) {
-    pthread_mutex_lock(&notes_mutex);
-    struct batch_notes * notes = all_notes;
-    while (notes && notes->key != key) {
-        notes = notes->next;
-    }
-    pthread_mutex_unlock(&notes_mutex);
-    return notes;
+    return keyed_find(&all_notes, &last_notes, key);
 }
 
 const struct batch_notes * batch_find(const struct llama_batch_ext * key) {
@@ -72,26 +64,15 @@ const struct batch_notes * batch_find(const struct llama_batch_ext * key) {
 void batch_on_init(const struct llama_batch_ext * key) {
     struct batch_notes * notes = key ? calloc(1, sizeof(*notes)) : NULL;
     if (notes) {
-        notes->key = key;
-        pthread_mutex_lock(&notes_mutex);
-        notes->next = all_notes;
-        all_notes   = notes;
-        pthread_mutex_unlock(&notes_mutex);
+        notes->keyed.key = key;
+        keyed_add(&all_notes, &notes->keyed);
     }
 }
 
 void batch_on_free(const struct llama_batch_ext * key) {
-    struct batch_notes * notes = NULL;
-    pthread_mutex_lock(&notes_mutex);
-    for (struct batch_notes ** link = &all_notes; *link; link = &(*link)->next) {
-        if ((*link)->key == key) {
-            notes = *link;
-            *link = notes->next;
-            break;
-        }
-    }
-    pthread_mutex_unlock(&notes_mutex);
+    struct batch_notes * notes = notes_find(key);
     if (notes) {
+        keyed_remove(&all_notes, &notes->keyed);
         free(notes->tokens);
         free(notes);
     }
@@ -134,6 +115,5 @@ void batch_on_set_output(const struct llama_batch_ext * key, int32_t index, bool
 }
 
 void batch_forget_all(void) {
-    fork_reset_mutex(&notes_mutex);
-    all_notes = NULL;
+    keyed_forget_all(&all_notes);
 }

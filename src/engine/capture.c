@@ -2,70 +2,63 @@
 
 #include "context.h"
 #include "engine.h"
-#include "fork-reset.h"
+#include "eval-reading.h"
+#include "flights.h"
+#include "graph-taps.h"
+#include "keyed-list.h"
+#include "layers.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LAYERS_MAX      4096
-#define NAME_MAX_LENGTH   64 // of a ggml tensor's name, its zero byte included
-
-// What a graph tells of one layer when it is built.
-struct layer {
-    int32_t              n_expert;
-    int32_t              n_weights;
-    char                 weights[ROUTING_WEIGHTS_MAX][NAME_MAX_LENGTH];
-};
-
 struct tap {
+    struct keyed         keyed;        // by the scheduler
     void               * sched;
     const struct real  * real;
     struct context     * context;      // whose graph is being computed, NULL: nobody's that is traced
+    _Atomic(struct context *) owner;   // whose graph was computed last
     struct context     * unseen;       // the context behind this scheduler where llama_decode is not seen
     const void         * model_key;    // an expert tensor: what the unseen context's model is known by
+    struct layers        layers;
+    bool                 gave_up;      // this tap stands aside from now on
 
     ggml_eval_fn         program_fn;   // NULL: the program has none
     void               * program_data;
-    bool                 program_wants; // the node that was asked for last
+    bool                 program_wants;    // the node that was asked for last
+    bool                 has_our_callback; // the scheduler calls on_node()
 
-    struct layer       * layers;       // [n_layers] by index of the layer
-    int32_t              n_layers;
+    // in the graph
+    bool                 in_graph;     // this way is taken where it can be
+    bool                 is_begun;     // with the graph that is being built
+    struct graph_taps    graph;
+    struct flights       flights;
+    size_t               room;         // that the scheduler's sizes include
 
-    // the ubatch that is being computed
-    struct routing_layer * routed;     // [n_routed]
-    size_t               * routed_at;  // [n_routed] where a layer's experts begin in experts[]
-    int32_t                n_routed;
-    int32_t                n_routed_max;
-    int32_t              * experts;
-    size_t                 n_experts;
-    size_t                 n_experts_max;
-    int64_t                n_tokens;   // rows of the input, 0: not told
-    int64_t                n_rows;     // most rows of any layer
-    bool                   gave_up;    // this tap stands aside from now on
-
-    struct tap           * next;
+    struct eval_reading  reading;      // by the eval callback
 };
 
-static pthread_mutex_t      taps_mutex = PTHREAD_MUTEX_INITIALIZER; // of the list
-static struct tap         * taps;
-static atomic_int           n_taps;
-static _Thread_local const void * building;  // the scheduler whose graph this thread builds
-static _Thread_local const void * just_made; // the scheduler that this thread created a moment ago
+static struct keyed_list    taps = KEYED_LIST_EMPTY;
+static atomic_bool          only_by_callback;  // for schedulers to come
+static _Thread_local const void * building;    // the scheduler whose graph this thread builds
+static _Thread_local const void * just_made;   // the scheduler that this thread created a moment ago
+static _Thread_local struct {
+    struct ggml_context * ctx;
+    struct ggml_cgraph  * graph;
+} last_graph;                                  // that this thread made
+static _Thread_local struct keyed_last last_tap;
+
+bool engine_set_capture(const char * way) {
+    const bool by_callback = way && strcmp(way, eval_reading_name) == 0;
+    if (way && !by_callback && strcmp(way, "auto") != 0 && strcmp(way, flights_name) != 0) {
+        return false;
+    }
+    atomic_store(&only_by_callback, by_callback);
+    return true;
+}
 
 static struct tap * tap_find(const void * sched) {
-    if (atomic_load_explicit(&n_taps, memory_order_relaxed) == 0) {
-        return NULL;
-    }
-    pthread_mutex_lock(&taps_mutex);
-    struct tap * tap = taps;
-    while (tap && tap->sched != sched) {
-        tap = tap->next;
-    }
-    pthread_mutex_unlock(&taps_mutex);
-    return tap;
+    return keyed_find(&taps, &last_tap, sched);
 }
 
 void capture_on_sched_new(const struct real * real, void * sched) {
@@ -73,14 +66,42 @@ void capture_on_sched_new(const struct real * real, void * sched) {
     if (!tap) {
         return;
     }
-    tap->sched = sched;
-    tap->real  = real;
-    pthread_mutex_lock(&taps_mutex);
-    tap->next = taps;
-    taps      = tap;
-    pthread_mutex_unlock(&taps_mutex);
-    atomic_fetch_add(&n_taps, 1);
+    tap->sched    = sched;
+    tap->real     = real;
+    if (!atomic_load(&only_by_callback)) {
+        graph_taps_init(&tap->graph, real, sched, &tap->layers);
+        tap->in_graph = true;
+    }
+    tap->keyed.key = sched;
+    keyed_add(&taps, &tap->keyed);
     just_made = sched;
+    building  = NULL;
+}
+
+static void give_up(struct tap * tap, struct context * context, const char * why) {
+    tap->gave_up = true;
+    context_stop(context);
+    log_line(engine_say, LOG_ERROR, "%s; tracing of this context stops here, the program goes on", why);
+}
+
+// What was on its way is here.
+static void landed(struct tap * tap, bool is_right) {
+    if (!is_right && !tap->gave_up) {
+        give_up(tap, atomic_load(&tap->owner), routing_looks_wrong);
+    }
+}
+
+// Waits for what is on its way.
+static void await_flights(struct tap * tap) {
+    landed(tap, flights_await(&tap->flights, &tap->graph));
+}
+
+static void tap_free(struct tap * tap) {
+    flights_free(&tap->flights, &tap->graph);
+    graph_taps_free(&tap->graph);
+    layers_free(&tap->layers);
+    eval_reading_free(&tap->reading);
+    free(tap);
 }
 
 void capture_on_sched_free(void * sched) {
@@ -88,16 +109,12 @@ void capture_on_sched_free(void * sched) {
     if (!tap) {
         return;
     }
-    pthread_mutex_lock(&taps_mutex);
-    for (struct tap ** link = &taps; *link; link = &(*link)->next) {
-        if (*link == tap) {
-            *link = tap->next;
-            break;
-        }
-    }
-    pthread_mutex_unlock(&taps_mutex);
-    atomic_fetch_sub(&n_taps, 1);
+    keyed_remove(&taps, &tap->keyed);
 
+    const int n_lost = flights_drop(&tap->flights);
+    if (n_lost > 0) {
+        log_line(engine_say, LOG_ERROR, "the program freed its devices' memory before it waited for them: the last %d ubatches are not counted", n_lost);
+    }
     // a context replaces its scheduler by making the new one first
     struct tap * heir = tap_find(just_made);
     just_made = NULL;
@@ -107,111 +124,204 @@ void capture_on_sched_free(void * sched) {
     } else if (tap->unseen) {
         context_close(tap->unseen);
     }
-    free(tap->layers);
-    free(tap->routed);
-    free(tap->routed_at);
-    free(tap->experts);
-    free(tap);
+    tap_free(tap);
 }
 
-static void give_up(struct tap * tap, const char * why) {
-    tap->gave_up = true;
-    context_stop(tap->context);
-    log_line(engine_say, LOG_ERROR, "%s; tracing of this context stops here, the program goes on", why);
+static bool tap_is_of_backend(const struct tap * tap, const void * backend) {
+    return graph_taps_use(&tap->graph, backend);
+}
+
+static bool tap_is_of_context(const struct tap * tap, const void * context) {
+    return atomic_load(&tap->owner) == context;
+}
+
+// Waits for what is on its way to the first tap that `is_it`.
+static void await_flights_of(bool (*is_it)(const struct tap *, const void *), const void * whose) {
+    if (atomic_load_explicit(&taps.n, memory_order_relaxed) == 0) {
+        return;
+    }
+    pthread_mutex_lock(&taps.mutex);
+    struct keyed * keyed = taps.first;
+    while (keyed && !is_it((const struct tap *) keyed, whose)) {
+        keyed = keyed->next;
+    }
+    pthread_mutex_unlock(&taps.mutex);
+    if (keyed) {
+        await_flights((struct tap *) keyed);
+    }
+}
+
+// Older releases free a context's backends without waiting for them, and its scheduler after that.
+void capture_on_backend_free(const void * backend) {
+    await_flights_of(tap_is_of_backend, backend);
+}
+
+void capture_on_context_free(const struct llama_context * key) {
+    const struct context * context = context_of_key(key);
+    if (context) {
+        await_flights_of(tap_is_of_context, context);
+    }
 }
 
 //
 // building
 //
 
-static struct layer * layer_at(struct tap * tap, int32_t index) {
-    if (index >= LAYERS_MAX) {
-        return NULL;
-    }
-    if (index >= tap->n_layers) {
-        const int32_t n     = index + 32;
-        struct layer * grown = realloc(tap->layers, (size_t) n * sizeof(*grown));
-        if (!grown) {
-            return NULL;
-        }
-        memset(grown + tap->n_layers, 0, (size_t) (n - tap->n_layers) * sizeof(*grown));
-        tap->layers   = grown;
-        tap->n_layers = n;
-    }
-    return &tap->layers[index];
+// Where the program has an eval callback, each node is awaited anyway, and nodes of ours would be shown to it.
+static bool uses_graph(const struct tap * tap) {
+    return tap->in_graph && !tap->program_fn;
 }
 
-// Order in which an activation's tensors are named.
-static int projection_rank(const char * name) {
-    static const char * const order[] = { ".ffn_gate_exps.", ".ffn_down_exps.", ".ffn_up_exps." };
-    for (int i = 0; i < 3; i++) {
-        if (strstr(name, order[i])) {
-            return i;
-        }
-    }
-    return -1; // merged ones
-}
-
-static void layer_add_weights(struct layer * layer, const char * name) {
-    int at = 0;
-    for (; at < layer->n_weights; at++) {
-        if (strcmp(layer->weights[at], name) == 0) {
-            return;
-        }
-        if (projection_rank(layer->weights[at]) > projection_rank(name)) {
-            break;
-        }
-    }
-    if (layer->n_weights == ROUTING_WEIGHTS_MAX) {
+// The graph's first node of ours, or the end of its building: before that, nothing is known of it.
+static void begin_graph(struct tap * tap) {
+    if (tap->is_begun) {
         return;
     }
-    memmove(layer->weights[at + 1], layer->weights[at], (size_t) (layer->n_weights - at) * NAME_MAX_LENGTH);
-    snprintf(layer->weights[at], NAME_MAX_LENGTH, "%s", name);
-    layer->n_weights++;
-}
-
-// Reads the number behind `prefix`, and wants `suffix` behind the number. Returns -1 where the name is another one.
-static int32_t layer_in_name(const char * name, const char * prefix, const char * suffix) {
-    const size_t length = strlen(prefix);
-    if (strncmp(name, prefix, length) != 0 || name[length] < '0' || name[length] > '9') {
-        return -1;
+    tap->is_begun = true;
+    if (!uses_graph(tap) || tap->gave_up || !sinks_any()) {
+        graph_taps_drop(&tap->graph);
+        return;
     }
-    int32_t      layer = 0;
-    const char * at    = name + length;
-    for (; *at >= '0' && *at <= '9' && layer < LAYERS_MAX; at++) {
-        layer = 10 * layer + (*at - '0');
+    if (graph_taps_must_move(&tap->graph)) { // nothing may be landing then
+        tap->real->ggml_backend_sched_synchronize(tap->sched);
+        await_flights(tap);
     }
-    return layer < LAYERS_MAX && strncmp(at, suffix, strlen(suffix)) == 0 ? layer : -1;
+    graph_taps_begin(&tap->graph);
 }
 
-static bool ends_in(const char * name, const char * suffix) {
-    const size_t n = strlen(name);
-    const size_t m = strlen(suffix);
-    return n >= m && strcmp(name + n - m, suffix) == 0;
+void capture_on_sched_reset(void * sched) {
+    struct tap * tap = tap_find(sched);
+    building = tap ? sched : NULL;
+    if (tap) {
+        tap->is_begun = false;
+    }
 }
 
-// The slots of llama.cpp's expert cache (--moe-cache-mib) are named after the tensor whose experts they hold.
-static const char * name_of_weights(const char * name) {
-    static const char cached[] = "moe_cache.";
-    return strncmp(name, cached, sizeof(cached) - 1) == 0 ? name + sizeof(cached) - 1 : name;
+bool capture_on_set_eval_callback(void * sched, ggml_eval_fn fn, void * user_data) {
+    struct tap * tap = tap_find(sched);
+    just_made = NULL;
+    if (!tap) {
+        return false;
+    }
+    tap->program_fn       = fn;
+    tap->program_data     = user_data;
+    tap->has_our_callback = false;
+    tap->real->ggml_backend_sched_set_eval_callback(sched, fn, user_data);
+    return true;
 }
 
-void capture_on_mul_mat_id(const struct real * real, const struct ggml_tensor * weights) {
+void capture_on_new_graph(struct ggml_context * ctx, struct ggml_cgraph * graph) {
+    last_graph.ctx   = ctx;
+    last_graph.graph = graph;
+}
+
+void capture_on_mul_mat_id(const struct real * real, struct ggml_context * ctx, const struct ggml_tensor * weights, struct ggml_tensor * ids) {
     struct tap * tap = building ? tap_find(building) : NULL;
     if (!tap) {
         return;
     }
-    const char  * name  = name_of_weights(real->ggml_get_name(weights));
-    const int32_t index = layer_in_name(name, "blk.", ".ffn_"); // attention may have experts of its own
-    if (index < 0 || !ends_in(name, "_exps.weight")) {
+    struct layer * layer = layers_add_weights(&tap->layers, real->ggml_get_name(weights));
+    if (!layer) {
         return;
     }
     if (!tap->model_key) {
         tap->model_key = weights;
     }
-    struct layer * layer = layer_at(tap, index);
-    if (layer) {
-        layer_add_weights(layer, name);
+    begin_graph(tap);
+    if (last_graph.ctx == ctx) {
+        graph_taps_add(&tap->graph, ctx, last_graph.graph, layer, ids);
+    }
+}
+
+//
+// allocating
+//
+
+// What the scheduler tells of its memory has ours in it, from the first reserve on.
+static void measure(struct tap * tap, struct ggml_cgraph * graph) {
+    if (tap->in_graph && !tap->graph.trouble) {
+        graph_taps_measure(&tap->graph, graph);
+        const size_t room = graph_taps_room(&tap->graph);
+        tap->room = room > tap->room ? room : tap->room;
+    }
+}
+
+// On every device there may be a strip, and on the host what is brought there from the devices.
+static size_t room_at(const struct tap * tap, int strip, size_t compute) {
+    const bool is_host = tap->graph.strips[strip].is_cpu && tap->graph.n_strips > 1;
+    return is_host ? tap->room * (size_t) (1 + flights_number(tap->room, compute)) : tap->room;
+}
+
+// The graph is built. Returns its scheduler's tap, NULL: it has none.
+static struct tap * end_graph(void * sched, struct ggml_cgraph * graph) {
+    struct tap * tap = tap_find(sched);
+    building = NULL;
+    if (tap) {
+        begin_graph(tap);
+        graph_taps_place(&tap->graph, graph);
+    }
+    return tap;
+}
+
+bool capture_reserve(const struct real * real, void * sched, struct ggml_cgraph * graph) {
+    struct tap * tap  = end_graph(sched, graph);
+    const bool   done = real->ggml_backend_sched_reserve(sched, graph);
+    if (tap) {
+        measure(tap, graph);
+        graph_taps_reserved(&tap->graph, done);
+    }
+    return done;
+}
+
+void capture_reserve_size(const struct real * real, void * sched, struct ggml_cgraph * graph, size_t * sizes) {
+    struct tap * tap = end_graph(sched, graph);
+    real->ggml_backend_sched_reserve_size(sched, graph, sizes);
+    if (!tap) {
+        return;
+    }
+    measure(tap, graph);
+    graph_taps_reserved(&tap->graph, false);
+    size_t compute = 0;
+    for (int i = 0; i < tap->graph.n_strips; i++) {
+        compute += sizes[i];
+    }
+    for (int i = 0; i < tap->graph.n_strips; i++) {
+        sizes[i] += room_at(tap, i, compute);
+    }
+}
+
+void capture_on_split(void * sched) {
+    struct tap * tap = tap_find(sched);
+    if (tap) {
+        graph_taps_learn_backends(&tap->graph);
+    }
+}
+
+size_t capture_buffer_size(const struct real * real, void * sched, void * backend) {
+    const struct tap * tap     = tap_find(sched);
+    size_t             size    = real->ggml_backend_sched_get_buffer_size(sched, backend);
+    size_t             compute = 0;
+    int                strip   = -1;
+    for (int i = 0; tap && tap->room > 0 && i < tap->graph.n_strips; i++) {
+        compute += real->ggml_backend_sched_get_buffer_size(sched, tap->graph.strips[i].backend);
+        strip    = tap->graph.strips[i].backend == backend ? i : strip;
+    }
+    return strip >= 0 ? size + room_at(tap, strip, compute) : size;
+}
+
+bool capture_alloc_graph(const struct real * real, void * sched, struct ggml_cgraph * graph) {
+    struct tap * tap  = end_graph(sched, graph);
+    const bool   done = real->ggml_backend_sched_alloc_graph(sched, graph);
+    if (tap) {
+        graph_taps_settle(&tap->graph, done);
+    }
+    return done;
+}
+
+void capture_on_synchronize(void * sched) {
+    struct tap * tap = tap_find(sched);
+    if (tap) {
+        landed(tap, flights_land(&tap->flights, &tap->graph));
     }
 }
 
@@ -219,192 +329,25 @@ void capture_on_mul_mat_id(const struct real * real, const struct ggml_tensor * 
 // computing
 //
 
-// A node's name without its layer, for the nodes that we look at.
-enum node_kind { NODE_OTHER, NODE_INPUT, NODE_SCORES, NODE_TOPK };
-
-static enum node_kind node_kind(const char * name, int32_t * layer) {
-    if (name[0] == 'i') {
-        return strcmp(name, "inp_embd") == 0 ? NODE_INPUT : NODE_OTHER;
-    }
-    if (strncmp(name, "ffn_moe_", 8) != 0) {
-        return NODE_OTHER;
-    }
-    static const struct {
-        const char   * prefix;
-        enum node_kind kind;
-    } kinds[] = {
-        { "ffn_moe_topk-",    NODE_TOPK   },
-        { "ffn_moe_logits-",  NODE_SCORES },
-        { "ffn_moe_argsort-", NODE_SCORES },
-        { "ffn_moe_probs-",   NODE_SCORES },
-    };
-    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
-        *layer = layer_in_name(name, kinds[i].prefix, "");
-        if (*layer >= 0) {
-            // "ffn_moe_topk-5 (reshaped)" is not it
-            const char last = name[strlen(name) - 1];
-            return last >= '0' && last <= '9' ? kinds[i].kind : NODE_OTHER;
-        }
-    }
-    return NODE_OTHER;
-}
-
-static const struct routing_layer * routed_find(const struct tap * tap, int32_t layer) {
-    for (int32_t i = tap->n_routed - 1; i >= 0; i--) {
-        if (tap->routed[i].layer == layer) {
-            return &tap->routed[i];
-        }
-    }
-    return NULL;
-}
-
-static struct routing_layer * routed_add(struct tap * tap, size_t n_ids) {
-    if (tap->n_routed == tap->n_routed_max) {
-        const size_t n = (size_t) tap->n_routed_max + 64;
-        struct routing_layer * routed    = realloc(tap->routed,    n * sizeof(*routed));
-        tap->routed    = routed    ? routed    : tap->routed;
-        size_t               * routed_at = realloc(tap->routed_at, n * sizeof(*routed_at));
-        tap->routed_at = routed_at ? routed_at : tap->routed_at;
-        if (!routed || !routed_at) {
-            return NULL;
-        }
-        tap->n_routed_max = (int32_t) n;
-    }
-    if (tap->n_experts + n_ids > tap->n_experts_max) {
-        const size_t n = (tap->n_experts + n_ids) * 2;
-        int32_t    * experts = realloc(tap->experts, n * sizeof(*experts));
-        if (!experts) {
-            return NULL;
-        }
-        tap->experts       = experts;
-        tap->n_experts_max = n;
-    }
-    tap->routed_at[tap->n_routed] = tap->n_experts;
-    return &tap->routed[tap->n_routed];
-}
-
-// Reads a tensor's rows into experts[], one behind the other: in the tensor they may lie further apart.
-static bool read_rows(struct tap * tap, const struct ggml_tensor * topk, int32_t n_rows, int32_t n_used) {
-    const struct real * real   = tap->real;
-    const size_t        row    = (size_t) n_used * sizeof(int32_t);
-    const size_t        nbytes = real->ggml_nbytes(topk);
-    const size_t        stride = n_rows > 1 ? (nbytes - row) / (size_t) (n_rows - 1) : row;
-    int32_t           * out    = tap->experts + tap->n_experts;
-
-    if (nbytes < row || stride < row || nbytes != stride * (size_t) (n_rows - 1) + row) {
-        return false;
-    }
-    if (stride == row) {
-        real->ggml_backend_tensor_get(topk, out, 0, nbytes);
-        return true;
-    }
-    char * whole = malloc(nbytes);
-    if (!whole) {
-        return false;
-    }
-    real->ggml_backend_tensor_get(topk, whole, 0, nbytes);
-    for (int32_t i = 0; i < n_rows; i++) {
-        memcpy(out + (size_t) i * (size_t) n_used, whole + (size_t) i * stride, row);
-    }
-    free(whole);
-    return true;
-}
-
-static bool ids_are_in_range(const int32_t * experts, size_t n, int32_t n_expert) {
-    for (size_t i = 0; i < n; i++) {
-        if (experts[i] < 0 || experts[i] >= n_expert) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static void name_weights(struct routing_layer * layer, const struct layer * known) {
-    layer->n_weights = known->n_weights;
-    for (int32_t i = 0; i < known->n_weights; i++) {
-        layer->weights[i] = known->weights[i];
-    }
-}
-
-static void read_topk(struct tap * tap, const struct ggml_tensor * topk, int32_t index) {
-    const struct real * real   = tap->real;
-    const int64_t       n_rows = real->ggml_nrows(topk);
-    const int64_t       n_ids  = real->ggml_nelements(topk);
-
-    // GroveMoE has a second selection of this name, of chunks that follow from the experts
-    if (n_rows <= 0 || n_ids <= 0 || routed_find(tap, index)) {
-        return;
-    }
-    struct layer         * known = layer_at(tap, index);
-    struct routing_layer * layer = routed_add(tap, (size_t) n_ids);
-    if (!known || !layer) {
-        give_up(tap, "out of memory");
-        return;
-    }
-    *layer = (struct routing_layer) {
-        .layer     = index,
-        .n_expert  = known->n_expert > 0 ? known->n_expert : tap->context->model.n_expert,
-        .n_used    = (int32_t) (n_ids / n_rows),
-        .n_tokens  = (int32_t) n_rows,
-        .experts   = tap->experts + tap->n_experts,
-    };
-    name_weights(layer, known);
-    if (real->ggml_element_size(topk) != sizeof(int32_t) || !read_rows(tap, topk, layer->n_tokens, layer->n_used) ||
-        !ids_are_in_range(layer->experts, (size_t) n_ids, layer->n_expert)) {
-        give_up(tap, "this engine's routing does not look as it should (ffn_moe_topk)");
-        return;
-    }
-    tap->n_routed++;
-    tap->n_experts += (size_t) n_ids;
-    if (n_rows > tap->n_rows) {
-        tap->n_rows = n_rows;
-    }
-    sinks_layer(&tap->context->sinks, layer, context_fate(tap->context, layer));
-}
-
-// Looks at a node that is about to be computed. Returns whether it is to be read afterwards.
-static bool look_at(struct tap * tap, const struct ggml_tensor * node) {
-    const struct real  * real = tap->real;
-    int32_t              index = 0;
-    const enum node_kind kind  = node_kind(real->ggml_get_name(node), &index);
-
-    if (kind == NODE_INPUT) {
-        tap->n_tokens = real->ggml_nrows(node);
-    } else if (kind == NODE_SCORES) {
-        struct layer * layer  = layer_at(tap, index);
-        const int64_t  n_rows = real->ggml_nrows(node);
-        if (layer && n_rows > 0 && !routed_find(tap, index)) {
-            layer->n_expert = (int32_t) (real->ggml_nelements(node) / n_rows);
-        }
-    }
-    return kind == NODE_TOPK && real->ggml_nrows(node) > 0;
-}
-
 static bool on_node(struct ggml_tensor * node, bool ask, void * user_data) {
     struct tap * tap = user_data;
     if (ask) {
         tap->program_wants = tap->program_fn && tap->program_fn(node, true, tap->program_data);
-        const bool wanted  = tap->context && !tap->gave_up && look_at(tap, node);
+        const bool wanted  = tap->context && !tap->gave_up && eval_reading_look(&tap->reading, tap->real, &tap->layers, node);
         return wanted || tap->program_wants;
     }
-    int32_t index = 0;
-    if (tap->context && !tap->gave_up && node_kind(tap->real->ggml_get_name(node), &index) == NODE_TOPK) {
-        read_topk(tap, node, index);
+    if (tap->context && !tap->gave_up) {
+        const char * wrong = eval_reading_read(&tap->reading, tap->real, &tap->layers, tap->context, node);
+        if (wrong) {
+            give_up(tap, tap->context, wrong);
+        }
     }
     return tap->program_wants ? tap->program_fn(node, false, tap->program_data) : true;
 }
 
-bool capture_on_set_eval_callback(const struct real * real, void * sched, ggml_eval_fn fn, void * user_data) {
-    struct tap * tap = tap_find(sched);
-    just_made = NULL;
-    building  = tap ? sched : NULL;
-    if (!tap) {
-        return false;
-    }
-    tap->program_fn   = fn;
-    tap->program_data = user_data;
-    real->ggml_backend_sched_set_eval_callback(sched, on_node, tap);
-    return true;
+static void set_callback(struct tap * tap, bool ours) {
+    tap->has_our_callback = ours;
+    tap->real->ggml_backend_sched_set_eval_callback(tap->sched, ours ? on_node : tap->program_fn, ours ? (void *) tap : tap->program_data);
 }
 
 static bool has_routing(const struct real * real, struct ggml_cgraph * graph) {
@@ -437,23 +380,33 @@ static struct context * context_of(struct tap * tap, struct ggml_cgraph * graph)
     return tap->unseen;
 }
 
-static uint64_t tokens_of(const struct tap * tap, struct ggml_cgraph * graph) {
-    const struct ggml_tensor * tokens = tap->real->ggml_graph_get_tensor(graph, "inp_tokens");
-    if (tokens) {
-        return (uint64_t) tap->real->ggml_nelements(tokens);
-    }
-    return (uint64_t) (tap->n_tokens > 0 ? tap->n_tokens : tap->n_rows);
+// Why the taps cannot do it is told once a scheduler.
+static void fall_back(struct tap * tap) {
+    log_line(engine_say, LOG_INFO, "routing is read by the eval callback, which stops the device at every layer: %s", tap->graph.trouble);
+    tap->in_graph = false;
+    tap->room     = 0;
 }
 
-static void deliver(struct tap * tap, uint64_t n_tokens) {
-    if (n_tokens == 0 && tap->n_routed == 0) {
-        return; // not a model's graph: the memory's own
+static uint64_t tokens_of(const struct tap * tap, struct ggml_cgraph * graph) {
+    const struct ggml_tensor * tokens = tap->real->ggml_graph_get_tensor(graph, "inp_tokens");
+    return tokens ? (uint64_t) tap->real->ggml_nelements(tokens) : 0;
+}
+
+static int compute_with_callback(struct tap * tap, struct ggml_cgraph * graph) {
+    eval_reading_reset(&tap->reading);
+    const int status = tap->real->ggml_backend_sched_graph_compute_async(tap->sched, graph);
+    if (status == 0 && !tap->gave_up) {
+        eval_reading_tell(&tap->reading, &tap->layers, tap->context, tokens_of(tap, graph), uses_graph(tap));
     }
-    for (int32_t i = 0; i < tap->n_routed; i++) { // both arrays may have moved as they grew
-        tap->routed[i].experts = tap->experts + tap->routed_at[i];
-        name_weights(&tap->routed[i], &tap->layers[tap->routed[i].layer]);
+    return status;
+}
+
+static int compute_with_taps(struct tap * tap, struct ggml_cgraph * graph) {
+    const int status = tap->real->ggml_backend_sched_graph_compute_async(tap->sched, graph);
+    if (status == 0) {
+        landed(tap, flights_add(&tap->flights, &tap->graph, tap->context));
     }
-    context_ubatch(tap->context, tap->routed, tap->n_routed, n_tokens);
+    return status;
 }
 
 int capture_compute(const struct real * real, void * sched, struct ggml_cgraph * graph) {
@@ -463,27 +416,33 @@ int capture_compute(const struct real * real, void * sched, struct ggml_cgraph *
     if (!tap || tap->gave_up) {
         return real->ggml_backend_sched_graph_compute_async(sched, graph);
     }
+    if (tap->in_graph && tap->graph.trouble) {
+        fall_back(tap);
+    }
     tap->context = context_of(tap, graph);
-    if (tap->context && !context_open(tap->context, "eval-callback")) {
+    if (tap->context && !context_open(tap->context, uses_graph(tap) ? flights_name : eval_reading_name)) {
         tap->context = NULL;
     }
-    tap->n_routed  = 0;
-    tap->n_experts = 0;
-    tap->n_tokens  = 0;
-    tap->n_rows    = 0;
-
-    const int status = real->ggml_backend_sched_graph_compute_async(sched, graph);
-    if (status == 0 && tap->context && !tap->gave_up) {
-        deliver(tap, tokens_of(tap, graph));
+    const bool by_callback = tap->context && !graph_taps_catch(&tap->graph, graph);
+    if (by_callback) {
+        await_flights(tap);
+    }
+    if (by_callback != tap->has_our_callback) {
+        set_callback(tap, by_callback);
+    }
+    int status;
+    if (!tap->context) {
+        status = real->ggml_backend_sched_graph_compute_async(sched, graph);
+    } else {
+        atomic_store(&tap->owner, tap->context);
+        status = by_callback ? compute_with_callback(tap, graph) : compute_with_taps(tap, graph);
     }
     tap->context = NULL;
     return status;
 }
 
 void capture_forget_all(void) {
-    fork_reset_mutex(&taps_mutex);
-    taps      = NULL;
+    keyed_forget_all(&taps);
     building  = NULL;
     just_made = NULL;
-    atomic_store(&n_taps, 0);
 }

@@ -1,27 +1,48 @@
-// Reads the routing while a graph is computed.
+// Reads the routing of the graphs that are computed, in one of two ways.
 //
-// Graphs are built before anything is computed: what build_moe_ffn() selects is a tensor, named
-// ffn_moe_topk-<layer> in every architecture and release. It is read through the scheduler's eval callback, in
-// front of the program's own one, which gets the nodes that it asks for and no others.
+// Graphs are built before anything is computed: what build_moe_ffn() selects is a tensor, named ffn_moe_topk-<layer>
+// in every architecture and release. Mostly it lands in memory of ours and is brought to the host when the program
+// waits for the device anyway (graph-taps.h, flights.h). Where that cannot be, it is read through the scheduler's eval
+// callback (eval-reading.h): in front of a program's own one, which gets the nodes that it asks for and no others, and
+// for a graph from which something has to be learned first.
 
 #ifndef ENGINE_CAPTURE_H
 #define ENGINE_CAPTURE_H
 
-#include "log.h"
 #include "real.h"
 
 // The program created or freed a scheduler. Only schedulers that were created here are tapped.
 void capture_on_sched_new (const struct real * real, void * sched);
 void capture_on_sched_free(void * sched);
 
+// The program is going to free a backend or a context: what is on its way from there lands before.
+void capture_on_backend_free(const void * backend);
+void capture_on_context_free(const struct llama_context * key);
+
+// The scheduler is reset: this thread goes on to build a graph for it, or one is built already.
+void capture_on_sched_reset(void * sched);
+
 // The program sets its eval callback, or none. Returns true where it was taken care of.
-bool capture_on_set_eval_callback(const struct real * real, void * sched, ggml_eval_fn fn, void * user_data);
+bool capture_on_set_eval_callback(void * sched, ggml_eval_fn fn, void * user_data);
 
-// A node that uses stacked expert weights was added to the graph that this thread builds.
-void capture_on_mul_mat_id(const struct real * real, const struct ggml_tensor * weights);
+// This thread made a graph, and added a node that uses stacked expert weights.
+void capture_on_new_graph (struct ggml_context * ctx, struct ggml_cgraph * graph);
+void capture_on_mul_mat_id(const struct real * real, struct ggml_context * ctx, const struct ggml_tensor * weights, struct ggml_tensor * ids);
 
-// Computes the graph in the engine's stead. Returns what the engine returned.
-int  capture_compute(const struct real * real, void * sched, struct ggml_cgraph * graph);
+// The scheduler has chosen a backend for every node of the graph.
+void capture_on_split(void * sched);
+
+// What the scheduler and the tracer take on a backend.
+size_t capture_buffer_size(const struct real * real, void * sched, void * backend);
+
+// Reserves memory for a graph, allocates or computes it in the engine's stead. They return what the engine returned.
+bool capture_reserve     (const struct real * real, void * sched, struct ggml_cgraph * graph);
+void capture_reserve_size(const struct real * real, void * sched, struct ggml_cgraph * graph, size_t * sizes);
+bool capture_alloc_graph (const struct real * real, void * sched, struct ggml_cgraph * graph);
+int  capture_compute     (const struct real * real, void * sched, struct ggml_cgraph * graph);
+
+// The devices of the scheduler are idle.
+void capture_on_synchronize(void * sched);
 
 // In the child of a fork: forgets everything without touching it.
 void capture_forget_all(void);

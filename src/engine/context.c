@@ -21,11 +21,12 @@ struct model_file {
     struct model_file * next;
 };
 
-static pthread_mutex_t         contexts_mutex = PTHREAD_MUTEX_INITIALIZER; // of the lists
-static struct context        * contexts;
+static struct keyed_list       contexts     = KEYED_LIST_EMPTY;
+static pthread_mutex_t         models_mutex = PTHREAD_MUTEX_INITIALIZER; // of the lists
 static struct model_file     * model_files;
 static struct unseen_model   * unseen_models;
-static _Thread_local struct context * current;
+static _Thread_local struct keyed_last last_context;
+static _Thread_local struct context  * current;
 
 //
 // models
@@ -45,25 +46,27 @@ void context_on_model_loaded(const struct llama_model * model, const char * path
         free(copy);
         return;
     }
-    pthread_mutex_lock(&contexts_mutex);
+    pthread_mutex_lock(&models_mutex);
     *file       = (struct model_file) { model, copy, model_files };
     model_files = file;
-    pthread_mutex_unlock(&contexts_mutex);
+    pthread_mutex_unlock(&models_mutex);
 }
 
 static bool is_in_use(const void * model_key) {
-    const struct context * context = contexts;
-    while (context && context->model.key != model_key) {
-        context = context->next;
+    bool found = false;
+    pthread_mutex_lock(&contexts.mutex);
+    for (const struct keyed * keyed = contexts.first; keyed && !found; keyed = keyed->next) {
+        found = ((const struct context *) keyed)->model.key == model_key;
     }
-    return context != NULL;
+    pthread_mutex_unlock(&contexts.mutex);
+    return found;
 }
 
 // Nobody tells when a model that is not seen is freed, and its tensor's address may come back as another model's.
 // Before there can be another model its file is opened: what has no context then counts as freed.
 void context_on_file_opened(void) {
     struct unseen_model * gone = NULL;
-    pthread_mutex_lock(&contexts_mutex);
+    pthread_mutex_lock(&models_mutex);
     for (struct unseen_model ** link = &unseen_models; *link; ) {
         struct unseen_model * model = *link;
         if (is_in_use(model->key)) {
@@ -74,7 +77,7 @@ void context_on_file_opened(void) {
             gone        = model;
         }
     }
-    pthread_mutex_unlock(&contexts_mutex);
+    pthread_mutex_unlock(&models_mutex);
     while (gone) {
         struct unseen_model * model = gone;
         gone = model->next;
@@ -84,7 +87,7 @@ void context_on_file_opened(void) {
 }
 
 static void note_unseen_model(const void * key) {
-    pthread_mutex_lock(&contexts_mutex);
+    pthread_mutex_lock(&models_mutex);
     const struct unseen_model * known = unseen_models;
     while (known && known->key != key) {
         known = known->next;
@@ -94,12 +97,12 @@ static void note_unseen_model(const void * key) {
         *model        = (struct unseen_model) { key, unseen_models };
         unseen_models = model;
     }
-    pthread_mutex_unlock(&contexts_mutex);
+    pthread_mutex_unlock(&models_mutex);
 }
 
 void context_on_model_free(const struct llama_model * model) {
     struct model_file * dropped = NULL;
-    pthread_mutex_lock(&contexts_mutex);
+    pthread_mutex_lock(&models_mutex);
     for (struct model_file ** link = &model_files; *link; ) {
         struct model_file * file = *link;
         if (file->model == model) {
@@ -110,7 +113,7 @@ void context_on_model_free(const struct llama_model * model) {
             link = &file->next;
         }
     }
-    pthread_mutex_unlock(&contexts_mutex);
+    pthread_mutex_unlock(&models_mutex);
 
     sinks_model_close(model);
     while (dropped) {
@@ -123,13 +126,13 @@ void context_on_model_free(const struct llama_model * model) {
 
 static const char * path_of(const void * model) {
     const char * path = NULL;
-    pthread_mutex_lock(&contexts_mutex);
+    pthread_mutex_lock(&models_mutex);
     for (const struct model_file * file = model_files; file && !path; file = file->next) {
         if (file->model == model) {
             path = file->path;
         }
     }
-    pthread_mutex_unlock(&contexts_mutex);
+    pthread_mutex_unlock(&models_mutex);
     return path;
 }
 
@@ -211,14 +214,8 @@ struct context * context_current(void) {
     return current;
 }
 
-static struct context * context_find(const void * key) {
-    pthread_mutex_lock(&contexts_mutex);
-    struct context * context = contexts;
-    while (context && context->key != key) {
-        context = context->next;
-    }
-    pthread_mutex_unlock(&contexts_mutex);
-    return context;
+struct context * context_of_key(const void * key) {
+    return keyed_find(&contexts, &last_context, key);
 }
 
 static struct context * context_new(const struct real * real, const void * key, bool seen) {
@@ -226,18 +223,15 @@ static struct context * context_new(const struct real * real, const void * key, 
     if (!context) {
         return NULL;
     }
-    context->real = real;
-    context->key  = key;
-    context->seen = seen;
-    pthread_mutex_lock(&contexts_mutex);
-    context->next = contexts;
-    contexts      = context;
-    pthread_mutex_unlock(&contexts_mutex);
+    context->keyed.key = key;
+    context->real      = real;
+    context->seen      = seen;
+    keyed_add(&contexts, &context->keyed);
     return context;
 }
 
 static struct context * context_find_or_new(const struct real * real, const struct llama_context * key) {
-    struct context * context = context_find(key);
+    struct context * context = context_of_key(key);
     return context ? context : context_new(real, key, true);
 }
 
@@ -257,11 +251,11 @@ bool context_open(struct context * context, const char * capture) {
         context->opened = true;
         if (context->seen) {
             describe_engine(context);
-            describe_model (context, context->real->llama_get_model(context->key));
+            describe_model (context, context->real->llama_get_model(context->keyed.key));
         }
         context->model.capture = capture;
     }
-    return sinks_open(&context->sinks, &context->model, context->key);
+    return sinks_open(&context->sinks, &context->model, context->keyed.key);
 }
 
 enum routing_fate context_fate(const struct context * context, const struct routing_layer * layer) {
@@ -272,16 +266,51 @@ enum routing_fate context_fate(const struct context * context, const struct rout
     return context->fate;
 }
 
-void context_ubatch(struct context * context, const struct routing_layer * layers, int32_t n_layers, uint64_t n_tokens) {
+enum routing_fate context_ubatch_begin(struct context * context, const struct routing_layer * layers, int32_t n_layers, uint64_t n_tokens) {
     if (!context->seen) {
         context->fate = ROUTING_COUNT; // nobody says where a batch begins
     }
     for (int32_t i = 0; i < n_layers; i++) {
         context->fate = context_fate(context, &layers[i]);
     }
-    const struct routing_ubatch ubatch = { context->fate, n_tokens, n_layers, layers };
     context->n_evaluated += n_tokens;
-    sinks_ubatch(&context->sinks, &ubatch);
+    return context->fate;
+}
+
+void context_ubatch_tell(struct context * context, const struct routing_ubatch * ubatch) {
+    sinks_ubatch(&context->sinks, ubatch);
+}
+
+static void tell_event(struct context * context, const struct context_event * event) {
+    if (event->is_settle) {
+        sinks_settle(&context->sinks, event->warmup);
+    } else {
+        sinks_decode(&context->sinks, &event->decode);
+    }
+}
+
+// Tells what happened, or has it wait for the ubatches that are on their way.
+static void happened(struct context * context, struct context_event event) {
+    event.after = context->n_started;
+    if (context->n_landed == context->n_started || context->n_events == CONTEXT_EVENTS_MAX) {
+        tell_event(context, &event);
+    } else {
+        context->events[context->n_events++] = event;
+    }
+}
+
+void context_ubatch_in_flight(struct context * context) {
+    context->n_started++;
+}
+
+void context_ubatch_landed(struct context * context) {
+    int n = 0;
+    context->n_landed++;
+    while (n < context->n_events && context->events[n].after <= context->n_landed) {
+        tell_event(context, &context->events[n++]);
+    }
+    context->n_events -= n;
+    memmove(context->events, context->events + n, (size_t) context->n_events * sizeof(*context->events));
 }
 
 void context_stop(struct context * context) {
@@ -291,20 +320,12 @@ void context_stop(struct context * context) {
 static void settle(struct context * context, bool warmup) {
     if (context->suspicion != CONTEXT_UNSUSPECTED) {
         context->suspicion = CONTEXT_UNSUSPECTED;
-        sinks_settle(&context->sinks, warmup);
+        happened(context, (struct context_event) { .is_settle = true, .warmup = warmup });
     }
 }
 
 void context_close(struct context * context) {
-    pthread_mutex_lock(&contexts_mutex);
-    for (struct context ** link = &contexts; *link; link = &(*link)->next) {
-        if (*link == context) {
-            *link = context->next;
-            break;
-        }
-    }
-    pthread_mutex_unlock(&contexts_mutex);
-
+    keyed_remove(&contexts, &context->keyed);
     if (current == context) {
         current = NULL; // an exception ended its batch
     }
@@ -315,15 +336,15 @@ void context_close(struct context * context) {
 }
 
 void context_on_free(const struct llama_context * key) {
-    struct context * context = context_find(key);
+    struct context * context = context_of_key(key);
     if (context) {
         context_close(context);
     }
 }
 
 void context_forget_all(void) {
-    fork_reset_mutex(&contexts_mutex);
-    contexts      = NULL;
+    keyed_forget_all(&contexts);
+    fork_reset_mutex(&models_mutex);
     model_files   = NULL;
     unseen_models = NULL;
     current       = NULL;
@@ -407,7 +428,7 @@ static void forget_who_asked(struct context * context, int32_t sequence) {
 
 static bool is_special_token(const struct context * context, int32_t token) {
     const struct real        * real  = context->real;
-    const struct llama_model * model = real->llama_get_model(context->key);
+    const struct llama_model * model = real->llama_get_model(context->keyed.key);
     if (real->llama_model_get_vocab && real->llama_vocab_bos && real->llama_vocab_eos) {
         const struct llama_vocab * vocab = real->llama_model_get_vocab(model);
         return token == real->llama_vocab_bos(vocab) || token == real->llama_vocab_eos(vocab);
@@ -457,34 +478,38 @@ static void sequence_removed(struct context * context, int32_t sequence, int32_t
 }
 
 void context_on_perf_reset(const struct llama_context * key) {
-    struct context * context = context_find(key);
+    struct context * context = context_of_key(key);
     if (context && context->suspicion == CONTEXT_CLEARED) {
         settle(context, true);
     }
 }
 
 void context_on_clear(const struct llama_context * key) {
-    struct context * context = context_find(key);
+    struct context * context = context_of_key(key);
     if (context) {
         cleared(context);
     }
 }
 
 void context_on_seq_rm(const struct llama_context * key, int32_t sequence, int32_t p0, int32_t p1) {
-    struct context * context = context_find(key);
+    struct context * context = context_of_key(key);
     if (context) {
         sequence_removed(context, sequence, p0, p1);
     }
 }
 
+static bool has_memory(const struct context * context, const struct llama_memory_i * memory) {
+    return context->seen && context->real->llama_get_memory && context->real->llama_get_memory(context->keyed.key) == memory;
+}
+
 static struct context * context_of_memory(const struct llama_memory_i * memory) {
-    pthread_mutex_lock(&contexts_mutex);
-    struct context * context = contexts;
-    while (context && !(context->seen && context->real->llama_get_memory && context->real->llama_get_memory(context->key) == memory)) {
-        context = context->next;
+    pthread_mutex_lock(&contexts.mutex);
+    struct keyed * keyed = contexts.first;
+    while (keyed && !has_memory((const struct context *) keyed, memory)) {
+        keyed = keyed->next;
     }
-    pthread_mutex_unlock(&contexts_mutex);
-    return context;
+    pthread_mutex_unlock(&contexts.mutex);
+    return (struct context *) keyed;
 }
 
 void context_on_memory_clear(const struct llama_memory_i * memory) {
@@ -552,5 +577,5 @@ void context_decode_end(struct context * context, const struct batch * batch, in
         decode.n_generation = 0;
         decode.n_prompt     = context->n_evaluated;
     }
-    sinks_decode(&context->sinks, &decode);
+    happened(context, (struct context_event) { .decode = decode });
 }

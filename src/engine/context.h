@@ -8,9 +8,12 @@
 #define ENGINE_CONTEXT_H
 
 #include "batch.h"
+#include "keyed-list.h"
 #include "real.h"
 #include "routing.h"
 #include "sinks.h"
+
+#define CONTEXT_EVENTS_MAX 32 // for a batch and what is settled before it, of every ubatch that can be on its way
 
 // How far a batch that may be a warm-up has come.
 enum context_suspicion {
@@ -20,9 +23,17 @@ enum context_suspicion {
     CONTEXT_CLEARED,   // and the memory cleared
 };
 
+// An event that waits for the ubatches before it.
+struct context_event {
+    uint64_t                  after;       // so many ubatches have landed
+    bool                      is_settle;
+    bool                      warmup;
+    struct routing_decode     decode;
+};
+
 struct context {
+    struct keyed              keyed;       // by struct llama_context *, or by the scheduler of one that is not seen
     const struct real       * real;
-    const void              * key;         // struct llama_context *, or the scheduler of one that is not seen
     bool                      seen;
     struct routing_model      model;
     char                      name        [256];
@@ -37,20 +48,26 @@ struct context {
     uint64_t                  n_generation;
     uint64_t                  n_evaluated; // sum of its ubatches
 
+    uint64_t                  n_started;   // ubatches whose routing was on its way to the host at any time
+    uint64_t                  n_landed;    // and has arrived
+    struct context_event      events[CONTEXT_EVENTS_MAX]; // [n_events] in order
+    int                       n_events;
+
     bool                      warmup;      // llama_set_warmup(true)
     enum context_suspicion    suspicion;
     bool                      stopped;     // what it evaluates is not traced any more
     struct context          * outer;       // of the batch that this thread decodes meanwhile, NULL mostly
     uint8_t                 * has_asked;   // [n_has_asked] by sequence: whether it asked for logits
     size_t                    n_has_asked;
-
-    struct context          * next;
 };
 
 // Begins a call of llama_decode, llama_encode or llama_process. Returns NULL where nobody listens or memory ran out: it is
 // not traced then, and ending it does nothing.
 struct context * context_decode_begin(const struct real * real, const struct llama_context * key, const struct batch * batch);
 void             context_decode_end  (struct context * context, const struct batch * batch, int32_t status);
+
+// The context that has this key, NULL: none.
+struct context * context_of_key(const void * key);
 
 // The context whose batch this thread decodes, NULL: none that is seen.
 struct context * context_current(void);
@@ -60,8 +77,17 @@ struct context * context_new_unseen(const struct real * real, const void * sched
 
 // The first ubatch of the context is about to be computed, or a further one. `capture` names the way of reading.
 // Returns whether anybody is interested.
-bool context_open  (struct context * context, const char * capture);
-void context_ubatch(struct context * context, const struct routing_layer * layers, int32_t n_layers, uint64_t n_tokens);
+bool context_open(struct context * context, const char * capture);
+
+// A ubatch is computed: tells what becomes of its counts. The experts need not be known yet.
+enum routing_fate context_ubatch_begin(struct context * context, const struct routing_layer * layers, int32_t n_layers, uint64_t n_tokens);
+
+// Its routing is on its way to the host; what the context tells meanwhile waits for it.
+void context_ubatch_in_flight(struct context * context);
+void context_ubatch_landed   (struct context * context);
+
+// Tells the listeners.
+void context_ubatch_tell(struct context * context, const struct routing_ubatch * ubatch);
 
 // What becomes of a layer's activations, as far as it is known.
 enum routing_fate context_fate(const struct context * context, const struct routing_layer * layer);

@@ -6,10 +6,16 @@
 #include "log.h"
 #include "sinks.h"
 
+#include <stdbool.h>
+
 struct real;
 
 // Called when the program creates a scheduler, that is a context, before it is known whether anybody listens.
 void engine_set_on_context_created(void (*fn)(void));
+
+// Chooses how the routing of schedulers to come is read: "auto" (or NULL), "graph" or "eval-callback". Returns false
+// where there is no such way; then it is as before.
+bool engine_set_capture(const char * way);
 
 // Says lines to the person: through the host program's own logger where that shows them, else to stderr.
 void engine_say(enum log_level level, const char * lines);

@@ -82,21 +82,68 @@ void HOOKED(ggml_backend_sched_free)(void * sched) {
     REAL_GGML()->ggml_backend_sched_free(sched);
 }
 
+void HOOKED(ggml_backend_free)(void * backend) {
+    capture_on_backend_free(backend);
+    REAL_GGML()->ggml_backend_free(backend);
+}
+
 void HOOKED(ggml_backend_sched_set_eval_callback)(void * sched, ggml_eval_fn fn, void * user_data) {
-    const struct real * real = REAL_GGML();
-    if (!capture_on_set_eval_callback(real, sched, fn, user_data)) {
-        real->ggml_backend_sched_set_eval_callback(sched, fn, user_data);
+    if (!capture_on_set_eval_callback(sched, fn, user_data)) {
+        REAL_GGML()->ggml_backend_sched_set_eval_callback(sched, fn, user_data);
     }
+}
+
+struct ggml_cgraph * HOOKED(ggml_new_graph_custom)(struct ggml_context * ctx, size_t size, bool grads) {
+    struct ggml_cgraph * graph = REAL_GGML()->ggml_new_graph_custom(ctx, size, grads);
+    capture_on_new_graph(ctx, graph);
+    return graph;
+}
+
+struct ggml_tensor * HOOKED(ggml_mul_mat_id)(struct ggml_context * ctx, struct ggml_tensor * as, struct ggml_tensor * b, struct ggml_tensor * ids) {
+    const struct real * real = REAL_GGML();
+    capture_on_mul_mat_id(real, ctx, as, ids);
+    return real->ggml_mul_mat_id(ctx, as, b, ids);
+}
+
+void HOOKED(ggml_backend_sched_reset)(void * sched) {
+    capture_on_sched_reset(sched);
+    REAL_GGML()->ggml_backend_sched_reset(sched);
+}
+
+void HOOKED(ggml_backend_sched_split_graph)(void * sched, struct ggml_cgraph * graph) {
+    const struct real * real = REAL_GGML();
+    CALL(real, ggml_backend_sched_split_graph, (void) 0, sched, graph);
+    capture_on_split(sched);
+}
+
+bool HOOKED(ggml_backend_sched_reserve)(void * sched, struct ggml_cgraph * graph) {
+    return capture_reserve(REAL_GGML(), sched, graph);
+}
+
+void HOOKED(ggml_backend_sched_reserve_size)(void * sched, struct ggml_cgraph * graph, size_t * sizes) {
+    const struct real * real = REAL_GGML();
+    if (real->ggml_backend_sched_reserve_size) {
+        capture_reserve_size(real, sched, graph, sizes);
+    } else {
+        absent("ggml_backend_sched_reserve_size");
+    }
+}
+
+size_t HOOKED(ggml_backend_sched_get_buffer_size)(void * sched, void * backend) {
+    return capture_buffer_size(REAL_GGML(), sched, backend);
+}
+
+bool HOOKED(ggml_backend_sched_alloc_graph)(void * sched, struct ggml_cgraph * graph) {
+    return capture_alloc_graph(REAL_GGML(), sched, graph);
 }
 
 int HOOKED(ggml_backend_sched_graph_compute_async)(void * sched, struct ggml_cgraph * graph) {
     return capture_compute(REAL_GGML(), sched, graph);
 }
 
-struct ggml_tensor * HOOKED(ggml_mul_mat_id)(struct ggml_context * ctx, struct ggml_tensor * as, struct ggml_tensor * b, struct ggml_tensor * ids) {
-    const struct real * real = REAL_GGML();
-    capture_on_mul_mat_id(real, as);
-    return real->ggml_mul_mat_id(ctx, as, b, ids);
+void HOOKED(ggml_backend_sched_synchronize)(void * sched) {
+    REAL_GGML()->ggml_backend_sched_synchronize(sched);
+    capture_on_synchronize(sched);
 }
 
 struct gguf_context * HOOKED(gguf_init_from_file)(const char * path, struct gguf_init_params params) {
@@ -206,6 +253,7 @@ bool HOOKED(llama_batch_ext_set_output_embd)(struct llama_batch_ext * batch, int
 
 void HOOKED(llama_free)(struct llama_context * ctx) {
     const struct real * real = REAL_LLAMA();
+    capture_on_context_free(ctx);
     context_on_free(ctx);
     CALL(real, llama_free, (void) 0, ctx);
 }

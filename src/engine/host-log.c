@@ -84,32 +84,35 @@ static bool common_log_is_heard(const struct real * real) {
     return !atomic_load(&common_log_is_paused) && !(real->_Z20common_log_get_jsonlv && real->_Z20common_log_get_jsonlv());
 }
 
-// ggml's own callback writes to stderr; libllama has one that does the same.
-static bool is_the_engines_own(const struct real * real, ggml_log_fn callback) {
+static bool is_in_the_engine(ggml_log_fn callback) {
     const void * address;
+    Dl_info      object;
     memcpy(&address, &callback, sizeof(address));
-    Dl_info object;
-    return callback == real->ggml_log_callback_default || (dladdr(address, &object) && object.dli_fname &&
-           (strstr(object.dli_fname, "/libggml") || strstr(object.dli_fname, "/libllama.")));
+    return dladdr(address, &object) && object.dli_fname && (strstr(object.dli_fname, "/libggml") || strstr(object.dli_fname, "/libllama."));
 }
 
-// Calls `fn` for each line, with its newline.
-static void for_each_line(const char * lines, void (*fn)(const char * line, void * data), void * data) {
-    char   fixed[512];
-    char * room = fixed;
+// ggml's own callback writes to stderr; libllama has one that does the same. To look up whose it is takes longer than
+// to write many lines, and it is the same one mostly.
+static bool is_the_engines_own(const struct real * real, ggml_log_fn callback) {
+    static _Atomic(ggml_log_fn) known_own;
+    static _Atomic(ggml_log_fn) known_other;
+    if (callback == real->ggml_log_callback_default || callback == atomic_load(&known_own)) {
+        return true;
+    }
+    if (callback == atomic_load(&known_other)) {
+        return false;
+    }
+    const bool is_own = is_in_the_engine(callback);
+    atomic_store(is_own ? &known_own : &known_other, callback);
+    return is_own;
+}
+
+// Calls `fn` for each line, with its newline. It is not ended by a zero byte.
+static void for_each_line(const char * lines, void (*fn)(const char * line, size_t length, void * data), void * data) {
     for (const char * end; *lines; lines = end) {
         const char * newline = strchr(lines, '\n');
         end = newline ? newline + 1 : lines + strlen(lines);
-        const size_t length = (size_t) (end - lines);
-        room = length < sizeof(fixed) ? fixed : malloc(length + 1);
-        if (room) {
-            memcpy(room, lines, length);
-            room[length] = '\0';
-            fn(room, data);
-        }
-        if (room != fixed) {
-            free(room);
-        }
+        fn(lines, (size_t) (end - lines), data);
     }
 }
 
@@ -121,14 +124,24 @@ struct voice {
     int                 level;
 };
 
-static void say_to_common_log(const char * line, void * data) {
+// The logger puts its prefix before each message, so that each line is one.
+static void say_to_common_log(const char * line, size_t length, void * data) {
     const struct voice * voice = data;
-    voice->real->_Z14common_log_addP10common_log14ggml_log_levelPKcz(voice->common_log, voice->level, "%s", line);
+    voice->real->_Z14common_log_addP10common_log14ggml_log_levelPKcz(voice->common_log, voice->level, "%.*s", (int) length, line);
 }
 
-static void say_to_callback(const char * line, void * data) {
+static void say_to_callback(const char * line, size_t length, void * data) {
     const struct voice * voice = data;
-    voice->callback(voice->level, line, voice->callback_data);
+    char   fixed[512];
+    char * room = length < sizeof(fixed) ? fixed : malloc(length + 1);
+    if (room) {
+        memcpy(room, line, length);
+        room[length] = '\0';
+        voice->callback(voice->level, room, voice->callback_data);
+    }
+    if (room != fixed) {
+        free(room);
+    }
 }
 
 void engine_say(enum log_level level, const char * lines) {

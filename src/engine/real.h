@@ -35,6 +35,12 @@ struct gguf_init_params {
     struct ggml_context ** ctx;
 };
 
+struct ggml_init_params {
+    size_t mem_size;
+    void * mem_buffer;
+    bool   no_alloc;
+};
+
 // Parameters that are passed by value and grow from release to release: more room than any of them takes.
 // What is passed on behind the real end is the caller's own stack, which the callee never reads.
 struct llama_params_by_value {
@@ -51,27 +57,70 @@ typedef void (*ggml_log_fn) (int level, const char * text, void * user_data);
     X(void *, ggml_backend_sched_new, (void *, void *, int, size_t, uintptr_t, uintptr_t))                                              \
     X(void, ggml_backend_sched_free, (void *))                                                                                          \
     X(void, ggml_backend_sched_set_eval_callback, (void *, ggml_eval_fn, void *))                                                       \
+    X(void, ggml_backend_sched_reset, (void *))                                                                                         \
+    X(void, ggml_backend_sched_split_graph, (void *, struct ggml_cgraph *))                                                             \
+    X(bool, ggml_backend_sched_reserve, (void *, struct ggml_cgraph *))                                                                 \
+    X(void, ggml_backend_sched_reserve_size, (void *, struct ggml_cgraph *, size_t *))                                                  \
+    X(size_t, ggml_backend_sched_get_buffer_size, (void *, void *))                                                                     \
+    X(bool, ggml_backend_sched_alloc_graph, (void *, struct ggml_cgraph *))                                                             \
     X(int, ggml_backend_sched_graph_compute_async, (void *, struct ggml_cgraph *))                                                      \
+    X(void, ggml_backend_sched_synchronize, (void *))                                                                                   \
+    X(void, ggml_backend_free, (void *))                                                                                                \
+    X(struct ggml_cgraph *, ggml_new_graph_custom, (struct ggml_context *, size_t, bool))                                               \
     X(struct ggml_tensor *, ggml_mul_mat_id, (struct ggml_context *, struct ggml_tensor *, struct ggml_tensor *, struct ggml_tensor *)) \
     X(struct gguf_context *, gguf_init_from_file, (const char *, struct gguf_init_params))
 
 // A key's number in a GGUF file was an int, and is an int64_t since b4500 or so: it is small, and read as an int.
-#define REAL_GGML_CALLED(X)                                                                    \
-    X(const char *, ggml_get_name, (const struct ggml_tensor *))                               \
-    X(int64_t, ggml_nelements, (const struct ggml_tensor *))                                   \
-    X(int64_t, ggml_nrows, (const struct ggml_tensor *))                                       \
-    X(size_t, ggml_nbytes, (const struct ggml_tensor *))                                       \
-    X(size_t, ggml_element_size, (const struct ggml_tensor *))                                 \
-    X(int, ggml_graph_n_nodes, (struct ggml_cgraph *))                                         \
-    X(struct ggml_tensor *, ggml_graph_node, (struct ggml_cgraph *, int))                      \
-    X(struct ggml_tensor *, ggml_graph_get_tensor, (const struct ggml_cgraph *, const char *)) \
-    X(void, ggml_backend_tensor_get, (const struct ggml_tensor *, void *, size_t, size_t))     \
-    X(void, ggml_log_get, (ggml_log_fn *, void **))                                            \
-    X(void, ggml_log_callback_default, (int, const char *, void *))                            \
-    X(const char *, ggml_version, (void))                                                      \
-    X(int, gguf_find_key, (const struct gguf_context *, const char *))                         \
-    X(int, gguf_get_kv_type, (const struct gguf_context *, int64_t))                           \
-    X(const char *, gguf_get_val_str, (const struct gguf_context *, int64_t))                  \
+#define REAL_GGML_CALLED(X)                                                                                \
+    X(const char *, ggml_get_name, (const struct ggml_tensor *))                                           \
+    X(int64_t, ggml_nelements, (const struct ggml_tensor *))                                               \
+    X(int64_t, ggml_nrows, (const struct ggml_tensor *))                                                   \
+    X(size_t, ggml_nbytes, (const struct ggml_tensor *))                                                   \
+    X(size_t, ggml_element_size, (const struct ggml_tensor *))                                             \
+    X(int, ggml_graph_n_nodes, (struct ggml_cgraph *))                                                     \
+    X(struct ggml_tensor *, ggml_graph_node, (struct ggml_cgraph *, int))                                  \
+    X(struct ggml_tensor *, ggml_graph_get_tensor, (const struct ggml_cgraph *, const char *))             \
+    X(void, ggml_backend_tensor_get, (const struct ggml_tensor *, void *, size_t, size_t))                 \
+    X(void *, ggml_get_data, (const struct ggml_tensor *))                                                 \
+    X(struct ggml_tensor *, ggml_set_name, (struct ggml_tensor *, const char *))                           \
+    X(struct ggml_context *, ggml_init, (struct ggml_init_params))                                         \
+    X(void, ggml_free, (struct ggml_context *))                                                            \
+    X(size_t, ggml_used_mem, (const struct ggml_context *))                                                \
+    X(size_t, ggml_get_mem_size, (const struct ggml_context *))                                            \
+    X(size_t, ggml_tensor_overhead, (void))                                                                \
+    X(struct ggml_tensor *, ggml_new_tensor_1d, (struct ggml_context *, int, int64_t))                     \
+    X(struct ggml_tensor *, ggml_new_tensor_2d, (struct ggml_context *, int, int64_t, int64_t))            \
+    X(struct ggml_tensor *, ggml_view_1d, (struct ggml_context *, struct ggml_tensor *, int64_t, size_t))  \
+    X(struct ggml_tensor *, ggml_cpy, (struct ggml_context *, struct ggml_tensor *, struct ggml_tensor *)) \
+    X(void, ggml_build_forward_expand, (struct ggml_cgraph *, struct ggml_tensor *))                       \
+    X(int, ggml_graph_size, (struct ggml_cgraph *))                                                        \
+    X(int, ggml_backend_sched_get_n_backends, (void *))                                                    \
+    X(void *, ggml_backend_sched_get_backend, (void *, int))                                               \
+    X(void *, ggml_backend_sched_get_tensor_backend, (void *, struct ggml_tensor *))                       \
+    X(void *, ggml_backend_sched_get_buffer_type, (void *, void *))                                        \
+    X(void *, ggml_backend_get_device, (void *))                                                           \
+    X(void *, ggml_backend_get_default_buffer_type, (void *))                                              \
+    X(int, ggml_backend_dev_type, (void *))                                                                \
+    X(void *, ggml_backend_dev_host_buffer_type, (void *))                                                 \
+    X(bool, ggml_backend_supports_op, (void *, const struct ggml_tensor *))                                \
+    X(void, ggml_backend_tensor_get_async, (void *, const struct ggml_tensor *, void *, size_t, size_t))   \
+    X(void *, ggml_backend_event_new, (void *))                                                            \
+    X(void, ggml_backend_event_free, (void *))                                                             \
+    X(void, ggml_backend_event_record, (void *, void *))                                                   \
+    X(void, ggml_backend_event_synchronize, (void *))                                                      \
+    X(void *, ggml_backend_buft_alloc_buffer, (void *, size_t))                                            \
+    X(size_t, ggml_backend_buft_get_alignment, (void *))                                                   \
+    X(bool, ggml_backend_buft_is_host, (void *))                                                           \
+    X(void *, ggml_backend_buffer_get_base, (void *))                                                      \
+    X(size_t, ggml_backend_buffer_get_size, (void *))                                                      \
+    X(void, ggml_backend_buffer_free, (void *))                                                            \
+    X(void, ggml_backend_tensor_alloc, (void *, struct ggml_tensor *, void *))                             \
+    X(void, ggml_log_get, (ggml_log_fn *, void **))                                                        \
+    X(void, ggml_log_callback_default, (int, const char *, void *))                                        \
+    X(const char *, ggml_version, (void))                                                                  \
+    X(int, gguf_find_key, (const struct gguf_context *, const char *))                                     \
+    X(int, gguf_get_kv_type, (const struct gguf_context *, int64_t))                                       \
+    X(const char *, gguf_get_val_str, (const struct gguf_context *, int64_t))                              \
     X(uint32_t, gguf_get_val_u32, (const struct gguf_context *, int64_t))
 
 #define REAL_LLAMA_HOOKED(X)                                                                                     \
@@ -116,7 +165,7 @@ typedef void (*ggml_log_fn) (int level, const char * text, void * user_data);
     X(const char *, expert_tracer_built_in, (void)) /* ours, where it is part of this engine */
 
 // Of libllama-common, the stock programs' own, with the name that C++ gives it.
-#define REAL_COMMON_HOOKED(X)                            \
+#define REAL_COMMON_HOOKED(X) \
     X(void, _Z16common_log_pauseP10common_log, (void *))
 
 #define REAL_COMMON_CALLED(X)                                                                      \

@@ -1,5 +1,6 @@
 #include "sinks.h"
 
+#include "cache-line.h"
 #include "fork-reset.h"
 
 #include <pthread.h>
@@ -8,15 +9,31 @@
 #include <stddef.h>
 #include <string.h>
 
+#define N_LANES 64 // more threads than that share some
+
 struct slot {
     const struct routing_sink * sink;
     void                      * self;
     atomic_uint                 generation; // odd: attached
-    atomic_int                  busy;       // calls that are running
 };
 
-static struct slot     slots[SINKS_MAX];
-static pthread_mutex_t attach_mutex = PTHREAD_MUTEX_INITIALIZER;
+// Calls that are running, of the threads that use this lane: one thread mostly.
+struct lane {
+    _Alignas(CACHE_LINE) atomic_int busy[SINKS_MAX]; // by slot
+};
+
+static struct slot       slots[SINKS_MAX];
+static pthread_mutex_t   attach_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct lane       lanes[N_LANES];
+static atomic_uint       n_lanes_given;
+static _Thread_local int lane_number; // from 1, 0: none yet
+
+static struct lane * own_lane(void) {
+    if (lane_number == 0) {
+        lane_number = (int) (atomic_fetch_add(&n_lanes_given, 1) % N_LANES) + 1;
+    }
+    return &lanes[lane_number - 1];
+}
 
 static bool is_attached(unsigned generation) {
     return generation % 2 == 1;
@@ -40,8 +57,10 @@ int sinks_attach(const struct routing_sink * sink, void * self) {
 void sinks_detach(int slot) {
     pthread_mutex_lock(&attach_mutex);
     atomic_fetch_add(&slots[slot].generation, 1);
-    while (atomic_load(&slots[slot].busy) > 0) {
-        sched_yield();
+    for (int i = 0; i < N_LANES; i++) {
+        while (atomic_load(&lanes[i].busy[slot]) > 0) {
+            sched_yield();
+        }
     }
     pthread_mutex_unlock(&attach_mutex);
 }
@@ -51,13 +70,20 @@ void sinks_forget_all(void) {
     for (int i = 0; i < SINKS_MAX; i++) {
         const unsigned generation = atomic_load(&slots[i].generation);
         atomic_store(&slots[i].generation, generation + generation % 2);
-        atomic_store(&slots[i].busy, 0);
+        for (int k = 0; k < N_LANES; k++) {
+            atomic_store(&lanes[k].busy[i], 0);
+        }
     }
+}
+
+// Not yet, or not any more, is soon enough to notice.
+static unsigned generation_of(int slot) {
+    return atomic_load_explicit(&slots[slot].generation, memory_order_relaxed);
 }
 
 bool sinks_any(void) {
     for (int i = 0; i < SINKS_MAX; i++) {
-        if (is_attached(atomic_load_explicit(&slots[i].generation, memory_order_relaxed))) {
+        if (is_attached(generation_of(i))) {
             return true;
         }
     }
@@ -65,18 +91,19 @@ bool sinks_any(void) {
 }
 
 // Enters a slot for one call, if somebody is attached there. To be left again. Returns its generation, 0: nobody.
-static unsigned enter(struct slot * slot) {
-    atomic_fetch_add(&slot->busy, 1);
-    const unsigned generation = atomic_load(&slot->generation);
+static unsigned enter(int slot) {
+    atomic_int * busy = &own_lane()->busy[slot];
+    atomic_fetch_add(busy, 1);
+    const unsigned generation = atomic_load(&slots[slot].generation);
     if (!is_attached(generation)) {
-        atomic_fetch_sub(&slot->busy, 1);
+        atomic_fetch_sub(busy, 1);
         return 0;
     }
     return generation;
 }
 
-static void leave(struct slot * slot) {
-    atomic_fetch_sub(&slot->busy, 1);
+static void leave(int slot) {
+    atomic_fetch_sub(&own_lane()->busy[slot], 1);
 }
 
 #define FOR_EACH_OPEN(context, sink, handle, call)                              \
@@ -85,29 +112,33 @@ static void leave(struct slot * slot) {
         if (!handle) {                                                          \
             continue;                                                           \
         }                                                                       \
-        const unsigned generation = enter(&slots[i]);                           \
+        const unsigned generation = enter(i);                                   \
         if (generation == (context)->generations[i]) {                          \
             const struct routing_sink * const sink = slots[i].sink;             \
             call;                                                               \
         }                                                                       \
         if (generation) {                                                       \
-            leave(&slots[i]);                                                   \
+            leave(i);                                                           \
         }                                                                       \
     }
+
+static void open_with(int slot, struct sinks_context * context, const struct routing_model * model, const void * context_key) {
+    const unsigned generation = enter(slot);
+    if (generation) {
+        context->generations[slot] = generation;
+        context->handles    [slot] = slots[slot].sink->context_open(slots[slot].self, model, context_key);
+        leave(slot);
+    }
+}
 
 bool sinks_open(struct sinks_context * context, const struct routing_model * model, const void * context_key) {
     bool interest = false;
     for (int i = 0; i < SINKS_MAX; i++) {
-        const unsigned generation = enter(&slots[i]);
-        if (!generation) {
-            continue;
+        const unsigned now = generation_of(i);
+        if (is_attached(now) && now != context->generations[i]) {
+            open_with(i, context, model, context_key);
         }
-        if (context->generations[i] != generation) {
-            context->generations[i] = generation;
-            context->handles[i]     = slots[i].sink->context_open(slots[i].self, model, context_key);
-        }
-        interest = interest || context->handles[i];
-        leave(&slots[i]);
+        interest = interest || (now == context->generations[i] && context->handles[i]);
     }
     return interest;
 }
@@ -137,9 +168,9 @@ void sinks_close(struct sinks_context * context) {
 
 void sinks_model_close(const void * model_key) {
     for (int i = 0; i < SINKS_MAX; i++) {
-        if (enter(&slots[i])) {
+        if (is_attached(generation_of(i)) && enter(i)) {
             slots[i].sink->model_close(slots[i].self, model_key);
-            leave(&slots[i]);
+            leave(i);
         }
     }
 }

@@ -88,11 +88,22 @@ static struct expert_tracer * attach(struct config * config, const struct text *
     return tracer;
 }
 
+static void read_capture(struct text * remarks) {
+    static atomic_bool said;
+    const char * value = getenv("LLAMA_EXPERT_TRACE_CAPTURE");
+    const char * way   = value && *value ? value : "auto";
+    if (!engine_set_capture(way) && engine_set_capture("auto") && !atomic_exchange(&said, true)) {
+        text_add(remarks, LOG_PREFIX "LLAMA_EXPERT_TRACE_CAPTURE=%s is not understood: graph and eval-callback are the ways to read "
+            "the routing, auto chooses; taken as auto\n", value);
+    }
+}
+
 // With the mutex. Returns false where nobody can do what the environment asks for.
 static bool follow_environment(void) {
     struct config config;
     struct text   remarks = { 0 };
     const bool    asked   = config_from_env(&config, &remarks);
+    read_capture(&remarks);
     if (from_env) {
         tracer_configure(from_env, &config);
         tracer_remark(from_env, remarks.data);
@@ -142,6 +153,7 @@ struct expert_tracer * expert_tracer_new_from_env(void) {
     struct config config;
     struct text   remarks = { 0 };
     config_from_env(&config, &remarks);
+    read_capture(&remarks);
     pthread_mutex_lock(&attached_mutex);
     struct expert_tracer * tracer = attach(&config, &remarks, true);
     env_is_taken = env_is_taken || (tracer && !from_env);

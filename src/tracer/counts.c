@@ -1,97 +1,117 @@
 #include "counts.h"
 
-#include <stdlib.h>
-#include <string.h>
+#include "cache-line.h"
 
-static struct counts_layer * counts_layer_at(struct counts * counts, int32_t index) {
-    if (index >= counts->n_layers) {
-        const int32_t         n     = index + 16;
-        struct counts_layer * grown = realloc(counts->layers, (size_t) n * sizeof(*grown));
-        if (!grown) {
-            return NULL;
-        }
-        memset(grown + counts->n_layers, 0, (size_t) (n - counts->n_layers) * sizeof(*grown));
-        counts->layers   = grown;
-        counts->n_layers = n;
-    }
-    return &counts->layers[index];
+#include <stdlib.h>
+
+static int32_t greater_of(int32_t a, int32_t b) {
+    return a > b ? a : b;
 }
 
-static bool layer_make_room(struct counts_layer * layer, int32_t n_expert) {
-    if (n_expert <= layer->n_expert) {
+// What is known of a layer mostly stays as it is.
+static inline void describe_layer(struct counts_layer * layer, int32_t n_expert, int32_t n_used) {
+    if (n_expert > layer->n_expert) {
+        layer->n_expert = n_expert;
+    }
+    if (n_used != layer->n_used) {
+        layer->n_used = n_used;
+    }
+}
+
+static void add_row(struct counts * counts, const struct counts * from, int32_t index) {
+    const struct counts_layer * layer    = &from->layers[index];
+    const int32_t               n_expert = layer->n_expert;
+    const uint64_t              n_tokens = counter_get(&layer->n_tokens);
+    if (n_expert > 0) {
+        describe_layer(&counts->layers[index], n_expert, layer->n_used);
+    }
+    if (n_tokens == 0) {
+        return; // no activations either
+    }
+    _Atomic uint64_t       * row    = counts_row(counts, index);
+    const _Atomic uint64_t * source = counts_row(from,   index);
+    for (int32_t i = 0; i < n_expert; i++) {
+        counter_add(&row[i], counter_get(&source[i]));
+    }
+    counter_add(&counts->layers[index].n_tokens, n_tokens);
+}
+
+static void add_rows(struct counts * counts, const struct counts * from) {
+    for (int32_t i = 0; i < from->n_layers; i++) {
+        add_row(counts, from, i);
+    }
+}
+
+bool counts_make_room(struct counts * counts, int32_t n_layers, int32_t n_expert) {
+    if (counts_have_room(counts, n_layers, n_expert)) {
         return true;
     }
-    uint64_t * grown = realloc(layer->activations, (size_t) n_expert * sizeof(*grown));
-    if (!grown) {
+    struct counts grown = { .n_layers = greater_of(n_layers, counts->n_layers), .n_expert = greater_of(n_expert, counts->n_expert) };
+    const size_t layers_size = (size_t) grown.n_layers * sizeof(*grown.layers);
+    const size_t words_size  = (size_t) grown.n_layers * (size_t) grown.n_expert * sizeof(*grown.activations);
+    grown.layers = cache_line_alloc(layers_size + words_size);
+    if (!grown.layers) {
         return false;
     }
-    memset(grown + layer->n_expert, 0, (size_t) (n_expert - layer->n_expert) * sizeof(*grown));
-    layer->activations = grown;
-    layer->n_expert    = n_expert;
+    grown.activations = (_Atomic uint64_t *) (grown.layers + grown.n_layers);
+    add_rows(&grown, counts);
+    free(counts->layers);
+    counts->n_layers    = grown.n_layers;
+    counts->n_expert    = grown.n_expert;
+    counts->layers      = grown.layers;
+    counts->activations = grown.activations;
     return true;
 }
 
 bool counts_add_layer(struct counts * counts, const struct routing_layer * routed) {
-    struct counts_layer * layer = counts_layer_at(counts, routed->layer);
-    if (!layer || !layer_make_room(layer, routed->n_expert)) {
+    if (!counts_have_room(counts, routed->layer + 1, routed->n_expert)) {
         return false;
     }
-    layer->n_used    = routed->n_used;
-    layer->n_tokens += (uint64_t) routed->n_tokens;
+    struct counts_layer * layer = &counts->layers[routed->layer];
+    describe_layer(layer, routed->n_expert, routed->n_used);
+    counter_add(&layer->n_tokens, (uint64_t) routed->n_tokens);
 
-    const size_t n = (size_t) routed->n_tokens * (size_t) routed->n_used;
+    _Atomic uint64_t * row     = counts_row(counts, routed->layer);
+    const int32_t    * experts = routed->experts;
+    const size_t       n       = (size_t) routed->n_tokens * (size_t) routed->n_used;
     for (size_t i = 0; i < n; i++) {
-        layer->activations[routed->experts[i]]++;
+        counter_add(&row[experts[i]], 1);
     }
     return true;
 }
 
 bool counts_add(struct counts * counts, const struct counts * from) {
-    counts->n_tokens     += from->n_tokens;
-    counts->n_prompt     += from->n_prompt;
-    counts->n_generation += from->n_generation;
-    counts->n_warmup     += from->n_warmup;
-    counts->n_mtp        += from->n_mtp;
-
-    bool whole = true;
-    for (int32_t i = 0; i < from->n_layers; i++) {
-        const struct counts_layer * source = &from->layers[i];
-        if (source->n_expert == 0) {
-            continue;
-        }
-        struct counts_layer * layer = counts_layer_at(counts, i);
-        if (!layer || !layer_make_room(layer, source->n_expert)) {
-            whole = false;
-            continue;
-        }
-        layer->n_used    = source->n_used;
-        layer->n_tokens += source->n_tokens;
-        for (int32_t expert = 0; expert < source->n_expert; expert++) {
-            layer->activations[expert] += source->activations[expert];
-        }
+    if (!counts_make_room(counts, from->n_layers, from->n_expert)) {
+        return false;
     }
-    return whole;
+    add_rows(counts, from);
+    counter_add(&counts->n_tokens,     counter_get(&from->n_tokens));
+    counter_add(&counts->n_prompt,     counter_get(&from->n_prompt));
+    counter_add(&counts->n_generation, counter_get(&from->n_generation));
+    counter_add(&counts->n_warmup,     counter_get(&from->n_warmup));
+    counter_add(&counts->n_mtp,        counter_get(&from->n_mtp));
+    return true;
 }
 
 void counts_reset(struct counts * counts) {
     for (int32_t i = 0; i < counts->n_layers; i++) {
-        struct counts_layer * layer = &counts->layers[i];
-        layer->n_tokens = 0;
-        if (layer->activations) {
-            memset(layer->activations, 0, (size_t) layer->n_expert * sizeof(*layer->activations));
+        if (counter_get(&counts->layers[i].n_tokens) == 0) {
+            continue;
+        }
+        counter_set(&counts->layers[i].n_tokens, 0);
+        _Atomic uint64_t * row = counts_row(counts, i);
+        for (int32_t expert = 0; expert < counts->n_expert; expert++) {
+            counter_set(&row[expert], 0);
         }
     }
-    counts->n_tokens     = 0;
-    counts->n_prompt     = 0;
-    counts->n_generation = 0;
-    counts->n_warmup     = 0;
-    counts->n_mtp        = 0;
+    counter_set(&counts->n_tokens,     0);
+    counter_set(&counts->n_prompt,     0);
+    counter_set(&counts->n_generation, 0);
+    counter_set(&counts->n_warmup,     0);
+    counter_set(&counts->n_mtp,        0);
 }
 
 void counts_free(struct counts * counts) {
-    for (int32_t i = 0; i < counts->n_layers; i++) {
-        free(counts->layers[i].activations);
-    }
     free(counts->layers);
     *counts = (struct counts) { 0 };
 }

@@ -33,6 +33,13 @@ static const char * string_copy(char ** at, const char * string) {
     return copy;
 }
 
+static const uint64_t * row_copy(uint64_t * to, const _Atomic uint64_t * row, int32_t n) {
+    for (int32_t i = 0; i < n; i++) {
+        to[i] = counter_get(&row[i]);
+    }
+    return to;
+}
+
 static void sum_layer(struct expert_tracer_snapshot * snapshot, uint64_t * totals, const struct expert_tracer_layer * layer) {
     for (int32_t i = 0; i < layer->n_expert; i++) {
         totals[i]                   += layer->activations[i];
@@ -86,11 +93,11 @@ struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model,
         .n_layer           = model->n_layer > 0 ? model->n_layer : highest + 1,
         .n_expert          = n_expert,
         .n_used            = n_used,
-        .total_tokens      = counts->n_tokens,
-        .prompt_tokens     = counts->n_prompt,
-        .generation_tokens = counts->n_generation,
-        .warmup_tokens     = counts->n_warmup,
-        .mtp_tokens        = counts->n_mtp,
+        .total_tokens      = counter_get(&counts->n_tokens),
+        .prompt_tokens     = counter_get(&counts->n_prompt),
+        .generation_tokens = counter_get(&counts->n_generation),
+        .warmup_tokens     = counter_get(&counts->n_warmup),
+        .mtp_tokens        = counter_get(&counts->n_mtp),
         .activations       = word,
         .n_layers          = n_layers,
         .layers            = layers,
@@ -107,8 +114,8 @@ struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model,
             .n_expert    = from->n_expert,
             .n_used      = from->n_used,
             .mtp         = layer_is_mtp(model, i),
-            .n_tokens    = from->n_tokens,
-            .activations = memcpy(word, from->activations, (size_t) from->n_expert * sizeof(*word)),
+            .n_tokens    = counter_get(&from->n_tokens),
+            .activations = row_copy(word, counts_row(counts, i), from->n_expert),
         };
         if (!layers->mtp) {
             sum_layer(snapshot, totals, layers);

@@ -82,6 +82,23 @@ void text_add_json_string(struct text * text, const char * string) {
     text_add(text, "\"");
 }
 
+char * text_room(struct text * text, size_t n) {
+    return make_room(text, n) ? text->data + text->length : NULL;
+}
+
+void text_take(struct text * text, size_t n) {
+    text->length += n;
+    text->data[text->length] = '\0';
+}
+
+void text_clear(struct text * text) {
+    text->length = 0;
+    text->failed = false;
+    if (text->data) {
+        text->data[0] = '\0';
+    }
+}
+
 void text_free(struct text * text) {
     free(text->data);
     *text = (struct text) { 0 };

@@ -19,6 +19,12 @@ void text_add(struct text * text, const char * format, ...) __attribute__((forma
 // Adds a JSON string with its quotes, or null. Bytes that are not UTF-8 become U+FFFD.
 void text_add_json_string(struct text * text, const char * string);
 
-void text_free(struct text * text);
+// For what is not formatted: room for n bytes, NULL where memory runs out. Then, how many of them were filled.
+char * text_room(struct text * text, size_t n);
+void   text_take(struct text * text, size_t n);
+
+// Begins anew in the memory that is there.
+void text_clear(struct text * text);
+void text_free (struct text * text);
 
 #endif // TRACER_TEXT_H

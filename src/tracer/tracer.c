@@ -1,5 +1,8 @@
 #include "tracer.h"
 
+#include "cache-line.h"
+#include "meter.h"
+#include "names.h"
 #include "output.h"
 #include "snapshot.h"
 #include "text.h"
@@ -15,18 +18,20 @@
 #include <unistd.h>
 
 #define SUBSCRIPTIONS_MAX 8
-#define N_STRINGS         5 // in struct routing_model
+#define N_STRINGS         4         // in struct routing_model, that are copied
+#define NAMES_AT_ONCE     (1 << 20) // bytes of lines: what is more is said in pieces
+#define NAMES_KEPT        (4 << 20) // bytes of memory: more is not kept for the next ubatch
 
-// Locks are taken in this order: a model's output_mutex, the tracer's mutex, a context's mutex. None of them is
-// held while the program is called, but for the subscriptions' own.
+// Locks are taken in this order: a model's output_mutex, the tracer's mutex, a meter's mutex. None of them is held
+// while the program is called, but for the subscriptions' own. What is counted is counted without them, and what
+// contexts in different threads share is only read then.
 
 struct tracer_context {
     struct tracer_model   * model;
     const void            * key;
-    pthread_mutex_t         mutex;         // of the two counts
-    struct counts           counts;
-    struct counts           pending;       // perhaps a warm-up
-    struct text             pending_names;
+    struct meter          * meter;
+    struct text             names;         // of one ubatch, the memory is kept
+    struct text             pending_names; // perhaps a warm-up's
     bool                    is_mtp;        // the batch that is decoded was evaluated by a multi-token-prediction head
     struct tracer_context * next;
 };
@@ -39,6 +44,7 @@ struct tracer_model {
     bool                    unloaded;      // its key may come back as another model
     struct counts           closed;        // of contexts that are freed
     struct tracer_context * contexts;
+    const char * _Atomic    capture;       // how its routing was read last
     atomic_bool             news_to_write; // counted since the output was written
     atomic_bool             news_to_print; // counted since the statistics were printed
 
@@ -97,9 +103,10 @@ static struct tracer_model * model_new(struct expert_tracer * tracer, const stru
     model->tracer = tracer;
     model->about  = *about;
     model->output = (struct output) OUTPUT_UNCLAIMED;
+    atomic_init(&model->capture, about->capture);
     pthread_mutex_init(&model->output_mutex, NULL);
     const char ** strings[N_STRINGS] = {
-        &model->about.name, &model->about.architecture, &model->about.file, &model->about.engine, &model->about.capture,
+        &model->about.name, &model->about.architecture, &model->about.file, &model->about.engine,
     };
     for (size_t i = 0; i < N_STRINGS; i++) { // where memory runs out, it is not known
         model->strings[i] = *strings[i] ? strdup(*strings[i]) : NULL;
@@ -109,10 +116,9 @@ static struct tracer_model * model_new(struct expert_tracer * tracer, const stru
 }
 
 static void tracer_context_free(struct tracer_context * context) {
-    counts_free(&context->counts);
-    counts_free(&context->pending);
+    meter_free(context->meter);
+    text_free(&context->names);
     text_free(&context->pending_names);
-    pthread_mutex_destroy(&context->mutex);
     free(context);
 }
 
@@ -155,22 +161,44 @@ static bool model_config(struct tracer_model * model, struct config * config) {
 
 // Returns NULL where memory runs out.
 static struct expert_tracer_snapshot * model_snapshot(struct tracer_model * model, bool complete) {
-    struct counts sum = { 0 };
+    struct counts        sum   = { 0 };
+    struct routing_model about = model->about;
+    about.capture = atomic_load(&model->capture);
 
     pthread_mutex_lock(&model->tracer->mutex);
     bool whole = counts_add(&sum, &model->closed);
     for (struct tracer_context * context = model->contexts; context; context = context->next) {
-        pthread_mutex_lock(&context->mutex);
-        whole = counts_add(&sum, &context->counts)  && whole;
-        whole = counts_add(&sum, &context->pending) && whole;
-        pthread_mutex_unlock(&context->mutex);
+        whole = meter_read(context->meter, &sum) && whole;
     }
     complete = complete || !model->contexts;
     pthread_mutex_unlock(&model->tracer->mutex);
 
-    struct expert_tracer_snapshot * snapshot = whole ? snapshot_new(&model->about, &sum, complete) : NULL;
+    struct expert_tracer_snapshot * snapshot = whole ? snapshot_new(&about, &sum, complete) : NULL;
     counts_free(&sum);
     return snapshot;
+}
+
+// Who counts does that first and looks for the mark then; who tells takes the mark first and reads what was counted
+// then. The fences keep the order, so that nothing goes untold. Contexts share the marks: mostly they are there
+// already, and are not touched.
+static void leave_mark(atomic_bool * mark) {
+    if (!atomic_load_explicit(mark, memory_order_relaxed)) {
+        atomic_store_explicit(mark, true, memory_order_relaxed);
+    }
+}
+
+static void note_news(struct tracer_model * model, bool to_print) {
+    atomic_thread_fence(memory_order_seq_cst);
+    leave_mark(&model->news_to_write);
+    if (to_print) {
+        leave_mark(&model->news_to_print);
+    }
+}
+
+static bool take_news(atomic_bool * mark) {
+    const bool news = atomic_exchange(mark, false);
+    atomic_thread_fence(memory_order_seq_cst);
+    return news;
 }
 
 //
@@ -222,7 +250,7 @@ static void want_output(struct tracer_model * model, char * path) {
 static void write_output(struct tracer_model * model, const struct config * config, bool complete, struct text * remarks) {
     const char * run      = model->tracer->setup.run;
     const char * wanted   = model->wanted;
-    const bool   news     = atomic_exchange(&model->news_to_write, false);
+    const bool   news     = take_news(&model->news_to_write);
     struct text  json     = { 0 };
     const bool   claiming = !model->output.path;
     int          error    = -ENOMEM;
@@ -399,7 +427,7 @@ static void stop_thread(struct expert_tracer * tracer) {
 // what is said
 //
 
-static void greet(struct expert_tracer * tracer, bool stats, bool names) {
+static void greet(struct expert_tracer * tracer, bool stats, bool names, const char * capture) {
     pthread_mutex_lock(&tracer->mutex);
     const bool greeted = tracer->greeted;
     char     * remarks = tracer->remarks;
@@ -416,6 +444,9 @@ static void greet(struct expert_tracer * tracer, bool stats, bool names) {
     }
     if (!greeted && names) {
         log_line(tracer->setup.say, LOG_INFO, "Tensor name logging enabled");
+    }
+    if (!greeted && (stats || names) && capture) {
+        log_line(tracer->setup.say, LOG_INFO, "Routing is read by: %s", capture);
     }
 }
 
@@ -455,23 +486,25 @@ static void model_print(struct tracer_model * model, log_fn say) {
         say_memory_lacks(model->tracer, say, "the statistics are not printed");
         return;
     }
-    if (atomic_exchange(&model->news_to_print, false) && (config.stats || config.names)) {
+    if (take_news(&model->news_to_print) && (config.stats || config.names)) {
         print_statistics(model, &config, say);
     }
     config_free(&config);
 }
 
-// One line for every expert tensor that an activation uses. The experts of a layer are slices of one tensor;
-// the number before the last part of the name is the slice.
-static void add_names(struct text * text, const struct routing_layer * layer) {
-    const int32_t n = layer->n_tokens * layer->n_used;
-    for (int32_t i = 0; i < n; i++) {
-        for (int32_t w = 0; w < layer->n_weights; w++) {
-            const char * name = layer->weights[w];
-            const char * dot  = strrchr(name, '.');
-            text_add(text, LOG_PREFIX "Layer %d, Expert %d: %.*s.%d%s\n", layer->layer, layer->experts[i],
-                (int) (dot - name), name, layer->experts[i], dot);
-        }
+static void say_names(struct expert_tracer * tracer, struct text * names) {
+    if (names->failed) {
+        say_memory_lacks(tracer, tracer->setup.say, "some of the names are not logged");
+    }
+    if (names->length > 0) {
+        tracer->setup.say(LOG_INFO, names->data);
+    }
+    text_clear(names);
+}
+
+static void keep_names(struct text * names) {
+    if (names->room > NAMES_KEPT) {
+        text_free(names);
     }
 }
 
@@ -481,15 +514,17 @@ static void add_names(struct text * text, const struct routing_layer * layer) {
 
 // With the tracer's mutex. Returns NULL where memory runs out.
 static struct tracer_context * tracer_context_new(struct expert_tracer * tracer, const struct routing_model * about, const void * key) {
-    struct tracer_context * context = calloc(1, sizeof(*context));
-    struct tracer_model   * model   = context ? model_find_or_add(tracer, about) : NULL;
-    if (!model) {
+    struct tracer_model   * model   = model_find_or_add(tracer, about);
+    struct tracer_context * context = model   ? cache_line_alloc(sizeof(*context))                     : NULL;
+    struct meter          * meter   = context ? meter_new(model->about.n_layer, model->about.n_expert) : NULL;
+    if (!meter) {
         free(context);
         return NULL;
     }
     if (!model->contexts) {
         config_free(&model->config);
         if (!config_copy(&model->config, &tracer->config)) {
+            meter_free(meter);
             free(context);
             return NULL;
         }
@@ -499,7 +534,7 @@ static struct tracer_context * tracer_context_new(struct expert_tracer * tracer,
     }
     context->model = model;
     context->key   = key;
-    pthread_mutex_init(&context->mutex, NULL);
+    context->meter = meter;
     context->next   = model->contexts;
     model->contexts = context;
     return context;
@@ -515,7 +550,7 @@ static void * on_context_open(void * self, const struct routing_model * about, c
     struct tracer_context * context = wanted ? tracer_context_new(tracer, about, context_key) : NULL;
     pthread_mutex_unlock(&tracer->mutex);
 
-    greet(tracer, stats, names);
+    greet(tracer, stats, names, about->capture);
     if (!context) {
         if (wanted) {
             log_line(tracer->setup.say, LOG_ERROR, "out of memory; this context is not traced");
@@ -565,85 +600,63 @@ static bool is_mtp(const struct tracer_model * model, const struct routing_ubatc
 }
 
 static void log_names(struct tracer_context * context, const struct routing_ubatch * ubatch) {
-    struct text   text = { 0 };
-    struct text * into = ubatch->fate == ROUTING_PENDING ? &context->pending_names : &text;
+    const bool    is_pending = ubatch->fate == ROUTING_PENDING;
+    struct text * names      = is_pending ? &context->pending_names : &context->names;
     for (int32_t i = 0; i < ubatch->n_layers; i++) {
-        add_names(into, &ubatch->layers[i]);
+        names_add(names, &ubatch->layers[i]);
+        if (!is_pending && (names->length >= NAMES_AT_ONCE || i == ubatch->n_layers - 1)) {
+            say_names(context->model->tracer, names);
+        }
     }
-    if (text.data && !text.failed) {
-        context->model->tracer->setup.say(LOG_INFO, text.data);
+    keep_names(&context->names);
+}
+
+// It is what most ubatches are read by, and then it is only looked at.
+static void note_capture(struct tracer_model * model, const char * capture) {
+    if (capture && capture != atomic_load_explicit(&model->capture, memory_order_relaxed)) {
+        atomic_store(&model->capture, capture);
     }
-    text_free(&text);
 }
 
 static void on_ubatch(void * self, const struct routing_ubatch * ubatch) {
     struct tracer_context * context = self;
     struct tracer_model   * model   = context->model;
 
+    for (int32_t i = 0; i < ubatch->n_layers && !ubatch->layers_told; i++) {
+        on_layer(context, &ubatch->layers[i], ubatch->fate);
+    }
+    note_capture(model, ubatch->capture);
     context->is_mtp = is_mtp(model, ubatch);
     if (ubatch->fate != ROUTING_WARMUP) {
-        bool            whole  = true;
-        struct counts * counts = ubatch->fate == ROUTING_PENDING ? &context->pending : &context->counts;
-        pthread_mutex_lock(&context->mutex);
-        for (int32_t i = 0; i < ubatch->n_layers; i++) {
-            whole = counts_add_layer(counts, &ubatch->layers[i]) && whole;
-        }
-        *(context->is_mtp ? &counts->n_mtp : &counts->n_tokens) += ubatch->n_tokens;
-        pthread_mutex_unlock(&context->mutex);
-        if (!whole) {
+        if (!meter_ubatch(context->meter, ubatch, context->is_mtp)) {
             say_not_counted(model->tracer);
         }
         if (model->config.names) {
             log_names(context, ubatch);
         }
     }
-    atomic_store(&model->news_to_write, true);
-    atomic_store(&model->news_to_print, true);
-}
-
-// A reset while a batch is evaluated leaves less than what is to be taken back.
-static uint64_t corrected(uint64_t n, int64_t correction) {
-    return correction < 0 && n < (uint64_t) -correction ? 0 : n + (uint64_t) correction;
+    note_news(model, true);
 }
 
 static void on_decode(void * self, const struct routing_decode * decode) {
     struct tracer_context * context = self;
-    struct counts         * counts  = decode->fate == ROUTING_PENDING ? &context->pending : &context->counts;
-
-    pthread_mutex_lock(&context->mutex);
-    if (decode->fate == ROUTING_WARMUP) {
-        counts->n_warmup += decode->n_prompt + decode->n_generation;
-    } else if (context->is_mtp) {
-        counts->n_mtp = corrected(counts->n_mtp, decode->n_correction);
-    } else {
-        counts->n_tokens      = corrected(counts->n_tokens, decode->n_correction);
-        counts->n_prompt     += decode->n_prompt;
-        counts->n_generation += decode->n_generation;
-    }
-    pthread_mutex_unlock(&context->mutex);
+    meter_decode(context->meter, decode, context->is_mtp);
+    note_news(context->model, false);
 }
 
 static void on_settle(void * self, bool warmup) {
     struct tracer_context * context = self;
-    bool                    whole   = true;
-
-    pthread_mutex_lock(&context->mutex);
+    struct expert_tracer  * tracer  = context->model->tracer;
+    if (!meter_settle(context->meter, warmup)) {
+        say_not_counted(tracer);
+    }
     if (warmup) {
-        context->counts.n_warmup += context->pending.n_tokens;
+        text_clear(&context->pending_names);
     } else {
-        whole = counts_add(&context->counts, &context->pending);
+        say_names(tracer, &context->pending_names);
     }
-    counts_reset(&context->pending);
-    pthread_mutex_unlock(&context->mutex);
-    if (!whole) {
-        say_not_counted(context->model->tracer);
-    }
-
-    if (!warmup && context->pending_names.data && !context->pending_names.failed) {
-        context->model->tracer->setup.say(LOG_INFO, context->pending_names.data);
-    }
-    text_free(&context->pending_names);
-    atomic_store(&context->model->news_to_write, true);
+    keep_names(&context->pending_names);
+    note_news(context->model, false);
 }
 
 static void on_context_close(void * self) {
@@ -657,8 +670,7 @@ static void on_context_close(void * self) {
         link = &(*link)->next;
     }
     *link = context->next;
-    bool whole = counts_add(&model->closed, &context->counts);
-    whole = counts_add(&model->closed, &context->pending) && whole;
+    const bool whole    = meter_read(context->meter, &model->closed);
     const bool was_last = !model->contexts;
     pthread_mutex_unlock(&tracer->mutex);
 
@@ -833,10 +845,7 @@ void expert_tracer_reset(struct expert_tracer * tracer) {
     for (struct tracer_model * model = tracer->models; model; model = model->next) {
         counts_reset(&model->closed);
         for (struct tracer_context * context = model->contexts; context; context = context->next) {
-            pthread_mutex_lock(&context->mutex);
-            counts_reset(&context->counts);
-            counts_reset(&context->pending);
-            pthread_mutex_unlock(&context->mutex);
+            meter_reset(context->meter);
         }
         atomic_store(&model->news_to_write, true);
     }

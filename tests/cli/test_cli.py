@@ -19,7 +19,7 @@ from pathlib import Path
 CLI = os.environ.get("EXPERT_TRACER_CLI", "")
 ENGINE = Path(os.environ.get("EXPERT_TRACER_ENGINE", "/nonexistent"))
 CC = shutil.which(os.environ.get("CC", "cc")) or shutil.which("cc")
-NAMES = ("STATS", "NAMES", "PER_LAYER", "OUTPUT", "INTERVAL")
+NAMES = ("STATS", "NAMES", "PER_LAYER", "OUTPUT", "INTERVAL", "CAPTURE")
 
 STATISTICS = {
     "format": "llama-expert-tracer-statistics",
@@ -140,6 +140,7 @@ class Usage(Case):
         self.refuses("show", "--color", "blue", "x", status=2, says="--color")
         self.refuses("run", "--interval", "-1", "true", status=2, says="--interval")
         self.refuses("run", "--interval", "inf", "true", status=2, says="--interval")
+        self.refuses("run", "--capture", "callback", "true", status=2, says="--capture")
         self.refuses("run", "-o", "-", "true", status=2, says="standard output")
 
 
@@ -153,8 +154,8 @@ __attribute__((constructor)) static void begin(void) {
         return;
     }
     const char * names[] = { "LLAMA_EXPERT_TRACE_STATS", "LLAMA_EXPERT_TRACE_NAMES", "LLAMA_EXPERT_TRACE_PER_LAYER",
-                             "LLAMA_EXPERT_TRACE_OUTPUT", "LLAMA_EXPERT_TRACE_INTERVAL", "LD_PRELOAD" };
-    for (int i = 0; i < 6; i++) {
+                             "LLAMA_EXPERT_TRACE_OUTPUT", "LLAMA_EXPERT_TRACE_INTERVAL", "LLAMA_EXPERT_TRACE_CAPTURE", "LD_PRELOAD" };
+    for (int i = 0; i < 7; i++) {
         fprintf(out, "%s%s", i == 0 ? "" : "|", getenv(names[i]) == NULL ? "-" : getenv(names[i]));
     }
     fputs("\n", out);
@@ -202,6 +203,7 @@ class Run(WithPrograms):
             (("--names",),                     {"NAMES": "1"}),
             (("--per-layer",),                 {"PER_LAYER": "1", "STATS": "1"}),
             (("--interval", "2.5"),            {"INTERVAL": "2.5", "STATS": "1"}),
+            (("--capture", "eval-callback"),   {"CAPTURE": "eval-callback", "STATS": "1"}),
             (("-o", "/x/y"),                   {"OUTPUT": "/x/y", "STATS": "1"}),
             (("-o", "/x/y", "--names"),        {"OUTPUT": "/x/y", "NAMES": "1", "STATS": "1"}),
             (("--output=/x/y", "--stats"),     {"OUTPUT": "/x/y", "STATS": "1"}),

@@ -92,9 +92,9 @@ def right_answer(client, oracle):
     return {"prompt": tokens[:len(PROMPT)], "generated": tokens[len(PROMPT):]}
 
 
-def check(case, client, release, oracle):
-    """Runs a client on a release, traced, and holds everything against what the oracle predicts."""
-    result = client.run(release, oracle, trace=case.trace())
+def check(case, client, release, oracle, **more):
+    """Runs a client on a release, traced, and holds everything against what the oracle predicts. `more`: variables."""
+    result = client.run(release, oracle, trace=case.trace(**more))
     case.assertEqual(result.status, 0, result.err)
     case.assertEqual(answer(client, result), right_answer(client, oracle))
 

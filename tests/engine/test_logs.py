@@ -29,7 +29,7 @@ class Logs(TestCase):
     def expected(self, evaluated):
         counts, _ = MIXTRAL.counts(evaluated)
         total = [sum(row[e] for row in counts) for e in range(MIXTRAL.n_expert)]
-        lines = ["[EXPERT-TRACE] Statistics enabled", "=== Expert Usage Statistics ===", f"Total tokens: {len(evaluated)}",
+        lines = ["[EXPERT-TRACE] Statistics enabled", "[EXPERT-TRACE] Routing is read by: graph", "=== Expert Usage Statistics ===", f"Total tokens: {len(evaluated)}",
                  f"Total expert activations: {sum(total)}"]
         lines += [f"  Expert {e:3}: {n:8} activations ({100 * n / sum(total):.2f}%)" for e, n in enumerate(total)]
         lines.append("Per-layer breakdown:")
@@ -67,7 +67,7 @@ class Logs(TestCase):
             lines = ours(text)
             self.assertEqual(lines[0], "[EXPERT-TRACE] Statistics enabled")
             self.assertEqual(lines[-1], f"[EXPERT-TRACE] Statistics exported to {self.stats_path}")
-            self.assertEqual(len(lines), 6 + MIXTRAL.n_expert + MIXTRAL.n_layer * (1 + MIXTRAL.n_expert))
+            self.assertEqual(len(lines), 7 + MIXTRAL.n_expert + MIXTRAL.n_layer * (1 + MIXTRAL.n_expert))
             self.assertIn(f"Total tokens: {stats['total_tokens']}", lines)
 
 
@@ -140,7 +140,7 @@ class Programs(Logs):
         result = run("llama-bench", "-m", MIXTRAL.path, "-p", 8, "-n", 0, "-r", 1, "-t", 1, "--no-warmup", trace=self.trace())
         self.assertEqual(result.status, 0, result.err)
         lines = ours(result.err)
-        self.assertEqual(len(lines), 6 + MIXTRAL.n_expert + MIXTRAL.n_layer * (1 + MIXTRAL.n_expert))
+        self.assertEqual(len(lines), 7 + MIXTRAL.n_expert + MIXTRAL.n_layer * (1 + MIXTRAL.n_expert))
         self.assertEqual(lines.count("Total tokens: 8"), 1)
         self.assertNotIn("Expert", result.out)
 

@@ -8,18 +8,23 @@ static const struct routing_layer layer_5 = {
     .layer = 5, .n_expert = 4, .n_used = 2, .n_tokens = 2, .experts = two_tokens,
 };
 
+static void assert_row(const struct counts * counts, int32_t layer, const uint64_t * expected, int32_t n) {
+    assert_int_equal(counts->layers[layer].n_expert, n);
+    for (int32_t i = 0; i < n; i++) {
+        assert_int_equal(counter_get(&counts_row(counts, layer)[i]), expected[i]);
+    }
+}
+
 static void adds_each_activation_once(void ** state) {
     (void) state;
     struct counts counts = { 0 };
+    assert_true(counts_make_room(&counts, 6, 4));
     assert_true(counts_add_layer(&counts, &layer_5));
     assert_true(counts_add_layer(&counts, &layer_5));
     assert_int_equal(counts.layers[5].n_tokens, 4);
     assert_int_equal(counts.layers[5].n_used, 2);
-    assert_int_equal(counts.layers[5].activations[0], 2);
-    assert_int_equal(counts.layers[5].activations[1], 2);
-    assert_int_equal(counts.layers[5].activations[2], 0);
-    assert_int_equal(counts.layers[5].activations[3], 4);
     assert_int_equal(counts.layers[4].n_expert, 0);
+    assert_row(&counts, 5, (uint64_t[]) { 2, 2, 0, 4 }, 4);
     counts_free(&counts);
 }
 
@@ -28,9 +33,53 @@ static void a_layer_without_rows_is_seen_but_counts_nothing(void ** state) {
     struct counts        counts = { 0 };
     struct routing_layer none   = layer_5;
     none.n_tokens = 0;
+    assert_true(counts_make_room(&counts, 6, 4));
     assert_true(counts_add_layer(&counts, &none));
-    assert_int_equal(counts.layers[5].n_expert, 4);
     assert_int_equal(counts.layers[5].n_tokens, 0);
+    assert_row(&counts, 5, (uint64_t[]) { 0, 0, 0, 0 }, 4);
+    counts_free(&counts);
+}
+
+static void what_has_no_room_is_not_added(void ** state) {
+    (void) state;
+    struct counts counts = { 0 };
+    assert_false(counts_add_layer(&counts, &layer_5));
+    assert_true (counts_make_room(&counts, 5, 4));
+    assert_false(counts_add_layer(&counts, &layer_5));
+    assert_true (counts_make_room(&counts, 6, 3));
+    assert_true (counts_add_layer(&counts, &layer_5)); // the room for four experts was kept
+    counts_free(&counts);
+
+    assert_true (counts_make_room(&counts, 6, 3));
+    assert_false(counts_add_layer(&counts, &layer_5));
+    counts_free(&counts);
+}
+
+static void room_is_made_around_what_is_there(void ** state) {
+    (void) state;
+    struct routing_layer first  = layer_5;
+    struct counts        counts = { .n_tokens = 2 };
+    first.layer = 0;
+    assert_true(counts_make_room(&counts, 6, 4));
+    assert_true(counts_add_layer(&counts, &first));
+    assert_true(counts_add_layer(&counts, &layer_5));
+    assert_true(counts_make_room(&counts, 9, 6));
+    assert_row(&counts, 0, (uint64_t[]) { 1, 1, 0, 2 }, 4);
+    assert_row(&counts, 5, (uint64_t[]) { 1, 1, 0, 2 }, 4);
+    assert_int_equal(counts.layers[8].n_expert, 0);
+    assert_int_equal(counts.layers[5].n_tokens, 2);
+    assert_int_equal(counts.layers[5].n_used, 2);
+    assert_int_equal(counts.n_tokens, 2);
+    counts_free(&counts);
+}
+
+static void room_that_is_known_in_part(void ** state) {
+    (void) state;
+    struct counts counts = { 0 };
+    assert_true(counts_make_room(&counts, 0, 4));
+    assert_true(counts_make_room(&counts, 6, 0));
+    assert_true(counts_add_layer(&counts, &layer_5));
+    assert_row(&counts, 5, (uint64_t[]) { 1, 1, 0, 2 }, 4);
     counts_free(&counts);
 }
 
@@ -40,12 +89,12 @@ static void sums_layers_of_different_sizes(void ** state) {
     struct counts        one   = { .n_tokens = 2, .n_prompt = 2, .n_warmup = 1 };
     struct routing_layer wider = layer_5;
     wider.n_expert = 8;
+    assert_true(counts_make_room(&sum, 6, 4));
+    assert_true(counts_make_room(&one, 7, 8));
     assert_true(counts_add_layer(&sum, &layer_5));
     assert_true(counts_add_layer(&one, &wider));
     assert_true(counts_add(&sum, &one));
-    assert_int_equal(sum.layers[5].n_expert, 8);
-    assert_int_equal(sum.layers[5].activations[3], 4);
-    assert_int_equal(sum.layers[5].activations[7], 0);
+    assert_row(&sum, 5, (uint64_t[]) { 2, 2, 0, 4, 0, 0, 0, 0 }, 8);
     assert_int_equal(sum.n_tokens, 2);
     assert_int_equal(sum.n_prompt, 2);
     assert_int_equal(sum.n_warmup, 1);
@@ -56,13 +105,14 @@ static void sums_layers_of_different_sizes(void ** state) {
 static void reset_keeps_what_is_known_of_layers(void ** state) {
     (void) state;
     struct counts counts = { .n_tokens = 7, .n_mtp = 3 };
+    assert_true(counts_make_room(&counts, 6, 4));
     assert_true(counts_add_layer(&counts, &layer_5));
     counts_reset(&counts);
     assert_int_equal(counts.n_tokens, 0);
     assert_int_equal(counts.n_mtp, 0);
-    assert_int_equal(counts.layers[5].n_expert, 4);
     assert_int_equal(counts.layers[5].n_tokens, 0);
-    assert_int_equal(counts.layers[5].activations[3], 0);
+    assert_int_equal(counts.layers[5].n_used, 2);
+    assert_row(&counts, 5, (uint64_t[]) { 0, 0, 0, 0 }, 4);
     counts_free(&counts);
 }
 
@@ -70,6 +120,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(adds_each_activation_once),
         cmocka_unit_test(a_layer_without_rows_is_seen_but_counts_nothing),
+        cmocka_unit_test(what_has_no_room_is_not_added),
+        cmocka_unit_test(room_is_made_around_what_is_there),
+        cmocka_unit_test(room_that_is_known_in_part),
         cmocka_unit_test(sums_layers_of_different_sizes),
         cmocka_unit_test(reset_keeps_what_is_known_of_layers),
     };

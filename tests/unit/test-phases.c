@@ -72,7 +72,9 @@ static void decode_batch(const struct llama_batch * plain, int32_t status, uint6
     assert_ptr_equal(context_current(), context);
     if (n_evaluated > 0) {
         assert_true(context_open(context, "by hand"));
-        context_ubatch(context, NULL, 0, n_evaluated);
+        const enum routing_fate     fate   = context_ubatch_begin(context, NULL, 0, n_evaluated);
+        const struct routing_ubatch ubatch = { .fate = fate, .n_tokens = n_evaluated };
+        context_ubatch_tell(context, &ubatch);
     }
     context_decode_end(context, &batch, status);
     assert_null(context_current());

@@ -17,6 +17,30 @@ static void grows(void ** state) {
     text_free(&text);
 }
 
+static void takes_what_was_not_formatted(void ** state) {
+    (void) state;
+    struct text text = { 0 };
+    for (int i = 0; i < 1000; i++) {
+        memcpy(text_room(&text, 100), "0123456789", 10);
+        text_take(&text, 10);
+        assert_int_equal(strlen(text.data), text.length);
+    }
+    text_add(&text, "%d", 5);
+    assert_int_equal(text.length, 10001);
+    assert_int_equal(strlen(text.data), 10001);
+    assert_string_equal(text.data + 9990, "01234567895");
+
+    const size_t room = text.room;
+    text_clear(&text);
+    assert_string_equal(text.data, "");
+    text_add(&text, "again");
+    assert_string_equal(text.data, "again");
+    assert_int_equal(text.room, room);
+    text_free(&text);
+    text_clear(&text);
+    assert_null(text.data);
+}
+
 static void assert_json(const char * string, const char * json) {
     struct text text = { 0 };
     text_add_json_string(&text, string);
@@ -45,6 +69,7 @@ static void replaces_what_is_not_utf8(void ** state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(grows),
+        cmocka_unit_test(takes_what_was_not_formatted),
         cmocka_unit_test(writes_json_strings),
         cmocka_unit_test(replaces_what_is_not_utf8),
     };

@@ -34,7 +34,7 @@ static void * evaluate(void * key) {
     struct sinks_context context = { 0 };
     for (int i = 0; i < N_BATCHES; i++) {
         const enum routing_fate     fate   = i % 5 ? ROUTING_COUNT : ROUTING_PENDING;
-        const struct routing_ubatch ubatch = { fate, 2, 1, &layer };
+        const struct routing_ubatch ubatch = { fate, 2, 1, &layer, .layers_told = true };
         const struct routing_decode decode = { fate, 1, 1, 0 };
         assert_true(sinks_open(&context, &model, key));
         sinks_layer (&context, &layer, fate);
@@ -44,6 +44,15 @@ static void * evaluate(void * key) {
     }
     sinks_close(&context);
     return NULL;
+}
+
+// Of every ubatch all is there, or nothing.
+static void assert_whole(const struct expert_tracer_snapshot * snapshot) {
+    for (size_t i = 0; i < snapshot->n_layers; i++) {
+        assert_int_equal(snapshot->layers[i].n_tokens, snapshot->total_tokens);
+        assert_int_equal(snapshot->layers[i].activations[0], snapshot->total_tokens / 2);
+        assert_int_equal(snapshot->layers[i].activations[1], snapshot->total_tokens / 2);
+    }
 }
 
 static void threads_do_not_disturb_each_other(void ** state) {
@@ -64,7 +73,11 @@ static void threads_do_not_disturb_each_other(void ** state) {
         assert_int_equal(pthread_create(&threads[i], NULL, evaluate, (void *) &keys[i]), 0);
     }
     for (int i = 0; i < 50; i++) {
-        expert_tracer_snapshot_free(expert_tracer_snapshot_take(tracer, 0));
+        struct expert_tracer_snapshot * snapshot = expert_tracer_snapshot_take(tracer, 0);
+        if (snapshot) {
+            assert_whole(snapshot);
+            expert_tracer_snapshot_free(snapshot);
+        }
         usleep(1000);
     }
     for (int i = 0; i < N_THREADS; i++) {
@@ -85,9 +98,41 @@ static void threads_do_not_disturb_each_other(void ** state) {
     unlink(path);
 }
 
+static void resets_leave_whole_ubatches(void ** state) {
+    (void) state;
+    const struct tracer_setup setup  = { ignore, ignore, "test-run", true };
+    struct config             config = { 0 };
+    struct expert_tracer    * tracer = tracer_new(&config, &setup);
+    const int                 slot   = sinks_attach(&tracer_sink, tracer);
+
+    pthread_t  threads[N_THREADS];
+    const char keys   [N_THREADS] = { 0 };
+    for (int i = 0; i < N_THREADS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, evaluate, (void *) &keys[i]), 0);
+    }
+    for (int i = 0; i < 50; i++) {
+        expert_tracer_reset(tracer);
+        struct expert_tracer_snapshot * snapshot = expert_tracer_snapshot_take(tracer, 0);
+        if (snapshot) {
+            assert_whole(snapshot);
+            expert_tracer_snapshot_free(snapshot);
+        }
+    }
+    for (int i = 0; i < N_THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    expert_tracer_reset(tracer);
+    struct expert_tracer_snapshot * snapshot = expert_tracer_snapshot_take(tracer, 0);
+    assert_int_equal(snapshot->total_tokens, 0);
+    assert_int_equal(snapshot->total_activations, 0);
+    expert_tracer_snapshot_free(snapshot);
+    sinks_detach(slot);
+    tracer_free(tracer);
+}
+
 static void * open_and_close(void * self) {
     for (int i = 0; i < N_CONTEXTS; i++) {
-        const struct routing_ubatch ubatch  = { ROUTING_COUNT, 2, 1, &layer };
+        const struct routing_ubatch ubatch  = { ROUTING_COUNT, 2, 1, &layer, .layers_told = true };
         void                      * context = tracer_sink.context_open(self, &model, &ubatch);
         assert_non_null(context);
         tracer_sink.ubatch(context, &ubatch);
@@ -128,6 +173,7 @@ static void contexts_of_one_model_come_and_go(void ** state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_do_not_disturb_each_other),
+        cmocka_unit_test(resets_leave_whole_ubatches),
         cmocka_unit_test(contexts_of_one_model_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,10 +10,18 @@
 #include <time.h>
 #include <unistd.h>
 
-static char said[16384];
+static const char * long_lines; // that are expected to be said, instead of collected; NULL: none
+static char         said[16384];
 
 static void listen(enum log_level level, const char * lines) {
     (void) level;
+    if (long_lines) {
+        const size_t length = strlen(lines);
+        assert_true(length > 0 && lines[length - 1] == '\n');
+        assert_int_equal(strncmp(long_lines, lines, length), 0);
+        long_lines += length;
+        return;
+    }
     strncat(said, lines, sizeof(said) - strlen(said) - 1);
 }
 
@@ -36,12 +44,13 @@ static const struct routing_layer mtp_layer = { .layer = 2, .n_expert = 4, .n_us
 
 static struct expert_tracer * start(bool stats, bool names, bool per_layer) {
     struct config config = { .stats = stats, .names = names, .per_layer = per_layer };
-    said[0] = '\0';
+    said[0]    = '\0';
+    long_lines = NULL;
     return tracer_new(&config, &setup);
 }
 
 static void decode(void * context, enum routing_fate fate, const struct routing_layer * evaluated, int32_t n_layers) {
-    const struct routing_ubatch ubatch = { fate, 2, n_layers, evaluated };
+    const struct routing_ubatch ubatch = { fate, 2, n_layers, evaluated, .layers_told = true };
     const struct routing_decode done   = { fate, 1, 1, 0 };
     tracer_sink.ubatch(context, &ubatch);
     tracer_sink.decode(context, &done);
@@ -57,7 +66,7 @@ static void counts_and_prints(void ** state) {
     (void) state;
     struct expert_tracer * tracer  = start(true, false, true);
     void                 * context = tracer_sink.context_open(tracer, &model, "a context");
-    assert_string_equal(said, "[EXPERT-TRACE] Statistics enabled\n");
+    assert_string_equal(said, "[EXPERT-TRACE] Statistics enabled\n[EXPERT-TRACE] Routing is read by: by hand\n");
     decode(context, ROUTING_COUNT, layers, 2);
     said[0] = '\0';
     tracer_sink.context_close(context);
@@ -159,6 +168,7 @@ static void names_are_the_specifications(void ** state) {
     tracer_sink.context_close(context);
     assert_string_equal(said,
         "[EXPERT-TRACE] Tensor name logging enabled\n"
+        "[EXPERT-TRACE] Routing is read by: by hand\n"
         "[EXPERT-TRACE] Layer 0, Expert 0: blk.0.ffn_down_exps.0.weight\n"
         "[EXPERT-TRACE] Layer 0, Expert 0: blk.0.ffn_gate_up_exps.0.weight\n"
         "[EXPERT-TRACE] Layer 0, Expert 2: blk.0.ffn_down_exps.2.weight\n"
@@ -167,6 +177,43 @@ static void names_are_the_specifications(void ** state) {
         "[EXPERT-TRACE] Layer 0, Expert 2: blk.0.ffn_gate_up_exps.2.weight\n"
         "[EXPERT-TRACE] Layer 0, Expert 3: blk.0.ffn_down_exps.3.weight\n"
         "[EXPERT-TRACE] Layer 0, Expert 3: blk.0.ffn_gate_up_exps.3.weight\n");
+    tracer_free(tracer);
+}
+
+// More of them than are kept, and than is said at once.
+static void all_names_of_a_long_prompt_are_said(void ** state) {
+    (void) state;
+    enum { N_TOKENS = 1000, N_USED = 8, N_LAYERS = 5 };
+    static int32_t long_experts[N_TOKENS * N_USED];
+    for (size_t i = 0; i < N_TOKENS * N_USED; i++) {
+        long_experts[i] = (int32_t) (i * 37 % 128);
+    }
+    struct routing_layer long_layers[N_LAYERS];
+    for (int32_t i = 0; i < N_LAYERS; i++) {
+        long_layers[i] = (struct routing_layer) { .layer = i, .n_expert = 128, .n_used = N_USED, .n_tokens = N_TOKENS, .experts = long_experts,
+            .n_weights = 2, .weights = { "blk.x.ffn_down_exps.weight", "blk.x.ffn_up_exps.weight" } };
+    }
+    struct expert_tracer * tracer  = start(false, true, false);
+    void                 * context = tracer_sink.context_open(tracer, &model, "a context");
+    for (int round = 0; round < 2; round++) {
+        char * lines;
+        size_t length;
+        FILE * expected = open_memstream(&lines, &length);
+        for (int32_t i = 0; i < N_LAYERS; i++) {
+            for (size_t k = 0; k < N_TOKENS * N_USED; k++) {
+                const int32_t expert = long_experts[k];
+                fprintf(expected, "[EXPERT-TRACE] Layer %d, Expert %d: blk.x.ffn_down_exps.%d.weight\n", i, expert, expert);
+                fprintf(expected, "[EXPERT-TRACE] Layer %d, Expert %d: blk.x.ffn_up_exps.%d.weight\n",   i, expert, expert);
+            }
+        }
+        fclose(expected);
+        long_lines = lines;
+        decode(context, ROUTING_COUNT, long_layers, N_LAYERS);
+        assert_string_equal(long_lines, ""); // all of it was said
+        long_lines = NULL;
+        free(lines);
+    }
+    tracer_sink.context_close(context);
     tracer_free(tracer);
 }
 
@@ -187,6 +234,110 @@ static void a_prediction_head_has_a_section_of_its_own(void ** state) {
     expert_tracer_snapshot_free(snapshot);
     tracer_sink.context_close(context);
     assert_non_null(strstr(said, "\nMulti-token-prediction head, 2 tokens:\n  Layer 2:\n    Expert   0:        1\n"));
+    tracer_free(tracer);
+}
+
+struct told {
+    int32_t layers[8];
+    bool    warmup[8];
+    int32_t n_rows;
+    int     n;
+};
+
+static void note_event(const struct expert_tracer_event * event, void * user_data) {
+    struct told * told = user_data;
+    assert_true(told->n < 8);
+    assert_memory_equal(event->experts, experts, (size_t) (event->n_tokens * event->n_used) * sizeof(experts[0]));
+    assert_string_equal(event->context, "a context");
+    told->layers[told->n] = event->layer;
+    told->warmup[told->n] = event->warmup;
+    told->n_rows         += event->n_tokens;
+    told->n++;
+}
+
+static void layers_that_were_not_told_are_told_with_their_ubatch(void ** state) {
+    (void) state;
+    struct told                 told    = { 0 };
+    struct expert_tracer      * tracer  = start(false, false, false);
+    struct routing_ubatch       ubatch  = { ROUTING_COUNT, 2, 2, layers, .layers_told = false };
+    const struct routing_decode done    = { ROUTING_COUNT, 1, 1, 0 };
+    struct config               config  = { .stats = true };
+    tracer_configure(tracer, &config);
+    void * context = tracer_sink.context_open(tracer, &model, "a context");
+    assert_true(expert_tracer_subscribe(tracer, note_event, &told) > 0);
+
+    tracer_sink.ubatch(context, &ubatch);
+    tracer_sink.decode(context, &done);
+    assert_int_equal(told.n, 2);
+    assert_int_equal(told.layers[0], 0);
+    assert_int_equal(told.layers[1], 1);
+    assert_int_equal(told.n_rows, 3);
+    assert_false(told.warmup[0]);
+
+    ubatch.fate = ROUTING_WARMUP;
+    tracer_sink.ubatch(context, &ubatch);
+    assert_int_equal(told.n, 4);
+    assert_true(told.warmup[3]);
+
+    ubatch.layers_told = true;
+    ubatch.fate        = ROUTING_COUNT;
+    tracer_sink.ubatch(context, &ubatch);
+    assert_int_equal(told.n, 4);
+    tracer_sink.layer(context, &layers[1], ROUTING_COUNT);
+    assert_int_equal(told.n, 5);
+
+    struct expert_tracer_snapshot * snapshot = take(tracer);
+    assert_int_equal(snapshot->total_tokens, 4);
+    assert_int_equal(snapshot->total_activations, 12);
+    expert_tracer_snapshot_free(snapshot);
+    tracer_free(tracer);
+}
+
+static void assert_capture(struct expert_tracer * tracer, const char * capture) {
+    struct expert_tracer_snapshot * snapshot = take(tracer);
+    assert_string_equal(snapshot->capture, capture);
+    expert_tracer_snapshot_free(snapshot);
+}
+
+static void the_way_of_reading_may_change(void ** state) {
+    (void) state;
+    struct expert_tracer * tracer  = start(true, false, false);
+    void                 * context = tracer_sink.context_open(tracer, &model, "a context");
+    struct routing_ubatch  ubatch  = { ROUTING_COUNT, 2, 2, layers, .layers_told = true };
+    tracer_sink.ubatch(context, &ubatch);
+    assert_capture(tracer, "by hand");
+    ubatch.capture = "by machine";
+    tracer_sink.ubatch(context, &ubatch);
+    assert_capture(tracer, "by machine");
+    ubatch.capture = NULL;
+    tracer_sink.ubatch(context, &ubatch);
+    assert_capture(tracer, "by machine");
+    tracer_free(tracer);
+}
+
+static void layers_and_experts_that_the_model_did_not_tell_are_counted(void ** state) {
+    (void) state;
+    struct routing_model unknown = { .key = "unknown", .capture = "by hand" };
+    struct routing_layer wide    = layers[0];
+    struct expert_tracer * tracer  = start(true, false, false);
+    void                 * context = tracer_sink.context_open(tracer, &unknown, "a context");
+    decode(context, ROUTING_COUNT, layers, 2);
+    wide.layer    = 60;
+    wide.n_expert = 300;
+    wide.experts  = (int32_t[]) { 299, 0, 1, 299 };
+    decode(context, ROUTING_COUNT, &wide, 1);
+    decode(context, ROUTING_COUNT, layers, 2);
+
+    struct expert_tracer_snapshot * snapshot = take(tracer);
+    assert_int_equal(snapshot->n_layers, 3);
+    assert_int_equal(snapshot->n_layer, 61);
+    assert_int_equal(snapshot->n_expert, 300);
+    assert_int_equal(snapshot->layers[0].n_expert, 4);
+    assert_int_equal(snapshot->layers[0].activations[2], 4);
+    assert_int_equal(snapshot->layers[2].activations[299], 2);
+    assert_int_equal(snapshot->activations[299], 2);
+    assert_int_equal(snapshot->total_activations, 16);
+    expert_tracer_snapshot_free(snapshot);
     tracer_free(tracer);
 }
 
@@ -214,7 +365,7 @@ static void a_reset_leaves_nothing_to_tell(void ** state) {
 
 static void a_reset_inside_a_batch_does_not_wrap(void ** state) {
     (void) state;
-    const struct routing_ubatch ubatch = { ROUTING_COUNT, 2, 2, layers };
+    const struct routing_ubatch ubatch = { ROUTING_COUNT, 2, 2, layers, .layers_told = true };
     const struct routing_decode done   = { ROUTING_COUNT, 1, 0, -1 };
     struct expert_tracer      * tracer  = start(true, false, false);
     void                      * context = tracer_sink.context_open(tracer, &model, "a context");
@@ -359,7 +510,11 @@ int main(void) {
         cmocka_unit_test(warmup_is_apart),
         cmocka_unit_test(what_was_no_warmup_after_all_counts),
         cmocka_unit_test(names_are_the_specifications),
+        cmocka_unit_test(all_names_of_a_long_prompt_are_said),
         cmocka_unit_test(a_prediction_head_has_a_section_of_its_own),
+        cmocka_unit_test(layers_that_were_not_told_are_told_with_their_ubatch),
+        cmocka_unit_test(the_way_of_reading_may_change),
+        cmocka_unit_test(layers_and_experts_that_the_model_did_not_tell_are_counted),
         cmocka_unit_test(a_dense_model_is_told),
         cmocka_unit_test(remarks_wait_for_the_first_batch),
         cmocka_unit_test(a_reset_leaves_nothing_to_tell),

@@ -1,0 +1,290 @@
+#include "flights.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ALIGNMENT         128 // of a device's part
+#define SHARE_MAX         100 // all that we add is at most one in so many bytes of the compute buffers
+#define FLIGHTS_MIN         2
+#define SMALL       (1 << 20) // bytes that are not worth counting
+
+const char flights_name[] = "graph";
+
+//
+// memory
+//
+
+static void memory_free(const struct real * real, struct flight * flight) {
+    if (flight->buffer) {
+        real->ggml_backend_buffer_free(flight->buffer);
+    } else {
+        free(flight->memory);
+    }
+    flight->buffer = NULL;
+    flight->memory = NULL;
+    flight->size   = 0;
+}
+
+// Memory that a device can write to by itself, if one of those that take part offers it.
+static void * pinned(const struct graph_taps * taps, const struct tap_plan * plan, size_t size) {
+    const struct real * real = taps->real;
+    for (int i = 0; i < taps->n_strips && real->ggml_backend_dev_host_buffer_type; i++) {
+        if (plan->used[i] == 0 || taps->strips[i].is_cpu) {
+            continue;
+        }
+        void * const device = real->ggml_backend_get_device(taps->strips[i].backend);
+        void * const type   = device ? real->ggml_backend_dev_host_buffer_type(device) : NULL;
+        void * const buffer = type   ? real->ggml_backend_buft_alloc_buffer(type, size) : NULL;
+        if (buffer) {
+            return buffer;
+        }
+    }
+    return NULL;
+}
+
+static bool memory_make(const struct graph_taps * taps, const struct tap_plan * plan, struct flight * flight, size_t size) {
+    if (flight->size >= size) {
+        return true;
+    }
+    memory_free(taps->real, flight);
+    flight->buffer = pinned(taps, plan, size);
+    flight->memory = flight->buffer ? taps->real->ggml_backend_buffer_get_base(flight->buffer) : malloc(size);
+    flight->size   = flight->memory ? size : 0;
+    return flight->memory != NULL;
+}
+
+int flights_number(size_t room, size_t compute) {
+    int n = FLIGHTS_MAX;
+    while (n > FLIGHTS_MIN && room * (size_t) (1 + n) > SMALL && room * (size_t) (1 + n) > compute / SHARE_MAX) {
+        n--;
+    }
+    return n;
+}
+
+static int choose_number(const struct graph_taps * taps) {
+    size_t compute = 0;
+    for (int i = 0; i < taps->n_strips; i++) {
+        compute += taps->real->ggml_backend_sched_get_buffer_size(taps->sched, taps->strips[i].backend);
+    }
+    return flights_number(graph_taps_room(taps), compute);
+}
+
+void flights_free(struct flights * flights, const struct graph_taps * taps) {
+    for (int i = 0; i < FLIGHTS_MAX; i++) {
+        struct flight * flight = &flights->ring[i];
+        memory_free(taps->real, flight);
+        for (int k = 0; k < taps->n_strips; k++) {
+            if (flight->events[k]) {
+                taps->real->ggml_backend_event_free(flight->events[k]);
+            }
+        }
+    }
+    free(flights->compact);
+    *flights = (struct flights) { 0 };
+}
+
+//
+// landing
+//
+
+// Memory for the layers whose rows do not lie one behind the other.
+static bool compact_make(struct flights * flights, const struct tap_plan * plan) {
+    size_t n = 0;
+    for (int32_t i = 0; i < plan->n_layers; i++) {
+        n += (size_t) plan->layers[i].n_tokens * (size_t) plan->layers[i].n_used;
+    }
+    if (n > flights->n_compact) {
+        int32_t * grown = realloc(flights->compact, n * sizeof(*grown));
+        if (!grown) {
+            return false;
+        }
+        flights->compact   = grown;
+        flights->n_compact = n;
+    }
+    return true;
+}
+
+static const int32_t * compacted(int32_t * out, const char * from, const struct tap_point * point, const struct routing_layer * layer) {
+    const size_t row = (size_t) layer->n_used * sizeof(int32_t);
+    for (int32_t i = 0; i < layer->n_tokens; i++) {
+        memcpy(out + (size_t) i * (size_t) layer->n_used, from + (size_t) i * point->stride, row);
+    }
+    return out;
+}
+
+// Tells the listeners what landed. `memory` and `at`: where each strip's part is.
+static bool tell(struct flights * flights, struct tap_plan * plan, struct context * context, enum routing_fate fate, uint64_t n_tokens,
+                 const char * const memory[]) {
+    if (!compact_make(flights, plan)) {
+        return false;
+    }
+    int32_t * compact = flights->compact;
+    for (int32_t i = 0; i < plan->n_layers; i++) {
+        const struct tap_point * point = &plan->points[i];
+        struct routing_layer   * layer = &plan->layers[i];
+        const size_t             n     = (size_t) layer->n_tokens * (size_t) layer->n_used;
+        const char * const from = memory[point->strip] + point->offset;
+        if (layer->n_tokens == 1 || point->stride == (size_t) layer->n_used * sizeof(int32_t)) {
+            layer->experts = (const int32_t *) (const void *) from;
+        } else {
+            layer->experts = compacted(compact, from, point, layer);
+            compact += n;
+        }
+        if (!routing_is_in_range(layer)) {
+            return false;
+        }
+    }
+    context_ubatch_tell(context, &(struct routing_ubatch) {
+        .fate     = fate,
+        .n_tokens = n_tokens,
+        .n_layers = plan->n_layers,
+        .layers   = plan->layers,
+        .capture  = flights_name,
+    });
+    return true;
+}
+
+static bool land_first(struct flights * flights, const struct graph_taps * taps) {
+    struct flight   * flight = &flights->ring[flights->first];
+    struct tap_plan * plan   = flight->plan;
+    const char      * memory[BACKENDS_MAX];
+    for (int i = 0; i < taps->n_strips; i++) {
+        memory[i] = flight->memory + flight->at[i];
+    }
+    flights->first = (flights->first + 1) % FLIGHTS_MAX;
+    flights->n--;
+    const bool told = tell(flights, plan, flight->context, flight->fate, flight->n_tokens, memory);
+    context_ubatch_landed(flight->context);
+    tap_plan_release(plan);
+    return told;
+}
+
+bool flights_land(struct flights * flights, struct graph_taps * taps) {
+    bool whole = true;
+    while (flights->n > 0) {
+        whole = land_first(flights, taps) && whole;
+    }
+    return whole;
+}
+
+bool flights_await(struct flights * flights, struct graph_taps * taps) {
+    if (flights->n == 0) {
+        return true;
+    }
+    taps->real->ggml_backend_sched_synchronize(taps->sched);
+    return flights_land(flights, taps);
+}
+
+int flights_drop(struct flights * flights) {
+    const int n = flights->n;
+    while (flights->n > 0) {
+        struct flight * flight = &flights->ring[flights->first];
+        flights->first = (flights->first + 1) % FLIGHTS_MAX;
+        flights->n--;
+        context_ubatch_landed(flight->context);
+        tap_plan_release(flight->plan);
+    }
+    return n;
+}
+
+//
+// taking off
+//
+
+// Waits for the oldest alone where its devices can tell, and for everything where they cannot.
+static bool make_place(struct flights * flights, struct graph_taps * taps) {
+    const struct flight * oldest = &flights->ring[flights->first];
+    if (!oldest->is_marked) {
+        return flights_await(flights, taps);
+    }
+    for (int i = 0; i < taps->n_strips; i++) {
+        if (oldest->plan->used[i] > 0 && oldest->events[i]) {
+            taps->real->ggml_backend_event_synchronize(oldest->events[i]);
+        }
+    }
+    return land_first(flights, taps);
+}
+
+static bool can_mark(const struct real * real) {
+    return real->ggml_backend_event_new && real->ggml_backend_event_free && real->ggml_backend_event_record &&
+           real->ggml_backend_event_synchronize;
+}
+
+static void mark(const struct graph_taps * taps, struct flight * flight, int strip) {
+    const struct real * real    = taps->real;
+    void        * const backend = taps->strips[strip].backend;
+    if (!flight->events[strip] && can_mark(real)) {
+        flight->events[strip] = real->ggml_backend_event_new(real->ggml_backend_get_device(backend));
+    }
+    if (flight->events[strip]) {
+        real->ggml_backend_event_record(flight->events[strip], backend);
+    } else {
+        flight->is_marked = false;
+    }
+}
+
+static bool is_here(const struct graph_taps * taps) {
+    for (int i = 0; i < taps->n_strips; i++) {
+        if (taps->plan->used[i] > 0 && !taps->strips[i].is_cpu) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// All of it is in the processor's own memory already.
+static bool tell_at_once(struct flights * flights, const struct graph_taps * taps, struct context * context, enum routing_fate fate, uint64_t n_tokens) {
+    const char * memory[BACKENDS_MAX];
+    for (int i = 0; i < taps->n_strips; i++) {
+        memory[i] = taps->strips[i].base;
+    }
+    return tell(flights, taps->plan, context, fate, n_tokens, memory);
+}
+
+bool flights_add(struct flights * flights, struct graph_taps * taps, struct context * context) {
+    const struct real * real     = taps->real;
+    struct tap_plan   * plan     = taps->plan;
+    const uint64_t      n_tokens = plan->n_tokens;
+    if (n_tokens == 0) {
+        return true; // not a model's graph: the memory's own
+    }
+    for (int32_t i = 0; i < plan->n_layers; i++) {
+        layer_describe(plan->points[i].layer, context->model.n_expert, &plan->layers[i]);
+    }
+    const enum routing_fate fate = context_ubatch_begin(context, plan->layers, plan->n_layers, n_tokens);
+    if (flights->n == 0 && is_here(taps)) {
+        return tell_at_once(flights, taps, context, fate, n_tokens);
+    }
+    if (flights->n_max == 0) {
+        flights->n_max = choose_number(taps);
+    }
+    if (flights->n == flights->n_max && !make_place(flights, taps)) {
+        return false;
+    }
+    struct flight * flight = &flights->ring[(flights->first + flights->n) % FLIGHTS_MAX];
+    size_t          size   = 0;
+    for (int i = 0; i < taps->n_strips; i++) {
+        flight->at[i] = size;
+        size         += (plan->used[i] + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    }
+    if (!memory_make(taps, plan, flight, size)) {
+        return false;
+    }
+    flight->is_marked = true;
+    for (int i = 0; i < taps->n_strips; i++) {
+        const struct strip * strip = &taps->strips[i];
+        if (plan->used[i] > 0 && strip->is_cpu) {
+            memcpy(flight->memory + flight->at[i], strip->base, plan->used[i]);
+        } else if (plan->used[i] > 0) {
+            real->ggml_backend_tensor_get_async(strip->backend, strip->whole, flight->memory + flight->at[i], 0, plan->used[i]);
+            mark(taps, flight, i);
+        }
+    }
+    flight->plan     = tap_plan_use(plan);
+    flight->context  = context;
+    flight->fate     = fate;
+    flight->n_tokens = n_tokens;
+    flights->n++;
+    context_ubatch_in_flight(context);
+    return true;
+}

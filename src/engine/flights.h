@@ -1,0 +1,55 @@
+// From where it landed, the routing of a ubatch is brought to the host: read asynchronously behind the graph, one
+// transfer a device, and told to the listeners when the program has synchronised with the devices anyway.
+
+#ifndef ENGINE_FLIGHTS_H
+#define ENGINE_FLIGHTS_H
+
+#include "context.h"
+#include "graph-taps.h"
+
+#define FLIGHTS_MAX 4
+
+extern const char flights_name[]; // what this way is called
+
+// A ubatch whose routing is on its way.
+struct flight {
+    struct tap_plan   * plan;
+    struct context    * context;
+    enum routing_fate   fate;
+    uint64_t            n_tokens;
+    void              * buffer;               // pinned, NULL: `memory` is the C library's
+    char              * memory;
+    size_t              size;                 // of the memory
+    size_t              at    [BACKENDS_MAX]; // where in it a strip's part begins
+    void              * events[BACKENDS_MAX]; // NULL: none so far, or the device has none
+    bool                is_marked;            // every device that takes part has its event recorded
+};
+
+struct flights {
+    struct flight ring[FLIGHTS_MAX];
+    int           first;
+    int           n;
+    int           n_max;    // chosen by what they take
+    int32_t     * compact;  // [n_compact] rows without what lies between them
+    size_t        n_compact;
+};
+
+// How many ubatches may be on their way: what they and the strips take, each as large as the largest batch makes it, is
+// a hundredth of the compute buffers at most, or little. Bytes.
+int flights_number(size_t room, size_t compute);
+
+// The graph of the taps is being computed. Returns false where memory runs out, or the routing is not as it should be.
+bool flights_add(struct flights * flights, struct graph_taps * taps, struct context * context);
+
+// The devices are idle: tells all that was on its way. Returns false where something of it is not as it should be.
+bool flights_land(struct flights * flights, struct graph_taps * taps);
+
+// Waits for the devices first.
+bool flights_await(struct flights * flights, struct graph_taps * taps);
+
+// Gives up what is on its way. Returns how many ubatches that were.
+int flights_drop(struct flights * flights);
+
+void flights_free(struct flights * flights, const struct graph_taps * taps); // with nothing on its way
+
+#endif // ENGINE_FLIGHTS_H

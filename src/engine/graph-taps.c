@@ -1,0 +1,518 @@
+#include "graph-taps.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GGML_TYPE_I32     26
+#define DEVICE_TYPE_CPU    0
+#define LARGE_BATCH       32 // tokens from which a scheduler may move work to another backend
+#define STRIP_CONTEXT   4096 // bytes for the description of one tensor
+#define ALIGNMENT_MAX   4096 // of a selection while the backend is not known
+
+static bool has_all(const struct real * real) {
+    return real->ggml_backend_sched_alloc_graph && real->ggml_backend_sched_reserve && real->ggml_backend_sched_synchronize &&
+           real->ggml_backend_sched_get_n_backends && real->ggml_backend_sched_get_backend && real->ggml_backend_sched_get_tensor_backend &&
+           real->ggml_backend_get_default_buffer_type && real->ggml_backend_get_device && real->ggml_backend_dev_type &&
+           real->ggml_backend_supports_op && real->ggml_backend_tensor_get_async && real->ggml_backend_buft_alloc_buffer &&
+           real->ggml_backend_buft_get_alignment && real->ggml_backend_buft_is_host && real->ggml_backend_buffer_get_base &&
+           real->ggml_backend_buffer_get_size && real->ggml_backend_buffer_free && real->ggml_backend_tensor_alloc && real->ggml_init &&
+           real->ggml_free && real->ggml_new_tensor_1d && real->ggml_new_tensor_2d && real->ggml_view_1d && real->ggml_cpy &&
+           real->ggml_set_name && real->ggml_get_data && real->ggml_build_forward_expand && real->ggml_graph_size &&
+           real->ggml_new_graph_custom && real->ggml_used_mem && real->ggml_get_mem_size && real->ggml_tensor_overhead;
+}
+
+static size_t aligned(size_t n, size_t alignment) {
+    return (n + alignment - 1) / alignment * alignment;
+}
+
+//
+// memory
+//
+
+static void strip_clear(const struct real * real, struct strip * strip) {
+    if (strip->buffer) {
+        real->ggml_backend_buffer_free(strip->buffer);
+    }
+    if (strip->context) {
+        real->ggml_free(strip->context);
+    }
+    strip->buffer  = NULL;
+    strip->context = NULL;
+    strip->size    = 0;
+}
+
+// What the layers that a backend routes need of its strip.
+static size_t strip_room(const struct graph_taps * taps, int index) {
+    size_t room = 0;
+    for (int32_t i = 0; i < taps->layers->n; i++) {
+        const struct layer * layer = taps->layers->at[i];
+        if (layer && (layer->backend[BATCH_SMALL] == index || layer->backend[BATCH_LARGE] == index)) {
+            room += aligned(layer->room, taps->strips[index].alignment);
+        }
+    }
+    return room;
+}
+
+static bool strip_make(const struct real * real, struct strip * strip, size_t size) {
+    strip_clear(real, strip);
+    const struct ggml_init_params params = { STRIP_CONTEXT, NULL, true };
+    strip->buffer  = real->ggml_backend_buft_alloc_buffer(real->ggml_backend_get_default_buffer_type(strip->backend), size);
+    strip->context = strip->buffer ? real->ggml_init(params) : NULL;
+    if (!strip->context || real->ggml_backend_buffer_get_size(strip->buffer) < size) {
+        strip_clear(real, strip);
+        return false;
+    }
+    strip->base  = real->ggml_backend_buffer_get_base(strip->buffer);
+    strip->size  = size;
+    strip->whole = real->ggml_new_tensor_1d(strip->context, GGML_TYPE_I32, (int64_t) (size / sizeof(int32_t)));
+    real->ggml_set_name(strip->whole, "expert_trace");
+    real->ggml_backend_tensor_alloc(strip->buffer, strip->whole, strip->base);
+    return true;
+}
+
+void graph_taps_init(struct graph_taps * taps, const struct real * real, void * sched, struct layers * layers) {
+    *taps = (struct graph_taps) { .real = real, .sched = sched, .layers = layers };
+    if (!has_all(real)) {
+        taps->trouble = "this release of llama.cpp lacks functions that are needed";
+        return;
+    }
+    const int n = real->ggml_backend_sched_get_n_backends(sched);
+    if (n > BACKENDS_MAX) {
+        taps->trouble = "it has too many backends";
+        return;
+    }
+    taps->n_strips = n;
+    for (int i = 0; i < n; i++) {
+        struct strip * strip = &taps->strips[i];
+        strip->backend = real->ggml_backend_sched_get_backend(sched, i);
+        void * const type   = real->ggml_backend_get_default_buffer_type(strip->backend);
+        void * const device = real->ggml_backend_get_device(strip->backend);
+        strip->alignment = aligned(real->ggml_backend_buft_get_alignment(type), sizeof(int32_t));
+        strip->is_cpu    = device && real->ggml_backend_dev_type(device) == DEVICE_TYPE_CPU && real->ggml_backend_buft_is_host(type);
+    }
+}
+
+void graph_taps_free(struct graph_taps * taps) {
+    graph_taps_drop(taps);
+    for (int i = 0; i < taps->n_strips; i++) {
+        strip_clear(taps->real, &taps->strips[i]);
+    }
+}
+
+size_t graph_taps_room(const struct graph_taps * taps) {
+    size_t room      = 0;
+    size_t alignment = sizeof(int32_t);
+    for (int i = 0; i < taps->n_strips; i++) {
+        if (taps->strips[i].alignment > alignment && taps->strips[i].alignment <= ALIGNMENT_MAX) {
+            alignment = taps->strips[i].alignment;
+        }
+    }
+    for (int32_t i = 0; i < taps->layers->n; i++) {
+        room += taps->layers->at[i] ? aligned(taps->layers->at[i]->room, alignment) : 0;
+    }
+    return room;
+}
+
+//
+// plans
+//
+
+struct tap_plan * tap_plan_use(struct tap_plan * plan) {
+    plan->n_users++;
+    return plan;
+}
+
+void tap_plan_release(struct tap_plan * plan) {
+    if (plan && --plan->n_users == 0) {
+        free(plan->points);
+        free(plan->layers);
+        free(plan);
+    }
+}
+
+static struct tap_point * plan_find(const struct tap_plan * plan, const struct layer * layer) {
+    for (int32_t i = plan->n_layers - 1; i >= 0; i--) {
+        if (plan->points[i].layer == layer) {
+            return &plan->points[i];
+        }
+    }
+    return NULL;
+}
+
+// Returns NULL where memory runs out.
+static struct tap_point * plan_add(struct tap_plan * plan) {
+    if (plan->n_layers == plan->n_layers_max) {
+        const size_t           n      = (size_t) plan->n_layers_max + 64;
+        struct tap_point     * points = realloc(plan->points, n * sizeof(*points));
+        plan->points = points ? points : plan->points;
+        struct routing_layer * layers = realloc(plan->layers, n * sizeof(*layers));
+        plan->layers = layers ? layers : plan->layers;
+        if (!points || !layers) {
+            return NULL;
+        }
+        plan->n_layers_max = (int32_t) n;
+    }
+    plan->layers[plan->n_layers] = (struct routing_layer) { 0 };
+    plan->points[plan->n_layers] = (struct tap_point) { .strip = -1 };
+    return &plan->points[plan->n_layers++];
+}
+
+//
+// building
+//
+
+bool graph_taps_must_move(const struct graph_taps * taps) {
+    for (int i = 0; i < taps->n_strips; i++) {
+        if (strip_room(taps, i) > taps->strips[i].size) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void graph_taps_drop(struct graph_taps * taps) {
+    tap_plan_release(taps->plan);
+    taps->plan     = NULL;
+    taps->graph    = NULL;
+    taps->is_whole = false;
+}
+
+void graph_taps_begin(struct graph_taps * taps) {
+    graph_taps_drop(taps);
+    if (taps->trouble) {
+        return;
+    }
+    for (int i = 0; i < taps->n_strips; i++) {
+        const size_t room = strip_room(taps, i);
+        if (room > taps->strips[i].size && !strip_make(taps->real, &taps->strips[i], room)) {
+            taps->trouble = "a device has no memory left";
+            return;
+        }
+    }
+    taps->plan = calloc(1, sizeof(*taps->plan));
+    if (taps->plan) {
+        tap_plan_use(taps->plan);
+    }
+}
+
+// Whether a node and what it copies to can be added. Nobody tells how many leafs a graph has: a quarter of it is
+// left to them, which is twice what llama.cpp plans for.
+static bool has_room(const struct real * real, struct ggml_context * ctx, struct ggml_cgraph * graph) {
+    const size_t node = real->ggml_tensor_overhead();
+    return real->ggml_graph_n_nodes(graph) < real->ggml_graph_size(graph) / 4 * 3 &&
+           real->ggml_used_mem(ctx) + 16 * node < real->ggml_get_mem_size(ctx);
+}
+
+// The room is there from the next graph on.
+static void make_known(const struct graph_taps * taps, struct layer * layer, size_t bytes) {
+    if (bytes > layer->room) {
+        layer->room = bytes;
+    }
+    if (taps->n_strips == 1) {
+        layer->backend[BATCH_SMALL] = 0;
+    }
+}
+
+static int backend_of(const struct layer * layer, int64_t n_rows) {
+    const enum batch_size size  = n_rows >= LARGE_BATCH ? BATCH_LARGE : BATCH_SMALL;
+    const enum batch_size other = size == BATCH_LARGE   ? BATCH_SMALL : BATCH_LARGE;
+    return layer->backend[size] >= 0 ? layer->backend[size] : layer->backend[other];
+}
+
+// Whether the argsorts of this graph must not land in a graph of as many nodes as others have. A plan of the scheduler's
+// memory that was made for copies has room for both, the other way round it has not; and releases before June 2025 trip
+// over a tensor that had memory of its own in the graph before and has none in this one.
+static bool is_apart(const struct graph_taps * taps) {
+    return !taps->is_planned || !taps->real->ggml_backend_sched_get_buffer_type;
+}
+
+static void add_named(const struct graph_taps * taps, struct ggml_cgraph * graph, struct ggml_tensor * node, const struct layer * layer) {
+    char name[LAYER_NAME_MAX];
+    snprintf(name, sizeof(name), "expert_trace-%d", (int) layer->index);
+    taps->real->ggml_set_name(node, name);
+    taps->real->ggml_build_forward_expand(graph, node);
+}
+
+// Adds what brings the layer's selection into the strip. Both ways add one node and one leaf: graphs that differ in
+// nothing else need no new plan of the scheduler's memory. Where the argsort itself lands, or no row is selected, the
+// node does nothing.
+static bool add_node(struct graph_taps * taps, struct ggml_context * ctx, struct ggml_cgraph * graph, const struct tap_point * point,
+                     const struct routing_layer * routed) {
+    const struct real  * real  = taps->real;
+    const struct strip * strip = &taps->strips[point->strip];
+    struct ggml_tensor * leaf  = real->ggml_new_tensor_2d(ctx, GGML_TYPE_I32, routed->n_used, point->is_placed ? 1 : routed->n_tokens);
+    real->ggml_backend_tensor_alloc(strip->buffer, leaf, strip->base + point->offset);
+
+    struct ggml_tensor * node = point->is_placed ? real->ggml_view_1d(ctx, leaf, 1, 0) : real->ggml_cpy(ctx, point->topk, leaf);
+    if (!point->is_placed && !real->ggml_backend_supports_op(strip->backend, node)) {
+        taps->trouble = "a device cannot copy the selection";
+        return false;
+    }
+    add_named(taps, graph, node, point->layer);
+    if (point->is_placed && routed->n_tokens > 0 && is_apart(taps)) {
+        add_named(taps, graph, real->ggml_view_1d(ctx, leaf, 1, 0), point->layer);
+    }
+    return true;
+}
+
+static bool is_selection_of(const struct real * real, const struct ggml_tensor * tensor, const struct layer * layer) {
+    int32_t index = -1;
+    return tensor && node_kind(real->ggml_get_name(tensor), &index) == NODE_TOPK && index == layer->index &&
+           real->ggml_element_size(tensor) == sizeof(int32_t);
+}
+
+// What the node gets may follow from the selection (slots of an expert cache, chunks of experts).
+static struct ggml_tensor * selection(const struct real * real, struct ggml_cgraph * graph, const struct layer * layer, struct ggml_tensor * ids) {
+    if (is_selection_of(real, ids, layer)) {
+        return ids;
+    }
+    char name[LAYER_NAME_MAX];
+    snprintf(name, sizeof(name), "ffn_moe_topk-%d", (int) layer->index);
+    struct ggml_tensor * found = real->ggml_graph_get_tensor(graph, name);
+    return is_selection_of(real, found, layer) ? found : NULL;
+}
+
+// Chooses where the selection lands. Returns false where it cannot, in this graph.
+static bool choose_place(const struct graph_taps * taps, struct tap_point * point, const struct routing_layer * routed) {
+    const struct layer * layer = point->layer;
+    const size_t         rows  = (size_t) routed->n_tokens;
+    const size_t         row   = (size_t) routed->n_used * sizeof(int32_t);
+    const size_t         whole = (size_t) layer->n_expert * sizeof(int32_t);
+    const int            index = backend_of(layer, routed->n_tokens);
+    if (index < 0) {
+        return false;
+    }
+    const bool   place = rows == 0 || (layer->is_argsort && whole * rows <= layer->room);
+    const size_t size  = aligned((place ? whole : row) * rows, taps->strips[index].alignment);
+    if (taps->plan->used[index] + size > taps->strips[index].size) {
+        return false;
+    }
+    point->strip     = index;
+    point->is_placed = place;
+    point->offset    = rows > 0 ? taps->plan->used[index] : 0;
+    point->stride    = place ? whole : row;
+    point->size      = size;
+    return true;
+}
+
+void graph_taps_add(struct graph_taps * taps, struct ggml_context * ctx, struct ggml_cgraph * graph, struct layer * layer,
+                    struct ggml_tensor * ids) {
+    const struct real * real = taps->real;
+    struct tap_plan   * plan = taps->plan;
+    if (!plan || taps->trouble || plan_find(plan, layer)) {
+        return;
+    }
+    struct ggml_tensor * topk  = selection(real, graph, layer, ids);
+    struct tap_point   * point = topk ? plan_add(plan) : NULL;
+    if (!point) {
+        return; // the walk through the graph will miss it
+    }
+    const int64_t          n_rows = real->ggml_nrows(topk);
+    struct routing_layer * routed = &plan->layers[plan->n_layers - 1];
+    routed->n_tokens = (int32_t) n_rows;
+    routed->n_used   = n_rows > 0 ? (int32_t) (real->ggml_nelements(topk) / n_rows) : 1;
+    point->layer     = layer;
+    point->topk      = topk;
+    make_known(taps, layer, (size_t) real->ggml_nelements(topk) * sizeof(int32_t));
+    if (!choose_place(taps, point, routed)) {
+        return;
+    }
+    if (!has_room(real, ctx, graph)) {
+        taps->trouble = "its graph has no room for further nodes";
+    } else if (add_node(taps, ctx, graph, point, routed)) {
+        plan->used[point->strip] += point->size;
+        return;
+    }
+    point->strip = -1;
+}
+
+//
+// allocating
+//
+
+void graph_taps_measure(struct graph_taps * taps, struct ggml_cgraph * graph) {
+    const struct real * real = taps->real;
+    const int           n    = real->ggml_graph_n_nodes(graph);
+    for (int i = 0; i < n; i++) {
+        const struct ggml_tensor * node  = real->ggml_graph_node(graph, i);
+        int32_t                    index = 0;
+        if (node_kind(real->ggml_get_name(node), &index) != NODE_TOPK) {
+            continue;
+        }
+        struct layer * layer = layers_at(taps->layers, index);
+        if (layer) {
+            make_known(taps, layer, (size_t) real->ggml_nelements(node) * sizeof(int32_t));
+        }
+    }
+}
+
+static void place_argsort(const struct graph_taps * taps, struct tap_point * point, const struct routing_layer * routed, struct ggml_tensor * argsort) {
+    const struct real * real = taps->real;
+    if (point->argsort || routed->n_tokens == 0 || real->ggml_nrows(argsort) != routed->n_tokens ||
+        real->ggml_nelements(argsort) != (int64_t) point->layer->n_expert * routed->n_tokens) {
+        return;
+    }
+    point->argsort = argsort;
+    if (point->is_placed) {
+        const struct strip * strip = &taps->strips[point->strip];
+        real->ggml_backend_tensor_alloc(strip->buffer, argsort, strip->base + point->offset);
+    }
+}
+
+// Returns whether the node is a selection that nobody has planned for.
+static bool visit(struct graph_taps * taps, struct ggml_tensor * node) {
+    const struct real  * real  = taps->real;
+    struct tap_plan    * plan  = taps->plan;
+    int32_t              index = 0;
+    const enum node_kind kind  = node_kind(real->ggml_get_name(node), &index);
+    if (kind == NODE_OTHER) {
+        return false;
+    }
+    if (kind == NODE_INPUT) {
+        plan->n_tokens = (uint64_t) real->ggml_nrows(node);
+        return false;
+    }
+    struct layer     * layer = layers_at(taps->layers, index);
+    struct tap_point * point = layer ? plan_find(plan, layer) : NULL;
+    if (!point) {
+        return kind == NODE_TOPK && real->ggml_nrows(node) > 0;
+    }
+    if (point->is_passed) {
+        return false; // GroveMoE's second selection of this name
+    }
+    if (kind != NODE_TOPK) {
+        layer_learn_experts(layer, real, node);
+    }
+    if (kind == NODE_ARGSORT) {
+        place_argsort(taps, point, &plan->layers[point - plan->points], node);
+    }
+    point->is_passed = kind == NODE_TOPK;
+    return false;
+}
+
+void graph_taps_place(struct graph_taps * taps, struct ggml_cgraph * graph) {
+    const struct real * real = taps->real;
+    struct tap_plan   * plan = taps->plan;
+    if (!plan) {
+        return;
+    }
+    const int n = real->ggml_graph_n_nodes(graph);
+    taps->graph    = graph;
+    taps->is_whole = true;
+    for (int i = 0; i < n; i++) {
+        if (visit(taps, real->ggml_graph_node(graph, i))) {
+            taps->is_whole = false;
+        }
+    }
+    const struct ggml_tensor * tokens = real->ggml_graph_get_tensor(graph, "inp_tokens");
+    if (tokens) {
+        plan->n_tokens = (uint64_t) real->ggml_nelements(tokens);
+    }
+}
+
+// Where the rows of a tensor are further apart than they are long.
+static size_t stride_of(const struct real * real, const struct ggml_tensor * tensor, const struct routing_layer * routed) {
+    const size_t row   = (size_t) routed->n_used * sizeof(int32_t);
+    const size_t bytes = real->ggml_nbytes(tensor);
+    return routed->n_tokens > 1 ? (bytes - row) / (size_t) (routed->n_tokens - 1) : row;
+}
+
+static void learn_backend(struct graph_taps * taps, struct tap_point * point, const struct routing_layer * routed) {
+    if (routed->n_tokens == 0) {
+        return;
+    }
+    const struct real     * real    = taps->real;
+    const enum batch_size   size    = routed->n_tokens >= LARGE_BATCH ? BATCH_LARGE : BATCH_SMALL;
+    const void      * const backend = real->ggml_backend_sched_get_tensor_backend(taps->sched, point->argsort ? point->argsort : point->topk);
+    for (int i = 0; i < taps->n_strips; i++) {
+        if (taps->strips[i].backend == backend) {
+            point->layer->backend[size] = i;
+        }
+    }
+}
+
+// Learns whether the selection is the beginning of the argsort's rows.
+static void learn_argsort(struct graph_taps * taps, struct tap_point * point, const struct routing_layer * routed) {
+    const struct real * real  = taps->real;
+    struct layer      * layer = point->layer;
+    const bool          is_it = point->argsort && real->ggml_get_data(point->argsort) == real->ggml_get_data(point->topk) &&
+        (routed->n_tokens == 1 || stride_of(real, point->topk, routed) == (size_t) layer->n_expert * sizeof(int32_t));
+    if (!is_it) {
+        layer->is_never_argsort = true;
+    }
+    layer->is_argsort = !layer->is_never_argsort;
+    if (point->is_placed && !is_it) {
+        point->strip = -1; // it is elsewhere
+    }
+}
+
+// Layers that select nothing have done their part: their nodes are there.
+static void drop_empty(struct tap_plan * plan) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < plan->n_layers; i++) {
+        if (plan->layers[i].n_tokens > 0) {
+            plan->layers[n] = plan->layers[i];
+            plan->points[n] = plan->points[i];
+            n++;
+        }
+    }
+    plan->n_layers = n;
+}
+
+void graph_taps_learn_backends(struct graph_taps * taps) {
+    for (int32_t i = 0; taps->plan && i < taps->plan->n_layers; i++) {
+        learn_backend(taps, &taps->plan->points[i], &taps->plan->layers[i]);
+    }
+}
+
+// What the scheduler's memory is planned for now.
+static void note_plan(struct graph_taps * taps, bool is_new) {
+    const struct tap_plan * plan   = taps->plan;
+    bool                    copies = false;
+    for (int32_t i = 0; plan && i < plan->n_layers; i++) {
+        copies = copies || (plan->points[i].strip >= 0 && !plan->points[i].is_placed);
+    }
+    taps->is_planned = copies || (taps->is_planned && plan && !is_new);
+}
+
+void graph_taps_reserved(struct graph_taps * taps, bool done) {
+    if (done) {
+        note_plan(taps, true);
+    }
+    graph_taps_drop(taps); // it is not computed
+}
+
+void graph_taps_settle(struct graph_taps * taps, bool done) {
+    struct tap_plan * plan = taps->plan;
+    note_plan(taps, false);
+    if (!plan || !done) {
+        graph_taps_drop(taps);
+        return;
+    }
+    drop_empty(plan);
+    graph_taps_learn_backends(taps);
+    for (int32_t i = 0; i < plan->n_layers; i++) {
+        struct tap_point     * point  = &plan->points[i];
+        struct routing_layer * routed = &plan->layers[i];
+        layer_describe(point->layer, 0, routed);
+        learn_argsort(taps, point, routed);
+        taps->is_whole = taps->is_whole && point->strip >= 0;
+        if (backend_of(point->layer, routed->n_tokens) < 0 && !taps->trouble) {
+            taps->trouble = "it does not tell which device routes";
+        }
+    }
+}
+
+bool graph_taps_catch(const struct graph_taps * taps, const struct ggml_cgraph * graph) {
+    return taps->graph == graph && taps->is_whole && !taps->trouble;
+}
+
+bool graph_taps_use(const struct graph_taps * taps, const void * backend) {
+    for (int i = 0; i < taps->n_strips; i++) {
+        if (taps->strips[i].backend == backend) {
+            return true;
+        }
+    }
+    return false;
+}

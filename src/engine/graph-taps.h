@@ -1,0 +1,105 @@
+// Capture without stopping the device: what a graph selects lands in memory of ours, where it stays after the graph
+// has run.
+//
+// Two ways of landing, chosen by layer and graph. Of few tokens (generation) the argsort that selects the experts is
+// given memory of ours before the scheduler allocates the graph: no node is added. Of many tokens (prompts) a whole
+// argsort would take too much, so a node that copies the selected columns is added behind the layer's router.
+//
+// Which backend routes a layer is learned from the first graph that the scheduler allocates; where it has only one,
+// it is known.
+
+#ifndef ENGINE_GRAPH_TAPS_H
+#define ENGINE_GRAPH_TAPS_H
+
+#include "layers.h"
+#include "real.h"
+#include "routing.h"
+
+#define BACKENDS_MAX 16 // of a scheduler, as in ggml
+
+// Memory of ours on one backend.
+struct strip {
+    void                * backend;
+    bool                  is_cpu;    // what landed can be read as soon as the graph has run
+    size_t                alignment;
+    void                * buffer;    // NULL: none so far
+    char                * base;      // an address of the device
+    size_t                size;
+    struct ggml_context * context;   // of `whole`
+    struct ggml_tensor  * whole;     // the strip as one tensor
+};
+
+// Where a layer's selection lands.
+struct tap_point {
+    struct layer        * layer;
+    struct ggml_tensor  * topk;
+    struct ggml_tensor  * argsort;   // NULL: not found
+    int                   strip;     // -1: it does not land
+    bool                  is_placed; // the argsort itself lands, and with it all experts
+    size_t                offset;    // in the strip, bytes
+    size_t                stride;    // from row to row, bytes
+    size_t                size;      // of it all, bytes
+    bool                  is_passed; // its selection was met on the walk through the graph
+};
+
+// What a graph selects and where that lands. Used by the taps and by those who read what landed.
+struct tap_plan {
+    int                    n_users;
+    uint64_t               n_tokens;           // 0: not told
+    int32_t                n_layers;
+    int32_t                n_layers_max;
+    struct tap_point     * points;             // [n_layers] in the order of evaluation
+    struct routing_layer * layers;             // [n_layers] but for the experts
+    size_t                 used[BACKENDS_MAX]; // bytes of each strip
+};
+
+struct graph_taps {
+    const struct real    * real;
+    void                 * sched;
+    struct layers        * layers;             // the tap's
+    int                    n_strips;           // one for each backend
+    struct strip           strips[BACKENDS_MAX];
+    struct tap_plan      * plan;               // of the graph that is built or allocated, NULL: none
+    struct ggml_cgraph   * graph;              // that is allocated, NULL: none
+    bool                   is_whole;           // all that it selects lands
+    bool                   is_planned;         // the scheduler's memory, for a graph with copies and all like it
+    const char           * trouble;            // why it cannot be done with this engine, NULL: none so far
+};
+
+void graph_taps_init(struct graph_taps * taps, const struct real * real, void * sched, struct layers * layers);
+void graph_taps_free(struct graph_taps * taps);
+
+// Bytes that the taps will take at most on any backend, from the graphs that were reserved.
+size_t graph_taps_room(const struct graph_taps * taps);
+
+// Learns from a graph how much room its selections take.
+void graph_taps_measure(struct graph_taps * taps, struct ggml_cgraph * graph);
+
+// A graph is going to be built. Returns whether memory of ours has to be replaced: nothing may be landing then.
+bool graph_taps_must_move(const struct graph_taps * taps);
+void graph_taps_begin    (struct graph_taps * taps);
+
+// The graph's first node that uses the layer's experts is built.
+void graph_taps_add(struct graph_taps * taps, struct ggml_context * ctx, struct ggml_cgraph * graph, struct layer * layer,
+                    struct ggml_tensor * ids);
+
+// The graph is built, and the scheduler is going to look at it.
+void graph_taps_place(struct graph_taps * taps, struct ggml_cgraph * graph);
+
+// The scheduler has chosen backends, has reserved memory for the graph (or has not), has allocated it (or has not).
+void graph_taps_learn_backends(struct graph_taps * taps);
+void graph_taps_reserved      (struct graph_taps * taps, bool done);
+void graph_taps_settle        (struct graph_taps * taps, bool done);
+
+// Forgets the graph: it will not be computed.
+void graph_taps_drop(struct graph_taps * taps);
+
+// Whether all that this graph selects lands.
+bool graph_taps_catch(const struct graph_taps * taps, const struct ggml_cgraph * graph);
+
+bool graph_taps_use(const struct graph_taps * taps, const void * backend);
+
+struct tap_plan * tap_plan_use    (struct tap_plan * plan);
+void              tap_plan_release(struct tap_plan * plan);
+
+#endif // ENGINE_GRAPH_TAPS_H

@@ -1,0 +1,165 @@
+#include "layers.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LAYERS_MAX 4096
+
+const char routing_looks_wrong[] = "this engine's routing does not look as it should (ffn_moe_topk)";
+
+struct layer * layers_at(struct layers * layers, int32_t index) {
+    if (index >= LAYERS_MAX) {
+        return NULL;
+    }
+    if (index >= layers->n) {
+        const int32_t   n     = index + 32;
+        struct layer ** grown = realloc(layers->at, (size_t) n * sizeof(*grown));
+        if (!grown) {
+            return NULL;
+        }
+        memset(grown + layers->n, 0, (size_t) (n - layers->n) * sizeof(*grown));
+        layers->at = grown;
+        layers->n  = n;
+    }
+    if (!layers->at[index]) {
+        struct layer * layer = calloc(1, sizeof(*layer));
+        if (layer) {
+            layer->index = index;
+            for (int i = 0; i < N_BATCH_SIZES; i++) {
+                layer->backend[i] = -1;
+            }
+        }
+        layers->at[index] = layer;
+    }
+    return layers->at[index];
+}
+
+void layers_free(struct layers * layers) {
+    for (int32_t i = 0; i < layers->n; i++) {
+        free(layers->at[i]);
+    }
+    free(layers->at);
+    *layers = (struct layers) { 0 };
+}
+
+// Order in which an activation's tensors are named.
+static int projection_rank(const char * name) {
+    static const char * const order[] = { ".ffn_gate_exps.", ".ffn_down_exps.", ".ffn_up_exps." };
+    for (int i = 0; i < 3; i++) {
+        if (strstr(name, order[i])) {
+            return i;
+        }
+    }
+    return -1; // merged ones
+}
+
+static void add_name(struct layer * layer, const char * name) {
+    int at = 0;
+    for (; at < layer->n_weights; at++) {
+        if (strcmp(layer->weights[at], name) == 0) {
+            return;
+        }
+        if (projection_rank(layer->weights[at]) > projection_rank(name)) {
+            break;
+        }
+    }
+    if (layer->n_weights == ROUTING_WEIGHTS_MAX) {
+        return;
+    }
+    memmove(layer->weights[at + 1], layer->weights[at], (size_t) (layer->n_weights - at) * LAYER_NAME_MAX);
+    snprintf(layer->weights[at], LAYER_NAME_MAX, "%s", name);
+    layer->n_weights++;
+}
+
+// Reads the number behind `prefix`, and wants `suffix` behind the number. Returns -1 where the name is another one.
+static int32_t layer_in_name(const char * name, const char * prefix, const char * suffix) {
+    const size_t length = strlen(prefix);
+    if (strncmp(name, prefix, length) != 0 || name[length] < '0' || name[length] > '9') {
+        return -1;
+    }
+    int32_t      layer = 0;
+    const char * at    = name + length;
+    for (; *at >= '0' && *at <= '9' && layer < LAYERS_MAX; at++) {
+        layer = 10 * layer + (*at - '0');
+    }
+    return layer < LAYERS_MAX && strncmp(at, suffix, strlen(suffix)) == 0 ? layer : -1;
+}
+
+static bool ends_in(const char * name, const char * suffix) {
+    const size_t n = strlen(name);
+    const size_t m = strlen(suffix);
+    return n >= m && strcmp(name + n - m, suffix) == 0;
+}
+
+// The slots of llama.cpp's expert cache (--moe-cache-mib) are named after the tensor whose experts they hold.
+static const char * name_of_weights(const char * name) {
+    static const char cached[] = "moe_cache.";
+    return strncmp(name, cached, sizeof(cached) - 1) == 0 ? name + sizeof(cached) - 1 : name;
+}
+
+struct layer * layers_add_weights(struct layers * layers, const char * name) {
+    name = name_of_weights(name);
+    const int32_t index = layer_in_name(name, "blk.", ".ffn_"); // attention may have experts of its own
+    if (index < 0 || !ends_in(name, "_exps.weight")) {
+        return NULL;
+    }
+    struct layer * layer = layers_at(layers, index);
+    if (layer) {
+        add_name(layer, name);
+    }
+    return layer;
+}
+
+void layer_describe(const struct layer * layer, int32_t n_expert, struct routing_layer * routed) {
+    routed->layer     = layer->index;
+    routed->n_expert  = layer->n_expert > 0 ? layer->n_expert : n_expert;
+    routed->n_weights = layer->n_weights;
+    for (int32_t i = 0; i < layer->n_weights; i++) {
+        routed->weights[i] = layer->weights[i];
+    }
+}
+
+enum node_kind node_kind(const char * name, int32_t * layer) {
+    if (name[0] == 'i') {
+        return strcmp(name, "inp_embd") == 0 ? NODE_INPUT : NODE_OTHER;
+    }
+    if (strncmp(name, "ffn_moe_", 8) != 0) {
+        return NODE_OTHER;
+    }
+    static const struct {
+        const char   * prefix;
+        enum node_kind kind;
+    } kinds[] = {
+        { "ffn_moe_topk-",    NODE_TOPK    },
+        { "ffn_moe_argsort-", NODE_ARGSORT },
+        { "ffn_moe_logits-",  NODE_SCORES  },
+        { "ffn_moe_probs-",   NODE_SCORES  },
+    };
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        *layer = layer_in_name(name, kinds[i].prefix, "");
+        if (*layer >= 0) {
+            // "ffn_moe_topk-5 (reshaped)" is not it
+            const char last = name[strlen(name) - 1];
+            return last >= '0' && last <= '9' ? kinds[i].kind : NODE_OTHER;
+        }
+    }
+    return NODE_OTHER;
+}
+
+void layer_learn_experts(struct layer * layer, const struct real * real, const struct ggml_tensor * scores) {
+    const int64_t n_rows = real->ggml_nrows(scores);
+    if (n_rows > 0) {
+        layer->n_expert = (int32_t) (real->ggml_nelements(scores) / n_rows);
+    }
+}
+
+bool routing_is_in_range(const struct routing_layer * routed) {
+    const size_t n       = (size_t) routed->n_tokens * (size_t) routed->n_used;
+    uint32_t     largest = 0;
+    for (size_t i = 0; i < n; i++) { // without a branch: a negative one is very large
+        const uint32_t expert = (uint32_t) routed->experts[i];
+        largest = expert > largest ? expert : largest;
+    }
+    return n == 0 || largest < (uint32_t) routed->n_expert;
+}

@@ -1,0 +1,64 @@
+// What graphs tell of a model's MoE layers, by the names that llama.cpp gives their tensors: the same in every
+// architecture and release.
+
+#ifndef ENGINE_LAYERS_H
+#define ENGINE_LAYERS_H
+
+#include "real.h"
+#include "routing.h"
+
+#define LAYER_NAME_MAX 64 // of a ggml tensor's name, its zero byte included
+
+// Sizes of batches that a scheduler may put on different devices: weights in host memory are brought to a device
+// for large ones alone.
+enum batch_size { BATCH_SMALL, BATCH_LARGE, N_BATCH_SIZES };
+
+struct layer {
+    int32_t index;
+    int32_t n_expert;                  // 0: not told so far
+    int32_t n_weights;
+    char    weights[ROUTING_WEIGHTS_MAX][LAYER_NAME_MAX];
+
+    // for the taps in a graph
+    size_t  room;                      // bytes that the selection of the largest batch takes
+    int     backend[N_BATCH_SIZES];    // that selects its experts, by index; -1: not known
+    bool    is_argsort;                // the selection is the beginning of the argsort's rows
+    bool    is_never_argsort;          // and was once told to be, and was not
+};
+
+struct layers {
+    struct layer ** at;                // [n] by index, NULL: not seen
+    int32_t         n;
+};
+
+// Finds a layer or adds it. Returns NULL where memory runs out or there cannot be such a layer. It stays where it is.
+struct layer * layers_at  (struct layers * layers, int32_t index);
+void           layers_free(struct layers * layers);
+
+// A node that uses this stacked expert tensor was built. Returns its layer, NULL: not a layer's experts.
+struct layer * layers_add_weights(struct layers * layers, const char * name);
+
+// Tells a listener the layer's number of experts and the names of its weights. `n_expert`: where it is not known.
+void layer_describe(const struct layer * layer, int32_t n_expert, struct routing_layer * routed);
+
+// The nodes that are looked at.
+enum node_kind {
+    NODE_OTHER,
+    NODE_INPUT,   // the embedded tokens: a row each
+    NODE_SCORES,  // of a layer's experts: an element each
+    NODE_ARGSORT, // the same, in their order
+    NODE_TOPK,    // the selection
+};
+
+// Tells a node by its name, and its layer where it has one.
+enum node_kind node_kind(const char * name, int32_t * layer);
+
+// Learns a layer's number of experts from one of the nodes that tell it.
+void layer_learn_experts(struct layer * layer, const struct real * real, const struct ggml_tensor * scores);
+
+// Whether every selected expert is one of the layer's.
+bool routing_is_in_range(const struct routing_layer * routed);
+
+extern const char routing_looks_wrong[]; // what is said where it is not as it should be
+
+#endif // ENGINE_LAYERS_H

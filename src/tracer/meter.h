@@ -1,0 +1,28 @@
+// The counters of one context: the thread that evaluates advances them, and does not wait for those who read.
+
+#ifndef TRACER_METER_H
+#define TRACER_METER_H
+
+#include "counts.h"
+
+struct meter;
+
+// With room for a model's layers and experts; 0: not known, it is made when they are seen.
+// Returns NULL where memory runs out.
+struct meter * meter_new (int32_t n_layers, int32_t n_expert);
+void           meter_free(struct meter * meter);
+
+// By the thread that evaluates. What is pending is counted too, until it is settled. They return false where memory
+// runs out: some of it is not counted then.
+bool meter_ubatch(struct meter * meter, const struct routing_ubatch * ubatch, bool is_mtp);
+void meter_decode(struct meter * meter, const struct routing_decode * decode, bool is_mtp);
+bool meter_settle(struct meter * meter, bool warmup);
+
+// By any thread. Adds what was counted, every ubatch as a whole. Returns false where memory runs out: nothing was
+// added then.
+bool meter_read(struct meter * meter, struct counts * sum);
+
+// By any thread: what was counted before is no more.
+void meter_reset(struct meter * meter);
+
+#endif // TRACER_METER_H

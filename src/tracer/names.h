@@ -1,0 +1,13 @@
+// The lines of LLAMA_EXPERT_TRACE_NAMES.
+
+#ifndef TRACER_NAMES_H
+#define TRACER_NAMES_H
+
+#include "routing.h"
+#include "text.h"
+
+// Adds one line for every expert tensor that an activation uses. The experts of a layer are slices of one tensor;
+// the number before the last part of the name is the slice.
+void names_add(struct text * text, const struct routing_layer * layer);
+
+#endif // TRACER_NAMES_H
