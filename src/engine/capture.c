@@ -266,6 +266,7 @@ static struct tap * end_graph(void * sched, struct ggml_cgraph * graph) {
 bool capture_reserve(const struct real * real, void * sched, struct ggml_cgraph * graph) {
     struct tap * tap  = end_graph(sched, graph);
     const bool   done = real->ggml_backend_sched_reserve(sched, graph);
+    building = NULL;
     if (tap) {
         measure(tap, graph);
         graph_taps_reserved(&tap->graph, done);
@@ -276,6 +277,7 @@ bool capture_reserve(const struct real * real, void * sched, struct ggml_cgraph 
 void capture_reserve_size(const struct real * real, void * sched, struct ggml_cgraph * graph, size_t * sizes) {
     struct tap * tap = end_graph(sched, graph);
     real->ggml_backend_sched_reserve_size(sched, graph, sizes);
+    building = NULL;
     if (!tap) {
         return;
     }

@@ -6,6 +6,7 @@
 
 #define GGML_TYPE_I32     26
 #define DEVICE_TYPE_CPU    0
+#define DEVICE_TYPE_LAST   3 // of one device; those behind it are made of several
 #define LARGE_BATCH       32 // tokens from which a scheduler may move work to another backend
 #define STRIP_CONTEXT   4096 // bytes for the description of one tensor
 #define ALIGNMENT_MAX   4096 // of a selection while the backend is not known
@@ -89,7 +90,11 @@ void graph_taps_init(struct graph_taps * taps, const struct real * real, void * 
         void * const type   = real->ggml_backend_get_default_buffer_type(strip->backend);
         void * const device = real->ggml_backend_get_device(strip->backend);
         strip->alignment = aligned(real->ggml_backend_buft_get_alignment(type), sizeof(int32_t));
-        strip->is_cpu    = device && real->ggml_backend_dev_type(device) == DEVICE_TYPE_CPU && real->ggml_backend_buft_is_host(type);
+        const int kind = device ? real->ggml_backend_dev_type(device) : DEVICE_TYPE_LAST;
+        if (kind > DEVICE_TYPE_LAST) {
+            taps->trouble = "it joins several devices to one";
+        }
+        strip->is_cpu = kind == DEVICE_TYPE_CPU && real->ggml_backend_buft_is_host(type);
     }
 }
 

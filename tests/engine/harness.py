@@ -24,6 +24,7 @@ ENGINE = BUILD / "engine" / "bin"
 OLD_ENGINES = BUILD / "engines"
 MODELS = BUILD / "models"
 CLIENTS = REPOSITORY / "tests" / "clients"
+SPY = BUILD / "tests" / "engine" / "spy.so"
 
 BOS, EOS = 256, 257
 

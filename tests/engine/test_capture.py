@@ -15,9 +15,8 @@ import time
 import unittest
 
 from engines import CTYPES, LINKED, OLD, RELEASES, STOCK, STOCK_PROGRAM, check
-from harness import BUILD, ENGINE, GPT_OSS, LIBRARY, MIXTRAL, QWEN3NEXT, Server, TestCase, environment, free_port, main, run
+from harness import ENGINE, GPT_OSS, LIBRARY, MIXTRAL, QWEN3NEXT, SPY, Server, TestCase, environment, free_port, main, run
 
-SPY = BUILD / "tests" / "engine" / "spy.so"
 WAYS = ["graph", "eval-callback"]
 DEFAULT = "graph"
 

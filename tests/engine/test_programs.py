@@ -38,7 +38,7 @@ class OneServer(TestCase):
             with concurrent.futures.ThreadPoolExecutor(6) as pool:
                 answers = list(pool.map(lambda p: server.post("/completion", prompt=p, n_predict=n, cache_prompt=False), prompts))
             self.assertEqual(server.stop(), 0)
-            self.assertEqual(len(said_by_us(server.err().splitlines())), 3, server.err())
+            self.assertEqual(len(said_by_us(server.err().splitlines())), 4, server.err())
         for prompt, answer in zip(prompts, answers):
             self.assertEqual(answer["content"], bytes(MIXTRAL.generate(prompt.encode(), n)[len(prompt):]).decode())
         self.assertGreater(len({answer["id_slot"] for answer in answers}), 1, "only one slot was used")
@@ -266,7 +266,7 @@ class OtherPrograms(TestCase):
             result = run("llama-completion", "-m", MIXTRAL.path, "-p", "fit", "-n", 2, "-no-cnv", "-t", 1, "--fit", fit, trace=self.trace())
             self.assert_counts(self.stats(), MIXTRAL, MIXTRAL.completion(b"fit", 2))
             said[fit] = said_by_us(result.err.splitlines())
-            self.assertEqual(len(said[fit]), 3)
+            self.assertEqual(len(said[fit]), 4)
         self.assertEqual(said["on"], said["off"])
 
 
