@@ -226,10 +226,11 @@ static int backend_of(const struct layer * layer, int64_t n_rows) {
 }
 
 // Whether the argsorts of this graph must not land in a graph of as many nodes as others have. A plan of the scheduler's
-// memory that was made for copies has room for both, the other way round it has not; and releases before June 2025 trip
-// over a tensor that had memory of its own in the graph before and has none in this one.
+// memory that was made for copies has room for both, the other way round it has not, and not where a device brings the
+// nodes into an order of its own; and releases before June 2025 trip over a tensor that had memory of its own in the
+// graph before and has none in this one.
 static bool is_apart(const struct graph_taps * taps) {
-    return !taps->is_planned || !taps->real->ggml_backend_sched_get_buffer_type;
+    return !taps->is_planned || taps->is_reordered || !taps->real->ggml_backend_sched_get_buffer_type;
 }
 
 static void add_named(const struct graph_taps * taps, struct ggml_cgraph * graph, struct ggml_tensor * node, const struct layer * layer) {
@@ -240,13 +241,12 @@ static void add_named(const struct graph_taps * taps, struct ggml_cgraph * graph
 }
 
 // Adds what brings the layer's selection into the strip. Both ways add one node and one leaf: graphs that differ in
-// nothing else need no new plan of the scheduler's memory. Where the argsort itself lands, or no row is selected, the
-// node does nothing.
+// nothing else need no new plan of the scheduler's memory. Where the argsort itself lands the node does nothing.
 static bool add_node(struct graph_taps * taps, struct ggml_context * ctx, struct ggml_cgraph * graph, const struct tap_point * point,
                      const struct routing_layer * routed) {
     const struct real  * real  = taps->real;
     const struct strip * strip = &taps->strips[point->strip];
-    struct ggml_tensor * leaf  = real->ggml_new_tensor_2d(ctx, GGML_TYPE_I32, routed->n_used, point->is_placed ? 1 : routed->n_tokens);
+    struct ggml_tensor * leaf  = real->ggml_new_tensor_2d(ctx, GGML_TYPE_I32, routed->n_used, routed->n_tokens);
     real->ggml_backend_tensor_alloc(strip->buffer, leaf, strip->base + point->offset);
 
     struct ggml_tensor * node = point->is_placed ? real->ggml_view_1d(ctx, leaf, 1, 0) : real->ggml_cpy(ctx, point->topk, leaf);
@@ -255,7 +255,7 @@ static bool add_node(struct graph_taps * taps, struct ggml_context * ctx, struct
         return false;
     }
     add_named(taps, graph, node, point->layer);
-    if (point->is_placed && routed->n_tokens > 0 && is_apart(taps)) {
+    if (point->is_placed && is_apart(taps)) {
         add_named(taps, graph, real->ggml_view_1d(ctx, leaf, 1, 0), point->layer);
     }
     return true;
@@ -288,7 +288,7 @@ static bool choose_place(const struct graph_taps * taps, struct tap_point * poin
     if (index < 0) {
         return false;
     }
-    const bool   place = rows == 0 || (layer->is_argsort && whole * rows <= layer->room);
+    const bool   place = rows > 0 && layer->is_argsort && whole * rows <= layer->room;
     const size_t size  = aligned((place ? whole : row) * rows, taps->strips[index].alignment);
     if (taps->plan->used[index] + size > taps->strips[index].size) {
         return false;
@@ -396,6 +396,16 @@ static bool visit(struct graph_taps * taps, struct ggml_tensor * node) {
     return false;
 }
 
+// A number that is another one, most likely, when the graph's nodes are in another order.
+static uint64_t order_of(const struct real * real, struct ggml_cgraph * graph) {
+    const int n     = real->ggml_graph_n_nodes(graph);
+    uint64_t  order = 0;
+    for (int i = 0; i < n; i++) {
+        order = order * 31 + (uintptr_t) real->ggml_graph_node(graph, i);
+    }
+    return order;
+}
+
 void graph_taps_place(struct graph_taps * taps, struct ggml_cgraph * graph) {
     const struct real * real = taps->real;
     struct tap_plan   * plan = taps->plan;
@@ -404,6 +414,7 @@ void graph_taps_place(struct graph_taps * taps, struct ggml_cgraph * graph) {
     }
     const int n = real->ggml_graph_n_nodes(graph);
     taps->graph    = graph;
+    taps->order    = order_of(real, graph);
     taps->is_whole = true;
     for (int i = 0; i < n; i++) {
         if (visit(taps, real->ggml_graph_node(graph, i))) {
@@ -484,6 +495,9 @@ static void note_plan(struct graph_taps * taps, bool is_new) {
 void graph_taps_reserved(struct graph_taps * taps, bool done) {
     if (done) {
         note_plan(taps, true);
+    }
+    if (taps->graph && order_of(taps->real, taps->graph) != taps->order) {
+        taps->is_reordered = true;
     }
     graph_taps_drop(taps); // it is not computed
 }

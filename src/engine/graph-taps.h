@@ -61,8 +61,10 @@ struct graph_taps {
     struct strip           strips[BACKENDS_MAX];
     struct tap_plan      * plan;               // of the graph that is built or allocated, NULL: none
     struct ggml_cgraph   * graph;              // that is allocated, NULL: none
+    uint64_t               order;              // of its nodes, before the devices have seen it
     bool                   is_whole;           // all that it selects lands
     bool                   is_planned;         // the scheduler's memory, for a graph with copies and all like it
+    bool                   is_reordered;       // a device changes the order of nodes
     const char           * trouble;            // why it cannot be done with this engine, NULL: none so far
 };
 
