@@ -42,8 +42,11 @@ test: configure-tests ## run all tests on stock programs and old releases
 test-in-tree: configure-tests ## build llama.cpp with the tracer in it, and test that alone
 	@ctest --test-dir $(BUILD) --output-on-failure -R in-tree
 
-bench: engine models ## measure what tracing costs
-	@python3 bench/overhead.py
+bench: engine models-full ## measure what tracing costs, 20 minutes (BENCH=--quick: 5; BENCH=--help: more)
+	@scripts/install-deps.sh bench
+	@cmake -S . -B $(BUILD) -DEXPERT_TRACER_BENCH=ON >/dev/null
+	@cmake --build $(BUILD) -j $(JOBS) --target bench-client -- --no-print-directory --quiet
+	@BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 python3 bench/overhead.py $(BENCH)
 
 engine-table: engines models ## try one binary on every release, print the table
 	@python3 scripts/engine-table.py

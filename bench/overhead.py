@@ -1,74 +1,218 @@
 #!/usr/bin/env python3
-"""What tracing costs: tokens per second of stock llama-bench, traced, as a share of untraced runs.
+"""What tracing costs: prints tables, and writes them to docs/performance.md.
 
-usage: overhead.py [--model MODEL.gguf] [--rounds N] [--threads N]
-
-Every round runs each way once, an untraced run before each, and compares the two: the machine's speed changes over
-time more than tracing costs. Printed are the medians, and what they mean in microseconds for a token. The default
-model has the layers, experts and top-k of GPT-OSS-120B at a width that makes a token cheap: it shows the most that
-tracing can cost, not what it costs on the real model.
+The machine should have nothing else to do. What is measured, a part after the other:
+  cpu            every way to trace, on models that make a token cheap
+  ubatches       a prompt of four ubatches
+  rpc            the same as cpu on an RPC device, which is on this machine, too
+  full           the shapes of real models, those of build/models/full-*.gguf that are there (make models-full)
+  off            the library preloaded while nothing is asked for, against a process without it
+  stock          stock programs: llama-imatrix, and names in llama-completion's --log-file
+  instructions   instructions of a token, by callgrind
+LLAMA_EXPERT_TRACE_CAPTURE says how the tracer shall read the routing.
 """
 
 import argparse
-import json
+import concurrent.futures
 import os
-import statistics
-import subprocess
+import shutil
 import sys
 from pathlib import Path
 
-BUILD = Path(os.environ.get("BUILD", Path(__file__).resolve().parents[1] / "build"))
-BENCH = BUILD / "engine" / "bin" / "llama-bench"
-LIBRARY = BUILD / "libllama-expert-tracer.so"
+import page
+from client import RpcServer
+from instructions import per_token
+from pairs import Spread, say
+from sections import ALL_WAYS, measure, measure_off
+from stock import Evaluation, LogFile
 
-WAYS = {
-    "preloaded, nothing asked for": {},
-    "STATS": {"STATS": "1"},
-    "STATS, PER_LAYER": {"STATS": "1", "PER_LAYER": "1"},
-    "STATS, OUTPUT": {"STATS": "1", "OUTPUT": str(BUILD / "bench-stats.json")},
-    "NAMES, into a pipe": {"NAMES": "1"},
-}
+REPOSITORY = Path(__file__).resolve().parents[1]
+BUILD = Path(os.environ.get("BUILD", REPOSITORY / "build")).resolve()
+MODELS = BUILD / "models"
+ENGINE = BUILD / "engine" / "bin"
+CLIENT = BUILD / "bench" / "bench-client"
+
+# The layers, experts and top-k of Mixtral-8x7B and GPT-OSS-120B at a width that makes a token cheap.
+FAST = MODELS / "oracle-mixtral.gguf"
+MIDDLE = MODELS / "oracle-gpt-oss.gguf"
+
+ENOUGH_PAIRS = 6
+
+# A part's share of the time. Of these there is one for each model.
+WEIGHTS = {"cpu": 3, "ubatches": 2, "rpc": 3, "full": 1.5, "off": 1, "stock": 1.5}
 
 
-def bench(arguments, variables):
-    """Tokens per second of a prompt of 512 and of 64 generated tokens. `variables`: None for a run without us."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("LLAMA_EXPERT_TRACE")}
-    if variables is not None:
-        env["LD_PRELOAD"] = str(LIBRARY)
-        env.update({f"LLAMA_EXPERT_TRACE_{k}": v for k, v in variables.items()})
-    reader = subprocess.Popen(["wc", "-l"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-    done = subprocess.run([BENCH, "-m", arguments.model, "-p", "512", "-n", "64", "-r", "1", "-t", str(arguments.threads), "-o", "json"],
-                          env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=reader.stdin, check=True)
-    reader.stdin.close()
-    reader.wait()
-    return [test["avg_ts"] for test in json.loads(done.stdout)]
+class Bench:
+    def __init__(self, arguments):
+        self.threads = arguments.threads
+        self.library = arguments.library
+        self.rounds = 1 if arguments.quick else 3
+        self.parts = arguments.only
+        self.full = [] if arguments.quick else sorted(MODELS.glob("full-*.gguf"))
+        if arguments.models:
+            self.full = [path for path in self.full if path.stem in arguments.models]
+        models = {"cpu": 2, "full": len(self.full)}
+        weights = sum(WEIGHTS[part] * models.get(part, 1) for part in self.parts if part in WEIGHTS)
+        self.unit = 60 * (2 if arguments.quick else arguments.minutes) / max(weights, 1)
+        self.sections = []
+        self.targets = []
+
+    def seconds(self, part):
+        return self.unit * WEIGHTS[part]
+
+    def options(self, *more):
+        return ["--threads", self.threads, *more]
+
+    def table(self, part, name, model, options, **how):
+        rounds = 1 if part == "full" else self.rounds
+        measurement, _ = measure(name, CLIENT, self.library, model, options, self.seconds(part), rounds, **how)
+        self.sections.append(page.measurement_text(measurement, ALL_WAYS))
+        return measurement
+
+    def target(self, what, aim, values, holds, form=".3f"):
+        s = Spread(values)
+        if 1 < s.n < ENOUGH_PAIRS:
+            verdict = f"{s.n} pairs are too few to say"
+        elif holds(s.median):
+            verdict = "yes"
+        else:
+            verdict = "not shown" if holds(s.low) or holds(s.high) else "no"
+        self.targets.append([what, aim, page.spread(values, form) if s.n > 1 else page.number(s.median, form), verdict])
+
+    def share_target(self, measurement, way, phase, least):
+        phase_name = page.PHASES[phase]
+        self.target(f"{measurement.name}: {ALL_WAYS[way]}, {phase_name}", f"at least {least}",
+                    measurement.rows[way].phases[phase].shares, lambda share: share >= least)
+
+    def cpu_targets(self, measurement):
+        for phase in ("prompt_us", "token_us"):
+            self.share_target(measurement, "stats", phase, 0.995)
+        for way, least in (("per-layer", 0.98), ("json", 0.99), ("names", 0.9)):
+            if way in measurement.rows:
+                self.share_target(measurement, way, "token_us", least)
+
+    def cpu(self):
+        for model in (FAST, MIDDLE):
+            self.cpu_targets(self.table("cpu", f"CPU, {model.stem}", model, self.options()))
+
+    def ubatches(self):
+        measurement = self.table("ubatches", f"CPU, {MIDDLE.stem}, a prompt of four ubatches", MIDDLE,
+                                 self.options("--ctx", 2304, "--batch", 2048, "--ubatch", 512),
+                                 ways=("stats", "control", "stats", "callback"), sizes=(2048, 0))
+        self.share_target(measurement, "stats", "prompt_us", 0.995)
+
+    def rpc(self):
+        with RpcServer(ENGINE / "ggml-rpc-server", self.threads) as server:
+            measurement = self.table("rpc", f"RPC device on loopback, {MIDDLE.stem}", MIDDLE,
+                                     self.options("--rpc", server.endpoint, "--gpu-layers", 99))
+        self.share_target(measurement, "stats", "token_us", 0.99)
+        self.target(f"{measurement.name}: statistics, median token, µs", "at most 100",
+                    measurement.rows["stats"].phases["token_us"].extra, lambda extra: extra <= 100, "+.1f")
+
+    def full_shapes(self):
+        if self.full:
+            self.sections.append("The full shapes are sparse files: layers, experts and widths are those of the real models, most "
+                                 "weights are zero. Their text is two tokens by turns, because all of their experts do not fit into "
+                                 "every machine's memory.")
+        else:
+            say("full shapes are left out: no build/models/full-*.gguf is there")
+        for model in self.full:
+            measurement = self.table("full", f"CPU, {model.stem}", model, self.options("--no-repack", "--distinct", 2),
+                                     ways=("stats", "control", "names", "stats", "callback"))
+            self.cpu_targets(measurement)
+
+    def off(self):
+        measurement = measure_off("off", CLIENT, self.library, FAST, self.options(), self.seconds("off"), self.rounds)
+        text = ("Two processes, which differ by more than their speeds: where their memory lies, for one. Counted instructions "
+                "tell more (below).")
+        labels = {"off": "preloaded, nothing asked for"}
+        self.sections.append(f"### Preloaded and off, CPU, {FAST.stem}\n\n{text}\n\n{page.measurement_table(measurement, labels)}")
+
+    def stock(self):
+        evaluation = Evaluation(ENGINE, self.library, MIDDLE, self.threads, 4, self.seconds("stock") / 2)
+        log_file = LogFile(ENGINE, self.library, MIDDLE, self.threads, 64, self.seconds("stock") / 2)
+        rows = [[way, str(len(shares)), f"{page.spread(shares, '.2f')} times the time of llama-perplexity"]
+                for way, shares in evaluation.shares.items()]
+        rows.append(["llama-completion, names in --log-file", str(len(log_file.ratios)),
+                     f"{page.spread(log_file.ratios, '.3f')} of the untraced tokens per second in generation"])
+        text = (f"Each run is a process of its own, an untraced one before it; such runs differ by more than tracing costs. "
+                f"llama-imatrix, which counts activations among much else, and llama-perplexity evaluate the same "
+                f"{evaluation.n_tokens} tokens; llama-perplexity takes {evaluation.seconds.median:.1f} s from its start to its end. "
+                f"The log file gets {log_file.lines:.0f} lines a generated token.")
+        self.sections.append(f"### Stock programs, CPU, {MIDDLE.stem}\n\n{text}\n\n{page.table(['', 'pairs', ''], rows)}")
+
+    def instructions(self):
+        if not shutil.which("valgrind"):
+            say("instructions are left out: valgrind is not there; scripts/install-deps.sh installs it")
+            return
+        ways = {  # what to preload, and what the client does
+            "untraced":                     ([], "untraced"),
+            "preloaded, nothing asked for": ([self.library], "untraced"),
+            ALL_WAYS["stats"]:              ([self.library], "stats"),
+            ALL_WAYS["callback"]:           ([], "callback"),
+        }
+        sizes = {"generated": ((4, 4), (4, 12)), "prompt": ((8, 1), (24, 1))}
+        say("counting instructions")
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # others on the machine do not change them
+            counts = {(phase, label): pool.submit(per_token, CLIENT, MIDDLE, way, *pair, self.library, preload)
+                      for phase, pair in sizes.items() for label, (preload, way) in ways.items()}
+        rows = []
+        for (phase, label), counted in counts.items():
+            total, ours = counted.result()
+            untraced, _ = counts[phase, "untraced"].result()
+            percent = 100 * (total - untraced) / untraced
+            preload, way = ways[label]
+            rows.append([phase, label, f"{total:,.0f}", f"{total - untraced:+,.0f}", f"{percent:+.3f} %",
+                         f"{ours:,.0f}" if preload else ""])
+            if preload:
+                self.instruction_target(phase, way, ours, percent)
+        text = ("One thread. The last column is what the tracer's own library executes, with what it calls of the C library. The "
+                "difference to untraced has more in it: what the engine does because of the tracer; it is exact to about a "
+                "thousand instructions only, because ggml's hash tables depend on addresses.")
+        heads = ["token", "", "instructions", "more than untraced", "", "in the tracer"]
+        self.sections.append(f"### Instructions, CPU, {MIDDLE.stem}\n\n{text}\n\n{page.table(heads, rows)}")
+
+    def instruction_target(self, phase, way, ours, percent):
+        if way == "stats":
+            self.target(f"CPU, {MIDDLE.stem}: statistics, percent of a {phase} token's instructions", "less than 0.2",
+                        [percent], lambda p: p < 0.2)
+        elif phase == "generated":
+            self.target(f"CPU, {MIDDLE.stem}: preloaded, nothing asked for, instructions of a generated token", "fewer than 2000",
+                        [ours], lambda n: n < 2000, ",.0f")
+
+    def run(self):
+        steps = {"cpu": self.cpu, "ubatches": self.ubatches, "rpc": self.rpc, "full": self.full_shapes, "off": self.off,
+                 "stock": self.stock, "instructions": self.instructions}
+        for part, step in steps.items():
+            if part in self.parts:
+                step()
+        if self.targets:
+            heads = ["target", "", "measured", "holds"]
+            self.sections.insert(0, f"## Targets\n\n{page.table(heads, self.targets)}\n\n## Measured")
 
 
 def main():
+    parts = [*WEIGHTS, "instructions"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=BUILD / "models" / "oracle-gpt-oss.gguf")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--minutes", type=float, default=16, help="what the timed parts may take together (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="two minutes, without the full shapes: for trying it out")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=parts, metavar="PART,…", help=f"of {', '.join(parts)}")
+    parser.add_argument("--models", type=lambda text: text.split(","), metavar="NAME,…", help="of the full shapes, e.g. full-mixtral-8x7b")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--library", type=Path, default=BUILD / "libllama-expert-tracer.so")
+    parser.add_argument("--page", type=Path, help="where to write the page; default: docs/performance.md after a whole run")
     arguments = parser.parse_args()
+    if unknown := set(arguments.only) - set(parts):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
 
-    shares = {way: ([], []) for way in WAYS}
-    extra = {way: ([], []) for way in WAYS}
-    for number in range(arguments.rounds):
-        for way, variables in WAYS.items():
-            print(f"\rround {number + 1} of {arguments.rounds}: {way:30}", end="", file=sys.stderr)
-            untraced = bench(arguments, None)
-            traced = bench(arguments, variables)
-            for i in range(2):
-                shares[way][i].append(traced[i] / untraced[i])
-                extra[way][i].append(1e6 / traced[i] - 1e6 / untraced[i])
-    print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
-
-    print(f"{arguments.model.name}, {arguments.threads} threads, median of {arguments.rounds} pairs\n")
-    print("| tracing | prompt of 512, share of untraced | microseconds a token | generation, share of untraced | microseconds a token |")
-    print("|---|---|---|---|---|")
-    for way in WAYS:
-        cells = [f"{statistics.median(values[way][i]):{form}}" for i in range(2) for values, form in ((shares, ".3f"), (extra, "+.1f"))]
-        print(f"| {way} | {' | '.join(cells)} |")
+    bench = Bench(arguments)
+    bench.run()
+    text = page.page("make bench", (BUILD / "engine" / "origin").read_text().strip(), [], bench.sections)
+    print(text, end="")
+    whole = arguments.only == parts and not arguments.quick and not arguments.models
+    if target := arguments.page or (REPOSITORY / "docs" / "performance.md" if whole else None):
+        target.write_text(text)
+        print(f"written to {target}", file=sys.stderr)
 
 
 if __name__ == "__main__":

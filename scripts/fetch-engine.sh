@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Puts stock llama.cpp programs into DEST/bin (default: build/engine/bin):
-# programs that nobody here built, for the demo and the tests.
+# programs that nobody here built, for the demo, the tests and the benchmark.
 #
 # usage: fetch-engine.sh [DEST]
 #
@@ -18,7 +18,7 @@ set -euo pipefail
 
 suite=forky
 packages=(llama.cpp-tools llama.cpp-tools-extra llama.cpp-examples llama.cpp-tests
-          libggml0-backend-rpc)
+          libggml0-backend-rpc libllama-dev libggml-dev)
 programs=(llama-cli llama-completion llama-server llama-bench llama-imatrix
           llama-perplexity llama-quantize llama-eval-callback llama-simple
           llama-parallel llama-speculative-simple ggml-rpc-server test-llama-archs)
@@ -190,6 +190,7 @@ unpack() {
     for package in "$apt"/cache/archives/*.deb; do
         dpkg-deb -x "$package" "$root.partial" || fail "cannot unpack $package"
     done
+    rm -rf "$root"
     mv "$root.partial" "$root"
 }
 
@@ -245,7 +246,7 @@ use_debian_packages() {
     local forky=$dest/forky
     need apt-get dpkg-deb find awk
     mkdir -p "$forky"
-    if [ ! -d "$forky/root" ]; then
+    if [ ! -e "$forky/root/usr/include/llama.h" ]; then
         download "$forky/apt"
         unpack "$forky/apt" "$forky/root"
     fi
@@ -262,8 +263,11 @@ choose_debian_packages() {
 }
 
 # The programs hold absolute paths, so a moved DEST is made anew from its root.
+# A root without llama.cpp's headers was unpacked before the benchmark needed
+# them: that one is fetched again.
 debian_packages_ready() {
-    [ "$(cat "$dest/forky/made-for" 2>/dev/null)" = "$dest/forky" ]
+    [ "$(cat "$dest/forky/made-for" 2>/dev/null)" = "$dest/forky" ] &&
+        [ -e "$dest/forky/root/usr/include/llama.h" ]
 }
 
 # --- the choice ---------------------------------------------------------------

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that building (build), testing (test) or both
-# (all, the default) need. Whatever is already there, from wherever, counts;
-# with nothing missing it does nothing.
+# Installs the Debian packages that building (build), measuring (bench), testing
+# (test) or all of them (all, the default) need. Whatever is already there, from
+# wherever, counts; with nothing missing it does nothing.
 set -eu
 
 usage() {
-    echo "usage: $(basename "$0") [build|test|all]" >&2
+    echo "usage: $(basename "$0") [build|bench|test|all]" >&2
     exit 2
 }
 
@@ -30,20 +30,25 @@ for_build() {
     echo '#include <stdlib.h>' | cc -E - >/dev/null 2>&1 || missing+=(libc6-dev)
 }
 
-for_test() {
-    library_from libcmocka-dev cmocka
+for_bench() {
     command_from python3 python3
+    command_from valgrind valgrind
+}
+
+for_test() {
+    for_bench
+    library_from libcmocka-dev cmocka
     command_from git git
     command_from curl curl
     command_from g++ c++
     command_from patch patch
-    command_from valgrind valgrind
     command_from nodejs node
     command_from npm npm
 }
 
 case ${1:-all} in
     build) for_build ;;
+    bench) for_bench ;;
     test)  for_test ;;
     all)   for_build; for_test ;;
     *)     usage ;;

@@ -1,0 +1,73 @@
+"""Instructions that a token takes, counted by callgrind: no other program on the machine changes them.
+
+A run of more tokens than another executes those tokens' instructions more; loading the model drops out. From run to run
+addresses differ, and with them the number of probes in ggml's hash tables: a difference of about a thousand instructions
+a token between two ways is nothing.
+"""
+
+import collections
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+from client import environment
+
+# What is called there counts for us, too. What we call in the engine would have been called anyway.
+C_LIBRARY = re.compile(r"/(libc|libpthread|libdl|ld-linux[^/]*)\.so")
+
+
+class Count:
+    """Instructions of one run."""
+
+    def __init__(self, profile, library):
+        self.total = 0
+        self.ours = 0  # of the tracer's library, with what it calls of the C library
+        self._read(profile, re.compile(re.escape(library.name)))
+
+    def _read(self, profile, library):
+        names = {}
+        ours = calls_c = in_call = False
+        cost = re.compile(r"[+\-*0-9]\S* (\d+)$")
+        name = re.compile(r"(c?ob)=(\(\d+\))(?: (.*))?$")
+        objects = collections.defaultdict(str)
+        for line in profile.open(errors="replace"):
+            if found := cost.match(line):
+                n = int(found[1])
+                if not in_call:
+                    self.total += n
+                if ours and (calls_c or not in_call):
+                    self.ours += n
+                in_call = calls_c = False
+            elif found := name.match(line):
+                kind, number, full = found.groups()
+                if full is not None:
+                    names[number] = full
+                objects[kind] = names[number]
+                if kind == "ob":
+                    ours = bool(library.search(objects["ob"]))
+            elif line.startswith("fn="):
+                objects["cob"] = ""
+            elif line.startswith("calls="):
+                in_call = True
+                calls_c = bool(C_LIBRARY.search(objects["cob"]))
+                objects["cob"] = ""  # a call without one stays in its object
+
+
+def count(client, model, way, sizes, library, preload):
+    with tempfile.TemporaryDirectory(prefix="expert-tracer-bench-") as folder:
+        profile = Path(folder) / "profile"
+        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}", str(client),
+                   "--model", str(model), "--threads", "1", "--ctx", "256"]
+        done = subprocess.run(command, input=f"run {way} {sizes[0]} {sizes[1]}\n", env=environment(preload), text=True,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+        return Count(profile, library)
+
+
+def per_token(client, model, way, few, many, library, preload):
+    """Instructions of one token, of all and of the tracer itself, from two runs of so many (prompt, generated) tokens."""
+    fewer, more = (count(client, model, way, sizes, library, preload) for sizes in (few, many))
+    n = sum(many) - sum(few)
+    return (more.total - fewer.total) / n, (more.ours - fewer.ours) / n
