@@ -37,7 +37,7 @@ configure-tests: engines models-full
 	@cmake --build $(BUILD) -j $(JOBS) -- --no-print-directory --quiet
 
 test: configure-tests ## run all tests on stock programs and old releases
-	@ctest --test-dir $(BUILD) --output-on-failure
+	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
 
 test-in-tree: configure-tests ## build llama.cpp with the tracer in it, and test that alone
 	@ctest --test-dir $(BUILD) --output-on-failure -R in-tree
