@@ -5,7 +5,12 @@
 
 #define LOG_PREFIX "[EXPERT-TRACE] "
 
-enum log_level { LOG_INFO, LOG_WARNING, LOG_ERROR };
+enum log_level {
+    LOG_INFO,
+    LOG_WARNING,
+    LOG_ERROR,
+    LOG_BULK,  // as LOG_INFO, but so many lines that a logger's own work on each of them would tell
+};
 
 // Says whole lines, each ended by a newline. Thread-safe.
 typedef void (*log_fn)(enum log_level level, const char * lines);

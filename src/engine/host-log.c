@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define PATIENCE_MS 1000
+#define MESSAGE_MAX 4096 // of lines that are one message: the stock logger keeps what the longest one took, many times
 
 enum { GGML_LOG_LEVEL_INFO = 2, GGML_LOG_LEVEL_WARN = 3, GGML_LOG_LEVEL_ERROR = 4 };
 
@@ -107,11 +108,19 @@ static bool is_the_engines_own(const struct real * real, ggml_log_fn callback) {
     return is_own;
 }
 
-// Calls `fn` for each line, with its newline. It is not ended by a zero byte.
-static void for_each_line(const char * lines, void (*fn)(const char * line, size_t length, void * data), void * data) {
+static const char * end_of_line(const char * line) {
+    const char * newline = strchr(line, '\n');
+    return newline ? newline + 1 : line + strlen(line);
+}
+
+// Calls `fn` for each line, with its newline, or for several lines together, as many as take `most` bytes. They are not
+// ended by a zero byte.
+static void for_each_message(const char * lines, size_t most, void (*fn)(const char * message, size_t length, void * data), void * data) {
     for (const char * end; *lines; lines = end) {
-        const char * newline = strchr(lines, '\n');
-        end = newline ? newline + 1 : lines + strlen(lines);
+        end = end_of_line(lines);
+        for (const char * next; *end && (size_t) ((next = end_of_line(end)) - lines) <= most; ) {
+            end = next;
+        }
         fn(lines, (size_t) (end - lines), data);
     }
 }
@@ -124,10 +133,10 @@ struct voice {
     int                 level;
 };
 
-// The logger puts its prefix before each message, so that each line is one.
-static void say_to_common_log(const char * line, size_t length, void * data) {
+// The logger puts its prefix before each message, so that each line is one, if there are not too many.
+static void say_to_common_log(const char * message, size_t length, void * data) {
     const struct voice * voice = data;
-    voice->real->_Z14common_log_addP10common_log14ggml_log_levelPKcz(voice->common_log, voice->level, "%.*s", (int) length, line);
+    voice->real->_Z14common_log_addP10common_log14ggml_log_levelPKcz(voice->common_log, voice->level, "%.*s", (int) length, message);
 }
 
 static void say_to_callback(const char * line, size_t length, void * data) {
@@ -155,14 +164,14 @@ void engine_say(enum log_level level, const char * lines) {
     } else if (!is_common_log(voice.real, voice.callback)) {
         engine_say_to_stderr(lines);
         if (!is_the_engines_own(voice.real, voice.callback) && !atomic_load(&exiting)) {
-            for_each_line(lines, say_to_callback, &voice);
+            for_each_message(lines, 0, say_to_callback, &voice);
         }
     } else if (!common_log_is_heard(voice.real)) {
         engine_say_to_stderr(lines);
     } else {
         voice.common_log = voice.real->_Z15common_log_mainv();
         atomic_store(&used_common_log, true);
-        for_each_line(lines, say_to_common_log, &voice);
+        for_each_message(lines, level == LOG_BULK ? MESSAGE_MAX : 0, say_to_common_log, &voice);
     }
 }
 

@@ -497,7 +497,7 @@ static void say_names(struct expert_tracer * tracer, struct text * names) {
         say_memory_lacks(tracer, tracer->setup.say, "some of the names are not logged");
     }
     if (names->length > 0) {
-        tracer->setup.say(LOG_INFO, names->data);
+        tracer->setup.say(LOG_BULK, names->data);
     }
     text_clear(names);
 }
