@@ -32,27 +32,29 @@ struct options {
     int32_t      n_cpu_moe;
     int32_t      n_distinct;
     bool         repack;
+    bool         toggle;   // a context can be traced from the beginning, whatever is done with it first
 };
 
-// Each has its own context, made when it is first needed: a context is traced if there is a tracer when it is made.
-enum context_kind { CONTEXT_PLAIN, CONTEXT_CONTROL, CONTEXT_TRACED, CONTEXT_CALLBACK, CONTEXT_KINDS };
+// Contexts are made when they are first needed. An eval callback is there from the beginning, so it has its own.
+enum context_kind { CONTEXT_MAIN, CONTEXT_CALLBACK, CONTEXT_KINDS };
 
 struct way {
     const char      * name;
     enum context_kind context;
+    bool              traced;
     bool              per_layer;
     bool              names;
     bool              json;
 };
 
 static const struct way ways[] = {
-    { "untraced",  CONTEXT_PLAIN,    false, false, false },
-    { "control",   CONTEXT_CONTROL,  false, false, false }, // what two contexts differ by that nobody traces
-    { "stats",     CONTEXT_TRACED,   false, false, false },
-    { "per-layer", CONTEXT_TRACED,   true,  false, false },
-    { "names",     CONTEXT_TRACED,   false, true,  false },
-    { "json",      CONTEXT_TRACED,   true,  false, true  },
-    { "callback",  CONTEXT_CALLBACK, false, false, false },
+    { "untraced",  CONTEXT_MAIN,     false, false, false, false },
+    { "control",   CONTEXT_MAIN,     false, false, false, false }, // the same again: what the machine differs by from itself
+    { "stats",     CONTEXT_MAIN,     true,  false, false, false },
+    { "per-layer", CONTEXT_MAIN,     true,  true,  false, false },
+    { "names",     CONTEXT_MAIN,     true,  false, true,  false },
+    { "json",      CONTEXT_MAIN,     true,  true,  false, true  },
+    { "callback",  CONTEXT_CALLBACK, false, false, false, false },
 };
 
 // The tracer's functions, NULL where it is not preloaded.
@@ -99,7 +101,7 @@ static int32_t number(const char * text, const char * option) {
 }
 
 static struct options parse_options(int argc, char ** argv) {
-    enum { MODEL, RPC, OUTPUT, THREADS, CTX, BATCH, UBATCH, GPU_LAYERS, CPU_MOE, DISTINCT, NO_REPACK };
+    enum { MODEL, RPC, OUTPUT, THREADS, CTX, BATCH, UBATCH, GPU_LAYERS, CPU_MOE, DISTINCT, NO_REPACK, TOGGLE };
     static const struct option known[] = {
         { "model",      required_argument, NULL, MODEL      },
         { "rpc",        required_argument, NULL, RPC        },
@@ -112,6 +114,7 @@ static struct options parse_options(int argc, char ** argv) {
         { "n-cpu-moe",  required_argument, NULL, CPU_MOE    },
         { "distinct",   required_argument, NULL, DISTINCT   },
         { "no-repack",  no_argument,       NULL, NO_REPACK  },
+        { "toggle",     no_argument,       NULL, TOGGLE     },
         { NULL,         0,                 NULL, 0          },
     };
     struct options options = { .n_threads = 1, .n_ctx = 1024, .n_batch = 2048, .n_ubatch = 512, .n_distinct = 95, .repack = true };
@@ -128,12 +131,13 @@ static struct options parse_options(int argc, char ** argv) {
             case CPU_MOE:    options.n_cpu_moe    = number(optarg, known[at].name);  break;
             case DISTINCT:   options.n_distinct   = number(optarg, known[at].name);  break;
             case NO_REPACK:  options.repack       = false;                           break;
+            case TOGGLE:     options.toggle       = true;                            break;
             default:         exit(2);
         }
     }
     if (!options.model || optind != argc || options.n_distinct < 1 || options.n_distinct > 95) {
         fail("usage: bench-client --model MODEL.gguf [--threads N] [--ctx N] [--batch N] [--ubatch N] [--no-repack]\n"
-             "                    [--rpc HOST:PORT] [--gpu-layers N] [--n-cpu-moe N] [--output FILE] [--distinct 1…95]", NULL);
+             "                    [--rpc HOST:PORT] [--gpu-layers N] [--n-cpu-moe N] [--output FILE] [--distinct 1…95] [--toggle]", NULL);
     }
     return options;
 }
@@ -233,11 +237,7 @@ static bool read_topk(struct ggml_tensor * node, bool ask, void * user_data) {
     return true;
 }
 
-static struct llama_context * context_of(struct bench * bench, enum context_kind kind) {
-    struct llama_context ** const context = &bench->contexts[kind];
-    if (*context) {
-        return *context;
-    }
+static struct llama_context * new_context(struct bench * bench, enum context_kind kind) {
     struct llama_context_params params = llama_context_default_params();
     params.n_ctx           = (uint32_t) bench->options.n_ctx;
     params.n_batch         = (uint32_t) bench->options.n_batch;
@@ -249,11 +249,11 @@ static struct llama_context * context_of(struct bench * bench, enum context_kind
         params.cb_eval           = read_topk;
         params.cb_eval_user_data = &bench->reader;
     }
-    *context = llama_init_from_model(bench->model, params);
-    if (!*context) {
+    struct llama_context * context = llama_init_from_model(bench->model, params);
+    if (!context) {
         fail("llama.cpp makes no context of this model", bench->options.model);
     }
-    return *context;
+    return context;
 }
 
 //
@@ -340,9 +340,33 @@ static struct expert_tracer * new_tracer(const struct bench * bench, const struc
     return tracer;
 }
 
+static const struct way * find_way(const char * name) {
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        if (strcmp(ways[i].name, name) == 0) {
+            return &ways[i];
+        }
+    }
+    fail("no such way", name);
+    return NULL;
+}
+
+// A context can be traced where a tracer is there when it is made.
+static void make_context(struct bench * bench, const struct way * way) {
+    if (bench->contexts[way->context]) {
+        return;
+    }
+    const bool             traced = way->traced || (bench->options.toggle && way->context == CONTEXT_MAIN);
+    struct expert_tracer * tracer = traced ? new_tracer(bench, find_way("stats")) : NULL;
+    bench->contexts[way->context] = new_context(bench, way->context);
+    if (tracer) {
+        bench->api.free(tracer);
+    }
+}
+
 static void run_way(struct bench * bench, const struct way * way, int32_t n_prompt, int32_t n_generate) {
-    struct expert_tracer * tracer  = way->context == CONTEXT_TRACED ? new_tracer(bench, way) : NULL;
-    struct llama_context * context = context_of(bench, way->context);
+    make_context(bench, way);
+    struct expert_tracer * tracer  = way->traced ? new_tracer(bench, way) : NULL;
+    struct llama_context * context = bench->contexts[way->context];
     bench->reader.n_read = 0;
 
     printf("{\"prompt_us\": %.1f", run(context, bench->tokens, n_prompt, n_generate, bench->token_us));
@@ -360,16 +384,6 @@ static void run_way(struct bench * bench, const struct way * way, int32_t n_prom
     if (tracer) {
         bench->api.free(tracer);
     }
-}
-
-static const struct way * find_way(const char * name) {
-    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
-        if (strcmp(ways[i].name, name) == 0) {
-            return &ways[i];
-        }
-    }
-    fail("no such way", name);
-    return NULL;
 }
 
 static void follow_commands(struct bench * bench) {

@@ -71,8 +71,9 @@ Written by `{command}`; measured on: {machine}. Engine: {engine}.
 Every traced repetition stands between two untraced ones of the same process and is compared with the mean of both
 (bench/pairs.py); a cell is the median over all such pairs, and in parentheses the middle half of them. A share of 0.99
 is one percent slower. *Generation* is all tokens that a repetition generates, *median token* the one in the middle of
-them by time, on which what else the machine does has the least influence. *Untraced, a second context* is compared like
+them by time, on which what else the machine does has the least influence. *Untraced, once more* is compared like
 the others and shows what these numbers are worth: it is not traced, so whatever it differs from 1.000 by is the machine.
+All of them use one context but the bare eval callback, which is given to a context for good and has one of its own.
 """
 
 

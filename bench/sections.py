@@ -9,7 +9,7 @@ from page import measurement_text
 from pairs import Measurement, progress, say
 
 ALL_WAYS = {
-    "control":   "untraced, a second context",
+    "control":   "untraced, once more",
     "stats":     "statistics",
     "per-layer": "statistics, per layer",
     "json":      "statistics as JSON, ten times a second",
@@ -39,7 +39,7 @@ def measure(name, program, library, model, options, seconds, rounds, ways=ROUND,
     deadline = time.monotonic() + seconds
     progress(f"{name}: loading {model}")
     with tempfile.TemporaryDirectory(prefix="expert-tracer-bench-") as folder:
-        options = [*options, "--output", Path(folder) / "stats.json"]
+        options = [*options, "--output", Path(folder) / "stats.json", "--toggle"]
         with Client(program, model, options, preload=[library]) as client:
             measurement = Measurement(name, ways, *(sizes or fit(client)))
             measurement.measure(lambda way: client.run(way, measurement.n_prompt, measurement.n_generate), deadline, rounds)
