@@ -404,6 +404,7 @@ static int compute_with_callback(struct tap * tap, struct ggml_cgraph * graph) {
 }
 
 static int compute_with_taps(struct tap * tap, struct ggml_cgraph * graph) {
+    flights_mark(&tap->flights, &tap->graph);
     const int status = tap->real->ggml_backend_sched_graph_compute_async(tap->sched, graph);
     if (status == 0) {
         landed(tap, flights_add(&tap->flights, &tap->graph, tap->context));

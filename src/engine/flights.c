@@ -210,7 +210,8 @@ static bool can_mark(const struct real * real) {
            real->ggml_backend_event_synchronize;
 }
 
-static void mark(const struct graph_taps * taps, struct flight * flight, int strip) {
+// Returns whether the device can tell when it has come so far.
+static bool mark(const struct graph_taps * taps, struct flight * flight, int strip) {
     const struct real * real    = taps->real;
     void        * const backend = taps->strips[strip].backend;
     if (!flight->events[strip] && can_mark(real)) {
@@ -218,8 +219,21 @@ static void mark(const struct graph_taps * taps, struct flight * flight, int str
     }
     if (flight->events[strip]) {
         real->ggml_backend_event_record(flight->events[strip], backend);
-    } else {
-        flight->is_marked = false;
+    }
+    return flight->events[strip];
+}
+
+// In generation there is never more than one on its way, and nobody has to wait for it alone.
+void flights_mark(struct flights * flights, const struct graph_taps * taps) {
+    struct flight * last = flights->n > 0 ? &flights->ring[(flights->first + flights->n - 1) % FLIGHTS_MAX] : NULL;
+    if (!last || last->is_marked) {
+        return;
+    }
+    last->is_marked = true;
+    for (int i = 0; i < taps->n_strips; i++) {
+        if (last->plan->used[i] > 0 && !taps->strips[i].is_cpu) {
+            last->is_marked = mark(taps, last, i) && last->is_marked;
+        }
     }
 }
 
@@ -270,14 +284,13 @@ bool flights_add(struct flights * flights, struct graph_taps * taps, struct cont
     if (!memory_make(taps, plan, flight, size)) {
         return false;
     }
-    flight->is_marked = true;
+    flight->is_marked = false;
     for (int i = 0; i < taps->n_strips; i++) {
         const struct strip * strip = &taps->strips[i];
         if (plan->used[i] > 0 && strip->is_cpu) {
             memcpy(flight->memory + flight->at[i], strip->base, plan->used[i]);
         } else if (plan->used[i] > 0) {
             real->ggml_backend_tensor_get_async(strip->backend, strip->whole, flight->memory + flight->at[i], 0, plan->used[i]);
-            mark(taps, flight, i);
         }
     }
     flight->plan     = tap_plan_use(plan);

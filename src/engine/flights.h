@@ -38,6 +38,9 @@ struct flights {
 // a hundredth of the compute buffers at most, or little. Bytes.
 int flights_number(size_t room, size_t compute);
 
+// A further graph is going to be computed while another ubatch's routing may be on its way.
+void flights_mark(struct flights * flights, const struct graph_taps * taps);
+
 // The graph of the taps is being computed. Returns false where memory runs out, or the routing is not as it should be.
 bool flights_add(struct flights * flights, struct graph_taps * taps, struct context * context);
 
