@@ -300,15 +300,14 @@ void capture_on_split(void * sched) {
 }
 
 size_t capture_buffer_size(const struct real * real, void * sched, void * backend) {
-    const struct tap * tap     = tap_find(sched);
-    size_t             size    = real->ggml_backend_sched_get_buffer_size(sched, backend);
-    size_t             compute = 0;
-    int                strip   = -1;
+    const struct tap * tap  = tap_find(sched);
+    const size_t       size = real->ggml_backend_sched_get_buffer_size(sched, backend);
     for (int i = 0; tap && tap->room > 0 && i < tap->graph.n_strips; i++) {
-        compute += real->ggml_backend_sched_get_buffer_size(sched, tap->graph.strips[i].backend);
-        strip    = tap->graph.strips[i].backend == backend ? i : strip;
+        if (tap->graph.strips[i].backend == backend) {
+            return size + room_at(tap, i, graph_taps_compute_size(&tap->graph));
+        }
     }
-    return strip >= 0 ? size + room_at(tap, strip, compute) : size;
+    return size;
 }
 
 bool capture_alloc_graph(const struct real * real, void * sched, struct ggml_cgraph * graph) {
@@ -389,16 +388,11 @@ static void fall_back(struct tap * tap) {
     tap->room     = 0;
 }
 
-static uint64_t tokens_of(const struct tap * tap, struct ggml_cgraph * graph) {
-    const struct ggml_tensor * tokens = tap->real->ggml_graph_get_tensor(graph, "inp_tokens");
-    return tokens ? (uint64_t) tap->real->ggml_nelements(tokens) : 0;
-}
-
 static int compute_with_callback(struct tap * tap, struct ggml_cgraph * graph) {
     eval_reading_reset(&tap->reading);
     const int status = tap->real->ggml_backend_sched_graph_compute_async(tap->sched, graph);
     if (status == 0 && !tap->gave_up) {
-        eval_reading_tell(&tap->reading, &tap->layers, tap->context, tokens_of(tap, graph), uses_graph(tap));
+        eval_reading_tell(&tap->reading, &tap->layers, tap->context, graph_n_tokens(tap->real, graph), uses_graph(tap));
     }
     return status;
 }

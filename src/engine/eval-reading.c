@@ -1,7 +1,6 @@
 #include "eval-reading.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 const char eval_reading_name[] = "eval-callback";
 
@@ -73,9 +72,7 @@ static bool read_rows(struct eval_reading * reading, const struct real * real, c
         return false;
     }
     real->ggml_backend_tensor_get(topk, whole, 0, nbytes);
-    for (int32_t i = 0; i < n_rows; i++) {
-        memcpy(out + (size_t) i * (size_t) n_used, whole + (size_t) i * stride, row);
-    }
+    routing_compact(out, whole, stride, n_rows, n_used);
     free(whole);
     return true;
 }

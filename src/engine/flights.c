@@ -61,14 +61,6 @@ int flights_number(size_t room, size_t compute) {
     return n;
 }
 
-static int choose_number(const struct graph_taps * taps) {
-    size_t compute = 0;
-    for (int i = 0; i < taps->n_strips; i++) {
-        compute += taps->real->ggml_backend_sched_get_buffer_size(taps->sched, taps->strips[i].backend);
-    }
-    return flights_number(graph_taps_room(taps), compute);
-}
-
 void flights_free(struct flights * flights, const struct graph_taps * taps) {
     for (int i = 0; i < FLIGHTS_MAX; i++) {
         struct flight * flight = &flights->ring[i];
@@ -87,11 +79,20 @@ void flights_free(struct flights * flights, const struct graph_taps * taps) {
 // landing
 //
 
-// Memory for the layers whose rows do not lie one behind the other.
+// Whether the rows do not lie one behind the other.
+static bool is_scattered(const struct tap_point * point, const struct routing_layer * layer) {
+    return layer->n_tokens > 1 && point->stride != (size_t) layer->n_used * sizeof(int32_t);
+}
+
+static size_t n_ids(const struct routing_layer * layer) {
+    return (size_t) layer->n_tokens * (size_t) layer->n_used;
+}
+
+// Memory for the layers whose rows are scattered.
 static bool compact_make(struct flights * flights, const struct tap_plan * plan) {
     size_t n = 0;
     for (int32_t i = 0; i < plan->n_layers; i++) {
-        n += (size_t) plan->layers[i].n_tokens * (size_t) plan->layers[i].n_used;
+        n += is_scattered(&plan->points[i], &plan->layers[i]) ? n_ids(&plan->layers[i]) : 0;
     }
     if (n > flights->n_compact) {
         int32_t * grown = realloc(flights->compact, n * sizeof(*grown));
@@ -104,15 +105,7 @@ static bool compact_make(struct flights * flights, const struct tap_plan * plan)
     return true;
 }
 
-static const int32_t * compacted(int32_t * out, const char * from, const struct tap_point * point, const struct routing_layer * layer) {
-    const size_t row = (size_t) layer->n_used * sizeof(int32_t);
-    for (int32_t i = 0; i < layer->n_tokens; i++) {
-        memcpy(out + (size_t) i * (size_t) layer->n_used, from + (size_t) i * point->stride, row);
-    }
-    return out;
-}
-
-// Tells the listeners what landed. `memory` and `at`: where each strip's part is.
+// Tells the listeners what landed. `memory`: where each strip's part is.
 static bool tell(struct flights * flights, struct tap_plan * plan, struct context * context, enum routing_fate fate, uint64_t n_tokens,
                  const char * const memory[]) {
     if (!compact_make(flights, plan)) {
@@ -122,13 +115,13 @@ static bool tell(struct flights * flights, struct tap_plan * plan, struct contex
     for (int32_t i = 0; i < plan->n_layers; i++) {
         const struct tap_point * point = &plan->points[i];
         struct routing_layer   * layer = &plan->layers[i];
-        const size_t             n     = (size_t) layer->n_tokens * (size_t) layer->n_used;
-        const char * const from = memory[point->strip] + point->offset;
-        if (layer->n_tokens == 1 || point->stride == (size_t) layer->n_used * sizeof(int32_t)) {
-            layer->experts = (const int32_t *) (const void *) from;
+        const char       * const from  = memory[point->strip] + point->offset;
+        if (is_scattered(point, layer)) {
+            routing_compact(compact, from, point->stride, layer->n_tokens, layer->n_used);
+            layer->experts = compact;
+            compact += n_ids(layer);
         } else {
-            layer->experts = compacted(compact, from, point, layer);
-            compact += n;
+            layer->experts = (const int32_t *) (const void *) from;
         }
         if (!routing_is_in_range(layer)) {
             return false;
@@ -144,15 +137,21 @@ static bool tell(struct flights * flights, struct tap_plan * plan, struct contex
     return true;
 }
 
+// Takes the oldest out of the ring. It stays as it is until a further one takes off.
+static struct flight * take_first(struct flights * flights) {
+    struct flight * flight = &flights->ring[flights->first];
+    flights->first = (flights->first + 1) % FLIGHTS_MAX;
+    flights->n--;
+    return flight;
+}
+
 static bool land_first(struct flights * flights, const struct graph_taps * taps) {
-    struct flight   * flight = &flights->ring[flights->first];
+    struct flight   * flight = take_first(flights);
     struct tap_plan * plan   = flight->plan;
     const char      * memory[BACKENDS_MAX];
     for (int i = 0; i < taps->n_strips; i++) {
         memory[i] = flight->memory + flight->at[i];
     }
-    flights->first = (flights->first + 1) % FLIGHTS_MAX;
-    flights->n--;
     const bool told = tell(flights, plan, flight->context, flight->fate, flight->n_tokens, memory);
     context_ubatch_landed(flight->context);
     tap_plan_release(plan);
@@ -178,9 +177,7 @@ bool flights_await(struct flights * flights, struct graph_taps * taps) {
 int flights_drop(struct flights * flights) {
     const int n = flights->n;
     while (flights->n > 0) {
-        struct flight * flight = &flights->ring[flights->first];
-        flights->first = (flights->first + 1) % FLIGHTS_MAX;
-        flights->n--;
+        struct flight * flight = take_first(flights);
         context_ubatch_landed(flight->context);
         tap_plan_release(flight->plan);
     }
@@ -263,14 +260,16 @@ bool flights_add(struct flights * flights, struct graph_taps * taps, struct cont
         return true; // not a model's graph: the memory's own
     }
     for (int32_t i = 0; i < plan->n_layers; i++) {
-        layer_describe(plan->points[i].layer, context->model.n_expert, &plan->layers[i]);
+        if (plan->layers[i].n_expert == 0) { // the graph does not tell
+            plan->layers[i].n_expert = context->model.n_expert;
+        }
     }
     const enum routing_fate fate = context_ubatch_begin(context, plan->layers, plan->n_layers, n_tokens);
     if (flights->n == 0 && is_here(taps)) {
         return tell_at_once(flights, taps, context, fate, n_tokens);
     }
     if (flights->n_max == 0) {
-        flights->n_max = choose_number(taps);
+        flights->n_max = flights_number(graph_taps_room(taps), graph_taps_compute_size(taps));
     }
     if (flights->n == flights->n_max && !make_place(flights, taps)) {
         return false;

@@ -119,6 +119,14 @@ size_t graph_taps_room(const struct graph_taps * taps) {
     return room;
 }
 
+size_t graph_taps_compute_size(const struct graph_taps * taps) {
+    size_t size = 0;
+    for (int i = 0; i < taps->n_strips; i++) {
+        size += taps->real->ggml_backend_sched_get_buffer_size(taps->sched, taps->strips[i].backend);
+    }
+    return size;
+}
+
 //
 // plans
 //
@@ -397,11 +405,15 @@ static bool visit(struct graph_taps * taps, struct ggml_tensor * node) {
 }
 
 // A number that is another one, most likely, when the graph's nodes are in another order.
+static uint64_t order_with(uint64_t order, const struct ggml_tensor * node) {
+    return order * 31 + (uintptr_t) node;
+}
+
 static uint64_t order_of(const struct real * real, struct ggml_cgraph * graph) {
     const int n     = real->ggml_graph_n_nodes(graph);
     uint64_t  order = 0;
     for (int i = 0; i < n; i++) {
-        order = order * 31 + (uintptr_t) real->ggml_graph_node(graph, i);
+        order = order_with(order, real->ggml_graph_node(graph, i));
     }
     return order;
 }
@@ -414,16 +426,18 @@ void graph_taps_place(struct graph_taps * taps, struct ggml_cgraph * graph) {
     }
     const int n = real->ggml_graph_n_nodes(graph);
     taps->graph    = graph;
-    taps->order    = order_of(real, graph);
+    taps->order    = 0;
     taps->is_whole = true;
     for (int i = 0; i < n; i++) {
-        if (visit(taps, real->ggml_graph_node(graph, i))) {
+        struct ggml_tensor * node = real->ggml_graph_node(graph, i);
+        taps->order = order_with(taps->order, node);
+        if (visit(taps, node)) {
             taps->is_whole = false;
         }
     }
-    const struct ggml_tensor * tokens = real->ggml_graph_get_tensor(graph, "inp_tokens");
-    if (tokens) {
-        plan->n_tokens = (uint64_t) real->ggml_nelements(tokens);
+    const uint64_t n_tokens = graph_n_tokens(real, graph);
+    if (n_tokens > 0) {
+        plan->n_tokens = n_tokens;
     }
 }
 

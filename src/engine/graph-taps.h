@@ -2,11 +2,11 @@
 // has run.
 //
 // Two ways of landing, chosen by layer and graph. Of few tokens (generation) the argsort that selects the experts is
-// given memory of ours before the scheduler allocates the graph: no node is added. Of many tokens (prompts) a whole
-// argsort would take too much, so a node that copies the selected columns is added behind the layer's router.
+// given memory of ours before the scheduler allocates the graph: nothing more is computed. Of many tokens (prompts) a
+// whole argsort would take too much, so a node that copies the selected columns is added behind the layer's router.
 //
-// Which backend routes a layer is learned from the first graph that the scheduler allocates; where it has only one,
-// it is known.
+// Which backend routes a layer is learned when the scheduler splits a graph, to reserve memory mostly; where it has
+// only one, it is known.
 
 #ifndef ENGINE_GRAPH_TAPS_H
 #define ENGINE_GRAPH_TAPS_H
@@ -73,6 +73,9 @@ void graph_taps_free(struct graph_taps * taps);
 
 // Bytes that the taps will take at most on any backend, from the graphs that were reserved.
 size_t graph_taps_room(const struct graph_taps * taps);
+
+// Bytes of the scheduler's own buffers.
+size_t graph_taps_compute_size(const struct graph_taps * taps);
 
 // Learns from a graph how much room its selections take.
 void graph_taps_measure(struct graph_taps * taps, struct ggml_cgraph * graph);

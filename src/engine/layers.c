@@ -163,3 +163,14 @@ bool routing_is_in_range(const struct routing_layer * routed) {
     }
     return n == 0 || largest < (uint32_t) routed->n_expert;
 }
+
+uint64_t graph_n_tokens(const struct real * real, struct ggml_cgraph * graph) {
+    const struct ggml_tensor * tokens = real->ggml_graph_get_tensor(graph, "inp_tokens");
+    return tokens ? (uint64_t) real->ggml_nelements(tokens) : 0;
+}
+
+void routing_compact(int32_t * out, const char * from, size_t stride, int32_t n_rows, int32_t n_used) {
+    for (int32_t i = 0; i < n_rows; i++) {
+        memcpy(out + (size_t) i * (size_t) n_used, from + (size_t) i * stride, (size_t) n_used * sizeof(int32_t));
+    }
+}

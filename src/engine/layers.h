@@ -56,6 +56,12 @@ enum node_kind node_kind(const char * name, int32_t * layer);
 // Learns a layer's number of experts from one of the nodes that tell it.
 void layer_learn_experts(struct layer * layer, const struct real * real, const struct ggml_tensor * scores);
 
+// Tokens that the graph evaluates, 0: it does not tell.
+uint64_t graph_n_tokens(const struct real * real, struct ggml_cgraph * graph);
+
+// Copies a selection's rows, `stride` bytes apart, one behind the other.
+void routing_compact(int32_t * out, const char * from, size_t stride, int32_t n_rows, int32_t n_used);
+
 // Whether every selected expert is one of the layer's.
 bool routing_is_in_range(const struct routing_layer * routed);
 
