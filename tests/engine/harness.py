@@ -191,6 +191,28 @@ def free_port():
         return s.getsockname()[1]
 
 
+@contextlib.contextmanager
+def rpc_servers(folder, n):
+    """Addresses of that many devices on loopback."""
+    ports = [free_port() for _ in range(n)]
+    with contextlib.ExitStack() as stack:
+        log = stack.enter_context(open(folder / "rpc.log", "wb"))
+        for port in ports:
+            server = subprocess.Popen([ENGINE / "ggml-rpc-server", "-t", "1", "-p", str(port)], env=environment(preload=False),
+                                      stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            stack.callback(server.wait)
+            stack.callback(server.kill)
+        deadline = time.monotonic() + 30
+        for port in ports:
+            while True:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                if time.monotonic() > deadline:
+                    raise RuntimeError("ggml-rpc-server does not answer")
+                time.sleep(0.05)
+        yield ",".join(f"127.0.0.1:{port}" for port in ports)
+
+
 class TestCase(unittest.TestCase):
     maxDiff = 4000
 

@@ -5,17 +5,11 @@ Counts of both ways equal the prediction. What the devices are asked to do is to
 and the engine (spy.c), and compared with an untraced run.
 """
 
-import contextlib
 import itertools
-import os
 import re
-import socket
-import subprocess
-import time
-import unittest
 
 from engines import CTYPES, LINKED, OLD, RELEASES, STOCK, STOCK_PROGRAM, check
-from harness import ENGINE, GPT_OSS, LIBRARY, MIXTRAL, QWEN3NEXT, SPY, Server, TestCase, environment, free_port, main, run
+from harness import GPT_OSS, LIBRARY, MIXTRAL, QWEN3NEXT, SPY, Server, TestCase, main, rpc_servers, run
 
 WAYS = ["graph", "eval-callback"]
 DEFAULT = "graph"
@@ -73,28 +67,6 @@ class Ways(TestCase):
                 server.post("/completion", prompt=prompt, n_predict=5, cache_prompt=False)
             self.assertEqual(server.stop(), 0)
         self.assert_counts(self.stats(), GPT_OSS, [token for prompt in prompts for token in GPT_OSS.completion(prompt.encode(), 5)])
-
-
-@contextlib.contextmanager
-def rpc_servers(folder, n):
-    """Addresses of that many devices on loopback."""
-    ports = [free_port() for _ in range(n)]
-    with contextlib.ExitStack() as stack:
-        log = stack.enter_context(open(folder / "rpc.log", "wb"))
-        for port in ports:
-            server = subprocess.Popen([ENGINE / "ggml-rpc-server", "-t", "1", "-p", str(port)], env=environment(preload=False),
-                                      stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-            stack.callback(server.wait)
-            stack.callback(server.kill)
-        deadline = time.monotonic() + 30
-        for port in ports:
-            while True:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                    break
-                if time.monotonic() > deadline:
-                    raise RuntimeError("ggml-rpc-server does not answer")
-                time.sleep(0.05)
-        yield ",".join(f"127.0.0.1:{port}" for port in ports)
 
 
 class Graph:

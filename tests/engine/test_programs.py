@@ -2,15 +2,12 @@
 """What each kind of stock program evaluates, counted: servers, several models, several contexts, other devices."""
 
 import concurrent.futures
-import contextlib
 import re
-import socket
 import subprocess
 import time
 import unittest
 
-from harness import (CLIENTS, ENGINE, GPT_OSS, MIXTRAL, OLD_ENGINES, QWEN3NEXT, Server, TestCase, environment, free_port, main, run,
-                     strip_prefix)
+from harness import CLIENTS, GPT_OSS, MIXTRAL, OLD_ENGINES, QWEN3NEXT, Server, TestCase, main, rpc_servers, run, strip_prefix
 
 OLD_ENGINE = OLD_ENGINES / "0.5.0" / "lib"
 
@@ -305,19 +302,9 @@ class Devices(TestCase):
 
     def setUp(self):
         super().setUp()
-        self.address = f"127.0.0.1:{free_port()}"
-        log = open(self.folder / "rpc.log", "wb")
-        self.addCleanup(log.close)
-        server = subprocess.Popen([ENGINE / "ggml-rpc-server", "-t", "1", "-p", self.address.split(":")[1]], env=environment(preload=False),
-                                  stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.addCleanup(server.wait)
-        self.addCleanup(server.kill)
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(self.address.split(":")[1])), 1):
-                return
-            time.sleep(0.05)
-        self.fail("ggml-rpc-server does not answer")
+        server = rpc_servers(self.folder, 1)
+        self.address = server.__enter__()
+        self.addCleanup(server.__exit__, None, None, None)
 
     def completion(self, *options, trace=None, oracle=MIXTRAL, prompt=b"over the wire", n=8):
         result = run("llama-completion", "-m", oracle.path, "--rpc", self.address, "-ngl", 99, "-p", prompt.decode(), "-n", n, "-no-cnv",
