@@ -57,6 +57,16 @@ EXPERT_TRACER_API struct expert_tracer * expert_tracer_new_from_env(void);
 // Waits for subscribed functions that are running; not from inside one.
 EXPERT_TRACER_API void expert_tracer_free(struct expert_tracer * tracer);
 
+// A token that was evaluated.
+struct expert_tracer_token {
+    int32_t id;         // -1: an embedding
+    int32_t sequence;   // -1: not known (the program fetched llama_decode with dlsym)
+    int32_t life;       // of the sequence, from 0: rises when it is cleared
+    int32_t position;   // in the sequence, -1: not known
+    bool    generation; // otherwise prompt
+    bool    output;     // its logits or embedding were asked for
+};
+
 // The routing of one layer for the tokens of one ubatch.
 struct expert_tracer_event {
     size_t          size;     // bytes of this struct that are filled
@@ -68,6 +78,13 @@ struct expert_tracer_event {
     int32_t         n_tokens; // rows below; the last layer has only the tokens whose output was asked for
     const int32_t * experts;  // [n_tokens][n_used], in the order of the router's selection; valid during the call
     bool            warmup;   // the program announced a warm-up run
+    int32_t         n_ubatch_tokens;            // of the ubatch that the layer is part of
+    const struct expert_tracer_token * tokens;  // [n_ubatch_tokens] in the order of rows, which is not always the batch's; NULL: not known
+    const int32_t * rows;     // [n_tokens] index in tokens[] of each row, ascending; NULL: row i is token i
+    const float   * weights;  // [n_tokens][n_used] gate weights: what the experts' outputs are multiplied by; NULL: not asked for
+    uint64_t        ubatch;   // number of the ubatch in its context, from 0
+    uint64_t        batch;    // number of its call of llama_decode, likewise
+    int64_t         time;     // when it was submitted, microseconds since 1970
 };
 
 // Called when the routing is known, on the thread that evaluates, while the program waits: be quick. That is once a

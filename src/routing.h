@@ -3,7 +3,10 @@
 #ifndef ROUTING_H
 #define ROUTING_H
 
+#include "llama-expert-tracer.h"
+
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define ROUTING_WEIGHTS_MAX 4 // expert tensors of a layer: gate, down, up, or merged ones
@@ -29,8 +32,11 @@ struct routing_layer {
     int32_t         n_used;
     int32_t         n_tokens;   // rows, may be 0
     const int32_t * experts;    // [n_tokens][n_used]
+    const float   * gates;      // likewise, the gate weights; NULL: not read
+    const int32_t * rows;       // [n_tokens] which token of the ubatch each row is, ascending; NULL: row i is token i
     int32_t         n_weights;
-    const char    * weights[ROUTING_WEIGHTS_MAX]; // names of the expert tensors, such as blk.5.ffn_gate_exps.weight
+    const char    * weights     [ROUTING_WEIGHTS_MAX]; // names of the expert tensors, such as blk.5.ffn_gate_exps.weight
+    size_t          expert_bytes[ROUTING_WEIGHTS_MAX]; // that one expert takes in each, 0: not known
 };
 
 // What becomes of a batch's counts.
@@ -42,12 +48,37 @@ enum routing_fate {
 
 // One computed ubatch, all of its layers in the order of evaluation.
 struct routing_ubatch {
-    enum routing_fate            fate;
-    uint64_t                     n_tokens;
-    int32_t                      n_layers;
-    const struct routing_layer * layers;
-    bool                         layers_told; // one by one to layer(), as they became known
-    const char                 * capture;     // how it was read, a static string; NULL: as the model's context was told
+    enum routing_fate                  fate;
+    uint64_t                           n_tokens;
+    int32_t                            n_layers;
+    const struct routing_layer       * layers;
+    bool                               layers_told; // one by one to layer(), as they became known
+    const char                       * capture;     // how it was read, a static string; NULL: as the model's context was told
+    uint64_t                           number;      // in its context, from 0
+    uint64_t                           batch;       // the call of llama_decode, in its context, from 0
+    int64_t                            time;        // when the graph was submitted, microseconds since 1970
+    const struct expert_tracer_token * tokens;      // [n_tokens] in the order of rows; NULL: nobody asked for them (see wants)
+    bool                               rows_known;  // where there are tokens: which token each row of each layer is
+};
+
+// A sequence lost positions from one on, and goes on living.
+struct routing_cut {
+    int32_t  sequence;
+    int32_t  life;
+    int32_t  position;       // the first that is lost
+};
+
+// Tokens of one ubatch that were drafted and are rejected.
+struct routing_rejection {
+    uint64_t ubatch;         // its number in its context
+    int32_t  first;          // index of the token
+    int32_t  n;
+};
+
+// What a listener wants to know beyond the counts.
+enum {
+    ROUTING_WANTS_TOKENS = 1,
+    ROUTING_WANTS_GATES  = 2,
 };
 
 // Tokens of one call of llama_decode, known when it has returned.
@@ -63,13 +94,17 @@ struct routing_sink {
     // The first batch of a context is about to be evaluated. Returns what the other calls get as `context`,
     // NULL: this context is of no interest.
     void * (*context_open) (void * self, const struct routing_model * model, const void * context_key);
+    // What it wants now, of any context. May be called at any time, from any thread.
+    unsigned (*wants)      (void * self);
     // A layer's routing is known; the rest of the ubatch is still to be computed. Where all of them are known at once
-    // this is not called: see layers_told.
-    void   (*layer)        (void * context, const struct routing_layer * layer, enum routing_fate fate);
+    // this is not called: see layers_told. The ubatch is told but for its layers.
+    void   (*layer)        (void * context, const struct routing_layer * layer, const struct routing_ubatch * ubatch);
     void   (*ubatch)       (void * context, const struct routing_ubatch * ubatch);
     void   (*decode)       (void * context, const struct routing_decode * decode);
     // What was pending is settled.
     void   (*settle)       (void * context, bool warmup);
+    void   (*cut)          (void * context, const struct routing_cut * cut);
+    void   (*reject)       (void * context, const struct routing_rejection * rejection);
     void   (*context_close)(void * context);
     // The model is unloaded: its key may come back as another model.
     void   (*model_close)  (void * self, const void * model_key);

@@ -33,6 +33,7 @@ static struct batch_token plain_token(const struct llama_batch * batch, int32_t 
     return (struct batch_token) {
         .id       = batch->token ? batch->token[i] : -1,
         .sequence = has_sequence ? valid_sequence(batch->seq_id[i][0]) : 0,
+        .position = batch->pos ? batch->pos[i] : -1,
         .asks     = batch->logits ? batch->logits[i] != 0 : i == batch->n_tokens - 1,
     };
 }
@@ -104,13 +105,20 @@ void batch_on_add(const struct llama_batch_ext * key, int32_t index, int32_t seq
         notes->tokens = grown;
         notes->room   = room;
     }
-    notes->tokens[notes->n_tokens++] = (struct batch_token) { id, valid_sequence(sequence), false };
+    notes->tokens[notes->n_tokens++] = (struct batch_token) { id, valid_sequence(sequence), -1, false };
 }
 
 void batch_on_set_output(const struct llama_batch_ext * key, int32_t index, bool asks) {
     struct batch_notes * notes = notes_find(key);
     if (notes && index >= 0 && index < notes->n_tokens) {
         notes->tokens[index].asks = asks;
+    }
+}
+
+void batch_on_set_pos(const struct llama_batch_ext * key, int32_t index, int32_t position) {
+    struct batch_notes * notes = notes_find(key);
+    if (notes && index >= 0 && index < notes->n_tokens) {
+        notes->tokens[index].position = position;
     }
 }
 

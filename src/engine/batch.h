@@ -11,6 +11,7 @@
 struct batch_token {
     int32_t id;       // -1: an embedding
     int32_t sequence; // the first one, where the token belongs to several
+    int32_t position; // -1: left to llama.cpp
     bool    asks;     // for logits
 };
 
@@ -30,12 +31,13 @@ struct batch_token batch_token   (const struct batch * batch, int32_t i);
 bool batch_is_bare(const struct batch * batch);
 
 // The program called the llama_batch_ext_… function of this name. `index` is what adding returned, negative where it
-// was refused; setting an output succeeded.
+// was refused; setting an output or a position succeeded.
 void batch_on_init      (const struct llama_batch_ext * key);
 void batch_on_free      (const struct llama_batch_ext * key);
 void batch_on_clear     (const struct llama_batch_ext * key);
 void batch_on_add       (const struct llama_batch_ext * key, int32_t index, int32_t sequence, int32_t id);
 void batch_on_set_output(const struct llama_batch_ext * key, int32_t index, bool asks);
+void batch_on_set_pos   (const struct llama_batch_ext * key, int32_t index, int32_t position);
 
 // Returns NULL where nothing is known of it, or not everything.
 const struct batch_notes * batch_find(const struct llama_batch_ext * key);

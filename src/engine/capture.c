@@ -21,6 +21,8 @@ struct tap {
     struct context     * unseen;       // the context behind this scheduler where llama_decode is not seen
     const void         * model_key;    // an expert tensor: what the unseen context's model is known by
     struct layers        layers;
+    struct graph_inputs  inputs;       // of the graph that was built last
+    struct ubatch_tokens tokens;       // of the ubatch that is being computed
     bool                 gave_up;      // this tap stands aside from now on
 
     ggml_eval_fn         program_fn;   // NULL: the program has none
@@ -29,6 +31,8 @@ struct tap {
     bool                 has_our_callback; // the scheduler calls on_node()
 
     // in the graph
+    struct ggml_tensor * gates;        // the gate weights that were made last, NULL: none in this graph
+    int32_t              gates_layer;
     bool                 in_graph;     // this way is taken where it can be
     bool                 is_begun;     // with the graph that is being built
     struct graph_taps    graph;
@@ -100,6 +104,7 @@ static void tap_free(struct tap * tap) {
     flights_free(&tap->flights, &tap->graph);
     graph_taps_free(&tap->graph);
     layers_free(&tap->layers);
+    tokens_free(&tap->tokens);
     eval_reading_free(&tap->reading);
     free(tap);
 }
@@ -182,7 +187,7 @@ static void begin_graph(struct tap * tap) {
         graph_taps_drop(&tap->graph);
         return;
     }
-    if (graph_taps_must_move(&tap->graph)) { // nothing may be landing then
+    if (graph_taps_must_move(&tap->graph, sinks_want() & ROUTING_WANTS_GATES)) { // nothing may be landing then
         tap->real->ggml_backend_sched_synchronize(tap->sched);
         await_flights(tap);
     }
@@ -194,6 +199,8 @@ void capture_on_sched_reset(void * sched) {
     building = tap ? sched : NULL;
     if (tap) {
         tap->is_begun = false;
+        tap->inputs.n = 0;
+        tap->gates    = NULL;
     }
 }
 
@@ -215,12 +222,28 @@ void capture_on_new_graph(struct ggml_context * ctx, struct ggml_cgraph * graph)
     last_graph.graph = graph;
 }
 
+void capture_on_named(struct ggml_tensor * tensor, const char * name) {
+    int32_t      index = 0;
+    struct tap * tap   = building && node_kind(name, &index) == NODE_GATES ? tap_find(building) : NULL;
+    if (tap) {
+        tap->gates       = tensor;
+        tap->gates_layer = index;
+    }
+}
+
+void capture_on_set_input(const struct ggml_tensor * tensor) {
+    struct tap * tap = building ? tap_find(building) : NULL;
+    if (tap && tap->inputs.n < GRAPH_INPUTS_MAX) {
+        tap->inputs.at[tap->inputs.n++] = tensor;
+    }
+}
+
 void capture_on_mul_mat_id(const struct real * real, struct ggml_context * ctx, const struct ggml_tensor * weights, struct ggml_tensor * ids) {
     struct tap * tap = building ? tap_find(building) : NULL;
     if (!tap) {
         return;
     }
-    struct layer * layer = layers_add_weights(&tap->layers, real->ggml_get_name(weights));
+    struct layer * layer = layers_add_weights(&tap->layers, real->ggml_get_name(weights), real->ggml_nbytes(weights));
     if (!layer) {
         return;
     }
@@ -229,7 +252,7 @@ void capture_on_mul_mat_id(const struct real * real, struct ggml_context * ctx, 
     }
     begin_graph(tap);
     if (last_graph.ctx == ctx) {
-        graph_taps_add(&tap->graph, ctx, last_graph.graph, layer, ids);
+        graph_taps_add(&tap->graph, ctx, last_graph.graph, layer, ids, tap->gates_layer == layer->index ? tap->gates : NULL);
     }
 }
 
@@ -338,7 +361,7 @@ static bool on_node(struct ggml_tensor * node, bool ask, void * user_data) {
         return wanted || tap->program_wants;
     }
     if (tap->context && !tap->gave_up) {
-        const char * wrong = eval_reading_read(&tap->reading, tap->real, &tap->layers, tap->context, node);
+        const char * wrong = eval_reading_read(&tap->reading, tap->real, &tap->layers, tap->context, &tap->tokens, node);
         if (wrong) {
             give_up(tap, tap->context, wrong);
         }
@@ -389,10 +412,10 @@ static void fall_back(struct tap * tap) {
 }
 
 static int compute_with_callback(struct tap * tap, struct ggml_cgraph * graph) {
-    eval_reading_reset(&tap->reading);
+    eval_reading_reset(&tap->reading, sinks_want() & ROUTING_WANTS_GATES);
     const int status = tap->real->ggml_backend_sched_graph_compute_async(tap->sched, graph);
     if (status == 0 && !tap->gave_up) {
-        eval_reading_tell(&tap->reading, &tap->layers, tap->context, graph_n_tokens(tap->real, graph), uses_graph(tap));
+        eval_reading_tell(&tap->reading, &tap->layers, tap->context, &tap->tokens, graph_n_tokens(tap->real, graph), uses_graph(tap));
     }
     return status;
 }
@@ -401,7 +424,7 @@ static int compute_with_taps(struct tap * tap, struct ggml_cgraph * graph) {
     flights_mark(&tap->flights, &tap->graph);
     const int status = tap->real->ggml_backend_sched_graph_compute_async(tap->sched, graph);
     if (status == 0) {
-        landed(tap, flights_add(&tap->flights, &tap->graph, tap->context));
+        landed(tap, flights_add(&tap->flights, &tap->graph, tap->context, &tap->tokens));
     }
     return status;
 }
@@ -432,6 +455,7 @@ int capture_compute(const struct real * real, void * sched, struct ggml_cgraph *
         status = real->ggml_backend_sched_graph_compute_async(sched, graph);
     } else {
         atomic_store(&tap->owner, tap->context);
+        tokens_read(&tap->tokens, real, &tap->inputs, tap->context, graph);
         status = by_callback ? compute_with_callback(tap, graph) : compute_with_taps(tap, graph);
     }
     tap->context = NULL;

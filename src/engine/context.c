@@ -274,6 +274,7 @@ enum routing_fate context_ubatch_begin(struct context * context, const struct ro
         context->fate = context_fate(context, &layers[i]);
     }
     context->n_evaluated += n_tokens;
+    context->n_ubatches++;
     return context->fate;
 }
 
@@ -282,10 +283,11 @@ void context_ubatch_tell(struct context * context, const struct routing_ubatch *
 }
 
 static void tell_event(struct context * context, const struct context_event * event) {
-    if (event->is_settle) {
-        sinks_settle(&context->sinks, event->warmup);
-    } else {
-        sinks_decode(&context->sinks, &event->decode);
+    switch (event->kind) {
+        case CONTEXT_DECODED:  sinks_decode(&context->sinks, &event->decode);    break;
+        case CONTEXT_SETTLED:  sinks_settle(&context->sinks, event->warmup);     break;
+        case CONTEXT_CUT:      sinks_cut   (&context->sinks, &event->cut);       break;
+        case CONTEXT_REJECTED: sinks_reject(&context->sinks, &event->rejection); break;
     }
 }
 
@@ -313,6 +315,10 @@ void context_ubatch_landed(struct context * context) {
     memmove(context->events, context->events + n, (size_t) context->n_events * sizeof(*context->events));
 }
 
+bool context_wants_tokens(const struct context * context) {
+    return context->seen ? context->is_split : sinks_want() & ROUTING_WANTS_TOKENS;
+}
+
 void context_stop(struct context * context) {
     context->stopped = true;
 }
@@ -320,7 +326,7 @@ void context_stop(struct context * context) {
 static void settle(struct context * context, bool warmup) {
     if (context->suspicion != CONTEXT_UNSUSPECTED) {
         context->suspicion = CONTEXT_UNSUSPECTED;
-        happened(context, (struct context_event) { .is_settle = true, .warmup = warmup });
+        happened(context, (struct context_event) { .kind = CONTEXT_SETTLED, .warmup = warmup });
     }
 }
 
@@ -331,7 +337,9 @@ void context_close(struct context * context) {
     }
     settle(context, false);
     sinks_close(&context->sinks);
-    free(context->has_asked);
+    split_free(&context->split);
+    sequences_free(&context->sequences);
+    free(context->drafted);
     free(context);
 }
 
@@ -354,27 +362,6 @@ void context_forget_all(void) {
 // prompt and generation
 //
 
-// Bits of a sequence's element of has_asked[].
-enum {
-    HAS_ASKED        = 1, // for logits, in an earlier batch
-    ASKS_NOT_FOR_ALL = 2, // of its tokens in the batch that is looked at
-};
-
-static bool make_room_for_sequence(struct context * context, int32_t sequence) {
-    if ((size_t) sequence < context->n_has_asked) {
-        return true;
-    }
-    const size_t n     = (size_t) sequence + 64;
-    uint8_t    * grown = realloc(context->has_asked, n);
-    if (!grown) {
-        return false;
-    }
-    memset(grown + context->n_has_asked, 0, n - context->n_has_asked);
-    context->has_asked   = grown;
-    context->n_has_asked = n;
-    return true;
-}
-
 // A token is generation when its sequence asked for logits in an earlier batch, and all of that sequence's
 // tokens in this batch ask for logits; otherwise it is prompt.
 static void tell_phases(struct context * context, const struct batch * batch) {
@@ -383,42 +370,106 @@ static void tell_phases(struct context * context, const struct batch * batch) {
     context->n_prompt     = 0;
     context->n_generation = 0;
     for (int32_t i = 0; i < n; i++) {
-        const struct batch_token token = batch_token(batch, i);
-        if (!make_room_for_sequence(context, token.sequence)) {
+        struct sequence * sequence = sequences_at(&context->sequences, batch_token(batch, i).sequence);
+        if (!sequence) {
             context->n_prompt = (uint64_t) n;
             return;
         }
+        sequence->asks_not_for_all = false;
+    }
+    for (int32_t i = 0; i < n; i++) {
+        const struct batch_token token = batch_token(batch, i);
         if (!token.asks) {
-            context->has_asked[token.sequence] |= ASKS_NOT_FOR_ALL;
+            sequences_known(&context->sequences, token.sequence)->asks_not_for_all = true;
         }
     }
     for (int32_t i = 0; i < n; i++) {
-        if (context->has_asked[batch_token(batch, i).sequence] == HAS_ASKED) {
+        struct sequence * sequence = sequences_known(&context->sequences, batch_token(batch, i).sequence);
+        sequence->generates = sequence->has_asked && !sequence->asks_not_for_all;
+        if (sequence->generates) {
             context->n_generation++;
         } else {
             context->n_prompt++;
         }
-    }
-    for (int32_t i = 0; i < n; i++) {
-        context->has_asked[batch_token(batch, i).sequence] &= HAS_ASKED;
     }
 }
 
 static void remember_who_asked(struct context * context, const struct batch * batch) {
     const int32_t n = batch_n_tokens(batch);
     for (int32_t i = 0; i < n; i++) {
-        const struct batch_token token = batch_token(batch, i);
-        if (token.asks && (size_t) token.sequence < context->n_has_asked) {
-            context->has_asked[token.sequence] = HAS_ASKED;
+        const struct batch_token token    = batch_token(batch, i);
+        struct sequence        * sequence = token.asks ? sequences_known(&context->sequences, token.sequence) : NULL;
+        if (sequence) {
+            sequence->has_asked = true;
         }
     }
 }
 
-static void forget_who_asked(struct context * context, int32_t sequence) {
-    if (sequence < 0) {
-        memset(context->has_asked, 0, context->n_has_asked);
-    } else if ((size_t) sequence < context->n_has_asked) {
-        context->has_asked[sequence] = 0;
+//
+// drafted tokens, and what a sequence loses
+//
+
+void context_note_drafted(struct context * context, struct drafted drafted) {
+    if (context->n_drafted == context->n_drafted_max) {
+        const size_t     n     = 2 * context->n_drafted_max + 64;
+        struct drafted * grown = realloc(context->drafted, n * sizeof(*grown));
+        if (!grown) {
+            return;
+        }
+        context->drafted       = grown;
+        context->n_drafted_max = n;
+    }
+    context->drafted[context->n_drafted++] = drafted;
+}
+
+// Whether a token of the sequence that was evaluated in the last batch stays.
+static bool something_stays(const struct context * context, int32_t sequence, int32_t position) {
+    for (size_t i = 0; i < context->n_drafted; i++) {
+        if (context->drafted[i].sequence == sequence && context->drafted[i].position < position) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Of several tokens that were evaluated together, those from this position on are removed.
+static void reject(struct context * context, int32_t sequence, int32_t position) {
+    struct routing_rejection run = { 0 };
+    if (!something_stays(context, sequence, position)) {
+        return;
+    }
+    for (size_t i = 0; i < context->n_drafted; i++) {
+        struct drafted * drafted = &context->drafted[i];
+        if (drafted->sequence != sequence || drafted->position < position) {
+            continue;
+        }
+        if (run.n > 0 && (drafted->ubatch != run.ubatch || drafted->token != run.first + run.n)) {
+            happened(context, (struct context_event) { .kind = CONTEXT_REJECTED, .rejection = run });
+            run.n = 0;
+        }
+        if (run.n == 0) {
+            run = (struct routing_rejection) { drafted->ubatch, drafted->token, 0 };
+        }
+        run.n++;
+        drafted->sequence = -1;
+    }
+    if (run.n > 0) {
+        happened(context, (struct context_event) { .kind = CONTEXT_REJECTED, .rejection = run });
+    }
+}
+
+static void cut(struct context * context, int32_t number, int32_t position) {
+    struct sequence * sequence = sequences_known(&context->sequences, number);
+    if (sequence && sequence->next > position) {
+        sequence->next = position;
+        reject(context, number, position);
+        happened(context, (struct context_event) { .kind = CONTEXT_CUT, .cut = { number, sequence->life, position } });
+    }
+}
+
+static void cut_all(struct context * context, int32_t position) {
+    for (size_t i = 0; i < context->sequences.n; i++) {
+        cut(context, (int32_t) i, position);
     }
 }
 
@@ -465,15 +516,23 @@ static void cleared(struct context * context) {
     } else if (context->suspicion == CONTEXT_EVALUATED) {
         context->suspicion = CONTEXT_CLEARED;
     }
-    forget_who_asked(context, -1);
+    sequences_clear(&context->sequences, -1);
 }
 
-static void sequence_removed(struct context * context, int32_t sequence, int32_t p0, int32_t p1) {
+// `done`: the memory could do it. It always can remove a whole sequence.
+static void sequence_removed(struct context * context, int32_t sequence, int32_t p0, int32_t p1, bool done) {
     if (context->suspicion == CONTEXT_EVALUATED && sequence == 0 && p0 == 1 && p1 == -1) {
         context->suspicion = CONTEXT_PROBED;
     }
-    if (p0 <= 0 && p1 < 0) {
-        forget_who_asked(context, sequence);
+    if (p1 >= 0 || !done) {
+        return;
+    }
+    if (p0 <= 0) {
+        sequences_clear(&context->sequences, sequence);
+    } else if (sequence < 0) {
+        cut_all(context, p0);
+    } else {
+        cut(context, sequence, p0);
     }
 }
 
@@ -491,10 +550,24 @@ void context_on_clear(const struct llama_context * key) {
     }
 }
 
-void context_on_seq_rm(const struct llama_context * key, int32_t sequence, int32_t p0, int32_t p1) {
+void context_on_seq_rm(const struct llama_context * key, int32_t sequence, int32_t p0, int32_t p1, bool done) {
     struct context * context = context_of_key(key);
     if (context) {
-        sequence_removed(context, sequence, p0, p1);
+        sequence_removed(context, sequence, p0, p1, done);
+    }
+}
+
+void context_on_seq_keep(const struct llama_context * key, int32_t sequence) {
+    struct context * context = context_of_key(key);
+    if (context) {
+        sequences_clear_others(&context->sequences, sequence);
+    }
+}
+
+void context_on_state_set(const struct llama_context * key, int32_t sequence) {
+    struct context * context = context_of_key(key);
+    if (context) {
+        sequences_clear(&context->sequences, sequence);
     }
 }
 
@@ -519,10 +592,17 @@ void context_on_memory_clear(const struct llama_memory_i * memory) {
     }
 }
 
-void context_on_memory_seq_rm(const struct llama_memory_i * memory, int32_t sequence, int32_t p0, int32_t p1) {
+void context_on_memory_seq_rm(const struct llama_memory_i * memory, int32_t sequence, int32_t p0, int32_t p1, bool done) {
     struct context * context = context_of_memory(memory);
     if (context) {
-        sequence_removed(context, sequence, p0, p1);
+        sequence_removed(context, sequence, p0, p1, done);
+    }
+}
+
+void context_on_memory_seq_keep(const struct llama_memory_i * memory, int32_t sequence) {
+    struct context * context = context_of_memory(memory);
+    if (context) {
+        sequences_clear_others(&context->sequences, sequence);
     }
 }
 
@@ -530,12 +610,19 @@ void context_on_memory_seq_rm(const struct llama_memory_i * memory, int32_t sequ
 // decoding
 //
 
+static int32_t n_ubatch_of(const struct real * real, const struct llama_context * key) {
+    return real->llama_n_ubatch ? (int32_t) real->llama_n_ubatch(key) : 0;
+}
+
 struct context * context_decode_begin(const struct real * real, const struct llama_context * key, const struct batch * batch) {
     struct context * context = sinks_any() ? context_find_or_new(real, key) : NULL;
     if (!context) {
         return NULL;
     }
     context->n_evaluated = 0;
+    context->n_drafted   = 0;
+    context->batch       = batch_n_tokens(batch) > 0 ? batch : NULL;
+    context->is_split    = sinks_want() & ROUTING_WANTS_TOKENS && split_begin(&context->split, batch, n_ubatch_of(real, key));
     tell_phases(context, batch);
 
     if (context->warmup) {
@@ -559,7 +646,9 @@ void context_decode_end(struct context * context, const struct batch * batch, in
     if (!context) {
         return;
     }
-    current = context->outer;
+    current        = context->outer;
+    context->batch = NULL;
+    context->number++;
     if (!context->opened || context->stopped || (status != 0 && context->n_evaluated == 0)) {
         return;
     }
@@ -577,5 +666,5 @@ void context_decode_end(struct context * context, const struct batch * batch, in
         decode.n_generation = 0;
         decode.n_prompt     = context->n_evaluated;
     }
-    happened(context, (struct context_event) { .decode = decode });
+    happened(context, (struct context_event) { .kind = CONTEXT_DECODED, .decode = decode });
 }

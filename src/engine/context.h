@@ -11,9 +11,11 @@
 #include "keyed-list.h"
 #include "real.h"
 #include "routing.h"
+#include "sequences.h"
 #include "sinks.h"
+#include "split.h"
 
-#define CONTEXT_EVENTS_MAX 32 // for a batch and what is settled before it, of every ubatch that can be on its way
+#define CONTEXT_EVENTS_MAX 64 // for a batch and what is settled before it, of every ubatch that can be on its way
 
 // How far a batch that may be a warm-up has come.
 enum context_suspicion {
@@ -23,12 +25,26 @@ enum context_suspicion {
     CONTEXT_CLEARED,   // and the memory cleared
 };
 
+enum context_event_kind { CONTEXT_DECODED, CONTEXT_SETTLED, CONTEXT_CUT, CONTEXT_REJECTED };
+
 // An event that waits for the ubatches before it.
 struct context_event {
-    uint64_t                  after;       // so many ubatches have landed
-    bool                      is_settle;
-    bool                      warmup;
-    struct routing_decode     decode;
+    uint64_t                     after;    // so many ubatches have landed
+    enum context_event_kind      kind;
+    union {
+        struct routing_decode    decode;
+        bool                     warmup;   // settled as one
+        struct routing_cut       cut;
+        struct routing_rejection rejection;
+    };
+};
+
+// A generated token of the batch that was evaluated last: one of several of its sequence may be rejected.
+struct drafted {
+    int32_t                   sequence;
+    int32_t                   position;
+    uint64_t                  ubatch;
+    int32_t                   token;       // index in the ubatch
 };
 
 struct context {
@@ -43,11 +59,16 @@ struct context {
     bool                      opened;
 
     // the batch that is being decoded
+    const struct batch      * batch;       // NULL: none, or nothing is known of it
+    uint64_t                  number;      // of the batch, from 0
+    bool                      is_split;    // somebody wants to know its tokens
+    struct split              split;       // into ubatches
     enum routing_fate         fate;
     uint64_t                  n_prompt;
     uint64_t                  n_generation;
     uint64_t                  n_evaluated; // sum of its ubatches
 
+    uint64_t                  n_ubatches;
     uint64_t                  n_started;   // ubatches whose routing was on its way to the host at any time
     uint64_t                  n_landed;    // and has arrived
     struct context_event      events[CONTEXT_EVENTS_MAX]; // [n_events] in order
@@ -57,8 +78,10 @@ struct context {
     enum context_suspicion    suspicion;
     bool                      stopped;     // what it evaluates is not traced any more
     struct context          * outer;       // of the batch that this thread decodes meanwhile, NULL mostly
-    uint8_t                 * has_asked;   // [n_has_asked] by sequence: whether it asked for logits
-    size_t                    n_has_asked;
+    struct sequences          sequences;
+    struct drafted          * drafted;     // [n_drafted] of the batch that was evaluated last
+    size_t                    n_drafted;
+    size_t                    n_drafted_max;
 };
 
 // Begins a call of llama_decode, llama_encode or llama_process. Returns NULL where nobody listens or memory ran out: it is
@@ -82,12 +105,18 @@ bool context_open(struct context * context, const char * capture);
 // A ubatch is computed: tells what becomes of its counts. The experts need not be known yet.
 enum routing_fate context_ubatch_begin(struct context * context, const struct routing_layer * layers, int32_t n_layers, uint64_t n_tokens);
 
+// One of its tokens is generation.
+void context_note_drafted(struct context * context, struct drafted drafted);
+
 // Its routing is on its way to the host; what the context tells meanwhile waits for it.
 void context_ubatch_in_flight(struct context * context);
 void context_ubatch_landed   (struct context * context);
 
 // Tells the listeners.
 void context_ubatch_tell(struct context * context, const struct routing_ubatch * ubatch);
+
+// Whether anybody wants to know the tokens of its ubatches.
+bool context_wants_tokens(const struct context * context);
 
 // What becomes of a layer's activations, as far as it is known.
 enum routing_fate context_fate(const struct context * context, const struct routing_layer * layer);
@@ -103,14 +132,17 @@ void context_on_free        (const struct llama_context * key);
 void context_on_set_warmup  (const struct real * real, const struct llama_context * key, bool warmup);
 void context_on_perf_reset  (const struct llama_context * key);
 void context_on_clear       (const struct llama_context * key);
-void context_on_seq_rm      (const struct llama_context * key, int32_t seq, int32_t p0, int32_t p1);
+void context_on_seq_rm      (const struct llama_context * key, int32_t seq, int32_t p0, int32_t p1, bool done);
+void context_on_seq_keep    (const struct llama_context * key, int32_t seq);
+void context_on_state_set   (const struct llama_context * key, int32_t seq); // what was evaluated is replaced; negative: of all
 void context_on_file_opened (void);
 void context_on_model_loaded(const struct llama_model * model, const char * path);
 void context_on_model_free  (const struct llama_model * model);
 
 // The same for functions that get the context's memory instead.
-void context_on_memory_clear (const struct llama_memory_i * memory);
-void context_on_memory_seq_rm(const struct llama_memory_i * memory, int32_t seq, int32_t p0, int32_t p1);
+void context_on_memory_clear   (const struct llama_memory_i * memory);
+void context_on_memory_seq_rm  (const struct llama_memory_i * memory, int32_t seq, int32_t p0, int32_t p1, bool done);
+void context_on_memory_seq_keep(const struct llama_memory_i * memory, int32_t seq);
 
 // In the child of a fork: forgets everything without touching it.
 void context_forget_all(void);

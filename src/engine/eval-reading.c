@@ -4,7 +4,8 @@
 
 const char eval_reading_name[] = "eval-callback";
 
-void eval_reading_reset(struct eval_reading * reading) {
+void eval_reading_reset(struct eval_reading * reading, bool with_gates) {
+    reading->with_gates = with_gates;
     reading->n_routed  = 0;
     reading->n_experts = 0;
     reading->n_tokens  = 0;
@@ -15,6 +16,7 @@ void eval_reading_free(struct eval_reading * reading) {
     free(reading->routed);
     free(reading->routed_at);
     free(reading->experts);
+    free(reading->gates);
     *reading = (struct eval_reading) { 0 };
 }
 
@@ -43,10 +45,12 @@ static struct routing_layer * routed_add(struct eval_reading * reading, size_t n
     if (reading->n_experts + n_ids > reading->n_experts_max) {
         const size_t n = (reading->n_experts + n_ids) * 2;
         int32_t    * experts = realloc(reading->experts, n * sizeof(*experts));
-        if (!experts) {
+        reading->experts = experts ? experts : reading->experts;
+        float      * gates   = realloc(reading->gates, n * sizeof(*gates));
+        reading->gates   = gates   ? gates   : reading->gates;
+        if (!experts || !gates) {
             return NULL;
         }
-        reading->experts       = experts;
         reading->n_experts_max = n;
     }
     reading->routed_at[reading->n_routed] = reading->n_experts;
@@ -88,18 +92,47 @@ bool eval_reading_look(struct eval_reading * reading, const struct real * real, 
         if (layer && !has_read(reading, index)) {
             layer_learn_experts(layer, real, node);
         }
+    } else if (kind == NODE_GATES && reading->with_gates) {
+        struct layer * layer = layers_at(layers, index);
+        const int      step  = node_gate_step(real->ggml_get_name(node));
+        if (layer && step > layer->gate_step) {
+            layer->gate_step = step;
+        }
+        return layer && step == layer->gate_step && real->ggml_nelements(node) > 0;
     }
     return kind == NODE_TOPK && real->ggml_nrows(node) > 0;
 }
 
+// Of the layer whose selection was read last. What is not as large as that is left out.
+static void read_gates(struct eval_reading * reading, const struct real * real, int32_t index, const struct ggml_tensor * node) {
+    struct routing_layer * routed = reading->n_routed > 0 ? &reading->routed[reading->n_routed - 1] : NULL;
+    const size_t           n      = routed ? (size_t) routed->n_tokens * (size_t) routed->n_used : 0;
+    if (routed && routed->layer == index && (size_t) real->ggml_nbytes(node) == n * sizeof(float)) {
+        float * gates = reading->gates + reading->routed_at[reading->n_routed - 1];
+        real->ggml_backend_tensor_get(node, gates, 0, n * sizeof(float));
+        routed->gates = gates;
+    }
+}
+
+static void tell_layer(struct context * context, const struct ubatch_tokens * tokens, struct routing_layer * routed) {
+    struct routing_ubatch ubatch = { .fate = context_fate(context, routed), .n_tokens = (uint64_t) tokens->n };
+    tokens_describe(tokens, &ubatch);
+    ubatch.rows_known = tokens_describe_rows(tokens, routed) && ubatch.rows_known;
+    sinks_layer(&context->sinks, routed, &ubatch);
+}
+
 const char * eval_reading_read(struct eval_reading * reading, const struct real * real, struct layers * layers, struct context * context,
-                               const struct ggml_tensor * node) {
+                               const struct ubatch_tokens * tokens, const struct ggml_tensor * node) {
     const int64_t n_rows = real->ggml_nrows(node);
     const int64_t n_ids  = real->ggml_nelements(node);
     int32_t       index  = 0;
 
+    const enum node_kind kind = node_kind(real->ggml_get_name(node), &index);
+    if (kind == NODE_GATES && reading->with_gates) {
+        read_gates(reading, real, index, node);
+    }
     // GroveMoE has a second selection of this name, of chunks that follow from the experts
-    if (node_kind(real->ggml_get_name(node), &index) != NODE_TOPK || n_rows <= 0 || n_ids <= 0 || has_read(reading, index)) {
+    if (kind != NODE_TOPK || n_rows <= 0 || n_ids <= 0 || has_read(reading, index)) {
         return NULL;
     }
     struct layer         * layer  = layers_at(layers, index);
@@ -122,29 +155,32 @@ const char * eval_reading_read(struct eval_reading * reading, const struct real 
     if (n_rows > reading->n_rows) {
         reading->n_rows = n_rows;
     }
-    sinks_layer(&context->sinks, routed, context_fate(context, routed));
+    if (!reading->with_gates) {
+        tell_layer(context, tokens, routed);
+    }
     return NULL;
 }
 
-void eval_reading_tell(struct eval_reading * reading, struct layers * layers, struct context * context, uint64_t n_tokens, bool in_passing) {
+void eval_reading_tell(struct eval_reading * reading, struct layers * layers, struct context * context, const struct ubatch_tokens * tokens,
+                       uint64_t n_tokens, bool in_passing) {
     if (n_tokens == 0) {
         n_tokens = (uint64_t) (reading->n_tokens > 0 ? reading->n_tokens : reading->n_rows);
     }
     if (n_tokens == 0) {
         return; // not a model's graph: the memory's own
     }
+    struct routing_ubatch ubatch = { .layers_told = !reading->with_gates, .capture = in_passing ? NULL : eval_reading_name };
+    tokens_describe(tokens, &ubatch);
     for (int32_t i = 0; i < reading->n_routed; i++) { // both arrays may have moved as they grew
         struct routing_layer * routed = &reading->routed[i];
         routed->experts = reading->experts + reading->routed_at[i];
+        routed->gates   = routed->gates ? reading->gates + reading->routed_at[i] : NULL;
         layer_describe(layers_at(layers, routed->layer), context->model.n_expert, routed); // more names are known now
+        ubatch.rows_known = tokens_describe_rows(tokens, routed) && ubatch.rows_known;
     }
-    const enum routing_fate fate = context_ubatch_begin(context, reading->routed, reading->n_routed, n_tokens);
-    context_ubatch_tell(context, &(struct routing_ubatch) {
-        .fate        = fate,
-        .n_tokens    = n_tokens,
-        .n_layers    = reading->n_routed,
-        .layers      = reading->routed,
-        .layers_told = true,
-        .capture     = in_passing ? NULL : eval_reading_name,
-    });
+    ubatch.fate     = context_ubatch_begin(context, reading->routed, reading->n_routed, n_tokens);
+    ubatch.n_tokens = n_tokens;
+    ubatch.n_layers = reading->n_routed;
+    ubatch.layers   = reading->routed;
+    context_ubatch_tell(context, &ubatch);
 }

@@ -65,6 +65,7 @@ void flights_free(struct flights * flights, const struct graph_taps * taps) {
     for (int i = 0; i < FLIGHTS_MAX; i++) {
         struct flight * flight = &flights->ring[i];
         memory_free(taps->real, flight);
+        tokens_free(&flight->tokens);
         for (int k = 0; k < taps->n_strips; k++) {
             if (flight->events[k]) {
                 taps->real->ggml_backend_event_free(flight->events[k]);
@@ -106,11 +107,15 @@ static bool compact_make(struct flights * flights, const struct tap_plan * plan)
 }
 
 // Tells the listeners what landed. `memory`: where each strip's part is.
-static bool tell(struct flights * flights, struct tap_plan * plan, struct context * context, enum routing_fate fate, uint64_t n_tokens,
-                 const char * const memory[]) {
+static bool tell(struct flights * flights, const struct flight * flight, const char * const memory[]) {
+    struct tap_plan     * plan   = flight->plan;
+    struct routing_ubatch ubatch = {
+        .fate = flight->fate, .n_tokens = flight->n_tokens, .n_layers = plan->n_layers, .layers = plan->layers, .capture = flights_name,
+    };
     if (!compact_make(flights, plan)) {
         return false;
     }
+    tokens_describe(&flight->tokens, &ubatch);
     int32_t * compact = flights->compact;
     for (int32_t i = 0; i < plan->n_layers; i++) {
         const struct tap_point * point = &plan->points[i];
@@ -123,17 +128,13 @@ static bool tell(struct flights * flights, struct tap_plan * plan, struct contex
         } else {
             layer->experts = (const int32_t *) (const void *) from;
         }
+        layer->gates = point->has_gates ? (const float *) (const void *) (memory[point->strip] + point->gates) : NULL;
         if (!routing_is_in_range(layer)) {
             return false;
         }
+        ubatch.rows_known = tokens_describe_rows(&flight->tokens, layer) && ubatch.rows_known;
     }
-    context_ubatch_tell(context, &(struct routing_ubatch) {
-        .fate     = fate,
-        .n_tokens = n_tokens,
-        .n_layers = plan->n_layers,
-        .layers   = plan->layers,
-        .capture  = flights_name,
-    });
+    context_ubatch_tell(flight->context, &ubatch);
     return true;
 }
 
@@ -152,7 +153,7 @@ static bool land_first(struct flights * flights, const struct graph_taps * taps)
     for (int i = 0; i < taps->n_strips; i++) {
         memory[i] = flight->memory + flight->at[i];
     }
-    const bool told = tell(flights, plan, flight->context, flight->fate, flight->n_tokens, memory);
+    const bool told = tell(flights, flight, memory);
     context_ubatch_landed(flight->context);
     tap_plan_release(plan);
     return told;
@@ -244,15 +245,21 @@ static bool is_here(const struct graph_taps * taps) {
 }
 
 // All of it is in the processor's own memory already.
-static bool tell_at_once(struct flights * flights, const struct graph_taps * taps, struct context * context, enum routing_fate fate, uint64_t n_tokens) {
+static bool tell_at_once(struct flights * flights, const struct graph_taps * taps, const struct flight * flight) {
     const char * memory[BACKENDS_MAX];
     for (int i = 0; i < taps->n_strips; i++) {
         memory[i] = taps->strips[i].base;
     }
-    return tell(flights, taps->plan, context, fate, n_tokens, memory);
+    return tell(flights, flight, memory);
 }
 
-bool flights_add(struct flights * flights, struct graph_taps * taps, struct context * context) {
+static void swap_tokens(struct ubatch_tokens * a, struct ubatch_tokens * b) {
+    const struct ubatch_tokens kept = *a;
+    *a = *b;
+    *b = kept;
+}
+
+bool flights_add(struct flights * flights, struct graph_taps * taps, struct context * context, struct ubatch_tokens * tokens) {
     const struct real * real     = taps->real;
     struct tap_plan   * plan     = taps->plan;
     const uint64_t      n_tokens = plan->n_tokens;
@@ -266,7 +273,8 @@ bool flights_add(struct flights * flights, struct graph_taps * taps, struct cont
     }
     const enum routing_fate fate = context_ubatch_begin(context, plan->layers, plan->n_layers, n_tokens);
     if (flights->n == 0 && is_here(taps)) {
-        return tell_at_once(flights, taps, context, fate, n_tokens);
+        const struct flight arrived = { .plan = plan, .context = context, .fate = fate, .n_tokens = n_tokens, .tokens = *tokens };
+        return tell_at_once(flights, taps, &arrived);
     }
     if (flights->n_max == 0) {
         flights->n_max = flights_number(graph_taps_room(taps), graph_taps_compute_size(taps));
@@ -296,6 +304,7 @@ bool flights_add(struct flights * flights, struct graph_taps * taps, struct cont
     flight->context  = context;
     flight->fate     = fate;
     flight->n_tokens = n_tokens;
+    swap_tokens(&flight->tokens, tokens);
     flights->n++;
     context_ubatch_in_flight(context);
     return true;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define GGML_TYPE_F32      0
 #define GGML_TYPE_I32     26
 #define DEVICE_TYPE_CPU    0
 #define DEVICE_TYPE_LAST   3 // of one device; those behind it are made of several
@@ -43,13 +44,18 @@ static void strip_clear(const struct real * real, struct strip * strip) {
     strip->size    = 0;
 }
 
+// What a layer's selection takes at most, and its gate weights where they are wanted: of a strip.
+static size_t layer_room(const struct graph_taps * taps, const struct layer * layer, size_t alignment) {
+    return aligned(layer->room, alignment) * (taps->with_gates ? 2 : 1);
+}
+
 // What the layers that a backend routes need of its strip.
 static size_t strip_room(const struct graph_taps * taps, int index) {
     size_t room = 0;
     for (int32_t i = 0; i < taps->layers->n; i++) {
         const struct layer * layer = taps->layers->at[i];
         if (layer && (layer->backend[BATCH_SMALL] == index || layer->backend[BATCH_LARGE] == index)) {
-            room += aligned(layer->room, taps->strips[index].alignment);
+            room += layer_room(taps, layer, taps->strips[index].alignment);
         }
     }
     return room;
@@ -114,7 +120,7 @@ size_t graph_taps_room(const struct graph_taps * taps) {
         }
     }
     for (int32_t i = 0; i < taps->layers->n; i++) {
-        room += taps->layers->at[i] ? aligned(taps->layers->at[i]->room, alignment) : 0;
+        room += taps->layers->at[i] ? layer_room(taps, taps->layers->at[i], alignment) : 0;
     }
     return room;
 }
@@ -175,7 +181,8 @@ static struct tap_point * plan_add(struct tap_plan * plan) {
 // building
 //
 
-bool graph_taps_must_move(const struct graph_taps * taps) {
+bool graph_taps_must_move(struct graph_taps * taps, bool with_gates) {
+    taps->with_gates = with_gates;
     for (int i = 0; i < taps->n_strips; i++) {
         if (strip_room(taps, i) > taps->strips[i].size) {
             return true;
@@ -269,6 +276,28 @@ static bool add_node(struct graph_taps * taps, struct ggml_context * ctx, struct
     return true;
 }
 
+// Adds what brings the layer's gate weights into the strip. Where that cannot be done the selection lands without them.
+static void add_gates(struct graph_taps * taps, struct ggml_context * ctx, struct ggml_cgraph * graph, struct tap_point * point,
+                      const struct routing_layer * routed, struct ggml_tensor * gates) {
+    const struct real  * real  = taps->real;
+    const struct strip * strip = &taps->strips[point->strip];
+    const int64_t        n     = (int64_t) routed->n_used * routed->n_tokens;
+    const size_t         at    = taps->plan->used[point->strip];
+    const size_t         size  = aligned((size_t) n * sizeof(float), strip->alignment);
+    if (real->ggml_nelements(gates) != n || real->ggml_element_size(gates) != sizeof(float) || at + size > strip->size) {
+        return;
+    }
+    struct ggml_tensor * leaf = real->ggml_new_tensor_2d(ctx, GGML_TYPE_F32, routed->n_used, routed->n_tokens);
+    real->ggml_backend_tensor_alloc(strip->buffer, leaf, strip->base + (n > 0 ? at : 0));
+    struct ggml_tensor * node = real->ggml_cpy(ctx, gates, leaf);
+    if (real->ggml_backend_supports_op(strip->backend, node)) {
+        add_named(taps, graph, node, point->layer);
+        point->has_gates = true;
+        point->gates     = at;
+        taps->plan->used[point->strip] += size;
+    }
+}
+
 static bool is_selection_of(const struct real * real, const struct ggml_tensor * tensor, const struct layer * layer) {
     int32_t index = -1;
     return tensor && node_kind(real->ggml_get_name(tensor), &index) == NODE_TOPK && index == layer->index &&
@@ -310,7 +339,7 @@ static bool choose_place(const struct graph_taps * taps, struct tap_point * poin
 }
 
 void graph_taps_add(struct graph_taps * taps, struct ggml_context * ctx, struct ggml_cgraph * graph, struct layer * layer,
-                    struct ggml_tensor * ids) {
+                    struct ggml_tensor * ids, struct ggml_tensor * gates) {
     const struct real * real = taps->real;
     struct tap_plan   * plan = taps->plan;
     if (!plan || taps->trouble || plan_find(plan, layer)) {
@@ -335,6 +364,9 @@ void graph_taps_add(struct graph_taps * taps, struct ggml_context * ctx, struct 
         taps->trouble = "its graph has no room for further nodes";
     } else if (add_node(taps, ctx, graph, point, routed)) {
         plan->used[point->strip] += point->size;
+        if (taps->with_gates && gates) {
+            add_gates(taps, ctx, graph, point, routed, gates);
+        }
         return;
     }
     point->strip = -1;

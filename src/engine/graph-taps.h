@@ -40,6 +40,8 @@ struct tap_point {
     size_t                stride;    // from row to row, bytes
     size_t                size;      // of it all, bytes
     bool                  is_passed; // its selection was met on the walk through the graph
+    bool                  has_gates; // the gate weights land as well
+    size_t                gates;     // where in the strip, bytes; one row behind the other
 };
 
 // What a graph selects and where that lands. Used by the taps and by those who read what landed.
@@ -65,6 +67,7 @@ struct graph_taps {
     bool                   is_whole;           // all that it selects lands
     bool                   is_planned;         // the scheduler's memory, for a graph with copies and all like it
     bool                   is_reordered;       // a device changes the order of nodes
+    bool                   with_gates;         // gate weights are wanted, in this graph and those like it
     const char           * trouble;            // why it cannot be done with this engine, NULL: none so far
 };
 
@@ -81,12 +84,13 @@ size_t graph_taps_compute_size(const struct graph_taps * taps);
 void graph_taps_measure(struct graph_taps * taps, struct ggml_cgraph * graph);
 
 // A graph is going to be built. Returns whether memory of ours has to be replaced: nothing may be landing then.
-bool graph_taps_must_move(const struct graph_taps * taps);
+// `with_gates`: gate weights are wanted.
+bool graph_taps_must_move(struct graph_taps * taps, bool with_gates);
 void graph_taps_begin    (struct graph_taps * taps);
 
-// The graph's first node that uses the layer's experts is built.
+// The graph's first node that uses the layer's experts is built. `gates`: the gate weights, NULL: they were not seen.
 void graph_taps_add(struct graph_taps * taps, struct ggml_context * ctx, struct ggml_cgraph * graph, struct layer * layer,
-                    struct ggml_tensor * ids);
+                    struct ggml_tensor * ids, struct ggml_tensor * gates);
 
 // The graph is built, and the scheduler is going to look at it.
 void graph_taps_place(struct graph_taps * taps, struct ggml_cgraph * graph);

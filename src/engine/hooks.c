@@ -4,9 +4,12 @@
 #include "capture.h"
 #include "context.h"
 #include "engine.h"
+#include "layers.h"
 #include "opened-file.h"
 
 #include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
 
 // Where the library is part of libllama the linker brings calls of X to __wrap_X; preloaded, we have the name itself.
 #ifdef EXPERT_TRACER_BUILT_IN
@@ -97,6 +100,23 @@ struct ggml_cgraph * HOOKED(ggml_new_graph_custom)(struct ggml_context * ctx, si
     struct ggml_cgraph * graph = REAL_GGML()->ggml_new_graph_custom(ctx, size, grads);
     capture_on_new_graph(ctx, graph);
     return graph;
+}
+
+// The name is made here: arguments cannot be passed on.
+struct ggml_tensor * HOOKED(ggml_format_name)(struct ggml_tensor * tensor, const char * format, ...) {
+    char    name[LAYER_NAME_MAX];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(name, sizeof(name), format, arguments);
+    va_end(arguments);
+    capture_on_named(tensor, name);
+    return REAL_GGML()->ggml_set_name(tensor, name);
+}
+
+void HOOKED(ggml_set_input)(struct ggml_tensor * tensor) {
+    const struct real * real = REAL_GGML();
+    capture_on_set_input(tensor);
+    CALL(real, ggml_set_input, (void) 0, tensor);
 }
 
 struct ggml_tensor * HOOKED(ggml_mul_mat_id)(struct ggml_context * ctx, struct ggml_tensor * as, struct ggml_tensor * b, struct ggml_tensor * ids) {
@@ -251,6 +271,15 @@ bool HOOKED(llama_batch_ext_set_output_embd)(struct llama_batch_ext * batch, int
     return done;
 }
 
+bool HOOKED(llama_batch_ext_set_pos)(struct llama_batch_ext * batch, int32_t idx, const int32_t * pos) {
+    const struct real * real = REAL_LLAMA();
+    const bool done = CALL(real, llama_batch_ext_set_pos, false, batch, idx, pos);
+    if (done) {
+        batch_on_set_pos(batch, idx, *pos);
+    }
+    return done;
+}
+
 void HOOKED(llama_free)(struct llama_context * ctx) {
     const struct real * real = REAL_LLAMA();
     capture_on_context_free(ctx);
@@ -280,8 +309,15 @@ void HOOKED(llama_memory_clear)(struct llama_memory_i * memory, bool data) {
 
 bool HOOKED(llama_memory_seq_rm)(struct llama_memory_i * memory, int32_t seq_id, int32_t p0, int32_t p1) {
     const struct real * real = REAL_LLAMA();
-    context_on_memory_seq_rm(memory, seq_id, p0, p1);
-    return CALL(real, llama_memory_seq_rm, false, memory, seq_id, p0, p1);
+    const bool done = CALL(real, llama_memory_seq_rm, false, memory, seq_id, p0, p1);
+    context_on_memory_seq_rm(memory, seq_id, p0, p1, done);
+    return done;
+}
+
+void HOOKED(llama_memory_seq_keep)(struct llama_memory_i * memory, int32_t seq_id) {
+    const struct real * real = REAL_LLAMA();
+    context_on_memory_seq_keep(memory, seq_id);
+    CALL(real, llama_memory_seq_keep, (void) 0, memory, seq_id);
 }
 
 void HOOKED(llama_kv_self_clear)(struct llama_context * ctx) {
@@ -292,8 +328,15 @@ void HOOKED(llama_kv_self_clear)(struct llama_context * ctx) {
 
 bool HOOKED(llama_kv_self_seq_rm)(struct llama_context * ctx, int32_t seq_id, int32_t p0, int32_t p1) {
     const struct real * real = REAL_LLAMA();
-    context_on_seq_rm(ctx, seq_id, p0, p1);
-    return CALL(real, llama_kv_self_seq_rm, false, ctx, seq_id, p0, p1);
+    const bool done = CALL(real, llama_kv_self_seq_rm, false, ctx, seq_id, p0, p1);
+    context_on_seq_rm(ctx, seq_id, p0, p1, done);
+    return done;
+}
+
+void HOOKED(llama_kv_self_seq_keep)(struct llama_context * ctx, int32_t seq_id) {
+    const struct real * real = REAL_LLAMA();
+    context_on_seq_keep(ctx, seq_id);
+    CALL(real, llama_kv_self_seq_keep, (void) 0, ctx, seq_id);
 }
 
 void HOOKED(llama_kv_cache_clear)(struct llama_context * ctx) {
@@ -304,8 +347,49 @@ void HOOKED(llama_kv_cache_clear)(struct llama_context * ctx) {
 
 bool HOOKED(llama_kv_cache_seq_rm)(struct llama_context * ctx, int32_t seq_id, int32_t p0, int32_t p1) {
     const struct real * real = REAL_LLAMA();
-    context_on_seq_rm(ctx, seq_id, p0, p1);
-    return CALL(real, llama_kv_cache_seq_rm, false, ctx, seq_id, p0, p1);
+    const bool done = CALL(real, llama_kv_cache_seq_rm, false, ctx, seq_id, p0, p1);
+    context_on_seq_rm(ctx, seq_id, p0, p1, done);
+    return done;
+}
+
+void HOOKED(llama_kv_cache_seq_keep)(struct llama_context * ctx, int32_t seq_id) {
+    const struct real * real = REAL_LLAMA();
+    context_on_seq_keep(ctx, seq_id);
+    CALL(real, llama_kv_cache_seq_keep, (void) 0, ctx, seq_id);
+}
+
+size_t HOOKED(llama_state_set_data)(struct llama_context * ctx, const uint8_t * src, size_t size) {
+    const struct real * real = REAL_LLAMA();
+    context_on_state_set(ctx, -1);
+    return CALL(real, llama_state_set_data, 0, ctx, src, size);
+}
+
+bool HOOKED(llama_state_load_file)(struct llama_context * ctx, const char * path, int32_t * tokens, size_t n_tokens_max, size_t * n_tokens) {
+    const struct real * real = REAL_LLAMA();
+    context_on_state_set(ctx, -1);
+    return CALL(real, llama_state_load_file, false, ctx, path, tokens, n_tokens_max, n_tokens);
+}
+
+size_t HOOKED(llama_state_seq_set_data)(struct llama_context * ctx, const uint8_t * src, size_t size, int32_t seq_id) {
+    const struct real * real = REAL_LLAMA();
+    context_on_state_set(ctx, seq_id);
+    return CALL(real, llama_state_seq_set_data, 0, ctx, src, size, seq_id);
+}
+
+// Part of a sequence's state (flag 1) is what a server goes back to within a sequence.
+size_t HOOKED(llama_state_seq_set_data_ext)(struct llama_context * ctx, const uint8_t * src, size_t size, int32_t seq_id, uint32_t flags) {
+    const struct real * real = REAL_LLAMA();
+    if (!(flags & 1)) {
+        context_on_state_set(ctx, seq_id);
+    }
+    return CALL(real, llama_state_seq_set_data_ext, 0, ctx, src, size, seq_id, flags);
+}
+
+size_t HOOKED(llama_state_seq_load_file)(struct llama_context * ctx, const char * path, int32_t seq_id, int32_t * tokens, size_t n_tokens_max,
+                                         size_t * n_tokens) {
+    const struct real * real = REAL_LLAMA();
+    context_on_state_set(ctx, seq_id);
+    return CALL(real, llama_state_seq_load_file, 0, ctx, path, seq_id, tokens, n_tokens_max, n_tokens);
 }
 
 struct llama_model * HOOKED(llama_model_load_from_file)(const char * path, struct llama_params_by_value params) {

@@ -54,10 +54,11 @@ static int projection_rank(const char * name) {
     return -1; // merged ones
 }
 
-static void add_name(struct layer * layer, const char * name) {
+static void add_name(struct layer * layer, const char * name, size_t n_bytes) {
     int at = 0;
     for (; at < layer->n_weights; at++) {
         if (strcmp(layer->weights[at], name) == 0) {
+            layer->n_bytes[at] = layer->n_bytes[at] ? layer->n_bytes[at] : n_bytes;
             return;
         }
         if (projection_rank(layer->weights[at]) > projection_rank(name)) {
@@ -68,7 +69,9 @@ static void add_name(struct layer * layer, const char * name) {
         return;
     }
     memmove(layer->weights[at + 1], layer->weights[at], (size_t) (layer->n_weights - at) * LAYER_NAME_MAX);
+    memmove(layer->n_bytes + at + 1, layer->n_bytes + at, (size_t) (layer->n_weights - at) * sizeof(layer->n_bytes[0]));
     snprintf(layer->weights[at], LAYER_NAME_MAX, "%s", name);
+    layer->n_bytes[at] = n_bytes;
     layer->n_weights++;
 }
 
@@ -92,21 +95,25 @@ static bool ends_in(const char * name, const char * suffix) {
     return n >= m && strcmp(name + n - m, suffix) == 0;
 }
 
-// The slots of llama.cpp's expert cache (--moe-cache-mib) are named after the tensor whose experts they hold.
-static const char * name_of_weights(const char * name) {
+// The slots of llama.cpp's expert cache (--moe-cache-mib) are named after the tensor whose experts they hold, and are fewer.
+static const char * name_of_weights(const char * name, size_t * n_bytes) {
     static const char cached[] = "moe_cache.";
-    return strncmp(name, cached, sizeof(cached) - 1) == 0 ? name + sizeof(cached) - 1 : name;
+    if (strncmp(name, cached, sizeof(cached) - 1) != 0) {
+        return name;
+    }
+    *n_bytes = 0;
+    return name + sizeof(cached) - 1;
 }
 
-struct layer * layers_add_weights(struct layers * layers, const char * name) {
-    name = name_of_weights(name);
+struct layer * layers_add_weights(struct layers * layers, const char * name, size_t n_bytes) {
+    name = name_of_weights(name, &n_bytes);
     const int32_t index = layer_in_name(name, "blk.", ".ffn_"); // attention may have experts of its own
     if (index < 0 || !ends_in(name, "_exps.weight")) {
         return NULL;
     }
     struct layer * layer = layers_at(layers, index);
     if (layer) {
-        add_name(layer, name);
+        add_name(layer, name, n_bytes);
     }
     return layer;
 }
@@ -116,7 +123,8 @@ void layer_describe(const struct layer * layer, int32_t n_expert, struct routing
     routed->n_expert  = layer->n_expert > 0 ? layer->n_expert : n_expert;
     routed->n_weights = layer->n_weights;
     for (int32_t i = 0; i < layer->n_weights; i++) {
-        routed->weights[i] = layer->weights[i];
+        routed->weights     [i] = layer->weights[i];
+        routed->expert_bytes[i] = routed->n_expert > 0 ? layer->n_bytes[i] / (size_t) routed->n_expert : 0;
     }
 }
 
@@ -131,10 +139,14 @@ enum node_kind node_kind(const char * name, int32_t * layer) {
         const char   * prefix;
         enum node_kind kind;
     } kinds[] = {
-        { "ffn_moe_topk-",    NODE_TOPK    },
-        { "ffn_moe_argsort-", NODE_ARGSORT },
-        { "ffn_moe_logits-",  NODE_SCORES  },
-        { "ffn_moe_probs-",   NODE_SCORES  },
+        { "ffn_moe_topk-",            NODE_TOPK    },
+        { "ffn_moe_argsort-",         NODE_ARGSORT },
+        { "ffn_moe_logits-",          NODE_SCORES  },
+        { "ffn_moe_probs-",           NODE_SCORES  },
+        { "ffn_moe_weights-",         NODE_GATES   },
+        { "ffn_moe_weights_softmax-", NODE_GATES   },
+        { "ffn_moe_weights_norm-",    NODE_GATES   },
+        { "ffn_moe_weights_scaled-",  NODE_GATES   },
     };
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         *layer = layer_in_name(name, kinds[i].prefix, "");
@@ -145,6 +157,15 @@ enum node_kind node_kind(const char * name, int32_t * layer) {
         }
     }
     return NODE_OTHER;
+}
+
+int node_gate_step(const char * name) {
+    static const char * const steps[] = { "ffn_moe_weights-", "ffn_moe_weights_softmax-", "ffn_moe_weights_norm-", "ffn_moe_weights_scaled-" };
+    int step = 0;
+    for (int i = 1; i < (int) (sizeof(steps) / sizeof(steps[0])); i++) {
+        step = strncmp(name, steps[i], strlen(steps[i])) == 0 ? i : step;
+    }
+    return step;
 }
 
 void layer_learn_experts(struct layer * layer, const struct real * real, const struct ggml_tensor * scores) {
@@ -165,8 +186,10 @@ bool routing_is_in_range(const struct routing_layer * routed) {
 }
 
 uint64_t graph_n_tokens(const struct real * real, struct ggml_cgraph * graph) {
-    const struct ggml_tensor * tokens = real->ggml_graph_get_tensor(graph, "inp_tokens");
-    return tokens ? (uint64_t) real->ggml_nelements(tokens) : 0;
+    const struct ggml_tensor * tokens   = real->ggml_graph_get_tensor(graph, "inp_tokens");
+    const struct ggml_tensor * embedded = tokens ? NULL : real->ggml_graph_get_tensor(graph, "inp_embd");
+    return tokens   ? (uint64_t) real->ggml_nelements(tokens) :
+           embedded ? (uint64_t) real->ggml_nrows(embedded)   : 0;
 }
 
 void routing_compact(int32_t * out, const char * from, size_t stride, int32_t n_rows, int32_t n_used) {

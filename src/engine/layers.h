@@ -18,12 +18,15 @@ struct layer {
     int32_t n_expert;                  // 0: not told so far
     int32_t n_weights;
     char    weights[ROUTING_WEIGHTS_MAX][LAYER_NAME_MAX];
+    size_t  n_bytes[ROUTING_WEIGHTS_MAX]; // of all experts, 0: not known
 
     // for the taps in a graph
-    size_t  room;                      // bytes that the selection of the largest batch takes
+    size_t  room;                      // bytes that the selection of the largest batch takes, and its gate weights again
     int     backend[N_BATCH_SIZES];    // that selects its experts, by index; -1: not known
     bool    is_argsort;                // the selection is the beginning of the argsort's rows
     bool    is_never_argsort;          // and was once told to be, and was not
+
+    int     gate_step;                 // the last one of those that make the gate weights: see node_gate_step()
 };
 
 struct layers {
@@ -35,8 +38,8 @@ struct layers {
 struct layer * layers_at  (struct layers * layers, int32_t index);
 void           layers_free(struct layers * layers);
 
-// A node that uses this stacked expert tensor was built. Returns its layer, NULL: not a layer's experts.
-struct layer * layers_add_weights(struct layers * layers, const char * name);
+// A node that uses this stacked expert tensor, of `n_bytes`, was built. Returns its layer, NULL: not a layer's experts.
+struct layer * layers_add_weights(struct layers * layers, const char * name, size_t n_bytes);
 
 // Tells a listener the layer's number of experts and the names of its weights. `n_expert`: where it is not known.
 void layer_describe(const struct layer * layer, int32_t n_expert, struct routing_layer * routed);
@@ -48,10 +51,14 @@ enum node_kind {
     NODE_SCORES,  // of a layer's experts: an element each
     NODE_ARGSORT, // the same, in their order
     NODE_TOPK,    // the selection
+    NODE_GATES,   // weights of the selected experts, after one of the steps that make them
 };
 
 // Tells a node by its name, and its layer where it has one.
 enum node_kind node_kind(const char * name, int32_t * layer);
+
+// Which step the gate weights of this name have gone through: the highest there is in a layer are those that are used.
+int node_gate_step(const char * name);
 
 // Learns a layer's number of experts from one of the nodes that tell it.
 void layer_learn_experts(struct layer * layer, const struct real * real, const struct ggml_tensor * scores);

@@ -67,6 +67,8 @@ typedef void (*ggml_log_fn) (int level, const char * text, void * user_data);
     X(void, ggml_backend_sched_synchronize, (void *))                                                                                   \
     X(void, ggml_backend_free, (void *))                                                                                                \
     X(struct ggml_cgraph *, ggml_new_graph_custom, (struct ggml_context *, size_t, bool))                                               \
+    X(struct ggml_tensor *, ggml_format_name, (struct ggml_tensor *, const char *, ...))                                                \
+    X(void, ggml_set_input, (struct ggml_tensor *))                                                                                     \
     X(struct ggml_tensor *, ggml_mul_mat_id, (struct ggml_context *, struct ggml_tensor *, struct ggml_tensor *, struct ggml_tensor *)) \
     X(struct gguf_context *, gguf_init_from_file, (const char *, struct gguf_init_params))
 
@@ -123,36 +125,46 @@ typedef void (*ggml_log_fn) (int level, const char * text, void * user_data);
     X(const char *, gguf_get_val_str, (const struct gguf_context *, int64_t))                              \
     X(uint32_t, gguf_get_val_u32, (const struct gguf_context *, int64_t))
 
-#define REAL_LLAMA_HOOKED(X)                                                                                     \
-    X(int32_t, llama_decode, (struct llama_context *, struct llama_batch))                                       \
-    X(int32_t, llama_encode, (struct llama_context *, struct llama_batch))                                       \
-    X(int32_t, llama_process, (struct llama_context *, int, struct llama_batch_ext *))                           \
-    X(struct llama_batch_ext *, llama_batch_ext_init, (struct llama_context *))                                  \
-    X(void, llama_batch_ext_free, (struct llama_batch_ext *))                                                    \
-    X(void, llama_batch_ext_clear, (struct llama_batch_ext *))                                                   \
-    X(int32_t, llama_batch_ext_add, (struct llama_batch_ext *, int32_t))                                         \
-    X(int32_t, llama_batch_ext_add_token, (struct llama_batch_ext *, int32_t, int32_t))                          \
-    X(int32_t, llama_batch_ext_add_embd, (struct llama_batch_ext *, int32_t, struct llama_params_by_value))      \
-    X(bool, llama_batch_ext_set_output_logits, (struct llama_batch_ext *, int32_t, bool))                        \
-    X(bool, llama_batch_ext_set_output_embd, (struct llama_batch_ext *, int32_t, bool))                          \
-    X(void, llama_free, (struct llama_context *))                                                                \
-    X(void, llama_set_warmup, (struct llama_context *, bool))                                                    \
-    X(void, llama_perf_context_reset, (struct llama_context *))                                                  \
-    X(void, llama_memory_clear, (struct llama_memory_i *, bool))                                                 \
-    X(bool, llama_memory_seq_rm, (struct llama_memory_i *, int32_t, int32_t, int32_t))                           \
-    X(void, llama_kv_self_clear, (struct llama_context *))                                                       \
-    X(bool, llama_kv_self_seq_rm, (struct llama_context *, int32_t, int32_t, int32_t))                           \
-    X(void, llama_kv_cache_clear, (struct llama_context *))                                                      \
-    X(bool, llama_kv_cache_seq_rm, (struct llama_context *, int32_t, int32_t, int32_t))                          \
-    X(struct llama_model *, llama_model_load_from_file, (const char *, struct llama_params_by_value))            \
-    X(struct llama_model *, llama_load_model_from_file, (const char *, struct llama_params_by_value))            \
-    X(struct llama_model *, llama_model_load_from_splits, (const char **, size_t, struct llama_params_by_value)) \
-    X(void, llama_model_free, (struct llama_model *))                                                            \
+#define REAL_LLAMA_HOOKED(X)                                                                                           \
+    X(int32_t, llama_decode, (struct llama_context *, struct llama_batch))                                             \
+    X(int32_t, llama_encode, (struct llama_context *, struct llama_batch))                                             \
+    X(int32_t, llama_process, (struct llama_context *, int, struct llama_batch_ext *))                                 \
+    X(struct llama_batch_ext *, llama_batch_ext_init, (struct llama_context *))                                        \
+    X(void, llama_batch_ext_free, (struct llama_batch_ext *))                                                          \
+    X(void, llama_batch_ext_clear, (struct llama_batch_ext *))                                                         \
+    X(int32_t, llama_batch_ext_add, (struct llama_batch_ext *, int32_t))                                               \
+    X(int32_t, llama_batch_ext_add_token, (struct llama_batch_ext *, int32_t, int32_t))                                \
+    X(int32_t, llama_batch_ext_add_embd, (struct llama_batch_ext *, int32_t, struct llama_params_by_value))            \
+    X(bool, llama_batch_ext_set_output_logits, (struct llama_batch_ext *, int32_t, bool))                              \
+    X(bool, llama_batch_ext_set_output_embd, (struct llama_batch_ext *, int32_t, bool))                                \
+    X(bool, llama_batch_ext_set_pos, (struct llama_batch_ext *, int32_t, const int32_t *))                             \
+    X(void, llama_free, (struct llama_context *))                                                                      \
+    X(void, llama_set_warmup, (struct llama_context *, bool))                                                          \
+    X(void, llama_perf_context_reset, (struct llama_context *))                                                        \
+    X(void, llama_memory_clear, (struct llama_memory_i *, bool))                                                       \
+    X(bool, llama_memory_seq_rm, (struct llama_memory_i *, int32_t, int32_t, int32_t))                                 \
+    X(void, llama_memory_seq_keep, (struct llama_memory_i *, int32_t))                                                 \
+    X(void, llama_kv_self_clear, (struct llama_context *))                                                             \
+    X(bool, llama_kv_self_seq_rm, (struct llama_context *, int32_t, int32_t, int32_t))                                 \
+    X(void, llama_kv_self_seq_keep, (struct llama_context *, int32_t))                                                 \
+    X(void, llama_kv_cache_clear, (struct llama_context *))                                                            \
+    X(bool, llama_kv_cache_seq_rm, (struct llama_context *, int32_t, int32_t, int32_t))                                \
+    X(void, llama_kv_cache_seq_keep, (struct llama_context *, int32_t))                                                \
+    X(size_t, llama_state_set_data, (struct llama_context *, const uint8_t *, size_t))                                 \
+    X(bool, llama_state_load_file, (struct llama_context *, const char *, int32_t *, size_t, size_t *))                \
+    X(size_t, llama_state_seq_set_data, (struct llama_context *, const uint8_t *, size_t, int32_t))                    \
+    X(size_t, llama_state_seq_set_data_ext, (struct llama_context *, const uint8_t *, size_t, int32_t, uint32_t))      \
+    X(size_t, llama_state_seq_load_file, (struct llama_context *, const char *, int32_t, int32_t *, size_t, size_t *)) \
+    X(struct llama_model *, llama_model_load_from_file, (const char *, struct llama_params_by_value))                  \
+    X(struct llama_model *, llama_load_model_from_file, (const char *, struct llama_params_by_value))                  \
+    X(struct llama_model *, llama_model_load_from_splits, (const char **, size_t, struct llama_params_by_value))       \
+    X(void, llama_model_free, (struct llama_model *))                                                                  \
     X(void, llama_free_model, (struct llama_model *))
 
 #define REAL_LLAMA_CALLED(X)                                                                         \
     X(const struct llama_model *, llama_get_model, (const struct llama_context *))                   \
     X(struct llama_memory_i *, llama_get_memory, (const struct llama_context *))                     \
+    X(uint32_t, llama_n_ubatch, (const struct llama_context *))                                      \
     X(int32_t, llama_model_n_layer, (const struct llama_model *))                                    \
     X(int32_t, llama_n_layer, (const struct llama_model *))                                          \
     X(int32_t, llama_model_meta_val_str, (const struct llama_model *, const char *, char *, size_t)) \

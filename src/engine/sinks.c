@@ -143,8 +143,8 @@ bool sinks_open(struct sinks_context * context, const struct routing_model * mod
     return interest;
 }
 
-void sinks_layer(struct sinks_context * context, const struct routing_layer * layer, enum routing_fate fate) {
-    FOR_EACH_OPEN(context, sink, handle, sink->layer(handle, layer, fate))
+void sinks_layer(struct sinks_context * context, const struct routing_layer * layer, const struct routing_ubatch * ubatch) {
+    FOR_EACH_OPEN(context, sink, handle, sink->layer(handle, layer, ubatch))
 }
 
 void sinks_ubatch(struct sinks_context * context, const struct routing_ubatch * ubatch) {
@@ -159,11 +159,30 @@ void sinks_settle(struct sinks_context * context, bool warmup) {
     FOR_EACH_OPEN(context, sink, handle, sink->settle(handle, warmup))
 }
 
+void sinks_cut(struct sinks_context * context, const struct routing_cut * cut) {
+    FOR_EACH_OPEN(context, sink, handle, sink->cut(handle, cut))
+}
+
+void sinks_reject(struct sinks_context * context, const struct routing_rejection * rejection) {
+    FOR_EACH_OPEN(context, sink, handle, sink->reject(handle, rejection))
+}
+
 void sinks_close(struct sinks_context * context) {
     FOR_EACH_OPEN(context, sink, handle, sink->context_close(handle))
     for (int i = 0; i < SINKS_MAX; i++) {
         context->handles[i] = NULL;
     }
+}
+
+unsigned sinks_want(void) {
+    unsigned wants = 0;
+    for (int i = 0; i < SINKS_MAX; i++) {
+        if (is_attached(generation_of(i)) && enter(i)) {
+            wants |= slots[i].sink->wants(slots[i].self);
+            leave(i);
+        }
+    }
+    return wants;
 }
 
 void sinks_model_close(const void * model_key) {

@@ -21,12 +21,17 @@ void sinks_detach(int slot);
 
 bool sinks_any(void);
 
+// What any of them wants: ROUTING_WANTS_…
+unsigned sinks_want(void);
+
 // Opens the context with every listener that does not have it yet. Returns whether anybody is interested.
 bool sinks_open  (struct sinks_context * context, const struct routing_model * model, const void * context_key);
-void sinks_layer (struct sinks_context * context, const struct routing_layer * layer, enum routing_fate fate);
+void sinks_layer (struct sinks_context * context, const struct routing_layer * layer, const struct routing_ubatch * ubatch);
 void sinks_ubatch(struct sinks_context * context, const struct routing_ubatch * ubatch);
 void sinks_decode(struct sinks_context * context, const struct routing_decode * decode);
 void sinks_settle(struct sinks_context * context, bool warmup);
+void sinks_cut   (struct sinks_context * context, const struct routing_cut * cut);
+void sinks_reject(struct sinks_context * context, const struct routing_rejection * rejection);
 void sinks_close (struct sinks_context * context);
 
 // In the child of a fork: nobody listens any more.

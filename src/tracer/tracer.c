@@ -561,12 +561,18 @@ static void * on_context_open(void * self, const struct routing_model * about, c
     return context;
 }
 
-static void on_layer(void * self, const struct routing_layer * layer, enum routing_fate fate) {
+static unsigned on_wants(void * self) {
+    struct expert_tracer * tracer = self;
+    return atomic_load_explicit(&tracer->n_subscriptions, memory_order_relaxed) > 0 ? ROUTING_WANTS_TOKENS : 0;
+}
+
+static void on_layer(void * self, const struct routing_layer * layer, const struct routing_ubatch * ubatch) {
     struct tracer_context * context = self;
     struct expert_tracer  * tracer  = context->model->tracer;
     if (atomic_load_explicit(&tracer->n_subscriptions, memory_order_relaxed) == 0) {
         return;
     }
+    const bool tokens_known = ubatch->tokens && ubatch->rows_known;
     const struct expert_tracer_event event = {
         .size     = sizeof(event),
         .model    = context->model->about.key,
@@ -576,7 +582,14 @@ static void on_layer(void * self, const struct routing_layer * layer, enum routi
         .n_used   = layer->n_used,
         .n_tokens = layer->n_tokens,
         .experts  = layer->experts,
-        .warmup   = fate == ROUTING_WARMUP,
+        .warmup   = ubatch->fate == ROUTING_WARMUP,
+        .n_ubatch_tokens = (int32_t) ubatch->n_tokens,
+        .tokens   = tokens_known ? ubatch->tokens : NULL,
+        .rows     = tokens_known ? layer->rows    : NULL,
+        .weights  = layer->gates,
+        .ubatch   = ubatch->number,
+        .batch    = ubatch->batch,
+        .time     = ubatch->time,
     };
     pthread_mutex_lock(&tracer->subscription_mutex);
     for (int i = 0; i < SUBSCRIPTIONS_MAX; i++) {
@@ -623,7 +636,7 @@ static void on_ubatch(void * self, const struct routing_ubatch * ubatch) {
     struct tracer_model   * model   = context->model;
 
     for (int32_t i = 0; i < ubatch->n_layers && !ubatch->layers_told; i++) {
-        on_layer(context, &ubatch->layers[i], ubatch->fate);
+        on_layer(context, &ubatch->layers[i], ubatch);
     }
     note_capture(model, ubatch->capture);
     context->is_mtp = is_mtp(model, ubatch);
@@ -658,6 +671,9 @@ static void on_settle(void * self, bool warmup) {
     keep_names(&context->pending_names);
     note_news(context->model, false);
 }
+
+static void on_cut   (void * self, const struct routing_cut * cut)             { (void) self; (void) cut; }
+static void on_reject(void * self, const struct routing_rejection * rejection) { (void) self; (void) rejection; }
 
 static void on_context_close(void * self) {
     struct tracer_context * context = self;
@@ -699,10 +715,13 @@ static void on_model_close(void * self, const void * model_key) {
 
 const struct routing_sink tracer_sink = {
     .context_open  = on_context_open,
+    .wants         = on_wants,
     .layer         = on_layer,
     .ubatch        = on_ubatch,
     .decode        = on_decode,
     .settle        = on_settle,
+    .cut           = on_cut,
+    .reject        = on_reject,
     .context_close = on_context_close,
     .model_close   = on_model_close,
 };

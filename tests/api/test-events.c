@@ -3,6 +3,7 @@
 #include "oracle.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define EVENTS_MAX 256
@@ -102,6 +103,50 @@ static void test_several_ubatches(void ** state) {
     assert_ubatch(&fixture.heard, &at, "abcd", false);
     assert_ubatch(&fixture.heard, &at, "ef",   true);
     assert_int_equal(fixture.heard.n, at);
+}
+
+// What a listener makes of rows and tokens: a line for each row of a layer, "batch.ubatch id@sequence.life:position" and phase.
+struct told {
+    int32_t layer;
+    char    lines[1024];
+};
+
+static void tell_rows(const struct expert_tracer_event * event, void * user_data) {
+    struct told * told = user_data;
+    if (event->layer != told->layer) {
+        return;
+    }
+    assert_non_null(event->tokens);
+    for (int32_t i = 0; i < event->n_tokens; i++) {
+        const struct expert_tracer_token * token = &event->tokens[event->rows ? event->rows[i] : i];
+        const size_t length = strlen(told->lines);
+        snprintf(told->lines + length, sizeof(told->lines) - length, "%d.%d %c@%d.%d:%d %s%s\n", (int) event->batch, (int) event->ubatch,
+            (char) token->id, token->sequence, token->life, token->position, token->generation ? "generation" : "prompt", token->output ? " output" : "");
+    }
+}
+
+static void test_which_token_each_row_is(void ** state) {
+    (void) state;
+    struct told first = { .layer = 0 };
+    struct told last  = { .layer = ORACLE_N_LAYER - 1 };
+    assert_true(expert_tracer_subscribe(fixture.tracer, tell_rows, &first) > 0);
+    assert_true(expert_tracer_subscribe(fixture.tracer, tell_rows, &last)  > 0);
+    oracle_evaluate(fixture.ctx, "abcde");
+    oracle_evaluate(fixture.ctx, "f");
+    llama_memory_clear(llama_get_memory(fixture.ctx), false);
+    oracle_evaluate(fixture.ctx, "g");
+    assert_string_equal(first.lines,
+        "0.0 a@0.0:0 prompt\n"
+        "0.0 b@0.0:1 prompt\n"
+        "0.0 c@0.0:2 prompt\n"
+        "0.0 d@0.0:3 prompt\n"
+        "0.1 e@0.0:4 prompt output\n"
+        "1.2 f@0.0:5 generation output\n"
+        "2.3 g@0.1:0 prompt output\n");
+    assert_string_equal(last.lines,
+        "0.1 e@0.0:4 prompt output\n"
+        "1.2 f@0.0:5 generation output\n"
+        "2.3 g@0.1:0 prompt output\n");
 }
 
 struct moments {
@@ -216,6 +261,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_every_layer_in_order,                          setup, teardown),
         cmocka_unit_test_setup_teardown(test_several_ubatches,                              setup, teardown),
+        cmocka_unit_test_setup_teardown(test_which_token_each_row_is,                       setup, teardown),
         cmocka_unit_test_setup_teardown(test_called_while_the_rest_is_still_to_be_computed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_two_subscribers,                               setup, teardown),
         cmocka_unit_test_setup_teardown(test_warmup_is_marked,                              setup, teardown),

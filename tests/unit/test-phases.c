@@ -22,6 +22,9 @@ static const struct real engine = { .llama_get_model = get_model, .llama_token_b
 static struct routing_decode decoded;
 static int                   settled; // -1: was none, 0: it counted, 1: it was
 static uint64_t              evaluated;
+static struct routing_cut    cut_back; // its position is 0: none
+static struct routing_rejection rejected[4];
+static int                   n_rejected;
 
 static void * on_open(void * self, const struct routing_model * about, const void * key) {
     (void) about;
@@ -29,11 +32,7 @@ static void * on_open(void * self, const struct routing_model * about, const voi
     return self;
 }
 
-static void on_layer(void * self, const struct routing_layer * layer, enum routing_fate fate) {
-    (void) self;
-    (void) layer;
-    (void) fate;
-}
+static unsigned wants(void * self) { (void) self; return ROUTING_WANTS_TOKENS; }
 
 static void on_ubatch(void * self, const struct routing_ubatch * ubatch) { (void) self; evaluated += ubatch->n_tokens; }
 static void on_decode(void * self, const struct routing_decode * decode) { (void) self; decoded = *decode; }
@@ -41,14 +40,37 @@ static void on_settle(void * self, bool warmup)                          { (void
 static void on_close (void * self)                                       { (void) self; }
 static void on_model (void * self, const void * key)                     { (void) self; (void) key; }
 
-static const struct routing_sink listener = { on_open, on_layer, on_ubatch, on_decode, on_settle, on_close, on_model };
+static void on_cut(void * self, const struct routing_cut * about) {
+    (void) self;
+    cut_back = *about;
+}
+
+static void on_reject(void * self, const struct routing_rejection * about) {
+    (void) self;
+    assert_true(n_rejected < 4);
+    rejected[n_rejected++] = *about;
+}
+
+static const struct routing_sink listener = {
+    .context_open  = on_open,
+    .wants         = wants,
+    .ubatch        = on_ubatch,
+    .decode        = on_decode,
+    .settle        = on_settle,
+    .cut           = on_cut,
+    .reject        = on_reject,
+    .context_close = on_close,
+    .model_close   = on_model,
+};
 
 static int slot;
 
 static int begin(void ** state) {
-    slot      = sinks_attach(&listener, state);
-    settled   = -1;
-    evaluated = 0;
+    slot       = sinks_attach(&listener, state);
+    settled    = -1;
+    evaluated  = 0;
+    n_rejected = 0;
+    cut_back   = (struct routing_cut) { 0 };
     return slot < 0;
 }
 
@@ -133,7 +155,7 @@ static void sequences_in_one_batch_are_told_apart(void ** state) {
 static void a_cleared_sequence_begins_anew(void ** state) {
     (void) state;
     decode((struct token[]) { { 5, 0, 1 }, { 5, 1, 1 } }, 2);
-    context_on_seq_rm(context_key, 1, 0, -1);
+    context_on_seq_rm(context_key, 1, 0, -1, true);
     decode((struct token[]) { { 6, 0, 1 }, { 6, 1, 1 } }, 2);
     assert_phases(1, 1);
     context_on_clear(context_key);
@@ -162,6 +184,76 @@ static void the_batch_is_believed_more_than_the_graph(void ** state) {
     assert_int_equal(decoded.n_correction, 2);
 }
 
+// What tokens_read() notes of a generated token.
+static void note_generated(int32_t sequence, int32_t position, uint64_t ubatch, int32_t token) {
+    struct context * context = context_of_key(context_key);
+    sequences_at(&context->sequences, sequence)->next = position + 1;
+    context_note_drafted(context, (struct drafted) { sequence, position, ubatch, token });
+}
+
+static int32_t life_of(int32_t sequence) {
+    return sequences_known(&context_of_key(context_key)->sequences, sequence)->life;
+}
+
+static void drafted_tokens_that_are_removed_are_rejected(void ** state) {
+    (void) state;
+    decode((struct token[]) { { 5, 0, 1 } }, 1);
+    decode((struct token[]) { { 6, 0, 1 }, { 7, 0, 1 }, { 8, 0, 1 }, { 9, 0, 1 } }, 4);
+    note_generated(0, 10, 1, 0);
+    note_generated(0, 11, 1, 1);
+    note_generated(0, 12, 2, 0);
+    note_generated(0, 13, 2, 1);
+    context_on_seq_rm(context_key, 0, 11, -1, true);
+    assert_int_equal(n_rejected, 2);
+    assert_int_equal(rejected[0].ubatch, 1);
+    assert_int_equal(rejected[0].first,  1);
+    assert_int_equal(rejected[0].n,      1);
+    assert_int_equal(rejected[1].ubatch, 2);
+    assert_int_equal(rejected[1].first,  0);
+    assert_int_equal(rejected[1].n,      2);
+    assert_int_equal(cut_back.position,  11);
+    context_on_seq_rm(context_key, 0, 11, -1, true); // they are gone already
+    assert_int_equal(n_rejected, 2);
+}
+
+static void what_a_new_request_does_not_share_is_cut_and_not_rejected(void ** state) {
+    (void) state;
+    decode((struct token[]) { { 5, 0, 1 } }, 1);
+    decode((struct token[]) { { 6, 0, 1 } }, 1);
+    note_generated(0, 10, 1, 0);
+    context_on_seq_rm(context_key, 0, 10, -1, true);
+    assert_int_equal(n_rejected, 0);
+    assert_int_equal(cut_back.position, 10);
+    assert_int_equal(life_of(0), 0);
+}
+
+static void what_could_not_be_removed_is_not_cut(void ** state) {
+    (void) state;
+    decode((struct token[]) { { 5, 0, 1 } }, 1);
+    note_generated(0, 10, 0, 0);
+    context_on_seq_rm(context_key, 0, 5, -1, false);
+    assert_int_equal(cut_back.position, 0);
+}
+
+static void a_life_ends_where_a_sequence_is_cleared(void ** state) {
+    (void) state;
+    decode((struct token[]) { { 5, 0, 1 }, { 5, 1, 1 }, { 5, 2, 1 } }, 3);
+    note_generated(0, 0, 0, 0);
+    note_generated(1, 0, 0, 1);
+    note_generated(2, 0, 0, 2);
+    context_on_seq_rm(context_key, 1, -1, -1, true);
+    context_on_seq_rm(context_key, 1, -1, -1, true); // it has not lived since
+    assert_int_equal(life_of(1), 1);
+    context_on_seq_keep(context_key, 0);
+    assert_int_equal(life_of(0), 0);
+    assert_int_equal(life_of(1), 1);
+    assert_int_equal(life_of(2), 1);
+    context_on_state_set(context_key, 0);
+    assert_int_equal(life_of(0), 1);
+    context_on_seq_rm(context_key, -1, 0, -1, true);
+    assert_int_equal(life_of(0), 1);
+}
+
 static void bos_and_eos_before_a_reset_are_a_warmup(void ** state) {
     (void) state;
     decode_bare(1, 2);
@@ -185,7 +277,7 @@ static void two_zeros_of_which_one_is_removed_are_a_probe(void ** state) {
     (void) state;
     decode_bare(0, 0);
     assert_int_equal(decoded.fate, ROUTING_PENDING);
-    context_on_seq_rm(context_key, 0, 1, -1);
+    context_on_seq_rm(context_key, 0, 1, -1, true);
     context_on_clear(context_key);
     assert_int_equal(settled, 1);
 }
@@ -250,6 +342,10 @@ int main(void) {
         TEST(a_cleared_sequence_begins_anew),
         TEST(a_batch_that_failed_evaluated_nothing),
         TEST(the_batch_is_believed_more_than_the_graph),
+        TEST(drafted_tokens_that_are_removed_are_rejected),
+        TEST(what_a_new_request_does_not_share_is_cut_and_not_rejected),
+        TEST(what_could_not_be_removed_is_not_cut),
+        TEST(a_life_ends_where_a_sequence_is_cleared),
         TEST(bos_and_eos_before_a_reset_are_a_warmup),
         TEST(bos_and_eos_before_anything_else_are_not),
         TEST(two_zeros_of_which_one_is_removed_are_a_probe),

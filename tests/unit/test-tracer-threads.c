@@ -37,7 +37,7 @@ static void * evaluate(void * key) {
         const struct routing_ubatch ubatch = { fate, 2, 1, &layer, .layers_told = true };
         const struct routing_decode decode = { fate, 1, 1, 0 };
         assert_true(sinks_open(&context, &model, key));
-        sinks_layer (&context, &layer, fate);
+        sinks_layer (&context, &layer, &ubatch);
         sinks_ubatch(&context, &ubatch);
         sinks_decode(&context, &decode);
         sinks_settle(&context, false);

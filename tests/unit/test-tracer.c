@@ -283,7 +283,7 @@ static void layers_that_were_not_told_are_told_with_their_ubatch(void ** state) 
     ubatch.fate        = ROUTING_COUNT;
     tracer_sink.ubatch(context, &ubatch);
     assert_int_equal(told.n, 4);
-    tracer_sink.layer(context, &layers[1], ROUTING_COUNT);
+    tracer_sink.layer(context, &layers[1], &ubatch);
     assert_int_equal(told.n, 5);
 
     struct expert_tracer_snapshot * snapshot = take(tracer);

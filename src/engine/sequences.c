@@ -1,0 +1,51 @@
+#include "sequences.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define GROWTH 64 // sequences for which room is made at once
+
+struct sequence * sequences_known(const struct sequences * sequences, int32_t sequence) {
+    return sequence >= 0 && (size_t) sequence < sequences->n ? &sequences->at[sequence] : NULL;
+}
+
+struct sequence * sequences_at(struct sequences * sequences, int32_t sequence) {
+    if ((size_t) sequence >= sequences->n) {
+        const size_t      n     = (size_t) sequence + GROWTH;
+        struct sequence * grown = realloc(sequences->at, n * sizeof(*grown));
+        if (!grown) {
+            return NULL;
+        }
+        memset(grown + sequences->n, 0, (n - sequences->n) * sizeof(*grown));
+        sequences->at = grown;
+        sequences->n  = n;
+    }
+    return &sequences->at[sequence];
+}
+
+static void begin_anew(struct sequence * sequence) {
+    sequence->has_asked = false;
+    sequence->life     += sequence->next > 0;
+    sequence->next      = 0;
+}
+
+void sequences_clear(struct sequences * sequences, int32_t sequence) {
+    for (size_t i = 0; i < sequences->n; i++) {
+        if (sequence < 0 || (size_t) sequence == i) {
+            begin_anew(&sequences->at[i]);
+        }
+    }
+}
+
+void sequences_clear_others(struct sequences * sequences, int32_t sequence) {
+    for (size_t i = 0; i < sequences->n; i++) {
+        if (sequence < 0 || (size_t) sequence != i) {
+            begin_anew(&sequences->at[i]);
+        }
+    }
+}
+
+void sequences_free(struct sequences * sequences) {
+    free(sequences->at);
+    *sequences = (struct sequences) { 0 };
+}

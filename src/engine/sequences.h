@@ -1,0 +1,39 @@
+// What is known of a context's sequences: whether they have asked for logits, how far they have come, and how often they
+// were cleared.
+
+#ifndef ENGINE_SEQUENCES_H
+#define ENGINE_SEQUENCES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct sequence {
+    bool    has_asked;        // for logits, in an earlier batch
+    bool    asks_not_for_all; // of its tokens in the batch that is looked at
+    bool    generates;        // its tokens in that batch are generation
+    int32_t life;             // rises when it is cleared
+    int32_t next;             // the position behind its last one, 0: it has none
+};
+
+// Zeroed: none is known.
+struct sequences {
+    struct sequence * at; // [n]
+    size_t            n;
+};
+
+// Returns NULL where memory runs out. It stays where it is until a further one is asked for.
+struct sequence * sequences_at(struct sequences * sequences, int32_t sequence);
+
+// Returns NULL where nothing is known of it.
+struct sequence * sequences_known(const struct sequences * sequences, int32_t sequence);
+
+// It begins anew: all of them do where `sequence` is negative.
+void sequences_clear(struct sequences * sequences, int32_t sequence);
+
+// All but this one begin anew.
+void sequences_clear_others(struct sequences * sequences, int32_t sequence);
+
+void sequences_free(struct sequences * sequences);
+
+#endif // ENGINE_SEQUENCES_H

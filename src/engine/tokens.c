@@ -1,0 +1,220 @@
+#include "tokens.h"
+
+#include "layers.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define POSITIONS_MAX 4 // of one token: time, height, width and one more
+
+// What the graph's inputs tell. Releases between b5000 and b8200 or so do not name them.
+struct reading {
+    struct split_input values[SPLIT_INPUTS_MAX]; // those that may be ids or positions
+    int                n;
+    int                ids;                      // which of them they are by name, -1: none
+    int                positions;                // likewise
+    bool               outputs_known;
+};
+
+static void tokens_begin(struct ubatch_tokens * tokens, const struct context * context) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    tokens->number     = context->n_ubatches;
+    tokens->batch      = context->seen ? context->number : context->n_ubatches;
+    tokens->time       = (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+    tokens->n          = 0;
+    tokens->n_outputs  = 0;
+    tokens->rows_known = false;
+}
+
+void tokens_free(struct ubatch_tokens * tokens) {
+    free(tokens->tokens);
+    free(tokens->outputs);
+    free(tokens->values);
+    *tokens = (struct ubatch_tokens) { 0 };
+}
+
+static bool tokens_make_room(struct ubatch_tokens * tokens, size_t n) {
+    if (n <= tokens->room) {
+        return true;
+    }
+    tokens_free(tokens);
+    tokens->tokens  = malloc(n * sizeof(*tokens->tokens));
+    tokens->outputs = malloc(n * sizeof(*tokens->outputs));
+    tokens->values  = malloc(n * sizeof(*tokens->values) * SPLIT_INPUTS_MAX);
+    if (!tokens->tokens || !tokens->outputs || !tokens->values) {
+        tokens_free(tokens);
+        return false;
+    }
+    tokens->room = n;
+    return true;
+}
+
+//
+// inputs
+//
+
+static bool is_named(const struct real * real, const struct ggml_tensor * tensor, const char * name) {
+    return strcmp(real->ggml_get_name(tensor), name) == 0;
+}
+
+static bool is_ascending(const int32_t * values, int32_t n, int32_t end) {
+    for (int32_t i = 0; i < n; i++) {
+        if (values[i] < (i > 0 ? values[i - 1] + 1 : 0) || values[i] >= end) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Which rows are asked for, as the engine has it.
+static bool read_outputs(struct ubatch_tokens * tokens, const struct real * real, const struct ggml_tensor * input, int32_t n_tokens) {
+    const int64_t n = real->ggml_nelements(input);
+    if (n > n_tokens) {
+        return false;
+    }
+    real->ggml_backend_tensor_get(input, tokens->outputs, 0, (size_t) n * sizeof(int32_t));
+    tokens->n_outputs = (int32_t) n;
+    return is_ascending(tokens->outputs, tokens->n_outputs, n_tokens);
+}
+
+static void read_inputs(struct reading * reading, struct ubatch_tokens * tokens, const struct real * real, const struct graph_inputs * inputs,
+                        int32_t n_tokens) {
+    *reading = (struct reading) { .ids = -1, .positions = -1 };
+    for (int i = 0; i < inputs->n; i++) {
+        const struct ggml_tensor * input = inputs->at[i];
+        const int64_t              n     = real->ggml_nelements(input);
+        if (!real->ggml_get_data(input) || real->ggml_element_size(input) != sizeof(int32_t)) {
+            continue; // not used by this graph, or something else
+        }
+        if (is_named(real, input, "out_ids") || is_named(real, input, "inp_out_ids")) {
+            reading->outputs_known = read_outputs(tokens, real, input, n_tokens);
+        } else if (n >= n_tokens && n % n_tokens == 0 && n / n_tokens <= POSITIONS_MAX && reading->n < SPLIT_INPUTS_MAX) {
+            int32_t * values = tokens->values + (size_t) reading->n * (size_t) n_tokens;
+            real->ggml_backend_tensor_get(input, values, 0, (size_t) n_tokens * sizeof(int32_t));
+            reading->ids       = is_named(real, input, "inp_tokens") ? reading->n : reading->ids;
+            reading->positions = is_named(real, input, "inp_pos")    ? reading->n : reading->positions;
+            reading->values[reading->n++].values = values;
+        }
+    }
+}
+
+// Where the program left the positions to llama.cpp, they are the input that goes on behind the sequence's last token, or the one
+// that is named so.
+static const int32_t * find_positions(const struct reading * reading, int32_t next, int32_t n_tokens) {
+    for (int i = 0; i < reading->n; i++) {
+        int32_t row = 0;
+        while (row < n_tokens && reading->values[i].values[row] == next + row) {
+            row++;
+        }
+        if (row == n_tokens) {
+            return reading->values[i].values;
+        }
+    }
+    return reading->positions >= 0 ? reading->values[reading->positions].values : NULL;
+}
+
+//
+// tokens
+//
+
+// What the program does is not seen: no more than the inputs tell, by their names or their order.
+static void tell_unseen(struct ubatch_tokens * tokens, const struct reading * reading, int32_t n_tokens) {
+    const int             ids       = reading->ids       >= 0 ? reading->ids       : reading->n > 1 ? 0 : -1;
+    const int             positions = reading->positions >= 0 ? reading->positions : reading->n > 1 ? 1 : -1;
+    const int32_t * const id        = ids       >= 0 ? reading->values[ids      ].values : NULL;
+    const int32_t * const position  = positions >= 0 ? reading->values[positions].values : NULL;
+    for (int32_t i = 0; i < n_tokens; i++) {
+        tokens->tokens[i] = (struct expert_tracer_token) {
+            .id       = id       ? id      [i] : -1,
+            .sequence = -1,
+            .position = position ? position[i] : -1,
+        };
+    }
+    tokens->rows_known = true;
+}
+
+static void tell_seen(struct ubatch_tokens * tokens, const struct reading * reading, struct context * context, int32_t n_tokens) {
+    const struct batch * batch = context->batch;
+    tokens->rows_known = split_next(&context->split, batch, n_tokens, reading->values, reading->n);
+    if (!tokens->rows_known) {
+        tell_unseen(tokens, reading, n_tokens);
+        tokens->rows_known = false;
+        return;
+    }
+    const struct batch_token first     = batch_token(batch, context->split.rows[0]);
+    const struct sequence  * alone     = first.position < 0 ? sequences_known(&context->sequences, first.sequence) : NULL;
+    const int32_t          * positions = alone ? find_positions(reading, alone->next, n_tokens) : NULL;
+    for (int32_t i = 0; i < n_tokens; i++) {
+        const struct batch_token token    = batch_token(batch, context->split.rows[i]);
+        struct sequence        * sequence = sequences_known(&context->sequences, token.sequence);
+        const int32_t            position = token.position >= 0 ? token.position : positions ? positions[i] : -1;
+        tokens->tokens[i] = (struct expert_tracer_token) {
+            .id         = token.id,
+            .sequence   = token.sequence,
+            .life       = sequence ? sequence->life : 0,
+            .position   = position,
+            .generation = sequence && sequence->generates,
+            .output     = token.asks,
+        };
+        if (sequence) {
+            sequence->next = position + 1;
+        }
+        if (tokens->tokens[i].generation) {
+            context_note_drafted(context, (struct drafted) { token.sequence, position, context->n_ubatches, i });
+        }
+    }
+}
+
+// What the engine has is believed more than what the program asked for: embeddings are asked for by the context.
+static void tell_outputs(struct ubatch_tokens * tokens, const struct reading * reading, int32_t n_tokens) {
+    if (reading->outputs_known) {
+        for (int32_t i = 0; i < n_tokens; i++) {
+            tokens->tokens[i].output = false;
+        }
+        for (int32_t i = 0; i < tokens->n_outputs; i++) {
+            tokens->tokens[tokens->outputs[i]].output = true;
+        }
+        return;
+    }
+    tokens->n_outputs = 0;
+    for (int32_t i = 0; i < n_tokens; i++) {
+        if (tokens->tokens[i].output) {
+            tokens->outputs[tokens->n_outputs++] = i;
+        }
+    }
+}
+
+void tokens_read(struct ubatch_tokens * tokens, const struct real * real, const struct graph_inputs * inputs, struct context * context,
+                 struct ggml_cgraph * graph) {
+    const int32_t n_tokens = context_wants_tokens(context) ? (int32_t) graph_n_tokens(real, graph) : 0;
+    const bool    has_room = tokens_make_room(tokens, (size_t) n_tokens);
+    tokens_begin(tokens, context);
+    if (n_tokens < 1 || !has_room) {
+        return;
+    }
+    struct reading reading;
+    read_inputs(&reading, tokens, real, inputs, n_tokens);
+    if (context->batch) {
+        tell_seen(tokens, &reading, context, n_tokens);
+    } else {
+        tell_unseen(tokens, &reading, n_tokens);
+    }
+    tell_outputs(tokens, &reading, n_tokens);
+    tokens->n = n_tokens;
+}
+
+void tokens_describe(const struct ubatch_tokens * tokens, struct routing_ubatch * ubatch) {
+    ubatch->number     = tokens->number;
+    ubatch->batch      = tokens->batch;
+    ubatch->time       = tokens->time;
+    ubatch->tokens     = tokens->n > 0 ? tokens->tokens : NULL;
+    ubatch->rows_known = tokens->rows_known;
+}
+
+bool tokens_describe_rows(const struct ubatch_tokens * tokens, struct routing_layer * layer) {
+    const bool is_reduced = tokens->n > 0 && layer->n_tokens != tokens->n;
+    layer->rows = is_reduced ? tokens->outputs : NULL;
+    return !is_reduced || layer->n_tokens == tokens->n_outputs || layer->n_tokens == 0;
+}
