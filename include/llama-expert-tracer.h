@@ -36,15 +36,25 @@ struct expert_tracer_config {
     const char * output;    // write statistics to this JSON file, NULL: none; %p is the process id, %m the model
     double       interval;  // seconds between two writes of `output` while the program runs, 0.1 to 86400 (less or more
                             // is taken as these); 0 or less: only at the end
+
+    // The routing trace: every decision of the router, in a file of its own for each model (docs/trace-format.md).
+    const char * routing;     // write it to this file, NULL: none; %p and %m as in `output`
+    bool         weights;     // with gate weights; subscribers get them too
+    bool         tokens;      // with token ids, which can give a prompt away
+    bool         wait;        // where the disk cannot keep up the program waits; otherwise batches are left out, and counted
+    size_t       buffer;      // bytes of memory for what is not on the disk yet, 0: 32 MiB
+    uint64_t     rotate_size; // go on in a further file at this many bytes, 0: never
+    double       rotate_time; // and after this many seconds, 0: never
+    uint64_t     sample;      // record one batch in so many, 0: all
 };
 
-#define EXPERT_TRACER_CONFIG_INIT { sizeof(struct expert_tracer_config), true, false, false, NULL, 10.0 }
+#define EXPERT_TRACER_CONFIG_INIT { sizeof(struct expert_tracer_config), true, false, false, NULL, 10.0, NULL, false, false, false, 0, 0, 0, 0 }
 
 // Creates a tracer. `config` is copied (NULL: EXPERT_TRACER_CONFIG_INIT).
 // Returns NULL where memory, or the room for tracers (8 in a process), is used up, or where its size is 0.
 EXPERT_TRACER_API struct expert_tracer * expert_tracer_new(const struct expert_tracer_config * config);
 
-// The same, configured by what LLAMA_EXPERT_TRACE_STATS, _NAMES, _PER_LAYER, _OUTPUT and _INTERVAL are now. With none
+// The same, configured by what the variables LLAMA_EXPERT_TRACE_… (README.md) are now. With none
 // of them set the tracer counts quietly: it prints nothing and writes no file.
 //
 // Without this call the library makes a tracer of its own as soon as a context is created while these variables ask
@@ -67,7 +77,7 @@ struct expert_tracer_token {
     bool    output;     // its logits or embedding were asked for
 };
 
-// The routing of one layer for the tokens of one ubatch.
+// The routing of one layer for the tokens of one ubatch. What a routing trace has of it is the same.
 struct expert_tracer_event {
     size_t          size;     // bytes of this struct that are filled
     const void    * model;    // identifies the loaded model, never to be dereferenced (struct llama_model * where known)
@@ -82,6 +92,7 @@ struct expert_tracer_event {
     const struct expert_tracer_token * tokens;  // [n_ubatch_tokens] in the order of rows, which is not always the batch's; NULL: not known
     const int32_t * rows;     // [n_tokens] index in tokens[] of each row, ascending; NULL: row i is token i
     const float   * weights;  // [n_tokens][n_used] gate weights: what the experts' outputs are multiplied by; NULL: not asked for
+                              // (`weights` of the configuration), or not to be had
     uint64_t        ubatch;   // number of the ubatch in its context, from 0
     uint64_t        batch;    // number of its call of llama_decode, likewise
     int64_t         time;     // when it was submitted, microseconds since 1970

@@ -13,74 +13,121 @@
 
 #define INTERVAL_MIN     0.1 // the library takes no less, but 0
 #define INTERVAL_MAX 86400.0 // and no more
+#define FIRST_OPTION     256 // of those that have no letter
 
-#define STATS     "LLAMA_EXPERT_TRACE_STATS"
-#define NAMES     "LLAMA_EXPERT_TRACE_NAMES"
-#define PER_LAYER "LLAMA_EXPERT_TRACE_PER_LAYER"
-#define OUTPUT    "LLAMA_EXPERT_TRACE_OUTPUT"
-#define INTERVAL  "LLAMA_EXPERT_TRACE_INTERVAL"
-#define CAPTURE   "LLAMA_EXPERT_TRACE_CAPTURE"
-
-struct options {
-    bool         stats;
-    bool         names;
-    bool         per_layer;
-    const char * output;
-    const char * interval;
-    const char * capture;
+// What `run` passes on, each in a variable of its own.
+enum setting {
+    STATS, NAMES, PER_LAYER, WEIGHTS, TOKENS, N_SWITCHES,
+    OUTPUT = N_SWITCHES, ROUTING, INTERVAL, CAPTURE, ON_FULL, BUFFER, ROTATE_SIZE, ROTATE_TIME, SAMPLE, N_SETTINGS
 };
 
-static bool is_interval(const char * text) {
+static const char * const variables[N_SETTINGS] = {
+    [STATS]       = "LLAMA_EXPERT_TRACE_STATS",
+    [NAMES]       = "LLAMA_EXPERT_TRACE_NAMES",
+    [PER_LAYER]   = "LLAMA_EXPERT_TRACE_PER_LAYER",
+    [WEIGHTS]     = "LLAMA_EXPERT_TRACE_WEIGHTS",
+    [TOKENS]      = "LLAMA_EXPERT_TRACE_TOKENS",
+    [OUTPUT]      = "LLAMA_EXPERT_TRACE_OUTPUT",
+    [ROUTING]     = "LLAMA_EXPERT_TRACE_ROUTING",
+    [INTERVAL]    = "LLAMA_EXPERT_TRACE_INTERVAL",
+    [CAPTURE]     = "LLAMA_EXPERT_TRACE_CAPTURE",
+    [ON_FULL]     = "LLAMA_EXPERT_TRACE_ON_FULL",
+    [BUFFER]      = "LLAMA_EXPERT_TRACE_BUFFER",
+    [ROTATE_SIZE] = "LLAMA_EXPERT_TRACE_ROTATE_SIZE",
+    [ROTATE_TIME] = "LLAMA_EXPERT_TRACE_ROTATE_TIME",
+    [SAMPLE]      = "LLAMA_EXPERT_TRACE_SAMPLE",
+};
+
+static const struct option known_options[] = {
+    { "stats",       no_argument,       NULL, FIRST_OPTION + STATS       },
+    { "names",       no_argument,       NULL, FIRST_OPTION + NAMES       },
+    { "per-layer",   no_argument,       NULL, FIRST_OPTION + PER_LAYER   },
+    { "weights",     no_argument,       NULL, FIRST_OPTION + WEIGHTS     },
+    { "tokens",      no_argument,       NULL, FIRST_OPTION + TOKENS      },
+    { "output",      required_argument, NULL, 'o'                        },
+    { "routing",     required_argument, NULL, 'r'                        },
+    { "interval",    required_argument, NULL, FIRST_OPTION + INTERVAL    },
+    { "capture",     required_argument, NULL, FIRST_OPTION + CAPTURE     },
+    { "on-full",     required_argument, NULL, FIRST_OPTION + ON_FULL     },
+    { "buffer",      required_argument, NULL, FIRST_OPTION + BUFFER      },
+    { "rotate-size", required_argument, NULL, FIRST_OPTION + ROTATE_SIZE },
+    { "rotate-time", required_argument, NULL, FIRST_OPTION + ROTATE_TIME },
+    { "sample",      required_argument, NULL, FIRST_OPTION + SAMPLE      },
+    { "help",        no_argument,       NULL, 'h'                        },
+    { NULL, 0, NULL, 0 },
+};
+
+// By setting, NULL: not chosen.
+struct options {
+    const char * values[N_SETTINGS];
+};
+
+static bool is_number(const char * text, const char * units, double min, double max) {
     char       * end;
-    const double seconds = strtod(text, &end);
-    return ((text[0] >= '0' && text[0] <= '9') || text[0] == '.') && *end == '\0'
-        && (seconds == 0.0 || (seconds >= INTERVAL_MIN && seconds <= INTERVAL_MAX));
+    const double number = strtod(text, &end);
+    const size_t length = strlen(end);
+    return ((text[0] >= '0' && text[0] <= '9') || text[0] == '.') && length <= 3 && strspn(end, units) == length &&
+           (number == 0.0 || (number >= min && number <= max));
 }
 
-static bool is_capture(const char * text) {
-    return strcmp(text, "auto") == 0 || strcmp(text, "graph") == 0 || strcmp(text, "eval-callback") == 0;
+static bool is_one_of(const char * text, const char * const * choices) {
+    while (*choices && strcmp(text, *choices) != 0) {
+        choices++;
+    }
+    return *choices != NULL;
 }
 
-static int check_options(const struct options * options) {
-    if (options->output != NULL && strcmp(options->output, "-") == 0) {
-        return command_usage_error(&command_run, "--output -: the standard output belongs to the program, statistics are never written there: name a file");
+// A file of the program's run: its standard output is its own.
+static int check_file(const char * option, const char * value) {
+    if (value != NULL && strcmp(value, "-") == 0) {
+        return command_usage_error(&command_run, "--%s -: the standard output belongs to the program, nothing of ours is written there: name a file", option);
     }
-    if (options->output != NULL && *options->output == '\0') {
-        return command_usage_error(&command_run, "--output needs the name of a file");
-    }
-    if (options->interval != NULL && !is_interval(options->interval)) {
-        return command_usage_error(&command_run, "--interval needs seconds, 0 (only at the end) or 0.1 to 86400, not '%s'", options->interval);
-    }
-    if (options->capture != NULL && !is_capture(options->capture)) {
-        return command_usage_error(&command_run, "--capture needs auto, graph or eval-callback, not '%s'", options->capture);
+    if (value != NULL && *value == '\0') {
+        return command_usage_error(&command_run, "--%s needs the name of a file", option);
     }
     return STATUS_OK;
 }
 
-enum { OPTION_STATS = 256, OPTION_NAMES, OPTION_PER_LAYER, OPTION_INTERVAL, OPTION_CAPTURE };
+static int check_choice(const char * option, const char * value, const char * const * choices, const char * needs) {
+    return value == NULL || is_one_of(value, choices) ? STATUS_OK :
+        command_usage_error(&command_run, "--%s needs %s, not '%s'", option, needs, value);
+}
+
+static int check_number(const char * option, const char * value, const char * units, double min, double max, const char * needs) {
+    return value == NULL || is_number(value, units, min, max) ? STATUS_OK :
+        command_usage_error(&command_run, "--%s needs %s, not '%s'", option, needs, value);
+}
+
+// What the library checks again: here it can be told before the program begins.
+static int check_options(const struct options * options) {
+    static const char * const ways    [] = { "auto", "graph", "eval-callback", NULL };
+    static const char * const policies[] = { "drop", "wait", NULL };
+    static const char         bytes   [] = "KkMmGgTtiIbB";
+    const char * const      * value      = options->values;
+
+    int status = check_file("output", value[OUTPUT]);
+    status = status ? status : check_file  ("routing",     value[ROUTING]);
+    status = status ? status : check_number("interval",    value[INTERVAL],    "",        INTERVAL_MIN, INTERVAL_MAX, "seconds, 0 (only at the end) or 0.1 to 86400");
+    status = status ? status : check_choice("capture",     value[CAPTURE],     ways,      "auto, graph or eval-callback");
+    status = status ? status : check_choice("on-full",     value[ON_FULL],     policies,  "drop or wait");
+    status = status ? status : check_number("buffer",      value[BUFFER],      bytes,     0, 1e15, "a size, such as 64MiB");
+    status = status ? status : check_number("rotate-size", value[ROTATE_SIZE], bytes,     0, 1e18, "a size, such as 1GiB");
+    status = status ? status : check_number("rotate-time", value[ROTATE_TIME], "sminhd",  0, 1e9,  "seconds, or a time such as 90m or 1h");
+    status = status ? status : check_number("sample",      value[SAMPLE],      "",        1, 1e15, "a number: one batch in so many is recorded");
+    return status;
+}
 
 // STATUS_OK, or the exit status; *help where help was asked for. The program begins at argv[optind].
 static int parse_options(struct options * options, int argc, char ** argv, bool * help) {
-    static const struct option known[] = {
-        { "stats",     no_argument,       NULL, OPTION_STATS     },
-        { "names",     no_argument,       NULL, OPTION_NAMES     },
-        { "per-layer", no_argument,       NULL, OPTION_PER_LAYER },
-        { "output",    required_argument, NULL, 'o'              },
-        { "interval",  required_argument, NULL, OPTION_INTERVAL  },
-        { "capture",   required_argument, NULL, OPTION_CAPTURE   },
-        { "help",      no_argument,       NULL, 'h'              },
-        { NULL, 0, NULL, 0 },
-    };
-    for (int option; (option = getopt_long(argc, argv, "+:o:h", known, NULL)) != -1;) {
-        switch (option) {
-            case OPTION_STATS:     options->stats     = true;   break;
-            case OPTION_NAMES:     options->names     = true;   break;
-            case OPTION_PER_LAYER: options->per_layer = true;   break;
-            case OPTION_INTERVAL:  options->interval  = optarg; break;
-            case OPTION_CAPTURE:   options->capture   = optarg; break;
-            case 'o':              options->output    = optarg; break;
-            case 'h':              *help              = true;   return STATUS_OK;
-            default:               return command_option_error(&command_run, argv, option);
+    for (int option; (option = getopt_long(argc, argv, "+:o:r:h", known_options, NULL)) != -1;) {
+        const int setting = option == 'o' ? OUTPUT : option == 'r' ? ROUTING : option - FIRST_OPTION;
+        if (setting >= 0 && setting < N_SETTINGS) {
+            options->values[setting] = setting < N_SWITCHES ? "1" : optarg;
+        } else if (option == 'h') {
+            *help = true;
+            return STATUS_OK;
+        } else {
+            return command_option_error(&command_run, argv, option);
         }
     }
     if (optind == argc) {
@@ -103,37 +150,30 @@ static bool is_set(const char * name) {
 
 // A program may go elsewhere before it writes: the file belongs where its name was typed. The folder's own name
 // must not be taken for one of the placeholders (%p, %m) that the file's name can have.
-static void set_output(const char * output) {
-    char * folder = *output == '/' ? NULL : getcwd(NULL, 0);
+static void set_file(const char * variable, const char * file) {
+    char * folder = *file == '/' ? NULL : getcwd(NULL, 0);
     if (folder == NULL || strchr(folder, '%') != NULL) {
-        set_variable(OUTPUT, output);
+        set_variable(variable, file);
     } else {
-        char * absolute = memory_text("%s/%s", folder, output);
-        set_variable(OUTPUT, absolute);
+        char * absolute = memory_text("%s/%s", folder, file);
+        set_variable(variable, absolute);
         free(absolute);
     }
     free(folder);
 }
 
 static void set_environment(const struct options * options) {
-    if (options->names) {
-        set_variable(NAMES, "1");
+    for (int i = 0; i < N_SETTINGS; i++) {
+        if (options->values[i] != NULL && (i == OUTPUT || i == ROUTING)) {
+            set_file(variables[i], options->values[i]);
+        } else if (options->values[i] != NULL) {
+            set_variable(variables[i], options->values[i]);
+        }
     }
-    if (options->per_layer) {
-        set_variable(PER_LAYER, "1");
-    }
-    if (options->output != NULL) {
-        set_output(options->output);
-    }
-    if (options->interval != NULL) {
-        set_variable(INTERVAL, options->interval);
-    }
-    if (options->capture != NULL) {
-        set_variable(CAPTURE, options->capture);
-    }
-    const bool only_names = is_set(NAMES) && !is_set(OUTPUT) && !is_set(PER_LAYER);
-    if (options->stats || (!is_set(STATS) && !only_names)) {
-        set_variable(STATS, "1");
+    const bool something_else = is_set(variables[NAMES]) || is_set(variables[ROUTING]);
+    const bool counts         = is_set(variables[OUTPUT]) || is_set(variables[PER_LAYER]);
+    if (!is_set(variables[STATS]) && (counts || !something_else)) {
+        set_variable(variables[STATS], "1");
     }
 }
 
@@ -218,13 +258,21 @@ const struct command command_run = {
         "Runs the program with the tracer in it. It stays what it is: same input and output,\n"
         "same exit status, same process.\n"
         "\n"
-        "      --stats              print statistics at the end (always, unless only --names is chosen)\n"
+        "      --stats              print statistics at the end (always, unless only --names or --routing is chosen)\n"
         "      --names              log the expert tensors of every activation\n"
         "      --per-layer          break the statistics down by layer\n"
         "  -o, --output FILE        write statistics to a JSON file (%p: process id, %m: model)\n"
         "      --interval SECONDS   write it every so often while the program runs, 0: at the end\n"
         "      --capture WAY        how the routing is read: graph (no device is stopped for it),\n"
         "                           eval-callback (works with everything), auto (the default)\n"
+        "  -r, --routing FILE       record every routing decision (%p: process id, %m: model)\n"
+        "      --weights            with gate weights\n"
+        "      --tokens             with token ids: who has the file can read the prompts\n"
+        "      --on-full WHAT       where the disk cannot keep up: drop batches (the default), or wait\n"
+        "      --buffer SIZE        memory for what is not on the disk yet (32MiB)\n"
+        "      --rotate-size SIZE   go on in a further file at this size\n"
+        "      --rotate-time TIME   and after this time, such as 3600 or 1h\n"
+        "      --sample N           record one batch in N\n"
         "  -h, --help               show this\n"
         "\n"
         "LLAMA_EXPERT_TRACE_* that are set already stay in effect.\n",

@@ -39,7 +39,7 @@ struct context_event {
     };
 };
 
-// A generated token of the batch that was evaluated last: one of several of its sequence may be rejected.
+// A token of the batch that was evaluated last, in which all of its sequence's ask for logits: one of several may be rejected.
 struct drafted {
     int32_t                   sequence;
     int32_t                   position;
@@ -105,7 +105,7 @@ bool context_open(struct context * context, const char * capture);
 // A ubatch is computed: tells what becomes of its counts. The experts need not be known yet.
 enum routing_fate context_ubatch_begin(struct context * context, const struct routing_layer * layers, int32_t n_layers, uint64_t n_tokens);
 
-// One of its tokens is generation.
+// One of its tokens may be a drafted one.
 void context_note_drafted(struct context * context, struct drafted drafted);
 
 // Its routing is on its way to the host; what the context tells meanwhile waits for it.

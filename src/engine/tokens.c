@@ -15,6 +15,8 @@ struct reading {
     int                ids;                      // which of them they are by name, -1: none
     int                positions;                // likewise
     bool               outputs_known;
+
+    const struct ggml_tensor * shorter;          // the last input that has fewer elements than there are tokens, NULL: none has
 };
 
 static void tokens_begin(struct ubatch_tokens * tokens, const struct context * context) {
@@ -74,7 +76,9 @@ static bool read_outputs(struct ubatch_tokens * tokens, const struct real * real
     if (n > n_tokens) {
         return false;
     }
-    real->ggml_backend_tensor_get(input, tokens->outputs, 0, (size_t) n * sizeof(int32_t));
+    if (n > 0) {
+        real->ggml_backend_tensor_get(input, tokens->outputs, 0, (size_t) n * sizeof(int32_t));
+    }
     tokens->n_outputs = (int32_t) n;
     return is_ascending(tokens->outputs, tokens->n_outputs, n_tokens);
 }
@@ -85,8 +89,8 @@ static void read_inputs(struct reading * reading, struct ubatch_tokens * tokens,
     for (int i = 0; i < inputs->n; i++) {
         const struct ggml_tensor * input = inputs->at[i];
         const int64_t              n     = real->ggml_nelements(input);
-        if (!real->ggml_get_data(input) || real->ggml_element_size(input) != sizeof(int32_t)) {
-            continue; // not used by this graph, or something else
+        if (real->ggml_element_size(input) != sizeof(int32_t) || (n > 0 && !real->ggml_get_data(input))) {
+            continue; // something else, or not used by this graph
         }
         if (is_named(real, input, "out_ids") || is_named(real, input, "inp_out_ids")) {
             reading->outputs_known = read_outputs(tokens, real, input, n_tokens);
@@ -96,13 +100,14 @@ static void read_inputs(struct reading * reading, struct ubatch_tokens * tokens,
             reading->ids       = is_named(real, input, "inp_tokens") ? reading->n : reading->ids;
             reading->positions = is_named(real, input, "inp_pos")    ? reading->n : reading->positions;
             reading->values[reading->n++].values = values;
+        } else if (n < n_tokens) {
+            reading->shorter = input;
         }
     }
 }
 
-// Where the program left the positions to llama.cpp, they are the input that goes on behind the sequence's last token, or the one
-// that is named so.
-static const int32_t * find_positions(const struct reading * reading, int32_t next, int32_t n_tokens) {
+// The input that goes on from a position.
+static const int32_t * find_rising(const struct reading * reading, int32_t next, int32_t n_tokens) {
     for (int i = 0; i < reading->n; i++) {
         int32_t row = 0;
         while (row < n_tokens && reading->values[i].values[row] == next + row) {
@@ -112,19 +117,35 @@ static const int32_t * find_positions(const struct reading * reading, int32_t ne
             return reading->values[i].values;
         }
     }
-    return reading->positions >= 0 ? reading->values[reading->positions].values : NULL;
+    return NULL;
+}
+
+// Where the program does not tell the positions, they are the input of that name, or the one that goes on behind the last token, or
+// begins anew. One number alone does not tell that, unless there are no other inputs but the ids.
+static const int32_t * find_positions(const struct reading * reading, int32_t next, int32_t n_tokens) {
+    if (reading->positions >= 0) {
+        return reading->values[reading->positions].values;
+    }
+    const int32_t * rising = find_rising(reading, next, n_tokens);
+    if (!rising && n_tokens > 1) {
+        rising = find_rising(reading, 0, n_tokens);
+    }
+    return rising || reading->n != 2 ? rising : reading->values[1].values;
 }
 
 //
 // tokens
 //
 
-// What the program does is not seen: no more than the inputs tell, by their names or their order.
-static void tell_unseen(struct ubatch_tokens * tokens, const struct reading * reading, int32_t n_tokens) {
-    const int             ids       = reading->ids       >= 0 ? reading->ids       : reading->n > 1 ? 0 : -1;
-    const int             positions = reading->positions >= 0 ? reading->positions : reading->n > 1 ? 1 : -1;
-    const int32_t * const id        = ids       >= 0 ? reading->values[ids      ].values : NULL;
-    const int32_t * const position  = positions >= 0 ? reading->values[positions].values : NULL;
+// What the program does is not seen: no more than the inputs tell, by their names, their order, and what they were before.
+static void tell_unseen(struct ubatch_tokens * tokens, const struct reading * reading, struct context * context, int32_t n_tokens) {
+    struct sequence     * all      = sequences_at(&context->sequences, 0);
+    const int             ids      = reading->ids >= 0 ? reading->ids : reading->n > 1 ? 0 : -1;
+    const int32_t * const id       = ids >= 0 ? reading->values[ids].values : NULL;
+    const int32_t * const position = find_positions(reading, all ? all->next : 0, n_tokens);
+    if (all && position) {
+        all->next = position[n_tokens - 1] + 1;
+    }
     for (int32_t i = 0; i < n_tokens; i++) {
         tokens->tokens[i] = (struct expert_tracer_token) {
             .id       = id       ? id      [i] : -1,
@@ -139,7 +160,7 @@ static void tell_seen(struct ubatch_tokens * tokens, const struct reading * read
     const struct batch * batch = context->batch;
     tokens->rows_known = split_next(&context->split, batch, n_tokens, reading->values, reading->n);
     if (!tokens->rows_known) {
-        tell_unseen(tokens, reading, n_tokens);
+        tell_unseen(tokens, reading, context, n_tokens);
         tokens->rows_known = false;
         return;
     }
@@ -161,9 +182,20 @@ static void tell_seen(struct ubatch_tokens * tokens, const struct reading * read
         if (sequence) {
             sequence->next = position + 1;
         }
-        if (tokens->tokens[i].generation) {
+        if (sequence && !sequence->asks_not_for_all) {
             context_note_drafted(context, (struct drafted) { token.sequence, position, context->n_ubatches, i });
         }
+    }
+}
+
+// Where what is asked for has no name, it is the last of the shorter inputs: those of the memory are made before it. Where none is
+// shorter, everything is.
+static void guess_outputs(struct reading * reading, struct ubatch_tokens * tokens, const struct real * real, int32_t n_tokens) {
+    if (!reading->outputs_known && reading->shorter) {
+        reading->outputs_known = read_outputs(tokens, real, reading->shorter, n_tokens);
+    }
+    for (int32_t i = 0; !reading->shorter && i < n_tokens; i++) {
+        tokens->tokens[i].output = true;
     }
 }
 
@@ -199,7 +231,8 @@ void tokens_read(struct ubatch_tokens * tokens, const struct real * real, const 
     if (context->batch) {
         tell_seen(tokens, &reading, context, n_tokens);
     } else {
-        tell_unseen(tokens, &reading, n_tokens);
+        tell_unseen(tokens, &reading, context, n_tokens);
+        guess_outputs(&reading, tokens, real, n_tokens);
     }
     tell_outputs(tokens, &reading, n_tokens);
     tokens->n = n_tokens;

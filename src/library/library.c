@@ -38,7 +38,7 @@ static void begin_run(void) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     snprintf(run_name, sizeof(run_name), "%ld-%lld%03ld", (long) getpid(), (long long) now.tv_sec, now.tv_nsec / 1000000);
-    if (getenv("LLAMA_EXPERT_TRACE_OUTPUT")) {
+    if (getenv("LLAMA_EXPERT_TRACE_OUTPUT") || getenv("LLAMA_EXPERT_TRACE_ROUTING")) {
         setenv(RUN_VARIABLE, run_name, 1);
     }
 }

@@ -3,20 +3,35 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define PREFIX           "LLAMA_EXPERT_TRACE_"
 #define INTERVAL_DEFAULT 10.0
 #define INTERVAL_MIN     0.1
 #define INTERVAL_MAX     86400.0
+#define BUFFER_DEFAULT   ((size_t) 32 << 20)
+#define BUFFER_MIN       ((size_t) 1 << 20)
+#define BUFFER_MAX       ((size_t) 1 << 40)
+#define ROTATE_SIZE_MIN  (1 << 20)
 
-enum variable { STATS, NAMES, PER_LAYER, OUTPUT, INTERVAL, N_VARIABLES };
+enum variable {
+    STATS, NAMES, PER_LAYER, OUTPUT, INTERVAL, ROUTING, WEIGHTS, TOKENS, ON_FULL, BUFFER, ROTATE_SIZE, ROTATE_TIME, SAMPLE, N_VARIABLES
+};
 
 static const char * const variable_names[N_VARIABLES] = {
-    [STATS]     = PREFIX "STATS",
-    [NAMES]     = PREFIX "NAMES",
-    [PER_LAYER] = PREFIX "PER_LAYER",
-    [OUTPUT]    = PREFIX "OUTPUT",
-    [INTERVAL]  = PREFIX "INTERVAL",
+    [STATS]       = PREFIX "STATS",
+    [NAMES]       = PREFIX "NAMES",
+    [PER_LAYER]   = PREFIX "PER_LAYER",
+    [OUTPUT]      = PREFIX "OUTPUT",
+    [INTERVAL]    = PREFIX "INTERVAL",
+    [ROUTING]     = PREFIX "ROUTING",
+    [WEIGHTS]     = PREFIX "WEIGHTS",
+    [TOKENS]      = PREFIX "TOKENS",
+    [ON_FULL]     = PREFIX "ON_FULL",
+    [BUFFER]      = PREFIX "BUFFER",
+    [ROTATE_SIZE] = PREFIX "ROTATE_SIZE",
+    [ROTATE_TIME] = PREFIX "ROTATE_TIME",
+    [SAMPLE]      = PREFIX "SAMPLE",
 };
 
 static void complain(struct text * remarks, enum variable variable, const char * value, const char * advice) {
@@ -38,24 +53,71 @@ static bool read_switch(enum variable variable, struct text * remarks) {
     return false;
 }
 
-// Digits with or without a dot, whatever the program's locale. What is no number gives one that is in no range.
-static double seconds_of(const char * value) {
+// Digits with or without a dot, whatever the program's locale, and what follows them in `end`. Returns a negative number where
+// there are none.
+static double number_of(const char * value, const char ** end) {
     double digits    = 0;
     double scale     = 1;
     bool   has_digit = false;
     bool   has_dot   = false;
-    for (; *value; value++) {
-        if (*value == '.' && !has_dot) {
+    for (; (*value >= '0' && *value <= '9') || (*value == '.' && !has_dot); value++) {
+        if (*value == '.') {
             has_dot = true;
-        } else if (*value >= '0' && *value <= '9') {
+        } else {
             digits    = digits * 10 + (*value - '0');
             scale    *= has_dot ? 10 : 1;
             has_digit = true;
-        } else {
-            return -1;
         }
     }
+    *end = value;
     return has_digit ? digits / scale : -1;
+}
+
+struct unit {
+    const char * name;
+    double       factor;
+};
+
+// What is no number of one of the units gives one that is in no range.
+static double quantity_of(const char * value, const struct unit * units, size_t n_units) {
+    const char * end;
+    const double number = number_of(value, &end);
+    for (size_t i = 0; i < n_units; i++) {
+        if (strcasecmp(end, units[i].name) == 0) {
+            return number * units[i].factor;
+        }
+    }
+    return -1;
+}
+
+static double seconds_of(const char * value) {
+    static const struct unit units[] = { { "", 1 }, { "s", 1 }, { "m", 60 }, { "min", 60 }, { "h", 3600 }, { "d", 86400 } };
+    return quantity_of(value, units, sizeof(units) / sizeof(units[0]));
+}
+
+static double bytes_of(const char * value) {
+    static const struct unit units[] = {
+        { "", 1 }, { "k", 0x1p10 }, { "kib", 0x1p10 }, { "kb", 1e3 }, { "m", 0x1p20 }, { "mib", 0x1p20 }, { "mb", 1e6 },
+        { "g", 0x1p30 }, { "gib", 0x1p30 }, { "gb", 1e9 }, { "t", 0x1p40 }, { "tib", 0x1p40 }, { "tb", 1e12 },
+    };
+    return quantity_of(value, units, sizeof(units) / sizeof(units[0]));
+}
+
+static double count_of(const char * value) {
+    static const struct unit units[] = { { "", 1 } };
+    return quantity_of(value, units, 1);
+}
+
+// Returns `otherwise` where nothing is said, or nothing that is in the range.
+static double read_quantity(enum variable variable, double (*of)(const char *), double min, double max, double otherwise, struct text * remarks,
+                            const char * advice) {
+    const char * value  = getenv(variable_names[variable]);
+    const double number = value && *value ? of(value) : 0;
+    if (number == 0 || (number >= min && number <= max)) {
+        return number == 0 ? otherwise : number;
+    }
+    complain(remarks, variable, value, advice);
+    return otherwise;
 }
 
 static double read_interval(struct text * remarks) {
@@ -71,20 +133,69 @@ static double read_interval(struct text * remarks) {
     return seconds;
 }
 
+static bool read_on_full(struct text * remarks) {
+    const char * value = getenv(variable_names[ON_FULL]);
+    if (value && strcmp(value, "wait") == 0) {
+        return true;
+    }
+    if (value && *value && strcmp(value, "drop") != 0) {
+        complain(remarks, ON_FULL, value, "drop leaves out what the disk has no time for, wait makes the program wait; taken as drop");
+    }
+    return false;
+}
+
+// Returns NULL where there is none.
+static const char * read_path(enum variable variable) {
+    const char * value = getenv(variable_names[variable]);
+    return value && *value && strcmp(value, "0") != 0 ? value : NULL;
+}
+
+static struct trace_options read_trace(struct text * remarks) {
+    return (struct trace_options) {
+        .weights     = read_switch(WEIGHTS, remarks),
+        .tokens      = read_switch(TOKENS, remarks),
+        .wait        = read_on_full(remarks),
+        .buffer      = (size_t) read_quantity(BUFFER, bytes_of, (double) BUFFER_MIN, (double) BUFFER_MAX, (double) BUFFER_DEFAULT, remarks,
+            "give the memory for the routing trace, such as 64MiB, 1MiB at least; taken as 32MiB"),
+        .rotate_size = (uint64_t) read_quantity(ROTATE_SIZE, bytes_of, ROTATE_SIZE_MIN, 0x1p60, 0, remarks,
+            "give the size at which the routing trace goes on in a further file, such as 1GiB, 1MiB at least; taken as never"),
+        .rotate_time = read_quantity(ROTATE_TIME, seconds_of, 1, 1e9, 0, remarks,
+            "give the time after which the routing trace goes on in a further file, such as 3600 or 1h; taken as never"),
+        .sample      = (uint64_t) read_quantity(SAMPLE, count_of, 1, 1e15, 1, remarks,
+            "give a number: one batch in so many is recorded; taken as 1, all of them"),
+    };
+}
+
+// What is asked for of a trace that is not.
+static void miss_routing(struct text * remarks) {
+    static atomic_bool said;
+    for (int i = WEIGHTS; i <= SAMPLE; i++) {
+        if (read_path((enum variable) i) && !atomic_exchange(&said, true)) {
+            text_add(remarks, LOG_PREFIX "%s has no effect without %s\n", variable_names[i], variable_names[ROUTING]);
+        }
+    }
+}
+
+// Returns false where memory runs out.
+static bool take_path(char ** path, const char * from) {
+    *path = from ? strdup(from) : NULL;
+    return *path || !from;
+}
+
 bool config_from_env(struct config * config, struct text * remarks) {
-    const char * output = getenv(variable_names[OUTPUT]);
     *config = (struct config) {
         .stats     = read_switch(STATS, remarks),
         .names     = read_switch(NAMES, remarks),
         .per_layer = read_switch(PER_LAYER, remarks),
         .interval  = read_interval(remarks),
+        .trace     = read_trace(remarks),
     };
-    if (output && *output && strcmp(output, "0") != 0) {
-        config->output = strdup(output);
-        if (!config->output) {
-            text_add(remarks, LOG_PREFIX "out of memory; nothing is traced\n");
-            *config = (struct config) { 0 };
-        }
+    if (!take_path(&config->output, read_path(OUTPUT)) || !take_path(&config->routing, read_path(ROUTING))) {
+        text_add(remarks, LOG_PREFIX "out of memory; nothing is traced\n");
+        config_free(config);
+    }
+    if (!config->routing) {
+        miss_routing(remarks);
     }
     if (!config->stats && (config->per_layer || config->output)) {
         static atomic_bool said;
@@ -93,7 +204,7 @@ bool config_from_env(struct config * config, struct text * remarks) {
             text_add(remarks, LOG_PREFIX "%s turns counting on\n", variable_names[config->output ? OUTPUT : PER_LAYER]);
         }
     }
-    return config->stats || config->names;
+    return config->stats || config->names || config->routing;
 }
 
 static double interval_in_range(double seconds) {
@@ -115,21 +226,36 @@ bool config_from_api(struct config * config, const struct expert_tracer_config *
         .names     = full.names,
         .per_layer = full.per_layer,
         .interval  = interval_in_range(full.interval),
+        .trace     = {
+            .weights     = full.weights,
+            .tokens      = full.tokens,
+            .wait        = full.wait,
+            .buffer      = full.buffer == 0 ? BUFFER_DEFAULT : full.buffer < BUFFER_MIN ? BUFFER_MIN : full.buffer,
+            .rotate_size = full.rotate_size > 0 && full.rotate_size < ROTATE_SIZE_MIN ? ROTATE_SIZE_MIN : full.rotate_size,
+            .rotate_time = full.rotate_time > 0 ? full.rotate_time : 0,
+            .sample      = full.sample > 1 ? full.sample : 1,
+        },
     };
-    if (full.output && *full.output) {
-        config->output = strdup(full.output);
-        return config->output != NULL;
+    if (!take_path(&config->output,  full.output  && *full.output  ? full.output  : NULL) ||
+        !take_path(&config->routing, full.routing && *full.routing ? full.routing : NULL)) {
+        config_free(config);
+        return false;
     }
     return true;
 }
 
 bool config_copy(struct config * config, const struct config * from) {
     *config = *from;
-    config->output = from->output ? strdup(from->output) : NULL;
-    return config->output || !from->output;
+    config->routing = NULL;
+    if (!take_path(&config->output, from->output) || !take_path(&config->routing, from->routing)) {
+        config_free(config);
+        return false;
+    }
+    return true;
 }
 
 void config_free(struct config * config) {
     free(config->output);
+    free(config->routing);
     *config = (struct config) { 0 };
 }

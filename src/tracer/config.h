@@ -6,6 +6,7 @@
 #include "llama-expert-tracer.h"
 #include "log.h"
 #include "text.h"
+#include "trace-writer.h"
 
 struct config {
     bool   stats;
@@ -13,6 +14,9 @@ struct config {
     bool   per_layer;
     char * output;   // NULL: none
     double interval; // seconds, 0: only at the end
+
+    char               * routing; // NULL: none
+    struct trace_options trace;   // but for its path
 };
 
 // Reads LLAMA_EXPERT_TRACE_*. What is not understood is off, and remarked on in whole log lines, once in the

@@ -6,6 +6,7 @@
 #include "output.h"
 #include "snapshot.h"
 #include "text.h"
+#include "trace-writer.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -30,6 +31,7 @@ struct tracer_context {
     struct tracer_model   * model;
     const void            * key;
     struct meter          * meter;
+    struct trace_stream   * stream;        // NULL: it is not in a routing trace
     struct text             names;         // of one ubatch, the memory is kept
     struct text             pending_names; // perhaps a warm-up's
     bool                    is_mtp;        // the batch that is decoded was evaluated by a multi-token-prediction head
@@ -53,6 +55,9 @@ struct tracer_model {
     struct output           output;
     bool                    output_failed; // and that was said
     bool                    output_final;  // the model is gone: nothing is written any more
+
+    struct trace_writer   * trace;         // NULL: none; with the tracer's mutex
+    char                  * trace_path;    // that it was made for
 
     struct tracer_model   * next;
 };
@@ -78,6 +83,8 @@ struct expert_tracer {
     pthread_mutex_t         subscription_mutex;
     struct subscription     subscriptions[SUBSCRIPTIONS_MAX];
     atomic_int              n_subscriptions;
+    atomic_bool             traces;        // a routing trace is configured
+    atomic_bool             with_gates;    // gate weights are
 };
 
 //
@@ -116,6 +123,7 @@ static struct tracer_model * model_new(struct expert_tracer * tracer, const stru
 }
 
 static void tracer_context_free(struct tracer_context * context) {
+    trace_stream_free(context->stream);
     meter_free(context->meter);
     text_free(&context->names);
     text_free(&context->pending_names);
@@ -132,6 +140,8 @@ static void model_free(struct tracer_model * model) {
     config_free(&model->config);
     output_release(&model->output);
     free(model->wanted);
+    trace_writer_free(model->trace);
+    free(model->trace_path);
     pthread_mutex_destroy(&model->output_mutex);
     for (size_t i = 0; i < N_STRINGS; i++) {
         free(model->strings[i]);
@@ -349,6 +359,72 @@ static void model_finish_output(struct tracer_model * model) {
     pthread_mutex_unlock(&model->output_mutex);
 }
 
+//
+// the routing trace
+//
+
+// With the tracer's mutex. Returns whether the model's trace is another one than `path` names, and has to end.
+static bool trace_is_of_another(const struct tracer_model * model, const char * path) {
+    return model->trace && (!path || strcmp(model->trace_path, path) != 0);
+}
+
+// With the tracer's mutex. Takes the path over.
+static void trace_begin(struct tracer_model * model, char * path) {
+    const struct expert_tracer * tracer  = model->tracer;
+    struct trace_options         options = model->config.trace;
+    options.path      = path;
+    model->trace      = trace_writer_new(&options, &model->about, tracer->setup.run, tracer->setup.say, tracer->setup.say_aside);
+    model->trace_path = path;
+    if (!model->trace) {
+        free(model->trace_path);
+        model->trace_path = NULL;
+    }
+}
+
+// Has the context's routing recorded where that is asked for. Returns false where memory runs out.
+static bool join_trace(struct tracer_context * context) {
+    struct tracer_model * model = context->model;
+    struct trace_writer * gone  = NULL;
+    struct text           path  = { 0 };
+    pthread_mutex_lock(&model->tracer->mutex);
+    const char * wanted = model->config.routing;
+    if (wanted) {
+        add_path(&path, wanted, &model->about);
+    }
+    if (trace_is_of_another(model, path.data) && model->contexts == context && !context->next) {
+        gone         = model->trace;
+        model->trace = NULL;
+        free(model->trace_path);
+    }
+    if (path.data && !path.failed && !model->trace) {
+        trace_begin(model, path.data);
+    } else {
+        text_free(&path);
+    }
+    context->stream = wanted && model->trace ? trace_stream_new(model->trace) : NULL;
+    pthread_mutex_unlock(&model->tracer->mutex);
+    if (gone) {
+        trace_writer_end(gone, true);
+        trace_writer_free(gone);
+    }
+    return context->stream || !wanted;
+}
+
+static struct trace_writer * model_trace(struct tracer_model * model) {
+    pthread_mutex_lock(&model->tracer->mutex);
+    struct trace_writer * trace = model->trace;
+    pthread_mutex_unlock(&model->tracer->mutex);
+    return trace;
+}
+
+// The model is gone, or the program ends.
+static void end_trace(struct tracer_model * model) {
+    struct trace_writer * trace = model_trace(model);
+    if (trace) {
+        trace_writer_end(trace, true);
+    }
+}
+
 static struct timespec after(double seconds) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
@@ -427,11 +503,11 @@ static void stop_thread(struct expert_tracer * tracer) {
 // what is said
 //
 
-static void greet(struct expert_tracer * tracer, bool stats, bool names, const char * capture) {
+static void greet(struct expert_tracer * tracer, bool stats, bool names, bool routing, const char * capture) {
     pthread_mutex_lock(&tracer->mutex);
     const bool greeted = tracer->greeted;
     char     * remarks = tracer->remarks;
-    tracer->greeted = tracer->greeted || stats || names;
+    tracer->greeted = tracer->greeted || stats || names || routing;
     tracer->remarks = NULL;
     pthread_mutex_unlock(&tracer->mutex);
 
@@ -445,7 +521,7 @@ static void greet(struct expert_tracer * tracer, bool stats, bool names, const c
     if (!greeted && names) {
         log_line(tracer->setup.say, LOG_INFO, "Tensor name logging enabled");
     }
-    if (!greeted && (stats || names) && capture) {
+    if (!greeted && (stats || names || routing) && capture) {
         log_line(tracer->setup.say, LOG_INFO, "Routing is read by: %s", capture);
     }
 }
@@ -486,7 +562,7 @@ static void model_print(struct tracer_model * model, log_fn say) {
         say_memory_lacks(model->tracer, say, "the statistics are not printed");
         return;
     }
-    if (take_news(&model->news_to_print) && (config.stats || config.names)) {
+    if (take_news(&model->news_to_print) && (config.stats || config.names || config.routing)) {
         print_statistics(model, &config, say);
     }
     config_free(&config);
@@ -544,13 +620,14 @@ static void * on_context_open(void * self, const struct routing_model * about, c
     struct expert_tracer * tracer = self;
 
     pthread_mutex_lock(&tracer->mutex);
-    const bool stats  = tracer->config.stats;
-    const bool names  = tracer->config.names;
-    const bool wanted = stats || names || tracer->setup.always;
+    const bool stats   = tracer->config.stats;
+    const bool names   = tracer->config.names;
+    const bool routing = tracer->config.routing;
+    const bool wanted  = stats || names || routing || tracer->setup.always;
     struct tracer_context * context = wanted ? tracer_context_new(tracer, about, context_key) : NULL;
     pthread_mutex_unlock(&tracer->mutex);
 
-    greet(tracer, stats, names, about->capture);
+    greet(tracer, stats, names, routing, about->capture);
     if (!context) {
         if (wanted) {
             log_line(tracer->setup.say, LOG_ERROR, "out of memory; this context is not traced");
@@ -558,12 +635,18 @@ static void * on_context_open(void * self, const struct routing_model * about, c
         return NULL;
     }
     model_write(context->model, FIRST_BATCH, tracer->setup.say);
+    if (!join_trace(context)) {
+        say_memory_lacks(tracer, tracer->setup.say, "the routing is not recorded");
+    }
     return context;
 }
 
 static unsigned on_wants(void * self) {
     struct expert_tracer * tracer = self;
-    return atomic_load_explicit(&tracer->n_subscriptions, memory_order_relaxed) > 0 ? ROUTING_WANTS_TOKENS : 0;
+    const bool             asked  = atomic_load_explicit(&tracer->traces, memory_order_relaxed) ||
+                                    atomic_load_explicit(&tracer->n_subscriptions, memory_order_relaxed) > 0;
+    const bool             gates  = asked && atomic_load_explicit(&tracer->with_gates, memory_order_relaxed);
+    return (asked ? ROUTING_WANTS_TOKENS : 0) | (gates ? ROUTING_WANTS_GATES : 0);
 }
 
 static void on_layer(void * self, const struct routing_layer * layer, const struct routing_ubatch * ubatch) {
@@ -649,6 +732,9 @@ static void on_ubatch(void * self, const struct routing_ubatch * ubatch) {
         }
     }
     note_news(model, true);
+    if (context->stream) {
+        trace_stream_ubatch(context->stream, ubatch, context->is_mtp);
+    }
 }
 
 static void on_decode(void * self, const struct routing_decode * decode) {
@@ -670,10 +756,24 @@ static void on_settle(void * self, bool warmup) {
     }
     keep_names(&context->pending_names);
     note_news(context->model, false);
+    if (context->stream) {
+        trace_stream_settle(context->stream, warmup);
+    }
 }
 
-static void on_cut   (void * self, const struct routing_cut * cut)             { (void) self; (void) cut; }
-static void on_reject(void * self, const struct routing_rejection * rejection) { (void) self; (void) rejection; }
+static void on_cut(void * self, const struct routing_cut * cut) {
+    struct tracer_context * context = self;
+    if (context->stream) {
+        trace_stream_cut(context->stream, cut);
+    }
+}
+
+static void on_reject(void * self, const struct routing_rejection * rejection) {
+    struct tracer_context * context = self;
+    if (context->stream) {
+        trace_stream_reject(context->stream, rejection);
+    }
+}
 
 static void on_context_close(void * self) {
     struct tracer_context * context = self;
@@ -709,6 +809,7 @@ static void on_model_close(void * self, const void * model_key) {
             model->unloaded = true;
             pthread_mutex_unlock(&tracer->mutex);
             model_finish_output(model);
+            end_trace(model);
         }
     }
 }
@@ -730,6 +831,12 @@ const struct routing_sink tracer_sink = {
 // the tracer
 //
 
+// With the mutex, or before anybody else knows of the tracer.
+static void note_wants(struct expert_tracer * tracer) {
+    atomic_store(&tracer->traces,     tracer->config.routing != NULL);
+    atomic_store(&tracer->with_gates, tracer->config.trace.weights);
+}
+
 struct expert_tracer * tracer_new(struct config * config, const struct tracer_setup * setup) {
     struct expert_tracer * tracer = calloc(1, sizeof(*tracer));
     if (!tracer) {
@@ -745,6 +852,7 @@ struct expert_tracer * tracer_new(struct config * config, const struct tracer_se
     pthread_condattr_destroy(&attributes);
     pthread_mutex_init(&tracer->mutex, NULL);
     pthread_mutex_init(&tracer->subscription_mutex, NULL);
+    note_wants(tracer);
     return tracer;
 }
 
@@ -755,6 +863,7 @@ void tracer_configure(struct expert_tracer * tracer, struct config * config) {
     }
     config_free(&tracer->config);
     tracer->config = *config;
+    note_wants(tracer);
     pthread_mutex_unlock(&tracer->mutex);
 }
 
@@ -784,6 +893,7 @@ void tracer_tell_all(struct expert_tracer * tracer) {
         if (model_is_in_use(model) || atomic_load(&model->news_to_write)) {
             model_write(model, AT_THE_END, tracer->setup.say);
         }
+        end_trace(model);
     }
 }
 
@@ -806,6 +916,9 @@ void tracer_abandon(struct expert_tracer * tracer) {
     for (struct tracer_model * model = tracer->models; model; model = model->next) {
         if (model->output.fd >= 0) {
             close(model->output.fd); // the lock is the parent's
+        }
+        if (model->trace) {
+            trace_writer_abandon(model->trace);
         }
     }
 }

@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char * const variables[] = { "STATS", "NAMES", "PER_LAYER", "OUTPUT", "INTERVAL" };
+static const char * const variables[] = {
+    "STATS", "NAMES", "PER_LAYER", "OUTPUT", "INTERVAL", "ROUTING", "WEIGHTS", "TOKENS", "ON_FULL", "BUFFER", "ROTATE_SIZE", "ROTATE_TIME", "SAMPLE",
+};
 
 static void set(const char * variable, const char * value) {
     char name[64] = "LLAMA_EXPERT_TRACE_";
@@ -112,6 +114,93 @@ static void intervals(void ** state) {
     assert_true(read(true, NULL).interval == 86400);
 }
 
+static void a_trace_alone_counts_nothing(void ** state) {
+    (void) state;
+    set("ROUTING", "run.moetrace");
+    struct config config = read(true, NULL);
+    assert_string_equal(config.routing, "run.moetrace");
+    assert_false(config.stats);
+    assert_false(config.trace.weights);
+    assert_false(config.trace.tokens);
+    assert_false(config.trace.wait);
+    assert_int_equal(config.trace.buffer, 32 << 20);
+    assert_int_equal(config.trace.rotate_size, 0);
+    assert_true     (config.trace.rotate_time == 0);
+    assert_int_equal(config.trace.sample, 1);
+    config_free(&config);
+}
+
+static void what_a_trace_is_like(void ** state) {
+    (void) state;
+    set("ROUTING",     "run.moetrace");
+    set("WEIGHTS",     "1");
+    set("TOKENS",      "1");
+    set("ON_FULL",     "wait");
+    set("BUFFER",      "2.5MiB");
+    set("ROTATE_SIZE", "1GB");
+    set("ROTATE_TIME", "1.5h");
+    set("SAMPLE",      "100");
+    struct config config = read(true, NULL);
+    assert_true     (config.trace.weights);
+    assert_true     (config.trace.tokens);
+    assert_true     (config.trace.wait);
+    assert_int_equal(config.trace.buffer, 5 << 19);
+    assert_int_equal(config.trace.rotate_size, 1000000000);
+    assert_true     (config.trace.rotate_time == 5400);
+    assert_int_equal(config.trace.sample, 100);
+
+    struct config copy;
+    assert_true(config_copy(&copy, &config));
+    assert_string_equal(copy.routing, "run.moetrace");
+    assert_int_equal(copy.trace.sample, 100);
+    config_free(&copy);
+    config_free(&config);
+}
+
+static void what_is_not_understood_of_a_trace(void ** state) {
+    (void) state;
+    static const struct { const char * variable; const char * value; } cases[] = {
+        { "ON_FULL", "block" }, { "BUFFER", "lots" }, { "ROTATE_SIZE", "1 KiB" }, { "ROTATE_TIME", "0.5" }, { "SAMPLE", "-3" },
+    };
+    set("ROUTING", "run.moetrace");
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char remark[64] = "LLAMA_EXPERT_TRACE_";
+        strcat(remark, cases[i].variable);
+        set(cases[i].variable, cases[i].value);
+        struct config config = read(true, remark);
+        assert_false    (config.trace.wait);
+        assert_int_equal(config.trace.buffer, 32 << 20);
+        assert_int_equal(config.trace.rotate_size, 0);
+        assert_true     (config.trace.rotate_time == 0);
+        assert_int_equal(config.trace.sample, 1);
+        config_free(&config);
+    }
+}
+
+static void a_traces_options_without_a_trace(void ** state) {
+    (void) state;
+    set("WEIGHTS", "1");
+    read(false, "LLAMA_EXPERT_TRACE_WEIGHTS has no effect without LLAMA_EXPERT_TRACE_ROUTING");
+    read(false, NULL);
+}
+
+static void the_apis_trace(void ** state) {
+    (void) state;
+    struct expert_tracer_config from = EXPERT_TRACER_CONFIG_INIT;
+    struct config               config;
+    from.routing     = "run.moetrace";
+    from.tokens      = true;
+    from.buffer      = 5;
+    from.rotate_size = 5;
+    assert_true(config_from_api(&config, &from));
+    assert_string_equal(config.routing, "run.moetrace");
+    assert_true     (config.trace.tokens);
+    assert_int_equal(config.trace.buffer,      1 << 20);
+    assert_int_equal(config.trace.rotate_size, 1 << 20);
+    assert_int_equal(config.trace.sample, 1);
+    config_free(&config);
+}
+
 // Where no locale with a comma is installed, this is the test above.
 static void a_comma_in_the_programs_locale_changes_nothing(void ** state) {
     if (!setlocale(LC_NUMERIC, "de_DE.UTF-8")) {
@@ -162,6 +251,11 @@ int main(void) {
         cmocka_unit_test_setup(names_alone_count_nothing, clear),
         cmocka_unit_test_setup(nonsense_is_told_once_and_off, clear),
         cmocka_unit_test_setup(intervals, clear),
+        cmocka_unit_test_setup(a_trace_alone_counts_nothing, clear),
+        cmocka_unit_test_setup(what_a_trace_is_like, clear),
+        cmocka_unit_test_setup(what_is_not_understood_of_a_trace, clear),
+        cmocka_unit_test_setup(a_traces_options_without_a_trace, clear),
+        cmocka_unit_test_setup(the_apis_trace, clear),
         cmocka_unit_test_setup(a_comma_in_the_programs_locale_changes_nothing, clear),
         cmocka_unit_test_setup(the_apis_interval_is_brought_into_range, clear),
         cmocka_unit_test_setup(the_apis_struct_may_be_an_older_one, clear),

@@ -1,0 +1,98 @@
+#include "trace-buffer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define OVERHEAD   (sizeof(struct trace_chunk) + TRACE_HEADER_SIZE) // of a chunk, before its payload
+#define SIZE_LIMIT (UINT32_MAX / 2) // of a ubatch: what is told of a payload's size has 32 bits
+#define ALIGNED    _Alignof(struct trace_chunk)
+
+bool trace_buffer_init(struct trace_buffer * buffer, size_t size) {
+    *buffer = (struct trace_buffer) { .memory = malloc(size), .size = size };
+    return buffer->memory != NULL;
+}
+
+void trace_buffer_free(struct trace_buffer * buffer) {
+    free(buffer->memory);
+    *buffer = (struct trace_buffer) { 0 };
+}
+
+size_t trace_buffer_largest(const struct trace_buffer * buffer) {
+    const size_t largest = buffer->size > OVERHEAD ? buffer->size - OVERHEAD : 0;
+    return largest < SIZE_LIMIT ? largest : SIZE_LIMIT;
+}
+
+static size_t place_of(const struct trace_buffer * buffer, const struct trace_chunk * chunk) {
+    return (size_t) ((const uint8_t *) chunk - buffer->memory);
+}
+
+// The last chunk lies before the oldest one.
+static bool has_wrapped(const struct trace_buffer * buffer) {
+    return buffer->oldest && buffer->end <= place_of(buffer, buffer->oldest);
+}
+
+// Bytes behind the last chunk.
+static size_t room_behind(const struct trace_buffer * buffer) {
+    return (has_wrapped(buffer) ? place_of(buffer, buffer->oldest) : buffer->size) - buffer->end;
+}
+
+// Returns the buffer's size where there is none.
+static size_t find_place(const struct trace_buffer * buffer, size_t size) {
+    const size_t needed = OVERHEAD + size;
+    if (!buffer->oldest) {
+        return buffer->size >= needed ? 0 : buffer->size;
+    }
+    const size_t padding = (ALIGNED - buffer->end % ALIGNED) % ALIGNED;
+    if (room_behind(buffer) >= padding + needed) {
+        return buffer->end + padding;
+    }
+    return !has_wrapped(buffer) && place_of(buffer, buffer->oldest) >= needed ? 0 : buffer->size;
+}
+
+struct trace_chunk * trace_buffer_open(struct trace_buffer * buffer, enum trace_chunk_kind kind, size_t size) {
+    const size_t place = find_place(buffer, size);
+    if (place == buffer->size) {
+        return NULL;
+    }
+    struct trace_chunk * chunk = (void *) (buffer->memory + place);
+    memset(chunk, 0, sizeof(*chunk));
+    chunk->kind = kind;
+    if (buffer->oldest) {
+        buffer->last->next = chunk;
+    } else {
+        buffer->oldest = chunk;
+    }
+    buffer->last    = chunk;
+    buffer->end     = place + OVERHEAD;
+    buffer->is_open = true;
+    return chunk;
+}
+
+bool trace_buffer_has_room(const struct trace_buffer * buffer, size_t size) {
+    return room_behind(buffer) >= size;
+}
+
+uint8_t * trace_buffer_at(const struct trace_buffer * buffer) {
+    return buffer->memory + buffer->end;
+}
+
+void trace_buffer_grow(struct trace_buffer * buffer, const uint8_t * end) {
+    buffer->last->size += (size_t) (end - trace_buffer_at(buffer));
+    buffer->end         = (size_t) (end - buffer->memory);
+}
+
+void trace_buffer_seal(struct trace_buffer * buffer) {
+    buffer->is_open = false;
+}
+
+struct trace_chunk * trace_buffer_oldest(const struct trace_buffer * buffer) {
+    return buffer->oldest == buffer->last && buffer->is_open ? NULL : buffer->oldest;
+}
+
+void trace_buffer_take_out(struct trace_buffer * buffer) {
+    buffer->oldest = buffer->oldest->next;
+    if (!buffer->oldest) {
+        buffer->last = NULL;
+        buffer->end  = 0;
+    }
+}

@@ -1,0 +1,236 @@
+#include "trace-delivery.h"
+
+#include "claim.h"
+#include "trace-record.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define END_SIZE 512 // of a chunk of that kind: there is room left for it in a file of limited size
+
+void trace_counts_add(struct trace_counts * counts, const struct trace_counts * more) {
+    counts->n_ubatches += more->n_ubatches;
+    counts->n_tokens   += more->n_tokens;
+    for (int i = 0; i < TRACE_GAP_REASONS; i++) {
+        counts->gaps[i].n_ubatches += more->gaps[i].n_ubatches;
+        counts->gaps[i].n_tokens   += more->gaps[i].n_tokens;
+    }
+}
+
+uint64_t trace_counts_told(const struct trace_counts * counts) {
+    uint64_t told = counts->n_ubatches;
+    for (int i = 0; i < TRACE_GAP_REASONS; i++) {
+        told += counts->gaps[i].n_ubatches;
+    }
+    return told;
+}
+
+int64_t trace_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+const char * trace_explain(int error) {
+    switch (error) {
+        case -ENOTSUP: return "not a regular file";
+        case -EBUSY:   return "the program's own output goes there";
+        case -EBADMSG: return "there is a file of that name that is no routing trace, and stays";
+        default:       return strerror(-error);
+    }
+}
+
+static bool is_rotated(const struct trace_delivery * delivery) {
+    return delivery->rotate_size > 0 || delivery->rotate_time > 0;
+}
+
+//
+// making files
+//
+
+static struct trace_chunk_head head_of(const struct trace_delivery * delivery, enum trace_chunk_kind kind) {
+    return (struct trace_chunk_head) { .kind = kind, .first = trace_counts_told(&delivery->counts), .time = trace_now() };
+}
+
+// Room for the header of a chunk: what is added then is its payload.
+static void begin_chunk(struct text * text) {
+    if (text_room(text, TRACE_HEADER_SIZE)) {
+        text_take(text, TRACE_HEADER_SIZE);
+    }
+}
+
+// What a part begins with: its header, and the tables that were written before.
+static void add_beginning(struct text * text, struct trace_delivery * delivery) {
+    const struct trace_chunk_head head = head_of(delivery, TRACE_CHUNK_HEADER);
+    begin_chunk(text);
+    trace_json_header(text, &delivery->about);
+    char * tables = text_room(text, delivery->tables.length);
+    if (text->failed || !tables) {
+        text->failed = true;
+        return;
+    }
+    trace_chunk_seal((uint8_t *) text->data, &head, 0, text->length - TRACE_HEADER_SIZE);
+    if (delivery->tables.length > 0) {
+        memcpy(tables, delivery->tables.data, delivery->tables.length);
+    }
+    text_take(text, delivery->tables.length);
+}
+
+// Returns 0, or -errno.
+static int create(struct trace_delivery * delivery, struct trace_file * file, int n_sibling) {
+    struct text beginning = { 0 };
+    add_beginning(&beginning, delivery);
+    const struct trace_file_wish wish = {
+        .path      = delivery->base,
+        .run       = delivery->about.run,
+        .part      = is_rotated(delivery) ? delivery->about.part : -1,
+        .n_sibling = n_sibling,
+        .data      = beginning.data,
+        .size      = beginning.length,
+        .n_chunks  = delivery->n_tables + 1,
+    };
+    const int error = beginning.failed ? -ENOMEM : trace_file_create(file, &wish);
+    text_free(&beginning);
+    return error;
+}
+
+int trace_delivery_open(struct trace_delivery * delivery, const char * path) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    snprintf(delivery->trace, sizeof(delivery->trace), "%ld-%lld%09ld-%" PRIxPTR, (long) getpid(), (long long) now.tv_sec, now.tv_nsec,
+        (uintptr_t) delivery);
+    delivery->about.trace = delivery->trace;
+    delivery->file        = (struct trace_file) TRACE_FILE_NONE;
+    delivery->base        = claim_absolute(path);
+    return delivery->base ? create(delivery, &delivery->file, 1) : -errno;
+}
+
+//
+// rotating
+//
+
+// Returns 0, or -errno.
+static int append_end(struct trace_delivery * delivery, uint64_t waited_ms, bool complete, bool last_part) {
+    const struct trace_chunk_head head = head_of(delivery, TRACE_CHUNK_END);
+    struct text text = { 0 };
+    begin_chunk(&text);
+    trace_json_end(&text, &delivery->counts, waited_ms, complete, last_part);
+    const int error = text.failed ? -ENOMEM
+                                  : trace_file_append(&delivery->file, (uint8_t *) text.data, &head, text.length - TRACE_HEADER_SIZE);
+    text_free(&text);
+    return error;
+}
+
+static bool is_full(const struct trace_delivery * delivery, const struct trace_chunk * chunk) {
+    const uint64_t size = delivery->file.size + TRACE_HEADER_SIZE + chunk->size + END_SIZE;
+    return (delivery->rotate_size > 0 && size > delivery->rotate_size) ||
+           (delivery->rotate_time > 0 && (double) (chunk->time - delivery->first_time) >= delivery->rotate_time * 1e6);
+}
+
+// Where the next part cannot be made, this one goes on.
+static void rotate(struct trace_delivery * delivery, uint64_t waited_ms) {
+    struct trace_file next = TRACE_FILE_NONE;
+    delivery->about.part++;
+    const int error = delivery->tables.failed ? -ENOMEM : create(delivery, &next, delivery->file.n_sibling);
+    if (error) {
+        delivery->about.part--;
+        if (!delivery->cannot_rotate) {
+            log_line(delivery->say, LOG_ERROR, "cannot begin the next file of the routing trace: %s. %s goes on, and it is tried again",
+                trace_explain(error), delivery->file.path);
+        }
+        delivery->cannot_rotate = true;
+        return;
+    }
+    append_end(delivery, waited_ms, false, false); // without it, it is a file of a program that was killed
+    struct trace_file before = delivery->file;
+    delivery->file           = next;
+    delivery->size_before   += before.size;
+    delivery->has_data       = false;
+    delivery->cannot_rotate  = false;
+    if (!delivery->first_path) {
+        delivery->first_path = before.path;
+        before.path          = NULL;
+    }
+    trace_file_close(&before);
+}
+
+//
+// writing
+//
+
+// Numbered as it will be in the parts to come.
+static void keep_table(struct trace_delivery * delivery, const struct trace_chunk * chunk, const struct trace_chunk_head * head) {
+    const size_t size = TRACE_HEADER_SIZE + chunk->size;
+    char       * copy = is_rotated(delivery) ? text_room(&delivery->tables, size) : NULL;
+    if (copy) {
+        memcpy(copy, chunk->bytes, size);
+        trace_chunk_seal((uint8_t *) copy, head, ++delivery->n_tables, chunk->size);
+        text_take(&delivery->tables, size);
+    }
+}
+
+static int append(struct trace_delivery * delivery, struct trace_chunk * chunk) {
+    const struct trace_chunk_head head = {
+        chunk->kind, chunk->counts.n_ubatches, chunk->first, chunk->time, chunk->counts.n_tokens,
+    };
+    const int error = trace_file_append(&delivery->file, chunk->bytes, &head, chunk->size);
+    if (!error && chunk->kind == TRACE_CHUNK_LAYERS) {
+        keep_table(delivery, chunk, &head);
+    }
+    return error;
+}
+
+int trace_delivery_bring(struct trace_delivery * delivery, struct trace_chunk * chunk, uint64_t waited_ms) {
+    if (chunk->size == 0) {
+        return 0;
+    }
+    const bool is_data = chunk->kind == TRACE_CHUNK_DATA;
+    if (is_data && delivery->has_data && is_full(delivery, chunk)) {
+        rotate(delivery, waited_ms);
+    }
+    const int error = append(delivery, chunk);
+    if (!error && is_data) {
+        delivery->first_time = delivery->has_data ? delivery->first_time : chunk->time;
+        delivery->has_data   = true;
+        trace_counts_add(&delivery->counts, &chunk->counts);
+    }
+    return error;
+}
+
+static int append_gaps(struct trace_delivery * delivery, const struct trace_gap * gaps) {
+    const struct trace_chunk_head head = head_of(delivery, TRACE_CHUNK_DATA);
+    struct trace_counts counts = { 0 };
+    uint8_t   chunk[TRACE_HEADER_SIZE + TRACE_GAP_REASONS * TRACE_RECORD_MAX];
+    uint8_t * at = chunk + TRACE_HEADER_SIZE;
+    for (int i = 0; i < TRACE_GAP_REASONS; i++) {
+        if (gaps[i].n_ubatches > 0) {
+            at = trace_record_gap(at, gaps[i].n_ubatches, gaps[i].n_tokens, (enum trace_gap_reason) i);
+            counts.gaps[i] = gaps[i];
+        }
+    }
+    const size_t size  = (size_t) (at - chunk) - TRACE_HEADER_SIZE;
+    const int    error = size > 0 ? trace_file_append(&delivery->file, chunk, &head, size) : 0;
+    trace_counts_add(&delivery->counts, &counts);
+    return error;
+}
+
+int trace_delivery_end(struct trace_delivery * delivery, const struct trace_gap * gaps, uint64_t waited_ms, bool complete) {
+    const int error = append_gaps(delivery, gaps);
+    return error ? error : append_end(delivery, waited_ms, complete, true);
+}
+
+uint64_t trace_delivery_size(const struct trace_delivery * delivery) {
+    return delivery->size_before + delivery->file.size;
+}
+
+void trace_delivery_free(struct trace_delivery * delivery) {
+    trace_file_close(&delivery->file);
+    text_free(&delivery->tables);
+    free(delivery->first_path);
+    free(delivery->base);
+}

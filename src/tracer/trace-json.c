@@ -1,0 +1,70 @@
+#include "trace-json.h"
+
+#include <inttypes.h>
+#include <unistd.h>
+
+static void add_string(struct text * text, const char * before, const char * string) {
+    text_add(text, "%s", before);
+    text_add_json_string(text, string);
+}
+
+static const char * boolean(bool value) {
+    return value ? "true" : "false";
+}
+
+// What tells the run comes first: who takes a file over looks for it at its beginning.
+void trace_json_header(struct text * text, const struct trace_about * about) {
+    const struct routing_model * model = about->model;
+    add_string(text, "{\"format\": ", TRACE_FORMAT_NAME);
+    text_add  (text, ", \"version\": %d", TRACE_VERSION);
+    add_string(text, ", \"tracer\": ", EXPERT_TRACER_VERSION);
+    add_string(text, ", \"run\": ", about->run);
+    text_add  (text, ", \"pid\": %ld", (long) getpid());
+    add_string(text, ", \"trace\": ", about->trace);
+    text_add  (text, ", \"part\": %" PRId64, about->part);
+    add_string(text, ", \"engine\": ", model->engine);
+    add_string(text, ", \"capture\": ", about->capture);
+    add_string(text, ", \"model\": {\"name\": ", model->name);
+    add_string(text, ", \"architecture\": ", model->architecture);
+    add_string(text, ", \"file\": ", model->file);
+    add_string(text, ", \"fingerprint\": ", about->fingerprint);
+    text_add  (text, "}, \"n_layer\": %d", model->n_layer);
+    text_add  (text, ", \"phases_known\": %s", boolean(model->phases_known));
+    text_add  (text, ", \"weights\": %s", boolean(about->weights));
+    text_add  (text, ", \"tokens\": %s", boolean(about->tokens));
+    text_add  (text, ", \"sample\": %" PRIu64 "}\n", about->sample);
+}
+
+static void add_tensors(struct text * text, const struct routing_layer * layer) {
+    for (int32_t i = 0; i < layer->n_weights; i++) {
+        add_string(text, i == 0 ? "{\"name\": " : ", {\"name\": ", layer->weights[i]);
+        if (layer->expert_bytes[i] > 0) {
+            text_add(text, ", \"expert_bytes\": %zu}", layer->expert_bytes[i]);
+        } else {
+            text_add(text, ", \"expert_bytes\": null}");
+        }
+    }
+}
+
+void trace_json_layers(struct text * text, uint32_t table, const struct routing_ubatch * ubatch) {
+    text_add(text, "{\"table\": %" PRIu32 ", \"layers\": [", table);
+    for (int32_t i = 0; i < ubatch->n_layers; i++) {
+        const struct routing_layer * layer = &ubatch->layers[i];
+        text_add(text, "%s\n{\"layer\": %d, \"n_expert\": %d, \"n_expert_used\": %d, \"tensors\": [", i == 0 ? "" : ",", layer->layer,
+            layer->n_expert, layer->n_used);
+        add_tensors(text, layer);
+        text_add(text, "]}");
+    }
+    text_add(text, "]}\n");
+}
+
+void trace_json_end(struct text * text, const struct trace_counts * counts, uint64_t waited_ms, bool complete, bool last_part) {
+    const struct trace_gap * gaps = counts->gaps;
+    text_add(text, "{\"complete\": %s, \"last_part\": %s", boolean(complete), boolean(last_part));
+    text_add(text, ", \"ubatches\": %" PRIu64 ", \"tokens\": %" PRIu64, counts->n_ubatches, counts->n_tokens);
+    text_add(text, ", \"dropped_ubatches\": %" PRIu64, gaps[TRACE_GAP_SLOW_DISK].n_ubatches + gaps[TRACE_GAP_TOO_LARGE].n_ubatches);
+    text_add(text, ", \"dropped_tokens\": %" PRIu64,   gaps[TRACE_GAP_SLOW_DISK].n_tokens   + gaps[TRACE_GAP_TOO_LARGE].n_tokens);
+    text_add(text, ", \"left_out_ubatches\": %" PRIu64 ", \"left_out_tokens\": %" PRIu64, gaps[TRACE_GAP_SAMPLING].n_ubatches,
+        gaps[TRACE_GAP_SAMPLING].n_tokens);
+    text_add(text, ", \"waited_ms\": %" PRIu64 "}\n", waited_ms);
+}

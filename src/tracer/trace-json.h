@@ -1,0 +1,26 @@
+// What a routing trace says in JSON: docs/trace-format.md.
+
+#ifndef TRACER_TRACE_JSON_H
+#define TRACER_TRACE_JSON_H
+
+#include "routing.h"
+#include "text.h"
+#include "trace-buffer.h"
+
+struct trace_about {
+    const struct routing_model * model;
+    const char                 * run;
+    const char                 * trace;       // the same in all parts
+    const char                 * capture;
+    const char                 * fingerprint; // NULL: not known
+    int64_t                      part;
+    bool                         weights;
+    bool                         tokens;
+    uint64_t                     sample;
+};
+
+void trace_json_header(struct text * text, const struct trace_about * about);
+void trace_json_layers(struct text * text, uint32_t table, const struct routing_ubatch * ubatch);
+void trace_json_end   (struct text * text, const struct trace_counts * counts, uint64_t waited_ms, bool complete, bool last_part);
+
+#endif // TRACER_TRACE_JSON_H

@@ -1,0 +1,104 @@
+// What a writer of the routing trace and its streams share. Private to trace-writer.c and trace-stream.c.
+//
+// One mutex is of everything but what the thread brings to the file, which is the thread's alone. It is not held while
+// that is written, nor while something is said. Who evaluates holds it while a ubatch is encoded.
+
+#ifndef TRACER_TRACE_STATE_H
+#define TRACER_TRACE_STATE_H
+
+#include "fingerprint.h"
+#include "trace-buffer.h"
+#include "trace-delivery.h"
+#include "trace-record.h"
+#include "trace-writer.h"
+
+#include <pthread.h>
+#include <time.h>
+
+#define TRACE_WRITER_AMENDMENTS (16 << 10) // bytes
+#define TRACE_WRITER_TABLES     64
+
+struct trace_table_layer {
+    int32_t layer;
+    int32_t n_expert;
+    int32_t n_used;
+};
+
+struct trace_table {
+    int32_t                    n_layers;
+    uint64_t                   n_ubatches;
+    struct trace_table_layer * layers;
+};
+
+enum trace_state {
+    TRACE_NOT_BEGUN,
+    TRACE_RUNS,
+    TRACE_ENDS, // nothing is recorded any more: the thread writes what is there, and how it ended
+    TRACE_OFF,
+};
+
+struct trace_writer {
+    struct trace_options   options;
+    char                 * path;
+    log_fn                 say;
+    log_fn                 say_aside;
+
+    pthread_mutex_t        mutex;
+    pthread_cond_t         work;         // for the thread
+    pthread_cond_t         room;         // for those who wait for it, or for the end
+    enum trace_state       state;
+    bool                   is_complete;  // when it ends
+    bool                   has_thread;
+    pthread_t              thread;
+    struct trace_buffer    buffer;
+    struct trace_payload   payload;      // of the open chunk of data
+    int64_t                due;          // when what is not sealed is to be, in nanoseconds; 0: there is nothing
+    uint64_t               n_told;       // ubatches in the chunks
+    struct trace_gap       gaps[TRACE_GAP_REASONS]; // not in the chunks yet
+    struct trace_table   * tables[TRACE_WRITER_TABLES];
+    uint32_t               n_tables;
+    uint8_t                amendments[TRACE_WRITER_AMENDMENTS];
+    size_t                 amendments_size;
+    uint64_t               n_amendments_lost;
+    uint32_t               n_streams;
+    int64_t                waited;       // nanoseconds
+    bool                   is_stuck;     // somebody waited in vain, and nothing was brought to the disk since
+    bool                   is_failing;   // the file cannot be written to
+    bool                   has_failed;   // or could not
+    bool                   left_out_said;
+    int                    end_error;    // of the last chunk
+
+    struct trace_delivery  delivery;     // the thread's, while there is one
+    char                   fingerprint[FINGERPRINT_MAX];
+};
+
+// What is to be said when the mutex is not held any more.
+struct trace_remark {
+    enum log_level level;
+    struct text    text;
+};
+
+// All of them with the mutex.
+
+// Creates the file and starts the thread. Says in `remark` why that could not be: the trace is off then.
+void trace_writer_begin(struct trace_writer * writer, const struct routing_ubatch * ubatch, struct trace_remark * remark);
+
+// Nothing is recorded from now on.
+void trace_writer_stop(struct trace_writer * writer, bool complete);
+
+// There is something that is not sealed: it will be, at the latest, when it is as old as a chunk may be.
+void trace_writer_set_due(struct trace_writer * writer);
+
+// Gives the thread what there is.
+void trace_writer_seal(struct trace_writer * writer);
+
+static inline int64_t trace_monotonic_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t) now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+// Waits until a time of that clock at most.
+void trace_wait_until(pthread_cond_t * condition, pthread_mutex_t * mutex, int64_t time);
+
+#endif // TRACER_TRACE_STATE_H

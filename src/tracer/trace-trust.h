@@ -1,0 +1,15 @@
+// Whether a ubatch's routing may be recorded: what was not read as it was routed is worse than none.
+
+#ifndef TRACER_TRACE_TRUST_H
+#define TRACER_TRACE_TRUST_H
+
+#include "routing.h"
+
+// Whether it has the form of a routing: it is known which rows are which tokens, and those are either all tokens, those
+// whose output was asked for, or none. Says in `doubt` what is wrong otherwise. Takes no time worth mentioning.
+bool trace_trust_form(const struct routing_ubatch * ubatch, char * doubt, size_t size);
+
+// Likewise, looking at each expert: it is one of its layer's, and no token takes it twice.
+bool trace_trust_experts(const struct routing_ubatch * ubatch, char * doubt, size_t size);
+
+#endif // TRACER_TRACE_TRUST_H

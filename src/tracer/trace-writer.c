@@ -1,0 +1,323 @@
+#include "trace-state.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CHUNK_AGE    900000000  // nanoseconds: a chunk of that age is sealed
+#define RETRY_AFTER  1000000000 // nanoseconds, where the file could not be written to
+#define BUFFER_LEAST (64 << 10)
+
+void trace_wait_until(pthread_cond_t * condition, pthread_mutex_t * mutex, int64_t time) {
+    const struct timespec until = { (time_t) (time / 1000000000), (long) (time % 1000000000) };
+    pthread_cond_timedwait(condition, mutex, &until);
+}
+
+//
+// chunks
+//
+
+void trace_writer_set_due(struct trace_writer * writer) {
+    if (writer->due == 0) {
+        writer->due = trace_monotonic_now() + CHUNK_AGE;
+        pthread_cond_signal(&writer->work);
+    }
+}
+
+// Amendments are on what is sealed already, and follow it. Where there is no room they wait.
+static void seal_amendments(struct trace_writer * writer) {
+    struct trace_chunk * chunk = trace_buffer_open(&writer->buffer, TRACE_CHUNK_AMENDMENTS, writer->amendments_size);
+    if (chunk) {
+        memcpy(trace_buffer_at(&writer->buffer), writer->amendments, writer->amendments_size);
+        trace_buffer_grow(&writer->buffer, trace_buffer_at(&writer->buffer) + writer->amendments_size);
+        trace_buffer_seal(&writer->buffer);
+        chunk->first = writer->n_told;
+        chunk->time  = trace_now();
+        writer->amendments_size = 0;
+    }
+}
+
+void trace_writer_seal(struct trace_writer * writer) {
+    trace_buffer_seal(&writer->buffer);
+    if (writer->amendments_size > 0) {
+        seal_amendments(writer);
+    }
+    writer->due = 0;
+    if (writer->amendments_size > 0) {
+        trace_writer_set_due(writer);
+    }
+    pthread_cond_signal(&writer->work);
+}
+
+//
+// the thread
+//
+
+static uint64_t waited_ms(const struct trace_writer * writer) {
+    return (uint64_t) writer->waited / 1000000;
+}
+
+static bool is_due(const struct trace_writer * writer) {
+    return writer->due != 0 && (writer->state == TRACE_ENDS || trace_monotonic_now() >= writer->due);
+}
+
+// With the mutex, which is not held meanwhile. Returns whether the chunk is on the disk.
+static bool bring(struct trace_writer * writer, struct trace_chunk * chunk) {
+    const uint64_t waited      = waited_ms(writer);
+    const bool     was_failing = writer->is_failing;
+    pthread_mutex_unlock(&writer->mutex);
+    const int error = trace_delivery_bring(&writer->delivery, chunk, waited);
+    if (error && !was_failing) {
+        log_line(writer->say_aside, LOG_ERROR, "cannot write to %s: %s. What does not fit into LLAMA_EXPERT_TRACE_BUFFER meanwhile is left out "
+            "of the routing trace; it is tried again every second", writer->delivery.file.path, trace_explain(error));
+    } else if (!error && was_failing) {
+        log_line(writer->say_aside, LOG_INFO, "%s can be written to now", writer->delivery.file.path);
+    }
+    pthread_mutex_lock(&writer->mutex);
+    writer->is_failing = error != 0;
+    writer->has_failed = writer->has_failed || error;
+    if (!error) {
+        trace_buffer_take_out(&writer->buffer);
+        writer->is_stuck = false;
+    }
+    pthread_cond_broadcast(&writer->room);
+    return !error;
+}
+
+static void wait_to_try_again(struct trace_writer * writer) {
+    const int64_t until = trace_monotonic_now() + RETRY_AFTER;
+    while (writer->state == TRACE_RUNS && trace_monotonic_now() < until) {
+        trace_wait_until(&writer->work, &writer->mutex, until);
+    }
+}
+
+static void wait_for_work(struct trace_writer * writer) {
+    if (writer->due != 0) {
+        trace_wait_until(&writer->work, &writer->mutex, writer->due);
+    } else {
+        pthread_cond_wait(&writer->work, &writer->mutex);
+    }
+}
+
+// What could not be written is lost, which is told as far as that can be.
+static void write_end(struct trace_writer * writer) {
+    struct trace_counts rest = { 0 };
+    for (; writer->buffer.oldest; trace_buffer_take_out(&writer->buffer)) {
+        trace_counts_add(&rest, &writer->buffer.oldest->counts);
+    }
+    rest.gaps[TRACE_GAP_SLOW_DISK].n_ubatches += rest.n_ubatches;
+    rest.gaps[TRACE_GAP_SLOW_DISK].n_tokens   += rest.n_tokens;
+    for (int i = 0; i < TRACE_GAP_REASONS; i++) {
+        writer->gaps[i].n_ubatches += rest.gaps[i].n_ubatches;
+        writer->gaps[i].n_tokens   += rest.gaps[i].n_tokens;
+    }
+    writer->end_error = trace_delivery_end(&writer->delivery, writer->gaps, waited_ms(writer), writer->is_complete);
+}
+
+static void * bring_to_disk(void * data) {
+    struct trace_writer * writer = data;
+    pthread_mutex_lock(&writer->mutex);
+    for (;;) {
+        struct trace_chunk * chunk = trace_buffer_oldest(&writer->buffer);
+        if (chunk && !bring(writer, chunk)) {
+            if (writer->state != TRACE_RUNS) {
+                break;
+            }
+            wait_to_try_again(writer);
+        } else if (!chunk && is_due(writer)) {
+            trace_writer_seal(writer);
+        } else if (!chunk && writer->state != TRACE_RUNS) {
+            break;
+        } else if (!chunk) {
+            wait_for_work(writer);
+        }
+    }
+    if (writer->state == TRACE_ENDS) {
+        write_end(writer);
+    }
+    pthread_mutex_unlock(&writer->mutex);
+    return NULL;
+}
+
+static int start_writing(struct trace_writer * writer) {
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    int error = pthread_sigmask(SIG_SETMASK, &all, &before); // the program's signals are not for us
+    if (!error) {
+        error = pthread_create(&writer->thread, NULL, bring_to_disk, writer);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    }
+    writer->has_thread = error == 0;
+    return -error;
+}
+
+//
+// beginning
+//
+
+static int open_delivery(struct trace_writer * writer, const struct routing_ubatch * ubatch) {
+    struct trace_about * about = &writer->delivery.about;
+    about->capture     = ubatch->capture ? ubatch->capture : about->model->capture;
+    about->fingerprint = about->model->file && fingerprint_read(about->model->file, writer->fingerprint) ? writer->fingerprint : NULL;
+    return trace_delivery_open(&writer->delivery, writer->path);
+}
+
+// The thread comes first: without it there is no file that would stay empty. It waits for the mutex.
+static int begin_all(struct trace_writer * writer, const struct routing_ubatch * ubatch) {
+    int error = trace_buffer_init(&writer->buffer, writer->options.buffer) ? 0 : -ENOMEM;
+    error = error ? error : start_writing(writer);
+    return error ? error : open_delivery(writer, ubatch);
+}
+
+void trace_writer_begin(struct trace_writer * writer, const struct routing_ubatch * ubatch, struct trace_remark * remark) {
+    const int error = begin_all(writer, ubatch);
+    writer->state = error ? TRACE_OFF : TRACE_RUNS;
+    if (error) {
+        remark->level = LOG_ERROR;
+        text_add(&remark->text, LOG_PREFIX "cannot write the routing trace %s: %s. Nothing is recorded; a trace needs a name of its own in "
+            "a folder that can be written, with room left\n", writer->path, trace_explain(error));
+    } else if (writer->delivery.file.n_sibling > 1) {
+        text_add(&remark->text, LOG_PREFIX "%s belongs to another model or process; this routing trace goes to %s\n", writer->path,
+            writer->delivery.file.path);
+    }
+}
+
+void trace_writer_stop(struct trace_writer * writer, bool complete) {
+    if (writer->state == TRACE_RUNS) {
+        writer->state       = TRACE_ENDS;
+        writer->is_complete = complete;
+    } else if (writer->state == TRACE_NOT_BEGUN) {
+        writer->state = TRACE_OFF;
+    }
+    pthread_cond_broadcast(&writer->work);
+    pthread_cond_broadcast(&writer->room);
+}
+
+//
+// the writer
+//
+
+struct trace_writer * trace_writer_new(const struct trace_options * options, const struct routing_model * model, const char * run, log_fn say,
+                                       log_fn say_aside) {
+    struct trace_writer * writer = calloc(1, sizeof(*writer));
+    char                * path   = strdup(options->path);
+    if (!writer || !path) {
+        free(writer);
+        free(path);
+        return NULL;
+    }
+    writer->options        = *options;
+    writer->options.path   = NULL;
+    writer->options.buffer = options->buffer < BUFFER_LEAST ? BUFFER_LEAST : options->buffer;
+    writer->options.sample = options->sample > 0 ? options->sample : 1;
+    writer->path           = path;
+    writer->say            = say;
+    writer->say_aside      = say_aside;
+    writer->delivery       = (struct trace_delivery) {
+        .about = { .model = model, .run = run, .weights = options->weights, .tokens = options->tokens, .sample = writer->options.sample },
+        .rotate_size = options->rotate_size,
+        .rotate_time = options->rotate_time,
+        .say         = say_aside,
+        .file        = TRACE_FILE_NONE,
+    };
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&writer->work, &attributes);
+    pthread_cond_init(&writer->room, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pthread_mutex_init(&writer->mutex, NULL);
+    return writer;
+}
+
+// With a point, whatever the program's locale.
+static void add_size(struct text * text, uint64_t size) {
+    static const char * const units[] = { "KB", "MB", "GB", "TB" };
+    size_t   unit   = 0;
+    uint64_t tenths = (size + 50) / 100;
+    for (; tenths >= 10000 && unit < 3; unit++) {
+        tenths = (tenths + 500) / 1000;
+    }
+    text_add(text, "%" PRIu64 ".%" PRIu64 " %s", tenths / 10, tenths % 10, units[unit]);
+}
+
+static void add_losses(struct text * text, const struct trace_writer * writer) {
+    const struct trace_gap * gaps = writer->delivery.counts.gaps;
+    const struct trace_gap * slow = &gaps[TRACE_GAP_SLOW_DISK];
+    const struct trace_gap * left = &gaps[TRACE_GAP_TOO_LARGE];
+    if (slow->n_ubatches > 0) {
+        text_add(text, "; %" PRIu64 " ubatches (%" PRIu64 " tokens) were dropped because the disk %s", slow->n_ubatches, slow->n_tokens,
+            writer->has_failed ? "could not be written to" : "could not keep up: LLAMA_EXPERT_TRACE_ON_FULL=wait, or a larger "
+            "LLAMA_EXPERT_TRACE_BUFFER, or a faster disk");
+    }
+    if (left->n_ubatches > 0) {
+        text_add(text, "; %" PRIu64 " ubatches (%" PRIu64 " tokens) were left out for lack of memory: a larger LLAMA_EXPERT_TRACE_BUFFER",
+            left->n_ubatches, left->n_tokens);
+    }
+    if (writer->n_amendments_lost > 0) {
+        text_add(text, "; of %" PRIu64 " ubatches it is not recorded what was a warm-up or rejected", writer->n_amendments_lost);
+    }
+    if (writer->end_error) {
+        text_add(text, "; its end is missing: %s", trace_explain(writer->end_error));
+    }
+}
+
+static void say_end(struct trace_writer * writer) {
+    const struct trace_delivery * delivery = &writer->delivery;
+    struct text text = { 0 };
+    text_add(&text, LOG_PREFIX "Routing trace: ");
+    if (delivery->first_path) {
+        text_add(&text, "%s to ", delivery->first_path);
+    }
+    text_add(&text, "%s, %" PRIu64 " tokens, ", delivery->file.path, delivery->counts.n_tokens);
+    add_size(&text, trace_delivery_size(delivery));
+    const size_t length = text.length;
+    add_losses(&text, writer);
+    const bool is_whole = text.length == length;
+    text_add(&text, "\n");
+    if (!text.failed) {
+        writer->say(is_whole ? LOG_INFO : LOG_WARNING, text.data);
+    }
+    text_free(&text);
+}
+
+void trace_writer_end(struct trace_writer * writer, bool complete) {
+    pthread_mutex_lock(&writer->mutex);
+    trace_writer_stop(writer, complete);
+    const bool had_thread = writer->has_thread;
+    writer->has_thread = false;
+    pthread_mutex_unlock(&writer->mutex);
+    if (had_thread) {
+        pthread_join(writer->thread, NULL);
+        if (writer->delivery.file.fd >= 0) {
+            say_end(writer);
+            trace_file_close(&writer->delivery.file);
+        }
+    }
+}
+
+void trace_writer_free(struct trace_writer * writer) {
+    if (!writer) {
+        return;
+    }
+    for (uint32_t i = 0; i < writer->n_tables; i++) {
+        free(writer->tables[i]);
+    }
+    trace_buffer_free(&writer->buffer);
+    trace_delivery_free(&writer->delivery);
+    pthread_cond_destroy(&writer->work);
+    pthread_cond_destroy(&writer->room);
+    pthread_mutex_destroy(&writer->mutex);
+    free(writer->path);
+    free(writer);
+}
+
+void trace_writer_abandon(struct trace_writer * writer) {
+    if (writer->delivery.file.fd >= 0) {
+        close(writer->delivery.file.fd); // the lock is the parent's
+    }
+}
