@@ -21,18 +21,25 @@ library_from() {
     pkg-config --exists "$2" 2>/dev/null || missing+=("$1")
 }
 
+# module_from PACKAGE MODULE: for a Python that is there, be it the system's.
+module_from() {
+    python3 -c "import $2" 2>/dev/null || /usr/bin/python3 -c "import $2" 2>/dev/null || missing+=("$1")
+}
+
 for_build() {
     command_from gcc cc
     command_from make make
     command_from cmake cmake
     command_from pkg-config pkg-config
     library_from libjansson-dev jansson
+    library_from zlib1g-dev zlib
     echo '#include <stdlib.h>' | cc -E - >/dev/null 2>&1 || missing+=(libc6-dev)
 }
 
 for_bench() {
     command_from python3 python3
     command_from valgrind valgrind
+    command_from zstd zstd
 }
 
 for_test() {
@@ -44,6 +51,7 @@ for_test() {
     command_from patch patch
     command_from nodejs node
     command_from npm npm
+    module_from python3-numpy numpy
 }
 
 case ${1:-all} in

@@ -12,6 +12,11 @@ extern const struct command command_check;
 extern const struct command command_show;
 extern const struct command command_merge;
 extern const struct command command_integrate;
+extern const struct command command_info;
+extern const struct command command_dump;
+extern const struct command command_cat;
+extern const struct command command_export;
+extern const struct command command_pack;
 
 int command_help        (const struct command * command);                         // to stdout
 int command_usage_error (const struct command * command, const char * format, ...) // to stderr

@@ -72,3 +72,10 @@ char * memory_text(const char * format, ...) {
     va_end(args);
     return memory_or_exit(n < 0 ? NULL : text);
 }
+
+char * memory_append(char * text, char * more) {
+    char * both = memory_text("%s%s", text, more);
+    free(text);
+    free(more);
+    return both;
+}

@@ -29,3 +29,4 @@ char * error_clean(char * text);
 void * memory_new   (size_t n, size_t size); // zeros
 void * memory_resize(void * memory, size_t n, size_t size);
 char * memory_text  (const char * format, ...) __attribute__((format(printf, 1, 2)));
+char * memory_append(char * text, char * more); // both in one; what was given is freed

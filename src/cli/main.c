@@ -9,7 +9,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct command * const commands[] = { &command_run, &command_check, &command_show, &command_merge, &command_integrate };
+static const struct command * const commands[] = {
+    &command_run,
+    &command_check,
+    &command_show,
+    &command_merge,
+    &command_info,
+    &command_dump,
+    &command_cat,
+    &command_export,
+    &command_pack,
+    &command_integrate,
+};
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

@@ -90,27 +90,6 @@ static int parse_options(struct options * options, int argc, char ** argv, bool 
 // the header
 //
 
-static void print_field(const struct terminal * terminal, const char * label, const char * text) {
-    terminal_style(terminal, TERMINAL_FAINT);
-    fprintf(terminal->out, "%-12s", label);
-    terminal_style(terminal, TERMINAL_PLAIN);
-    char * clean = memory_text("%s", text);
-    fprintf(terminal->out, "%s\n", error_clean(clean));
-    free(clean);
-}
-
-static void print_and_free(const struct terminal * terminal, const char * label, char * text) {
-    print_field(terminal, label, text);
-    free(text);
-}
-
-static char * append(char * text, char * more) {
-    char * both = memory_text("%s%s", text, more);
-    free(text);
-    free(more);
-    return both;
-}
-
 static bool is_text(const char * text) {
     return text != NULL && *text != '\0';
 }
@@ -118,30 +97,30 @@ static bool is_text(const char * text) {
 static void print_model(const struct terminal * terminal, const struct statistics * statistics) {
     char * text = memory_text("%s", is_text(statistics->name) ? statistics->name : "name unknown");
     if (is_text(statistics->architecture)) {
-        text = append(text, memory_text(" (%s)", statistics->architecture));
+        text = memory_append(text, memory_text(" (%s)", statistics->architecture));
     }
-    print_and_free(terminal, "model", text);
+    terminal_field_free(terminal, "model", text);
     if (is_text(statistics->file)) {
-        print_field(terminal, "", statistics->file);
+        terminal_field(terminal, "", statistics->file);
     }
     if (is_text(statistics->engine)) {
-        print_field(terminal, "engine", statistics->engine);
+        terminal_field(terminal, "engine", statistics->engine);
     }
 }
 
 static void print_tokens(const struct terminal * terminal, const struct statistics * statistics) {
     if (statistics->model.total_tokens < 0) {
-        print_field(terminal, "tokens", "unknown");
+        terminal_field(terminal, "tokens", "unknown");
         return;
     }
     char * text = memory_text("%lld", (long long) statistics->model.total_tokens);
     if (statistics->prompt_tokens >= 0 && statistics->generation_tokens >= 0) {
-        text = append(text, memory_text(": %lld prompt, %lld generation", (long long) statistics->prompt_tokens, (long long) statistics->generation_tokens));
+        text = memory_append(text, memory_text(": %lld prompt, %lld generation", (long long) statistics->prompt_tokens, (long long) statistics->generation_tokens));
     }
     if (statistics->warmup_tokens > 0) {
-        text = append(text, memory_text("; not counted: %lld warm-up", (long long) statistics->warmup_tokens));
+        text = memory_append(text, memory_text("; not counted: %lld warm-up", (long long) statistics->warmup_tokens));
     }
-    print_and_free(terminal, "tokens", text);
+    terminal_field_free(terminal, "tokens", text);
 }
 
 static size_t n_layers_seen(const struct statistics_section * section) {
@@ -151,31 +130,31 @@ static size_t n_layers_seen(const struct statistics_section * section) {
 static void print_layers(const struct terminal * terminal, const struct statistics * statistics) {
     const size_t n_seen = n_layers_seen(&statistics->model);
     if (statistics->n_layer >= 0 && n_seen > 0) {
-        print_and_free(terminal, "layers", memory_text("%lld, %zu of them with experts", (long long) statistics->n_layer, n_seen));
+        terminal_field_free(terminal, "layers", memory_text("%lld, %zu of them with experts", (long long) statistics->n_layer, n_seen));
     } else if (statistics->n_layer >= 0) {
-        print_and_free(terminal, "layers", memory_text("%lld", (long long) statistics->n_layer));
+        terminal_field_free(terminal, "layers", memory_text("%lld", (long long) statistics->n_layer));
     } else if (n_seen > 0) {
-        print_and_free(terminal, "layers", memory_text("%zu with experts", n_seen));
+        terminal_field_free(terminal, "layers", memory_text("%zu with experts", n_seen));
     }
 }
 
 static void print_experts(const struct terminal * terminal, const struct statistics * statistics) {
     const size_t n_expert = statistics->model.n_expert;
     if (n_expert == 0) {
-        print_field(terminal, "experts", "none: a dense model, or none was reached");
+        terminal_field(terminal, "experts", "none: a dense model, or none was reached");
         return;
     }
     char * text = memory_text("%zu", n_expert);
     if (statistics->n_expert < 0) {
-        text = append(text, memory_text(" or more"));
+        text = memory_append(text, memory_text(" or more"));
     } else if (statistics->n_expert_per_layer.known) {
-        text = append(text, memory_text(" at most, layers differ"));
+        text = memory_append(text, memory_text(" at most, layers differ"));
     }
     if (statistics->n_expert_used > 0) {
-        text = append(text, memory_text(", %lld for each token%s", (long long) statistics->n_expert_used,
+        text = memory_append(text, memory_text(", %lld for each token%s", (long long) statistics->n_expert_used,
                                         statistics->n_expert_used_per_layer.known ? " at most" : ""));
     }
-    print_and_free(terminal, "experts", text);
+    terminal_field_free(terminal, "experts", text);
 }
 
 static const char * complete_text(const struct statistics * statistics) {
@@ -187,12 +166,12 @@ static void print_header(const struct terminal * terminal, const struct statisti
     print_tokens (terminal, statistics);
     print_layers (terminal, statistics);
     print_experts(terminal, statistics);
-    print_and_free(terminal, "activations", memory_text("%llu", (unsigned long long) statistics->model.total_activations));
+    terminal_field_free(terminal, "activations", memory_text("%llu", (unsigned long long) statistics->model.total_activations));
     if (statistics->n_runs > 1) {
-        print_and_free(terminal, "merged", memory_text("%zu runs", statistics->n_runs));
+        terminal_field_free(terminal, "merged", memory_text("%zu runs", statistics->n_runs));
     }
     if (statistics->complete >= 0) {
-        print_field(terminal, "complete", complete_text(statistics));
+        terminal_field(terminal, "complete", complete_text(statistics));
     }
 }
 
@@ -210,10 +189,10 @@ static void print_summary(const struct terminal * terminal, const struct statist
     const size_t n_tenth  = counts_tenth(n_expert);
     const double share    = counts_share_of_hottest(section->activations, n_expert, n_tenth);
     char       * entropy  = entropy_text(section->activations, n_expert);
-    print_and_free(terminal, "never used",   memory_text("%zu of %zu experts", counts_unused(section->activations, n_expert), n_expert));
-    print_and_free(terminal, "hottest 10%",  memory_text("%zu %s, with %.2f%% of the activations (%.2f%% if all were used alike)",
+    terminal_field_free(terminal, "never used",   memory_text("%zu of %zu experts", counts_unused(section->activations, n_expert), n_expert));
+    terminal_field_free(terminal, "hottest 10%",  memory_text("%zu %s, with %.2f%% of the activations (%.2f%% if all were used alike)",
                    n_tenth, n_tenth == 1 ? "expert" : "experts", 100.0 * share, 100.0 * (double) n_tenth / (double) n_expert));
-    print_and_free(terminal, "entropy",      memory_text("%s (1: all used alike, 0: only one used)", entropy));
+    terminal_field_free(terminal, "entropy",      memory_text("%s (1: all used alike, 0: only one used)", entropy));
     free(entropy);
 }
 
@@ -425,9 +404,9 @@ static void print_mtp(const struct terminal * terminal, const struct statistics 
     fputs("\nmulti-token-prediction head\n", terminal->out);
     terminal_style(terminal, TERMINAL_PLAIN);
     if (mtp->total_tokens >= 0) {
-        print_and_free(terminal, "tokens", memory_text("%lld", (long long) mtp->total_tokens));
+        terminal_field_free(terminal, "tokens", memory_text("%lld", (long long) mtp->total_tokens));
     }
-    print_and_free(terminal, "activations", memory_text("%llu", (unsigned long long) mtp->total_activations));
+    terminal_field_free(terminal, "activations", memory_text("%llu", (unsigned long long) mtp->total_activations));
     print_section(terminal, statistics, mtp, options);
 }
 
@@ -447,16 +426,6 @@ static bool check_per_layer(const struct statistics * statistics, const struct o
     return !missing;
 }
 
-static void print_name(const struct terminal * terminal, const char * path, bool first) {
-    char * clean = memory_text("%s", path);
-    fputs(first ? "" : "\n", terminal->out);
-    terminal_style(terminal, TERMINAL_STRONG);
-    fprintf(terminal->out, "==> %s <==", error_clean(clean));
-    terminal_style(terminal, TERMINAL_PLAIN);
-    fputc('\n', terminal->out);
-    free(clean);
-}
-
 static bool show_file(const struct terminal * terminal, const struct options * options, int i_file) {
     struct error        error;
     const char        * path       = options->files[i_file];
@@ -470,7 +439,7 @@ static bool show_file(const struct terminal * terminal, const struct options * o
         statistics_file_write(terminal->out, statistics, true);
     } else if (ok) {
         if (options->n_files > 1) {
-            print_name(terminal, path, i_file == 0);
+            terminal_title(terminal, path, i_file == 0);
         }
         print_text(terminal, statistics, options);
     }

@@ -1,5 +1,7 @@
 #include "terminal.h"
 
+#include "error.h"
+
 #include <langinfo.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,4 +78,28 @@ void terminal_bar(const struct terminal * terminal, double fraction, size_t widt
         }
     }
     terminal_style(terminal, TERMINAL_PLAIN);
+}
+
+void terminal_field(const struct terminal * terminal, const char * label, const char * text) {
+    terminal_style(terminal, TERMINAL_FAINT);
+    fprintf(terminal->out, "%-12s", label);
+    terminal_style(terminal, TERMINAL_PLAIN);
+    char * clean = memory_text("%s", text);
+    fprintf(terminal->out, "%s\n", error_clean(clean));
+    free(clean);
+}
+
+void terminal_field_free(const struct terminal * terminal, const char * label, char * text) {
+    terminal_field(terminal, label, text);
+    free(text);
+}
+
+void terminal_title(const struct terminal * terminal, const char * name, bool first) {
+    char * clean = memory_text("%s", name);
+    fputs(first ? "" : "\n", terminal->out);
+    terminal_style(terminal, TERMINAL_STRONG);
+    fprintf(terminal->out, "==> %s <==", error_clean(clean));
+    terminal_style(terminal, TERMINAL_PLAIN);
+    fputc('\n', terminal->out);
+    free(clean);
 }

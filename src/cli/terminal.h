@@ -22,3 +22,10 @@ void terminal_style(const struct terminal * terminal, enum terminal_style style)
 
 // A bar of `fraction` of `width` columns, without anything behind it.
 void terminal_bar(const struct terminal * terminal, double fraction, size_t width);
+
+// A line of a header: "tokens      10". What a terminal would take for a command is replaced in the text.
+void terminal_field     (const struct terminal * terminal, const char * label, const char * text);
+void terminal_field_free(const struct terminal * terminal, const char * label, char * text); // and frees the text
+
+// The name of a file, above what is told of it.
+void terminal_title(const struct terminal * terminal, const char * name, bool first);

@@ -113,7 +113,7 @@ class Usage(Case):
     def test_help(self):
         self.assertIn("merge", self.cli("--help").stdout)
         self.assertIn("merge", self.cli("help").stdout)
-        for command in ("run", "check", "show", "merge", "integrate"):
+        for command in ("run", "check", "show", "merge", "info", "dump", "cat", "export", "integrate"):
             first = self.cli(command, "--help")
             self.assertTrue(first.stdout.startswith(f"usage: llama-expert-tracer {command} "))
             self.assertEqual(first.stderr, "")
@@ -121,7 +121,7 @@ class Usage(Case):
         self.assertRegex(self.cli("--version").stdout, r"^llama-expert-tracer \d+\.\d+\.\d+\n$")
 
     def test_errors(self):
-        self.refuses(status=2, says="which command? run, check, show, merge or integrate")
+        self.refuses(status=2, says="which command? run, check, show, merge, info, dump, cat, export")
         self.refuses("shwo", status=2, says="did you mean 'show'")
         self.refuses("utterly", status=2, says="unknown command 'utterly'")
         self.refuses("help", "mrege", status=2, says="did you mean 'merge'")

@@ -1,0 +1,90 @@
+#include "command.h"
+#include "error.h"
+#include "output-file.h"
+#include "trace-join.h"
+
+#include <getopt.h>
+#include <unistd.h>
+
+struct options {
+    const char * output; // NULL: the standard output
+    char      ** files;
+    size_t       n_files;
+};
+
+// STATUS_OK, or the exit status; *help where help was asked for.
+static int parse_options(struct options * options, int argc, char ** argv, bool * help) {
+    static const struct option known[] = {
+        { "output", required_argument, NULL, 'o' },
+        { "help",   no_argument,       NULL, 'h' },
+        { NULL, 0, NULL, 0 },
+    };
+    for (int option; (option = getopt_long(argc, argv, ":o:h", known, NULL)) != -1;) {
+        switch (option) {
+            case 'o': options->output = optarg; break;
+            case 'h': *help           = true;   return STATUS_OK;
+            default:  return command_option_error(&command_cat, argv, option);
+        }
+    }
+    options->files   = argv + optind;
+    options->n_files = (size_t) (argc - optind);
+    if (options->n_files == 0) {
+        return command_usage_error(&command_cat, "which files?");
+    }
+    if (options->output == NULL && isatty(STDOUT_FILENO)) {
+        return command_usage_error(&command_cat, "a trace is not for terminals: choose a file with -o");
+    }
+    return STATUS_OK;
+}
+
+static int write_joined(const struct options * options, struct trace_join * join) {
+    struct output_file file;
+    struct error       error;
+    bool               ok = output_file_open(&file, options->output, &error);
+    const bool         whole = ok && trace_join_write(join, file.out);
+    ok = ok && output_file_close(&file, &error);
+    if (!ok) {
+        error_say("%s", error.text);
+    }
+    return ok && whole ? STATUS_OK : STATUS_FAILED;
+}
+
+static int cat(const struct options * options) {
+    struct error        error;
+    struct trace_join * join = trace_join_open(options->files, options->n_files, &error);
+    if (join == NULL) {
+        error_say("%s", error.text);
+        return STATUS_FAILED;
+    }
+    const int status = write_joined(options, join);
+    trace_join_close(join);
+    return status;
+}
+
+static int cat_main(int argc, char ** argv) {
+    struct options options = { 0 };
+    bool           help    = false;
+    const int      status  = parse_options(&options, argc, argv, &help);
+    if (help) {
+        return command_help(&command_cat);
+    }
+    return status == STATUS_OK ? cat(&options) : status;
+}
+
+const struct command command_cat = {
+    .name    = "cat",
+    .summary = "joins routing traces of one model",
+    .main    = cat_main,
+    .help    =
+        "usage: llama-expert-tracer cat [-o OUT] FILE…\n"
+        "\n"
+        "Joins routing traces of one model into one: the parts of a trace that was rotated,\n"
+        "in their order, or the traces of several runs. Ubatches and contexts of the latter\n"
+        "are numbered on.\n"
+        "\n"
+        "  -o, --output OUT  write here, whole or not at all (default: -, the standard output)\n"
+        "  -h, --help        show this\n"
+        "\n"
+        "A FILE is what `run --routing` wrote, packed or not, - the standard input. The result\n"
+        "is not packed.\n",
+};

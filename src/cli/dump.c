@@ -1,0 +1,337 @@
+#include "command.h"
+#include "error.h"
+#include "tracer/fingerprint.h"
+#include "trace-input.h"
+#include "trace-filter.h"
+#include "vocabulary.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct options {
+    struct trace_filter filter;
+    const char        * model;
+    bool                compact;
+    const char        * file;
+};
+
+struct dump {
+    FILE                      * out;
+    const struct options      * options;
+    const struct trace_info   * info;
+    const struct vocabulary   * vocabulary; // NULL: none was named
+    uint64_t                    next;       // number of the ubatch to come, if none is missing
+    uint64_t                    lost;       // ubatches that do not check
+};
+
+static int wrong_files(int n_files) {
+    return command_usage_error(&command_dump, n_files == 0 ? "which file?" : "one file at a time (see `cat`)");
+}
+
+// STATUS_OK, or the exit status; *help where help was asked for.
+static int parse_options(struct options * options, int argc, char ** argv, bool * help) {
+    static const struct option known[] = {
+        TRACE_FILTER_OPTIONS,
+        { "model",   required_argument, NULL, 'm' },
+        { "compact", no_argument,       NULL, 'c' },
+        { "help",    no_argument,       NULL, 'h' },
+        { NULL, 0, NULL, 0 },
+    };
+    for (int option; (option = getopt_long(argc, argv, ":m:ch", known, NULL)) != -1;) {
+        struct error                   error;
+        const enum trace_filter_answer answer = trace_filter_option(&options->filter, option, optarg, &error);
+        if (answer == TRACE_FILTER_WRONG) {
+            return command_usage_error(&command_dump, "%s", error.text);
+        }
+        if (answer == TRACE_FILTER_TAKEN) {
+            continue;
+        }
+        switch (option) {
+            case 'm': options->model   = optarg; break;
+            case 'c': options->compact = true;   break;
+            case 'h': *help            = true;   return STATUS_OK;
+            default:  return command_option_error(&command_dump, argv, option);
+        }
+    }
+    options->file = argv[optind];
+    return argc - optind == 1 ? STATUS_OK : wrong_files(argc - optind);
+}
+
+//
+// the header
+//
+
+static void print_comment(const struct dump * dump, const char * label, const char * text) {
+    if (text != NULL) {
+        char * clean = memory_text("# %-12s %s", label, text);
+        fprintf(dump->out, "%s\n", error_clean(clean));
+        free(clean);
+    }
+}
+
+static void print_header(const struct dump * dump) {
+    const struct trace_info * info = dump->info;
+    print_comment(dump, "model",        info->model_name);
+    print_comment(dump, "architecture", info->architecture);
+    print_comment(dump, "file",         info->model_file);
+    print_comment(dump, "fingerprint",  info->fingerprint);
+    print_comment(dump, "engine",       info->engine);
+    print_comment(dump, "capture",      info->capture);
+    print_comment(dump, "trace",        info->trace_id);
+    fprintf(dump->out, "# %-12s %" PRIu64 " in %" PRIu64 " ubatches\n", "tokens", info->n_tokens, info->n_ubatches);
+}
+
+//
+// a ubatch
+//
+
+static void print_time(const struct dump * dump, int64_t microseconds) {
+    const time_t seconds = (time_t) (microseconds / 1000000);
+    struct tm    parts;
+    char         text[64];
+    if (gmtime_r(&seconds, &parts) != NULL && strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &parts) > 0) {
+        fprintf(dump->out, " time=%s.%06dZ", text, (int) (microseconds % 1000000));
+    }
+}
+
+static void print_ubatch(const struct dump * dump, const struct trace_ubatch * ubatch) {
+    fprintf(dump->out, "ubatch=%" PRIu64 " context=%d tokens=%d", ubatch->number, (int) ubatch->context, (int) ubatch->n_tokens);
+    print_time(dump, ubatch->time);
+    fprintf(dump->out, "%s%s%s\n", ubatch->first ? " new-batch" : "", ubatch->warmup ? " warmup" : "", ubatch->mtp ? " mtp" : "");
+}
+
+static void print_missing(struct dump * dump, const struct trace_ubatch * ubatch) {
+    if (ubatch->number > dump->next) {
+        fprintf(dump->out, "missing ubatches=%" PRIu64 "-%" PRIu64 "\n", dump->next, ubatch->number - 1);
+    }
+    dump->next = ubatch->number + 1;
+}
+
+static void print_cuts(const struct dump * dump, const struct trace_ubatch * ubatch) {
+    for (size_t i = 0; i < ubatch->n_cuts; i++) {
+        const struct trace_cut * cut = &ubatch->cuts[i];
+        fprintf(dump->out, "cut context=%d seq=%d.%d pos=%d-\n", (int) cut->context, (int) cut->sequence, (int) cut->life, (int) cut->position);
+    }
+}
+
+//
+// a token
+//
+
+static void print_place(const struct dump * dump, const struct trace_ubatch * ubatch, int32_t i_token) {
+    const struct trace_token * token = &ubatch->tokens[i_token];
+    fprintf(dump->out, "ubatch=%" PRIu64 " token=%d", ubatch->number, (int) i_token);
+    if (token->sequence >= 0) {
+        fprintf(dump->out, " seq=%d.%d", (int) token->sequence, (int) token->life);
+    }
+    if (token->position >= 0) {
+        fprintf(dump->out, " pos=%d", (int) token->position);
+    }
+    if (dump->info->phases_known) {
+        fputs(token->generation ? " generation" : " prompt", dump->out);
+    }
+    fprintf(dump->out, "%s%s%s%s", token->output ? " output" : "", ubatch->warmup ? " warmup" : "", ubatch->mtp ? " mtp" : "",
+            token->rejected ? " rejected" : "");
+}
+
+static void print_text(const struct dump * dump, const struct trace_token * token) {
+    if (token->id >= 0) {
+        fprintf(dump->out, " id=%d", (int) token->id);
+    }
+    if (token->id >= 0 && dump->vocabulary != NULL) {
+        fputs(" text=", dump->out);
+        vocabulary_print(dump->vocabulary, token->id, dump->out);
+    }
+}
+
+static void print_experts(const struct dump * dump, const struct trace_routing * routing, int32_t row) {
+    const size_t first = (size_t) row * (size_t) routing->n_used;
+    for (int32_t i = 0; i < routing->n_used; i++) {
+        fprintf(dump->out, "%s%u", i == 0 ? "" : ",", (unsigned) routing->experts[first + (size_t) i]);
+    }
+}
+
+static void print_weights(const struct dump * dump, const struct trace_routing * routing, int32_t row) {
+    const size_t first = (size_t) row * (size_t) routing->n_used;
+    for (int32_t i = 0; routing->weights != NULL && i < routing->n_used; i++) {
+        fprintf(dump->out, "%s%.4g", i == 0 ? "" : ",", (double) routing->weights[first + (size_t) i]);
+    }
+}
+
+// One line with all layers: "3:5,1" or, with weights, "3:5,1*0.6,0.4".
+static void print_compact(const struct dump * dump, const struct trace_ubatch * ubatch, int32_t i_token) {
+    print_place(dump, ubatch, i_token);
+    for (size_t i = 0; i < ubatch->n_layers; i++) {
+        const struct trace_routing * routing = &ubatch->layers[i];
+        const int32_t                row     = trace_input_row(routing, i_token);
+        if (row < 0 || !trace_filter_has_layer(&dump->options->filter, routing->layer)) {
+            continue;
+        }
+        fprintf(dump->out, " %d:", (int) routing->layer);
+        print_experts(dump, routing, row);
+        fputs(routing->weights == NULL ? "" : "*", dump->out);
+        print_weights(dump, routing, row);
+    }
+    print_text(dump, &ubatch->tokens[i_token]);
+    fputc('\n', dump->out);
+}
+
+// A line for each layer.
+static void print_layers(const struct dump * dump, const struct trace_ubatch * ubatch, int32_t i_token) {
+    for (size_t i = 0; i < ubatch->n_layers; i++) {
+        const struct trace_routing * routing = &ubatch->layers[i];
+        const int32_t                row     = trace_input_row(routing, i_token);
+        if (row < 0 || !trace_filter_has_layer(&dump->options->filter, routing->layer)) {
+            continue;
+        }
+        print_place(dump, ubatch, i_token);
+        fprintf(dump->out, " layer=%d experts=", (int) routing->layer);
+        print_experts(dump, routing, row);
+        fputs(routing->weights == NULL ? "" : " weights=", dump->out);
+        print_weights(dump, routing, row);
+        print_text(dump, &ubatch->tokens[i_token]);
+        fputc('\n', dump->out);
+    }
+}
+
+static bool has_any_token(const struct dump * dump, const struct trace_ubatch * ubatch) {
+    for (int32_t i = 0; i < ubatch->n_tokens; i++) {
+        if (trace_filter_has_token(&dump->options->filter, ubatch, i)) {
+            return true;
+        }
+    }
+    return ubatch->n_tokens == 0;
+}
+
+static void dump_ubatch(struct dump * dump, const struct trace_ubatch * ubatch) {
+    print_missing(dump, ubatch);
+    print_cuts(dump, ubatch);
+    if (!trace_filter_has_ubatch(&dump->options->filter, ubatch) || !has_any_token(dump, ubatch)) {
+        return;
+    }
+    print_ubatch(dump, ubatch);
+    for (int32_t i = 0; i < ubatch->n_tokens; i++) {
+        if (!trace_filter_has_token(&dump->options->filter, ubatch, i)) {
+            continue;
+        }
+        if (dump->options->compact) {
+            print_compact(dump, ubatch, i);
+        } else {
+            print_layers(dump, ubatch, i);
+        }
+    }
+}
+
+//
+// the file
+//
+
+static bool dump_trace(struct dump * dump, const struct trace * trace) {
+    const uint64_t        first  = trace_filter_first_ubatch(&dump->options->filter);
+    struct trace_cursor * cursor = trace_cursor_new(trace);
+    if (cursor == NULL) {
+        error_say("out of memory");
+        return false;
+    }
+    trace_cursor_seek(cursor, first);
+    print_header(dump);
+    struct trace_ubatch ubatch;
+    bool                begun = false;
+    while (ferror(dump->out) == 0 && trace_next(cursor, &ubatch) && !trace_filter_is_past(&dump->options->filter, ubatch.number)) {
+        dump->next = begun || (first == 0 && dump->info->part == 0) ? dump->next : ubatch.number;
+        begun      = true;
+        dump_ubatch(dump, &ubatch);
+    }
+    dump->lost = trace_cursor_lost(cursor);
+    trace_cursor_free(cursor);
+    return true;
+}
+
+static bool fits(const struct options * options, const struct trace_info * info) {
+    struct error error;
+    if (!trace_filter_fits(&options->filter, info, &error)) {
+        error_say("%s: %s", trace_input_name(options->file), error.text);
+        return false;
+    }
+    if (options->model != NULL && !info->has_tokens) {
+        error_say("%s: has no token ids, so --model can show no text: record them with `run --tokens`",
+                  trace_input_name(options->file));
+        return false;
+    }
+    return true;
+}
+
+// The texts of another model's tokens would be wrong, and nothing else would tell.
+static void check_model(const struct options * options, const struct trace_info * info) {
+    char fingerprint[FINGERPRINT_MAX];
+    const bool known = options->model != NULL && info->fingerprint != NULL && fingerprint_read(options->model, fingerprint);
+    if (known && strcmp(fingerprint, info->fingerprint) != 0) {
+        error_warning("%s is not the file that the trace is of: its texts may be wrong", options->model);
+    }
+}
+
+static int dump_open(const struct options * options, const struct trace * trace, const struct vocabulary * vocabulary) {
+    const struct trace_info * info = trace_about(trace);
+    struct dump               dump = { stdout, options, info, vocabulary, 0, 0 };
+    check_model(options, info);
+    return fits(options, info) && dump_trace(&dump, trace) ? trace_input_check(options->file, info, dump.lost) : STATUS_FAILED;
+}
+
+static int dump_file(const struct options * options) {
+    struct vocabulary * vocabulary = NULL;
+    struct error        error;
+    if (options->model != NULL && (vocabulary = vocabulary_open(options->model, &error)) == NULL) {
+        error_say("%s", error.text);
+        return STATUS_FAILED;
+    }
+    struct trace * trace  = trace_input_open(options->file);
+    const int      status = trace == NULL ? STATUS_FAILED : dump_open(options, trace, vocabulary);
+    if (trace != NULL) {
+        trace_close(trace);
+    }
+    vocabulary_close(vocabulary);
+    return status;
+}
+
+static int dump_main(int argc, char ** argv) {
+    struct options options = {
+        .filter = { .default_phases = TRACE_PHASE_PROMPT | TRACE_PHASE_GENERATION | TRACE_PHASE_WARMUP, .mtp = true },
+    };
+    bool help   = false;
+    int  status = parse_options(&options, argc, argv, &help);
+    if (help) {
+        status = command_help(&command_dump);
+    } else if (status == STATUS_OK) {
+        status = dump_file(&options);
+    }
+    trace_filter_free(&options.filter);
+    return status;
+}
+
+const struct command command_dump = {
+    .name    = "dump",
+    .summary = "prints a routing trace, a line for each token and layer",
+    .main    = dump_main,
+    .help    =
+        "usage: llama-expert-tracer dump [OPTION]… FILE\n"
+        "\n"
+        "Prints a routing trace: a line for each token and layer, with the experts in the\n"
+        "router's order. Each line says all of its token, so that grep can choose.\n"
+        "\n"
+        "  -c, --compact         a line for each token, with all layers\n"
+        "  -m, --model MODEL     the model's GGUF file: print the text of each token too,\n"
+        "                        where the trace has token ids\n"
+        "      --layer LIST      only these layers, such as 0,3-5,40-\n"
+        "      --sequence LIST   only tokens of these sequences\n"
+        "      --tokens LIST     only tokens at these positions of their sequence, from 0\n"
+        "      --ubatch LIST     only these ubatches\n"
+        "      --phase LIST      only of prompt, generation, warmup\n"
+        "      --no-warmup       no warm-up\n"
+        "      --no-rejected     no tokens that were drafted and rejected\n"
+        "  -h, --help            show this\n"
+        "\n"
+        "A FILE is what `run --routing` wrote, - the standard input.\n",
+};

@@ -1,0 +1,369 @@
+#include "command.h"
+#include "error.h"
+#include "export-format.h"
+#include "output-file.h"
+#include "progress.h"
+#include "trace-input.h"
+#include "trace-filter.h"
+
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct export_format * const formats[] = {
+    &export_npy, &export_csv, &export_jsonl, &export_moe_trace, &export_moe_cache_profile, &export_libcachesim, &export_sglang,
+};
+
+#define N_FORMATS     (sizeof(formats) / sizeof(formats[0]))
+#define FORMATS_KNOWN "npy, csv, jsonl, moe-trace, moe-cache-profile, libcachesim or sglang"
+
+struct options {
+    const struct export_format * format;
+    struct trace_filter          filter;
+    bool                         split;
+    const char                 * output; // NULL: the standard output
+    const char                 * file;
+};
+
+//
+// the options
+//
+
+static const struct export_format * find_format(const char * name) {
+    for (size_t i = 0; i < N_FORMATS; i++) {
+        if (strcmp(formats[i]->name, name) == 0) {
+            return formats[i];
+        }
+    }
+    return NULL;
+}
+
+enum { OPTION_SPLIT = 256 };
+
+// TRACE_FILTER_OTHER: it is none of these.
+static enum trace_filter_answer take_option(struct options * options, int option, struct error * error) {
+    switch (option) {
+        case 'f':
+            options->format = find_format(optarg);
+            if (options->format == NULL) {
+                error_set(error, "--format is " FORMATS_KNOWN ", not '%s'", optarg);
+                return TRACE_FILTER_WRONG;
+            }
+            return TRACE_FILTER_TAKEN;
+        case OPTION_SPLIT:
+            options->split = true;
+            if (strcmp(optarg, "sequence") != 0) {
+                error_set(error, "--split is sequence, not '%s'", optarg);
+                return TRACE_FILTER_WRONG;
+            }
+            return TRACE_FILTER_TAKEN;
+        case 'o':
+            options->output = strcmp(optarg, "-") == 0 ? NULL : optarg;
+            return TRACE_FILTER_TAKEN;
+        default:
+            return trace_filter_option(&options->filter, option, optarg, error);
+    }
+}
+
+static int check_options(const struct options * options, int n_files) {
+    if (options->format == NULL) {
+        return command_usage_error(&command_export, "which --format? " FORMATS_KNOWN);
+    }
+    if (n_files != 1) {
+        return command_usage_error(&command_export, n_files == 0 ? "which file?" : "one file at a time (see `cat`)");
+    }
+    if (options->split && (options->format != &export_npy || options->output == NULL)) {
+        return command_usage_error(&command_export, "--split needs --format npy, and -o");
+    }
+    if (options->format == &export_npy && options->output == NULL && isatty(STDOUT_FILENO)) {
+        return command_usage_error(&command_export, "npy is not for terminals: choose a file with -o");
+    }
+    return STATUS_OK;
+}
+
+// STATUS_OK, or the exit status; *help where help was asked for.
+static int parse_options(struct options * options, int argc, char ** argv, bool * help) {
+    static const struct option known[] = {
+        TRACE_FILTER_OPTIONS,
+        { "format", required_argument, NULL, 'f'          },
+        { "output", required_argument, NULL, 'o'          },
+        { "split",  required_argument, NULL, OPTION_SPLIT },
+        { "help",   no_argument,       NULL, 'h'          },
+        { NULL, 0, NULL, 0 },
+    };
+    for (int option; (option = getopt_long(argc, argv, ":f:o:h", known, NULL)) != -1;) {
+        struct error error;
+        if (option == 'h') {
+            *help = true;
+            return STATUS_OK;
+        }
+        switch (take_option(options, option, &error)) {
+            case TRACE_FILTER_TAKEN: break;
+            case TRACE_FILTER_WRONG: return command_usage_error(&command_export, "%s", error.text);
+            case TRACE_FILTER_OTHER: return command_option_error(&command_export, argv, option);
+        }
+    }
+    options->file = argv[optind];
+    return check_options(options, argc - optind);
+}
+
+//
+// what is chosen of a ubatch
+//
+
+struct choice {
+    struct export_ubatch ubatch;
+    int32_t            * tokens;
+    bool               * is_chosen;
+    size_t               room_tokens;
+    size_t               room_layers;
+};
+
+static void make_room(struct choice * choice, const struct trace_ubatch * ubatch) {
+    if ((size_t) ubatch->n_tokens > choice->room_tokens) {
+        choice->room_tokens = (size_t) ubatch->n_tokens;
+        choice->tokens      = memory_resize(choice->tokens,    choice->room_tokens, sizeof(*choice->tokens));
+        choice->is_chosen   = memory_resize(choice->is_chosen, choice->room_tokens, sizeof(*choice->is_chosen));
+    }
+    if (ubatch->n_layers > choice->room_layers) {
+        choice->room_layers   = ubatch->n_layers;
+        choice->ubatch.layers = memory_resize(choice->ubatch.layers, choice->room_layers, sizeof(*choice->ubatch.layers));
+    }
+}
+
+// False: nothing of it.
+static bool choose(struct choice * choice, const struct trace_filter * filter, const struct trace_ubatch * ubatch) {
+    make_room(choice, ubatch);
+    struct export_ubatch * chosen = &choice->ubatch;
+    *chosen = (struct export_ubatch) { ubatch, 0, choice->tokens, choice->is_chosen, 0, chosen->layers };
+    if (!trace_filter_has_ubatch(filter, ubatch)) {
+        return false;
+    }
+    for (int32_t i = 0; i < ubatch->n_tokens; i++) {
+        choice->is_chosen[i] = trace_filter_has_token(filter, ubatch, i);
+        if (choice->is_chosen[i]) {
+            choice->tokens[chosen->n_tokens++] = i;
+        }
+    }
+    for (size_t i = 0; i < ubatch->n_layers; i++) {
+        if (trace_filter_has_layer(filter, ubatch->layers[i].layer)) {
+            chosen->layers[chosen->n_layers++] = &ubatch->layers[i];
+        }
+    }
+    return chosen->n_tokens > 0;
+}
+
+static void choice_free(struct choice * choice) {
+    free(choice->tokens);
+    free(choice->is_chosen);
+    free(choice->ubatch.layers);
+}
+
+//
+// going through the trace
+//
+
+struct source {
+    const struct options * options;
+    const struct trace   * trace;
+    uint64_t               lost;    // ubatches that do not check
+};
+
+typedef bool visitor(void * self, const struct export_ubatch * ubatch, struct error * error);
+
+static bool is_broken(const struct options * options) {
+    return options->output == NULL && ferror(stdout) != 0;
+}
+
+static bool go_through(struct source * source, const char * what, visitor * visit, void * self, struct error * error) {
+    const struct options * options = source->options;
+    struct trace_cursor  * cursor  = trace_cursor_new(source->trace);
+    if (cursor == NULL) {
+        return error_set(error, "out of memory");
+    }
+    struct progress     progress = progress_begin(what, options->output == NULL ? 0 : trace_about(source->trace)->file_size);
+    struct choice       choice   = { 0 };
+    struct trace_ubatch ubatch;
+    bool                ok       = true;
+    trace_cursor_seek(cursor, trace_filter_first_ubatch(&options->filter));
+    while (ok && !is_broken(options) && trace_next(cursor, &ubatch) && !trace_filter_is_past(&options->filter, ubatch.number)) {
+        ok = !choose(&choice, &options->filter, &ubatch) || visit(self, &choice.ubatch, error);
+        progress_tell(&progress, trace_cursor_offset(cursor));
+    }
+    progress_end(&progress);
+    source->lost = trace_cursor_lost(cursor);
+    choice_free(&choice);
+    trace_cursor_free(cursor);
+    return ok;
+}
+
+//
+// the survey
+//
+
+static void survey_layer(struct export_survey * survey, const struct trace_routing * routing) {
+    survey->n_used   = routing->n_used   > survey->n_used   ? routing->n_used   : survey->n_used;
+    survey->n_expert = routing->n_expert > survey->n_expert ? routing->n_expert : survey->n_expert;
+    size_t at = survey->n_layers;
+    while (at > 0 && survey->layers[at - 1] > routing->layer) {
+        at--;
+    }
+    if (at > 0 && survey->layers[at - 1] == routing->layer) {
+        return;
+    }
+    survey->layers = memory_resize(survey->layers, survey->n_layers + 1, sizeof(*survey->layers));
+    memmove(survey->layers + at + 1, survey->layers + at, (survey->n_layers - at) * sizeof(*survey->layers));
+    survey->layers[at] = routing->layer;
+    survey->n_layers++;
+}
+
+static bool survey_ubatch(void * self, const struct export_ubatch * ubatch, struct error * error) {
+    (void) error;
+    struct export_survey * survey = self;
+    survey->n_tokens += ubatch->n_tokens;
+    for (size_t i = 0; i < ubatch->n_tokens; i++) {
+        const struct trace_token * token = &ubatch->all->tokens[ubatch->tokens[i]];
+        survey->n_prompt += !token->generation;
+        trace_lives_at(survey->lives, ubatch->all->context, token->sequence, token->life)->n_tokens++;
+    }
+    for (size_t i = 0; i < ubatch->n_layers; i++) {
+        survey_layer(survey, ubatch->layers[i]);
+    }
+    return true;
+}
+
+//
+// the export
+//
+
+struct writer {
+    const struct export_format * format;
+    struct trace_export        * export;
+};
+
+static bool write_ubatch(void * self, const struct export_ubatch * ubatch, struct error * error) {
+    const struct writer * writer = self;
+    return writer->format->ubatch(writer->export, ubatch, error);
+}
+
+static bool write_out(struct source * source, struct trace_export * export, struct error * error) {
+    const struct export_format * format = source->options->format;
+    struct writer                writer = { format, export };
+    const bool                   ok     = format->begin(export, error) && go_through(source, "exporting", write_ubatch, &writer, error);
+    return format->end(export, ok, error);
+}
+
+static bool write_to_file(struct source * source, struct trace_export * export, struct error * error) {
+    struct output_file file;
+    if (!output_file_open(&file, export->output, error)) {
+        return false;
+    }
+    export->out = file.out;
+    if (write_out(source, export, error)) {
+        return output_file_close(&file, error);
+    }
+    output_file_drop(&file);
+    return false;
+}
+
+static bool export_trace(struct source * source, struct error * error) {
+    const struct options * options = source->options;
+    struct export_survey   survey  = { .lives = trace_lives_new() };
+    struct trace_export    export  = { .info = trace_about(source->trace), .output = options->output, .split = options->split };
+    bool                   ok      = true;
+    if (options->format->needs_survey) {
+        export.survey = &survey;
+        ok = go_through(source, "counting", survey_ubatch, &survey, error);
+    }
+    if (ok) {
+        ok = options->format->own_files ? write_out(source, &export, error) : write_to_file(source, &export, error);
+    }
+    trace_lives_free(survey.lives);
+    free(survey.layers);
+    return ok;
+}
+
+static bool needs_phases(const struct options * options) {
+    return options->split || options->format == &export_moe_cache_profile;
+}
+
+static bool fits(const struct options * options, const struct trace_info * info, struct error * error) {
+    if (needs_phases(options) && !info->phases_known) {
+        return error_set(error, "has no phases and sequences, which %s needs: the program called llama.cpp in a way that shows none",
+                         options->split ? "--split" : options->format->name);
+    }
+    return trace_filter_fits(&options->filter, info, error);
+}
+
+static int export_open(const struct options * options, const struct trace * trace) {
+    struct source source = { options, trace, 0 };
+    struct error  error;
+    if (!fits(options, trace_about(trace), &error)) {
+        error_say("%s: %s", trace_input_name(options->file), error.text);
+        return STATUS_FAILED;
+    }
+    if (!export_trace(&source, &error)) {
+        error_say("%s", error.text);
+        return STATUS_FAILED;
+    }
+    return trace_input_check(options->file, trace_about(trace), source.lost);
+}
+
+static int export_file(const struct options * options) {
+    struct trace * trace = trace_input_open(options->file);
+    if (trace == NULL) {
+        return STATUS_FAILED;
+    }
+    const int status = export_open(options, trace);
+    trace_close(trace);
+    return status;
+}
+
+static int export_main(int argc, char ** argv) {
+    struct options options = { .filter = { .default_phases = TRACE_PHASE_PROMPT | TRACE_PHASE_GENERATION } };
+    bool           help    = false;
+    int            status  = parse_options(&options, argc, argv, &help);
+    if (help) {
+        status = command_help(&command_export);
+    } else if (status == STATUS_OK) {
+        status = export_file(&options);
+    }
+    trace_filter_free(&options.filter);
+    return status;
+}
+
+const struct command command_export = {
+    .name    = "export",
+    .summary = "writes a routing trace in a format that other programs read",
+    .main    = export_main,
+    .help    =
+        "usage: llama-expert-tracer export --format FORMAT [OPTION]… [-o OUT] FILE\n"
+        "\n"
+        "Writes a routing trace in a FORMAT that other programs read:\n"
+        "\n"
+        "  npy                 an array [tokens, layers, top-k] for numpy, -1 where a layer\n"
+        "                      did not route a token; beside it OUT.layers.npy,\n"
+        "                      OUT.tokens.npy and, with gate weights, OUT.weights.npy\n"
+        "  csv                 a row for each token and layer\n"
+        "  jsonl               an object for each token\n"
+        "  moe-trace           layer,expert for each activation, as llama.cpp's moe-trace\n"
+        "  moe-cache-profile   pos,layer,id0,id1,… for --moe-cache-profile of a fork\n"
+        "  libcachesim         requests for experts: time,obj_id,obj_size,…\n"
+        "  sglang              layer_id,expert_id,count, as SGLang's recorder\n"
+        "\n"
+        "  -f, --format FORMAT one of them\n"
+        "  -o, --output OUT    write here, whole or not at all (default: standard output)\n"
+        "      --split sequence  npy: a file for each life of a sequence\n"
+        "      --layer LIST      only these layers, such as 0,3-5,40-\n"
+        "      --sequence LIST   only tokens of these sequences\n"
+        "      --tokens LIST     only tokens at these positions of their sequence, from 0\n"
+        "      --ubatch LIST     only these ubatches\n"
+        "      --phase LIST      only of prompt, generation, warmup\n"
+        "      --warmup          also the warm-up, which is left out otherwise\n"
+        "      --no-rejected     no tokens that were drafted and rejected\n"
+        "      --mtp             also of a multi-token-prediction head\n"
+        "  -h, --help            show this\n"
+        "\n"
+        "A FILE is what `run --routing` wrote, - the standard input.\n",
+};

@@ -1,0 +1,212 @@
+#include "command.h"
+#include "error.h"
+#include "output-file.h"
+#include "progress.h"
+#include "trace-input.h"
+#include "trace-packer.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define TRACE_END    ".moetrace"
+#define PACKED_END   ".packed.moetrace"
+#define UNPACKED_END ".unpacked.moetrace"
+
+struct options {
+    const char * file;
+    const char * output; // NULL: beside the file
+    bool         unpack;
+    bool         force;
+};
+
+// STATUS_OK, or the exit status; *help where help was asked for.
+static int parse_options(struct options * options, int argc, char ** argv, bool * help) {
+    static const struct option known[] = {
+        { "output", required_argument, NULL, 'o' },
+        { "unpack", no_argument,       NULL, 'u' },
+        { "force",  no_argument,       NULL, 'f' },
+        { "help",   no_argument,       NULL, 'h' },
+        { NULL, 0, NULL, 0 },
+    };
+    for (int option; (option = getopt_long(argc, argv, ":o:ufh", known, NULL)) != -1;) {
+        switch (option) {
+            case 'o': options->output = optarg; break;
+            case 'u': options->unpack = true;   break;
+            case 'f': options->force  = true;   break;
+            case 'h': *help           = true;   return STATUS_OK;
+            default:  return command_option_error(&command_pack, argv, option);
+        }
+    }
+    if (argc - optind != 1) {
+        return command_usage_error(&command_pack, argc == optind ? "which file?" : "one file at a time");
+    }
+    options->file = argv[optind];
+    if (options->output == NULL && strcmp(options->file, "-") == 0) {
+        return command_usage_error(&command_pack, "where to? Of the standard input -o has to tell");
+    }
+    if (options->output != NULL && strcmp(options->output, "-") == 0 && isatty(STDOUT_FILENO)) {
+        return command_usage_error(&command_pack, "a trace is not for terminals: choose a file with -o");
+    }
+    return STATUS_OK;
+}
+
+// The length of a path without an ending, all of it where it has another one.
+static int stem(const char * path, const char * end) {
+    const size_t length = strlen(path);
+    const size_t n      = strlen(end);
+    return (int) (length > n && strcmp(path + length - n, end) == 0 ? length - n : length);
+}
+
+static char * default_output(const struct options * options) {
+    const int packed = stem(options->file, PACKED_END);
+    const int plain  = stem(options->file, TRACE_END);
+    if (!options->unpack) {
+        return memory_text("%.*s" PACKED_END, plain, options->file);
+    }
+    return options->file[packed] != '\0' ? memory_text("%.*s" TRACE_END, packed, options->file)
+                                         : memory_text("%.*s" UNPACKED_END, plain, options->file);
+}
+
+static bool may_write(const char * output, bool force) {
+    struct stat status;
+    if (force || strcmp(output, "-") == 0 || stat(output, &status) != 0 || !S_ISREG(status.st_mode)) {
+        return true;
+    }
+    error_say("%s: is there already (--force replaces it, -o chooses another name)", output);
+    return false;
+}
+
+static void tell(void * self, double done) {
+    struct progress * progress = self;
+    progress_tell(progress, (uint64_t) (done * (double) progress->total));
+}
+
+static bool convert(const struct options * options, const struct trace * trace, FILE * out, struct trace_pack_report * report) {
+    struct progress progress = progress_begin(options->unpack ? "unpacking" : "packing", trace_about(trace)->file_size);
+    const char    * wrong    = (options->unpack ? trace_unpack : trace_pack)(trace, out, tell, &progress, report);
+    progress_end(&progress);
+    if (wrong != NULL) {
+        error_say("%s: %s", trace_input_name(options->file), wrong);
+    }
+    return wrong == NULL;
+}
+
+static bool copy(FILE * from, FILE * to) {
+    char block[65536];
+    rewind(from);
+    for (size_t n; (n = fread(block, 1, sizeof(block), from)) > 0;) {
+        if (fwrite(block, 1, n, to) != n) {
+            return false;
+        }
+    }
+    return ferror(from) == 0;
+}
+
+// What cannot be written twice gets what is ready.
+static bool convert_aside(const struct options * options, const struct trace * trace, FILE * out, struct trace_pack_report * report) {
+    FILE * aside = tmpfile();
+    bool   ok    = aside != NULL || (error_say("no temporary file: %s", strerror(errno)), false);
+    ok = ok && convert(options, trace, aside, report);
+    if (ok && !copy(aside, out)) {
+        error_say("the result cannot be written: %s", strerror(errno));
+        ok = false;
+    }
+    if (aside != NULL) {
+        fclose(aside);
+    }
+    return ok;
+}
+
+static bool write_result(const struct options * options, const char * path, const struct trace * trace, struct trace_pack_report * report) {
+    struct output_file file;
+    struct error       error;
+    if (!output_file_open(&file, path, &error)) {
+        error_say("%s", error.text);
+        return false;
+    }
+    const bool ok = (file.aside != NULL ? convert : convert_aside)(options, trace, file.out, report);
+    if (!ok) {
+        output_file_drop(&file);
+    } else if (!output_file_close(&file, &error)) {
+        error_say("%s", error.text);
+        return false;
+    }
+    return ok;
+}
+
+// To where the trace does not go.
+static void print_report(const struct options * options, const char * path, const struct trace_info * info, const struct trace_pack_report * report) {
+    FILE * out = strcmp(path, "-") == 0 ? stderr : stdout;
+    if (report->copied) {
+        const bool is_so = info->is_packed != options->unpack;
+        fprintf(out, "%s, %" PRIu64 " bytes: copied as it is\n",
+                !is_so ? "would not become smaller" : options->unpack ? "not packed" : "packed already", report->size);
+        return;
+    }
+    const double before = (double) info->file_size;
+    const double after  = (double) report->size;
+    fprintf(out, "%" PRIu64 " bytes before, %" PRIu64 " after (%.1f%%)\n", info->file_size, report->size, 100.0 * after / before);
+    if (report->entropy > 0) {
+        fprintf(out, "the experts alone take %.0f bytes at best: %.3f times that\n", report->entropy, after / report->entropy);
+    }
+}
+
+static int pack_to(const struct options * options, const char * path) {
+    if (!may_write(path, options->force)) {
+        return STATUS_FAILED;
+    }
+    struct trace * trace = trace_input_open(options->file);
+    if (trace == NULL) {
+        return STATUS_FAILED;
+    }
+    struct trace_pack_report  report;
+    const struct trace_info * info   = trace_about(trace);
+    int                       status = STATUS_FAILED;
+    if (write_result(options, path, trace, &report)) {
+        print_report(options, path, info, &report);
+        status = trace_input_check(options->file, info, report.lost);
+    }
+    trace_close(trace);
+    return status;
+}
+
+static int pack_main(int argc, char ** argv) {
+    struct options options = { 0 };
+    bool           help    = false;
+    const int      status  = parse_options(&options, argc, argv, &help);
+    if (help) {
+        return command_help(&command_pack);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    char    * path   = options.output != NULL ? memory_text("%s", options.output) : default_output(&options);
+    const int result = pack_to(&options, path);
+    free(path);
+    return result;
+}
+
+const struct command command_pack = {
+    .name    = "pack",
+    .summary = "makes a routing trace smaller without losing anything",
+    .main    = pack_main,
+    .help    =
+        "usage: llama-expert-tracer pack [--unpack] [--force] [-o OUT] FILE\n"
+        "\n"
+        "Makes a routing trace smaller: about as small as its experts can be told, with each\n"
+        "layer's frequencies. Every command reads packed traces as they are.\n"
+        "\n"
+        "  -o, --output OUT  write here, whole or not at all, - the standard output (default:\n"
+        "                    run.packed.moetrace of run.moetrace, and the other way round)\n"
+        "  -u, --unpack      make the trace that was packed, byte by byte\n"
+        "  -f, --force       replace a file that is there already\n"
+        "  -h, --help        show this\n"
+        "\n"
+        "A FILE is what `run --routing` wrote, - the standard input. One that would not become\n"
+        "smaller is copied.\n",
+};

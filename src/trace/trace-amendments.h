@@ -1,0 +1,35 @@
+// What became known of ubatches after they were recorded.
+
+#ifndef TRACE_AMENDMENTS_H
+#define TRACE_AMENDMENTS_H
+
+#include "trace-bytes.h"
+#include "trace-reader.h"
+
+// A warm-up: ubatches from `ubatch` on. Rejected tokens: those from `first` on.
+struct trace_amendment {
+    uint64_t ubatch;
+    uint64_t first;
+    uint64_t n;
+};
+
+struct trace_amendment_list {
+    struct trace_amendment * items;
+    size_t                   n;
+    size_t                   room;
+};
+
+// Zeroed: empty.
+struct trace_amendments {
+    struct trace_amendment_list warmups;
+    struct trace_amendment_list rejections;
+};
+
+bool trace_amendments_add (struct trace_amendments * amendments, const struct trace_buffer * payload); // false: out of memory
+void trace_amendments_sort(struct trace_amendments * amendments); // when there are all of them
+void trace_amendments_free(struct trace_amendments * amendments);
+
+bool trace_amendments_warmup(const struct trace_amendments * amendments, uint64_t ubatch);
+void trace_amendments_reject(const struct trace_amendments * amendments, uint64_t ubatch, struct trace_token * tokens, int32_t n_tokens);
+
+#endif // TRACE_AMENDMENTS_H

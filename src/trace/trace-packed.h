@@ -1,0 +1,54 @@
+// Packed chunks: several payloads of data in one (docs/trace-format.md, "Packed").
+
+#ifndef TRACE_PACKED_H
+#define TRACE_PACKED_H
+
+#include "trace-chunks.h"
+#include "trace-code.h"
+#include "trace-json.h"
+#include "trace-parts.h"
+#include "trace-records.h"
+
+// Makes of parts->packed the payloads that it was made of. Returns false where it is none.
+bool trace_packed_read(struct trace_parts * parts, const struct trace_chunk * chunk, const struct trace_tables * tables,
+                       const struct trace_code * code);
+
+enum trace_stream {
+    TRACE_STREAM_HEADS,
+    TRACE_STREAM_TIMES,
+    TRACE_STREAM_TOKENS,
+    TRACE_STREAM_WEIGHTS_LOW,
+    TRACE_STREAM_WEIGHTS_HIGH,
+    TRACE_N_STREAMS,
+};
+
+struct trace_ids {
+    uint16_t * ids;
+    size_t     n;
+    size_t     room;
+};
+
+// What is being packed. Zeroed, and with the tables and the code, to begin with.
+struct trace_packing {
+    const struct trace_tables * tables;
+    const struct trace_code   * code;
+    struct trace_buffer         streams[TRACE_N_STREAMS];
+    struct trace_ids          * layers;   // of the code, one table after the other
+    uint64_t                    n_ids;
+    struct trace_buffer         records;  // heads of the part that is being added
+    size_t                      n_parts;
+    struct trace_chunk          before;   // the last part
+    struct trace_chunk          chunk;    // that is to be written
+    struct trace_head           head;
+};
+
+bool trace_packing_begin(struct trace_packing * packing, const struct trace_tables * tables, const struct trace_code * code);
+
+// Adds a payload of data. Returns false where it holds something that would not come out again as it is: nothing can
+// be added or written then before trace_packing_clear().
+bool trace_packing_add  (struct trace_packing * packing, const struct trace_chunk * chunk, const uint8_t * data, size_t size);
+bool trace_packing_write(struct trace_packing * packing, struct trace_buffer * payload);
+void trace_packing_clear(struct trace_packing * packing);
+void trace_packing_free (struct trace_packing * packing);
+
+#endif // TRACE_PACKED_H

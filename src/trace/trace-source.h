@@ -1,0 +1,28 @@
+// Where a trace's bytes come from: a file, whose size is the one it had when it was opened, or memory.
+//
+// The file is read, not mapped: one that is made smaller meanwhile ends early, and the program does not with it.
+
+#ifndef TRACE_SOURCE_H
+#define TRACE_SOURCE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct trace_source {
+    int             fd;     // -1: memory
+    const uint8_t * memory;
+    uint64_t        size;
+};
+
+#define TRACE_SOURCE_CLOSED { -1, NULL, 0 }
+
+// "-" is the standard input. What cannot be read twice, as a pipe, is copied to a temporary file without a name.
+// Returns NULL, or what is wrong.
+const char * trace_source_open (struct trace_source * source, const char * path);
+void         trace_source_close(struct trace_source * source);
+
+// Returns how many bytes there were.
+size_t trace_source_read(const struct trace_source * source, uint64_t offset, void * data, size_t size);
+
+#endif // TRACE_SOURCE_H
