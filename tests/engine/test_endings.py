@@ -6,20 +6,10 @@ import subprocess
 import time
 import unittest
 
-from harness import (CLIENTS, ENGINE, MIXTRAL, OLD_ENGINES, Server, TestCase, environment, main, run, strip_prefix)
+from harness import (CLIENTS, ENGINE, MIXTRAL, OLD_ENGINES, Server, TestCase, environment, main, run, strip_prefix, wait_for)
 
 OLD_ENGINE = OLD_ENGINES / "0.5.0" / "lib"
 INTERVAL = 0.2
-
-
-def wait_for(what, condition, timeout=60):
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"{what} did not happen in {timeout} s")
 
 
 class Ending(TestCase):

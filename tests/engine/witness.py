@@ -71,3 +71,21 @@ class Evaluation:
             if rows:
                 counts[layer] = [sum(row.count(expert) for row in rows) for expert in range(n_expert)]
         return counts
+
+
+class GateWeights:
+    """What llama-eval-callback prints of the gate weights: of each layer the last node, flat."""
+
+    def __init__(self, printed):
+        self.layers = {}
+        numbers = None
+        for line in printed.splitlines():
+            node = Evaluation.NODE.match(line)
+            if node:
+                found = re.fullmatch(r"ffn_moe_weights(?:_softmax|_norm|_scaled)?-(\d+)", node[1])
+                numbers = [] if found else None
+                if found:
+                    self.layers[int(found[1])] = numbers
+            elif numbers is not None:
+                row = re.fullmatch(r" +\[([^\[\]]+)\],", line)
+                numbers += [float(number) for number in row[1].split(",")] if row else []
