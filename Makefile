@@ -1,12 +1,13 @@
 # A thin front for CMake and the scripts: each target does all that it needs, on a fresh machine too.
 
-BUILD  ?= build
-PREFIX ?= /usr/local
-WERROR ?= OFF
-JOBS   ?= $(shell nproc)
+BUILD   ?= build
+PREFIX  ?= /usr/local
+WERROR  ?= OFF
+JOBS    ?= $(shell nproc)
+MINUTES ?= 60
 
 .DEFAULT_GOAL := all
-.PHONY: all engine engines models models-full demo test test-in-tree configure-tests bench engine-table install clean help
+.PHONY: all engine engines models models-full demo test test-in-tree configure-tests bench soak engine-table install clean help
 
 all: ## build the library and the command
 	@scripts/install-deps.sh build
@@ -45,8 +46,12 @@ test-in-tree: configure-tests ## build llama.cpp with the tracer in it, and test
 bench: engine models-full ## measure what tracing costs, 20 minutes (BENCH=--quick: 5; BENCH=--help: more)
 	@scripts/install-deps.sh bench
 	@cmake -S . -B $(BUILD) -DEXPERT_TRACER_BENCH=ON >/dev/null
-	@cmake --build $(BUILD) -j $(JOBS) --target bench-client -- --no-print-directory --quiet
+	@cmake --build $(BUILD) -j $(JOBS) --target bench-client expand-experts -- --no-print-directory --quiet
 	@BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 python3 bench/overhead.py $(BENCH)
+
+soak: engine models ## record the routing of a busy server for an hour (MINUTES=60)
+	@scripts/install-deps.sh bench
+	@BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 python3 bench/soak.py --minutes $(MINUTES)
 
 engine-table: engines models ## try one binary on every release, print the table
 	@python3 scripts/engine-table.py

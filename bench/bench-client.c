@@ -24,6 +24,7 @@ struct options {
     const char * model;
     const char * rpc;
     const char * output;
+    const char * routing;
     int32_t      n_threads;
     int32_t      n_ctx;
     int32_t      n_batch;
@@ -38,6 +39,9 @@ struct options {
 // Contexts are made when they are first needed. An eval callback is there from the beginning, so it has its own.
 enum context_kind { CONTEXT_MAIN, CONTEXT_CALLBACK, CONTEXT_KINDS };
 
+// With ways that record there are no statistics.
+enum recording { RECORD_NOTHING, RECORD_ROUTING, RECORD_ALL };
+
 struct way {
     const char      * name;
     enum context_kind context;
@@ -45,16 +49,19 @@ struct way {
     bool              per_layer;
     bool              names;
     bool              json;
+    enum recording    recording;
 };
 
 static const struct way ways[] = {
-    { "untraced",  CONTEXT_MAIN,     false, false, false, false },
-    { "control",   CONTEXT_MAIN,     false, false, false, false }, // the same again: what the machine differs by from itself
-    { "stats",     CONTEXT_MAIN,     true,  false, false, false },
-    { "per-layer", CONTEXT_MAIN,     true,  true,  false, false },
-    { "names",     CONTEXT_MAIN,     true,  false, true,  false },
-    { "json",      CONTEXT_MAIN,     true,  true,  false, true  },
-    { "callback",  CONTEXT_CALLBACK, false, false, false, false },
+    { "untraced",    CONTEXT_MAIN,     false, false, false, false, RECORD_NOTHING },
+    { "control",     CONTEXT_MAIN,     false, false, false, false, RECORD_NOTHING }, // the same again: what the machine differs by from itself
+    { "stats",       CONTEXT_MAIN,     true,  false, false, false, RECORD_NOTHING },
+    { "per-layer",   CONTEXT_MAIN,     true,  true,  false, false, RECORD_NOTHING },
+    { "names",       CONTEXT_MAIN,     true,  false, true,  false, RECORD_NOTHING },
+    { "json",        CONTEXT_MAIN,     true,  true,  false, true,  RECORD_NOTHING },
+    { "routing",     CONTEXT_MAIN,     true,  false, false, false, RECORD_ROUTING },
+    { "routing-all", CONTEXT_MAIN,     true,  false, false, false, RECORD_ALL     },
+    { "callback",    CONTEXT_CALLBACK, false, false, false, false, RECORD_NOTHING },
 };
 
 // The tracer's functions, NULL where it is not preloaded.
@@ -101,11 +108,12 @@ static int32_t number(const char * text, const char * option) {
 }
 
 static struct options parse_options(int argc, char ** argv) {
-    enum { MODEL, RPC, OUTPUT, THREADS, CTX, BATCH, UBATCH, GPU_LAYERS, CPU_MOE, DISTINCT, NO_REPACK, TOGGLE };
+    enum { MODEL, RPC, OUTPUT, ROUTING, THREADS, CTX, BATCH, UBATCH, GPU_LAYERS, CPU_MOE, DISTINCT, NO_REPACK, TOGGLE };
     static const struct option known[] = {
         { "model",      required_argument, NULL, MODEL      },
         { "rpc",        required_argument, NULL, RPC        },
         { "output",     required_argument, NULL, OUTPUT     },
+        { "routing",    required_argument, NULL, ROUTING    },
         { "threads",    required_argument, NULL, THREADS    },
         { "ctx",        required_argument, NULL, CTX        },
         { "batch",      required_argument, NULL, BATCH      },
@@ -123,6 +131,7 @@ static struct options parse_options(int argc, char ** argv) {
             case MODEL:      options.model        = optarg;                          break;
             case RPC:        options.rpc          = optarg;                          break;
             case OUTPUT:     options.output       = optarg;                          break;
+            case ROUTING:    options.routing      = optarg;                          break;
             case THREADS:    options.n_threads    = number(optarg, known[at].name);  break;
             case CTX:        options.n_ctx        = number(optarg, known[at].name);  break;
             case BATCH:      options.n_batch      = number(optarg, known[at].name);  break;
@@ -137,7 +146,8 @@ static struct options parse_options(int argc, char ** argv) {
     }
     if (!options.model || optind != argc || options.n_distinct < 1 || options.n_distinct > 95) {
         fail("usage: bench-client --model MODEL.gguf [--threads N] [--ctx N] [--batch N] [--ubatch N] [--no-repack]\n"
-             "                    [--rpc HOST:PORT] [--gpu-layers N] [--n-cpu-moe N] [--output FILE] [--distinct 1…95] [--toggle]", NULL);
+             "                    [--rpc HOST:PORT] [--gpu-layers N] [--n-cpu-moe N] [--distinct 1…95] [--toggle]\n"
+             "                    [--output FILE] [--routing FILE]", NULL);
     }
     return options;
 }
@@ -328,10 +338,20 @@ static struct expert_tracer * new_tracer(const struct bench * bench, const struc
     if (way->json && !bench->options.output) {
         fail("--output is needed for", way->name);
     }
+    if (way->recording != RECORD_NOTHING && !bench->options.routing) {
+        fail("--routing is needed for", way->name);
+    }
+    if (way->recording != RECORD_NOTHING) {
+        remove(bench->options.routing); // a tracer leaves the trace of another one alone, and writes beside it
+    }
     struct expert_tracer_config config = EXPERT_TRACER_CONFIG_INIT;
     config.per_layer = way->per_layer;
     config.names     = way->names;
     config.output    = way->json ? bench->options.output : NULL;
+    config.stats     = way->recording == RECORD_NOTHING;
+    config.routing   = way->recording == RECORD_NOTHING ? NULL : bench->options.routing;
+    config.weights   = way->recording == RECORD_ALL;
+    config.tokens    = way->recording == RECORD_ALL;
     config.interval  = 0.1; // so that it is written while it is measured; a hundred times as often as by default
     struct expert_tracer * tracer = bench->api.make(&config);
     if (!tracer) {
@@ -374,16 +394,16 @@ static void run_way(struct bench * bench, const struct way * way, int32_t n_prom
     if (way->context == CONTEXT_CALLBACK) {
         printf(", \"activations\": %lld, \"capture\": \"bare eval callback\"", (long long) bench->reader.n_read);
     }
-    struct expert_tracer_snapshot * snapshot = tracer ? bench->api.take(tracer, 0) : NULL;
+    struct expert_tracer_snapshot * snapshot = tracer && way->recording == RECORD_NOTHING ? bench->api.take(tracer, 0) : NULL;
     if (snapshot) {
         printf(", \"activations\": %llu, \"capture\": \"%s\"", (unsigned long long) snapshot->total_activations, snapshot->capture);
         bench->api.drop(snapshot);
     }
-    printf("}\n");
-    fflush(stdout);
     if (tracer) {
         bench->api.free(tracer);
     }
+    printf("}\n"); // by now the trace is whole
+    fflush(stdout);
 }
 
 static void follow_commands(struct bench * bench) {

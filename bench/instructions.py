@@ -58,7 +58,7 @@ def count(client, model, way, sizes, library, preload):
     with tempfile.TemporaryDirectory(prefix="expert-tracer-bench-") as folder:
         profile = Path(folder) / "profile"
         command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}", str(client),
-                   "--model", str(model), "--threads", "1", "--ctx", "256"]
+                   "--model", str(model), "--threads", "1", "--ctx", "256", "--routing", f"{folder}/run.moetrace"]
         done = subprocess.run(command, input=f"run {way} {sizes[0]} {sizes[1]}\n", env=environment(preload), text=True,
                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         if done.returncode != 0:

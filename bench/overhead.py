@@ -8,6 +8,8 @@ The machine should have nothing else to do. What is measured, a part after the o
   full           the shapes of real models, those of build/models/full-*.gguf that are there (make models-full)
   off            the library preloaded while nothing is asked for, against a process without it
   stock          stock programs: llama-imatrix, and names in llama-completion's --log-file
+  trace-cost     the routing trace, against statistics
+  trace-size     how large it is: recorded, packed, and as other programs know it
   instructions   instructions of a token, by callgrind
 LLAMA_EXPERT_TRACE_CAPTURE says how the tracer shall read the routing.
 """
@@ -17,13 +19,15 @@ import concurrent.futures
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import page
 from client import RpcServer
 from instructions import per_token
 from pairs import Spread, say
-from sections import ALL_WAYS, measure, measure_off
+from sections import ALL_WAYS, RECORDING, measure, measure_off
+from sizes import CHUNK, Sizes, expanded, text_of
 from stock import Evaluation, LogFile
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -35,11 +39,16 @@ CLIENT = BUILD / "bench" / "bench-client"
 # The layers, experts and top-k of Mixtral-8x7B and GPT-OSS-120B at a width that makes a token cheap.
 FAST = MODELS / "oracle-mixtral.gguf"
 MIDDLE = MODELS / "oracle-gpt-oss.gguf"
+# Experts and top-k of Qwen3-Next-80B-A3B, likewise.
+WIDE = MODELS / "oracle-qwen3next.gguf"
+FULL = MODELS / "full-qwen3-30b-a3b.gguf"
+
+TRACED_CHUNKS = 20 # 10,240 tokens
 
 ENOUGH_PAIRS = 6
 
 # A part's share of the time. Of these there is one for each model.
-WEIGHTS = {"cpu": 3, "ubatches": 1.5, "rpc": 3, "full": 3, "off": 1, "stock": 1.5}
+WEIGHTS = {"cpu": 3, "ubatches": 1.5, "rpc": 3, "full": 3, "off": 1, "stock": 1.5, "trace-cost": 1.5}
 
 
 class Bench:
@@ -48,10 +57,12 @@ class Bench:
         self.library = arguments.library
         self.rounds = 1 if arguments.quick else 3
         self.parts = arguments.only
+        self.traced_chunks = 4 if arguments.quick else TRACED_CHUNKS
+        self.traced_chunks_full = arguments.full_chunks
         self.full = [] if arguments.quick else sorted(MODELS.glob("full-*.gguf"))
         if arguments.models:
             self.full = [path for path in self.full if path.stem in arguments.models]
-        models = {"cpu": 2, "full": len(self.full)}
+        models = {"cpu": 2, "full": len(self.full), "trace-cost": 2}
         weights = sum(WEIGHTS[part] * models.get(part, 1) for part in self.parts if part in WEIGHTS)
         self.unit = 60 * (2 if arguments.quick else arguments.minutes) / max(weights, 1)
         self.sections = []
@@ -79,9 +90,9 @@ class Bench:
             verdict = "not shown" if holds(s.low) or holds(s.high) else "no"
         self.targets.append([what, aim, page.spread(values, form) if s.n > 1 else page.number(s.median, form), verdict])
 
-    def share_target(self, measurement, way, phase, least):
+    def share_target(self, measurement, way, phase, least, of=""):
         phase_name = page.PHASES[phase]
-        self.target(f"{measurement.name}: {ALL_WAYS[way]}, {phase_name}", f"at least {least}",
+        self.target(f"{measurement.name}: {ALL_WAYS[way]}, {phase_name}", f"at least {least}{of}",
                     measurement.rows[way].phases[phase].shares, lambda share: share >= least)
 
     def cpu_targets(self, measurement):
@@ -142,6 +153,64 @@ class Bench:
                 f"The log file gets {log_file.lines:.0f} lines a generated token.")
         self.sections.append(f"### Stock programs, CPU, {MIDDLE.stem}\n\n{text}\n\n{page.table(['', 'pairs', ''], rows)}")
 
+    def trace_cost(self):
+        labels = ALL_WAYS | {"untraced": "untraced", "stats": "statistics, once more"}
+        for model in (FAST, MIDDLE):
+            measurement, _ = measure(f"Routing trace: cost, CPU, {model.stem}", CLIENT, self.library, model, self.options(),
+                                     self.seconds("trace-cost"), self.rounds, ("routing", "untraced", "routing-all", "stats"),
+                                     sizes=(512, 64), base="stats")
+            text = page.measurement_text(measurement, labels, base="statistics")
+            self.sections.append(f"{text}\n\nHere every repetition stands between two with statistics. Ways with a routing trace have no "
+                                 "statistics. A trace is written by a thread of its own, up to a second later: counted instructions "
+                                 "(below) have all of that in them.")
+            for way in RECORDING:
+                for phase in ("prompt_us", "token_us"):
+                    self.share_target(measurement, way, phase, 0.99, " of statistics")
+
+    def traces(self):
+        """What is recorded for its size: a name, and the command."""
+        with tempfile.TemporaryDirectory(prefix="expert-tracer-bench-") as folder:
+            folder = Path(folder)
+            text = folder / "text"
+            text.write_text(text_of(CHUNK * (max(self.traced_chunks, self.traced_chunks_full) + 1)))
+            evaluation = ["-f", text, "-c", CHUNK, "-b", CHUNK, "-t", self.threads, "--chunks"]
+            for model in (FAST, MIDDLE, WIDE):
+                yield model.stem, [ENGINE / "llama-perplexity", "-m", model, *evaluation, self.traced_chunks]
+            yield f"{FAST.stem}, generation", [ENGINE / "llama-completion", "-m", FAST, "-p", "hello", "-no-cnv", "--ignore-eos",
+                                               "-n", CHUNK * self.traced_chunks // 4, "-c", CHUNK * self.traced_chunks,
+                                               "-t", self.threads]
+            if (ENGINE / "test-llama-archs").exists():
+                yield "expanded-qwen3moe", [ENGINE / "llama-perplexity", "-m", expanded(ENGINE, MODELS / "expand-experts", folder),
+                                            *evaluation, self.traced_chunks]
+            if FULL in self.full:
+                yield FULL.stem, [ENGINE / "llama-perplexity", "-m", FULL, "--no-repack", *evaluation, self.traced_chunks_full]
+
+    def trace_size(self):
+        if not shutil.which("zstd"):
+            say("sizes of the routing trace are left out: zstd is not there; scripts/install-deps.sh installs it")
+            return
+        traces = [Sizes(what, self.library, *command) for what, command in self.traces()]
+        forms = [[t.what, f"{t.tokens:,}", *(f"{size / t.activations:.3f} / {size / t.tokens:,.1f}" for size in t.bytes.values())]
+                 for t in traces]
+        of_what = [[t.what, f"{t.ubatches:,}", f"{t.activations:,}", f"{8 * t.ids / t.activations:.3f} of {t.bits}",
+                    f"{t.rest / t.tokens:.2f} of {t.allowed / t.tokens:.2f}", f"{t.once:,}", f"{8 * t.entropy / t.activations:.3f}",
+                    f"{t.bytes['packed'] / t.entropy:.3f}"] for t in traces]
+        self.sections.append(
+            "### Routing trace: size\n\nExperts alone are recorded, without gate weights and token ids. The text is characters by "
+            "chance, the same in each run, some much more frequent than others. Bytes an activation / a token:\n\n" +
+            page.table(["", "tokens", *traces[0].bytes], forms) +
+            "\n\nThe CSV is as `export` writes it, a row for each token and layer, and moe-trace a row for each activation.\n\n"
+            "What is recorded, and what it could be told with: the *entropy* is that of each layer's experts by themselves, counted "
+            "in the CSV, and what is packed is compared with it, tables and all:\n\n" +
+            page.table(["", "ubatches", "activations", "bits an activation", "bytes a token beside", "bytes once", "entropy, bits",
+                        "packed, of the entropy"], of_what) +
+            "\n\nIn oracle models and full shapes the token alone says which experts it meets in all layers. Entropies are those of the "
+            "text's characters, and zstd finds whole tokens again: nothing of that can be said of a trained model. The two layers of "
+            "expanded-qwen3moe have random weights and heed what was read before, though the token says most there, too.")
+        for t in traces:
+            self.target(f"Routing trace, {t.what}: bytes beside the experts", "at most 4 a token + 32 a ubatch", [t.rest / t.allowed],
+                        lambda share: share <= 1)
+
     def instructions(self):
         if not shutil.which("valgrind"):
             say("instructions are left out: valgrind is not there; scripts/install-deps.sh installs it")
@@ -150,6 +219,7 @@ class Bench:
             "untraced":                     ([], "untraced"),
             "preloaded, nothing asked for": ([self.library], "untraced"),
             ALL_WAYS["stats"]:              ([self.library], "stats"),
+            **{ALL_WAYS[way]:               ([self.library], way) for way in RECORDING},
             ALL_WAYS["callback"]:           ([], "callback"),
         }
         sizes = {"generated": ((4, 4), (4, 12)), "prompt": ((8, 1), (24, 1))}
@@ -163,6 +233,10 @@ class Bench:
             untraced, _ = counts[phase, "untraced"].result()
             percent = 100 * (total - untraced) / untraced
             preload, way = ways[label]
+            if way in RECORDING:
+                statistics, _ = counts[phase, ALL_WAYS["stats"]].result()
+                self.target(f"CPU, {MIDDLE.stem}: {label}, percent of a {phase} token's instructions with statistics", "at most 1 more",
+                            [100 * (total - statistics) / statistics], lambda p: p <= 1)
             rows.append([phase, label, f"{total:,.0f}", f"{total - untraced:+,.0f}", f"{percent:+.3f} %",
                          f"{ours:,.0f}" if preload else ""])
             if preload:
@@ -183,7 +257,7 @@ class Bench:
 
     def run(self):
         steps = {"cpu": self.cpu, "ubatches": self.ubatches, "rpc": self.rpc, "full": self.full_shapes, "off": self.off,
-                 "stock": self.stock, "instructions": self.instructions}
+                 "stock": self.stock, "trace-cost": self.trace_cost, "trace-size": self.trace_size, "instructions": self.instructions}
         for part, step in steps.items():
             if part in self.parts:
                 step()
@@ -193,12 +267,14 @@ class Bench:
 
 
 def main():
-    parts = [*WEIGHTS, "instructions"]
+    parts = [*WEIGHTS, "trace-size", "instructions"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=16, help="what the timed parts may take together (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="two minutes, without the full shapes: for trying it out")
+    parser.add_argument("--quick", action="store_true", help="a few minutes, without the full shapes: for trying it out")
     parser.add_argument("--only", type=lambda text: text.split(","), default=parts, metavar="PART,…", help=f"of {', '.join(parts)}")
     parser.add_argument("--models", type=lambda text: text.split(","), metavar="NAME,…", help="of the full shapes, e.g. full-mixtral-8x7b")
+    parser.add_argument("--full-chunks", type=int, default=2, metavar="N",
+                        help=f"trace-size: {CHUNK} tokens so many times of {FULL.stem}, a minute each (%(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--library", type=Path, default=BUILD / "libllama-expert-tracer.so")
     parser.add_argument("--page", type=Path, help="where to write the page; default: docs/performance.md after a whole run")

@@ -35,11 +35,11 @@ def table(heads, rows):
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
-def measurement_table(measurement, labels):
+def measurement_table(measurement, labels, base="untraced"):
     heads = ["", "pairs"]
     phases = next(iter(measurement.rows.values())).phases
     for name in phases:
-        heads += [f"{PHASES[name]}, share of untraced"] + ["µs a token"] * (name != "generate_us")
+        heads += [f"{PHASES[name]}, share of {base}"] + ["µs a token"] * (name != "generate_us")
     rows = []
     for way, row in measurement.rows.items():
         cells = [labels[way], str(len(row.phases["prompt_us"].shares))]
@@ -49,9 +49,10 @@ def measurement_table(measurement, labels):
     return table(heads, rows)
 
 
-def measurement_text(measurement, labels):
+def measurement_text(measurement, labels, base="untraced"):
     n_prompt, n_generate = measurement.n_prompt, measurement.n_generate
-    facts = [f"A prompt of {n_prompt}, untraced {measurement.speed('prompt_us'):.1f} tokens a second"]
+    how = base if base == "untraced" else f"with {base}"
+    facts = [f"A prompt of {n_prompt}, {how} {measurement.speed('prompt_us'):.1f} tokens a second"]
     if n_generate:
         facts.append(f"then {n_generate} generated, {measurement.speed('token_us'):.1f} a second")
     text = ", ".join(facts) + "."
@@ -61,7 +62,7 @@ def measurement_text(measurement, labels):
     if "names" in measurement.rows:
         lines = measurement.rows["names"].lines / (n_prompt + n_generate)
         text += f" Names are {lines:.0f} lines a token."
-    return f"### {measurement.name}\n\n{text}\n\n{measurement_table(measurement, labels)}"
+    return f"### {measurement.name}\n\n{text}\n\n{measurement_table(measurement, labels, base)}"
 
 
 INTRODUCTION = """# What tracing costs

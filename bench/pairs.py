@@ -2,7 +2,7 @@
 
 The speed of a machine changes over time more than tracing costs. So every repetition that is looked at stands between
 two untraced ones, and is compared with the mean of both: what changes steadily drops out. From one round to the next
-the order of the ways is turned around.
+the order of the ways is turned around. In the place of untraced there can be another way that the others are compared with.
 """
 
 import statistics
@@ -20,17 +20,17 @@ class Spread:
 
 
 class Phase:
-    """Of a prompt, of generation, or of its middle token: what a way takes longer than untraced, pair by pair."""
+    """Of a prompt, of generation, or of its middle token: what a way takes longer than the base, pair by pair."""
 
     def __init__(self, n_tokens):
         self.n_tokens = n_tokens
-        self.shares = []  # tokens per second, of untraced
+        self.shares = []  # tokens per second, of the base
         self.extra = []   # microseconds a token
 
     def add(self, before, this, after):
-        untraced = (before + after) / 2
-        self.shares.append(untraced / this)
-        self.extra.append((this - untraced) / self.n_tokens)
+        base = (before + after) / 2
+        self.shares.append(base / this)
+        self.extra.append((this - base) / self.n_tokens)
 
 
 class Row:
@@ -60,18 +60,19 @@ def say(text):
 class Measurement:
     """Rows of one table. `run(way)` is one repetition."""
 
-    def __init__(self, name, ways, n_prompt, n_generate):
-        """A way may be there more than once, and is measured as often in each round."""
+    def __init__(self, name, ways, n_prompt, n_generate, base="untraced"):
+        """A way may be there more than once, and is measured as often in each round. With `base` all are compared."""
         self.name = name
         self.ways = ways
+        self.base = base
         self.n_prompt = n_prompt
         self.n_generate = n_generate
         self.rows = {way: Row(way, n_prompt, n_generate) for way in ways}
-        self.untraced = []
+        self.bases = []
 
     def warm_up(self, run):
-        """Every way once, unmeasured. All that read the routing have to read as much of it."""
-        run("untraced")
+        """Every way once, unmeasured. All that count activations have to count as many."""
+        run(self.base)
         counted = {}
         for way, row in self.rows.items():
             answer = run(way)
@@ -85,18 +86,18 @@ class Measurement:
     def measure(self, run, deadline, rounds):
         """At least `rounds` rounds, and further ones until the time is up."""
         self.warm_up(run)
-        self.untraced = [run("untraced")]
+        self.bases = [run(self.base)]
         done = 0
         while done < rounds or time.monotonic() < deadline:
             for way in self.ways[::1 if done % 2 == 0 else -1]:
                 progress(f"{self.name}: round {done + 1}, {way}, {max(0, deadline - time.monotonic()):.0f} s left")
                 this = run(way)
-                self.untraced.append(run("untraced"))
-                self.rows[way].add(self.untraced[-2], this, self.untraced[-1])
+                self.bases.append(run(self.base))
+                self.rows[way].add(self.bases[-2], this, self.bases[-1])
             done += 1
         progress("")
 
     def speed(self, phase):
-        """Tokens per second, untraced."""
+        """Tokens per second of the base."""
         n_tokens = {"prompt_us": self.n_prompt, "generate_us": self.n_generate, "token_us": 1}[phase]
-        return 1e6 * n_tokens / statistics.median(answer[phase] for answer in self.untraced)
+        return 1e6 * n_tokens / statistics.median(answer[phase] for answer in self.bases)

@@ -1,22 +1,26 @@
 """One table of traced and untraced repetitions: a model, somewhere."""
 
+import json
+import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 from client import Client
-from page import measurement_text
 from pairs import Measurement, progress, say
 
 ALL_WAYS = {
-    "control":   "untraced, once more",
-    "stats":     "statistics",
-    "per-layer": "statistics, per layer",
-    "json":      "statistics as JSON, ten times a second",
-    "names":     "names, into a pipe that is read",
-    "callback":  "what others do: an eval callback of one's own",
+    "control":     "untraced, once more",
+    "stats":       "statistics",
+    "per-layer":   "statistics, per layer",
+    "json":        "statistics as JSON, ten times a second",
+    "names":       "names, into a pipe that is read",
+    "routing":     "routing trace",
+    "routing-all": "routing trace with gate weights and token ids",
+    "callback":    "what others do: an eval callback of one's own",
 }
 ROUND = ("stats", "control", "per-layer", "stats", "json", "names", "stats", "callback") # what matters most, most often
+RECORDING = ("routing", "routing-all")
 REPETITION = 0.25  # seconds of a repetition's prompt, and of its generation, as far as one token takes no longer
 MOST_PROMPT = 512
 MOST_GENERATE = 64
@@ -34,16 +38,29 @@ def fit(client):
     return n_prompt, max(1, min(MOST_GENERATE, int(1e6 * REPETITION / warm(8, 4)["token_us"])))
 
 
-def measure(name, program, library, model, options, seconds, rounds, ways=ROUND, sizes=None):
+def recorded(command, trace):
+    """Activations in a routing trace, none of which may be missing."""
+    info = json.loads(subprocess.run([command, "info", "--json", trace], stdout=subprocess.PIPE, check=True).stdout)
+    if info["ended"] != "complete" or info["dropped"]["ubatches"]:
+        raise RuntimeError(f"the routing trace ended {info['ended']}, {info['dropped']['ubatches']} ubatches were dropped")
+    return info["activations"]
+
+
+def measure(name, program, library, model, options, seconds, rounds, ways=ROUND, sizes=None, base="untraced"):
     """Returns the measurement, and the devices that were there."""
     deadline = time.monotonic() + seconds
     progress(f"{name}: loading {model}")
     with tempfile.TemporaryDirectory(prefix="expert-tracer-bench-") as folder:
-        options = [*options, "--output", Path(folder) / "stats.json", "--toggle"]
+        trace = Path(folder) / "run.moetrace"
+        options = [*options, "--output", Path(folder) / "stats.json", "--routing", trace, "--toggle"]
         with Client(program, model, options, preload=[library]) as client:
-            measurement = Measurement(name, ways, *(sizes or fit(client)))
-            measurement.measure(lambda way: client.run(way, measurement.n_prompt, measurement.n_generate), deadline, rounds)
-    say(f"{name}: {len(measurement.untraced) - 1} pairs")
+            def run(way):
+                answer = client.run(way, measurement.n_prompt, measurement.n_generate)
+                return answer | ({"activations": recorded(library.with_name("llama-expert-tracer"), trace)} if way in RECORDING else {})
+
+            measurement = Measurement(name, ways, *(sizes or fit(client)), base)
+            measurement.measure(run, deadline, rounds)
+    say(f"{name}: {len(measurement.bases) - 1} pairs")
     return measurement, client.devices
 
 
