@@ -39,9 +39,9 @@ static struct trace * convert(const struct trace * trace, convert_fn fn, struct 
     return converted;
 }
 
-// What is damaged is left out of what is written, and may no longer be in the way of the rest.
+// What is damaged or unfinished is left out of what is written, and may no longer be in the way of the rest.
 static bool is_whole(const struct trace * trace) {
-    return trace_about(trace)->lost_chunks == 0 && consume(trace, 0).lost == 0;
+    return trace_about(trace)->lost_bytes == 0 && trace_about(trace)->lost_chunks == 0 && consume(trace, 0).lost == 0;
 }
 
 static void expect_same(const struct trace * before, const struct trace * after) {
@@ -65,10 +65,10 @@ static void convert_both_ways(const struct trace * trace) {
     EXPECT(report.size <= trace_about(trace)->file_size);
     expect_same(trace, packed);
     struct trace * unpacked = convert(packed, trace_unpack, &report);
-    if (unpacked) {
+    if (unpacked && is_whole(trace)) { // otherwise numbers of chunks that were lost before come to light again
         expect_same(packed, unpacked);
-        trace_close(unpacked);
     }
+    trace_close(unpacked);
     trace_close(packed);
 }
 
