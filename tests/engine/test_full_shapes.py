@@ -1,7 +1,13 @@
 #!/usr/bin/env python3
 """Models of published size, each traced once from end to end: every count of every expert in every layer."""
 
-from harness import LIBRARY, MODELS, Oracle, SPY, TestCase, main, run
+import ast
+import struct
+import subprocess
+import threading
+
+from harness import COMMAND, LIBRARY, MODELS, Oracle, SPY, Server, TestCase, main, run
+from traces import TraceTestCase
 
 PROMPT = "Hi"
 N_GENERATED = 3  # each token of each model reads gigabytes of zeros
@@ -51,6 +57,46 @@ class FullShapes(TestCase):
 
     def test_qwen3_30b_a3b(self):
         self.check(FullSize("qwen3-30b-a3b", "qwen3moe", 48, 128, 8))
+
+
+class Traced(TraceTestCase):
+    """The routing trace of a server with four clients, opened elsewhere."""
+
+    PROMPTS = "Hello", "abc", "x", "Some words"
+
+    def complete_all(self, server):
+        clients = [threading.Thread(target=server.post, args=("/completion",), kwargs={"prompt": prompt, "n_predict": 2, "temperature": 0})
+                   for prompt in self.PROMPTS]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
+
+    def npy(self):
+        """Shape and ids of the exported array, read as numpy does."""
+        path = self.folder / "routing.npy"
+        subprocess.run([COMMAND, "export", "--format", "npy", "-o", path, self.path], check=True)
+        data = path.read_bytes()
+        self.assertEqual(data[:8], b"\x93NUMPY\x01\x00")
+        size, = struct.unpack_from("<H", data, 8)
+        header = ast.literal_eval(data[10:10 + size].decode())
+        self.assertEqual((header["descr"], header["fortran_order"]), ("<i2", False))
+        return header["shape"], memoryview(data)[10 + size:].cast("h")
+
+    def test_qwen3_30b_a3b_with_four_clients(self):
+        oracle = FullSize("qwen3-30b-a3b", "qwen3moe", 48, 128, 8)
+        with Server("-m", oracle.path, "-t", 2, "-np", 4, "-c", 1024, "--no-repack", "--no-warmup", trace=self.routing(WEIGHTS=1),
+                    timeout=400) as server:
+            self.complete_all(server)
+        tokens = [token for ubatch in self.read().ubatches if not ubatch.warmup for token in ubatch.tokens]
+        self.assertEqual(len({(token.sequence, token.life) for token in tokens}), len(self.PROMPTS))
+        shape, ids = self.npy()
+        self.assertEqual(shape, (len(tokens), oracle.n_layer, oracle.n_used))
+        for i, token in enumerate(tokens):
+            for layer in range(oracle.n_layer):
+                at = (i * oracle.n_layer + layer) * oracle.n_used
+                absent = layer == oracle.n_layer - 1 and not token.output
+                self.assertEqual(list(ids[at:at + oracle.n_used]), [-1] * oracle.n_used if absent else oracle.experts(layer, token.id))
 
 
 if __name__ == "__main__":
