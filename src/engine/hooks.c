@@ -110,7 +110,8 @@ struct ggml_tensor * HOOKED(ggml_format_name)(struct ggml_tensor * tensor, const
     vsnprintf(name, sizeof(name), format, arguments);
     va_end(arguments);
     capture_on_named(tensor, name);
-    return REAL_GGML()->ggml_set_name(tensor, name);
+    const struct real * real = REAL_GGML();
+    return CALL(real, ggml_set_name, tensor, tensor, name);
 }
 
 void HOOKED(ggml_set_input)(struct ggml_tensor * tensor) {
