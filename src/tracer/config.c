@@ -90,6 +90,11 @@ static double quantity_of(const char * value, const struct unit * units, size_t 
     return -1;
 }
 
+static double plain_number_of(const char * value) {
+    static const struct unit units[] = { { "", 1 } };
+    return quantity_of(value, units, 1);
+}
+
 static double seconds_of(const char * value) {
     static const struct unit units[] = { { "", 1 }, { "s", 1 }, { "m", 60 }, { "min", 60 }, { "h", 3600 }, { "d", 86400 } };
     return quantity_of(value, units, sizeof(units) / sizeof(units[0]));
@@ -101,11 +106,6 @@ static double bytes_of(const char * value) {
         { "g", 0x1p30 }, { "gib", 0x1p30 }, { "gb", 1e9 }, { "t", 0x1p40 }, { "tib", 0x1p40 }, { "tb", 1e12 },
     };
     return quantity_of(value, units, sizeof(units) / sizeof(units[0]));
-}
-
-static double count_of(const char * value) {
-    static const struct unit units[] = { { "", 1 } };
-    return quantity_of(value, units, 1);
 }
 
 // Returns `otherwise` where nothing is said, or nothing that is in the range.
@@ -125,7 +125,7 @@ static double read_interval(struct text * remarks) {
     if (!value || !*value) {
         return INTERVAL_DEFAULT;
     }
-    const double seconds = seconds_of(value);
+    const double seconds = plain_number_of(value);
     if (seconds != 0 && !(seconds >= INTERVAL_MIN && seconds <= INTERVAL_MAX)) {
         complain(remarks, INTERVAL, value, "give the seconds between two writes of the output, 0.1 to 86400, or 0 for only at the end; taken as 10");
         return INTERVAL_DEFAULT;
@@ -161,7 +161,7 @@ static struct trace_options read_trace(struct text * remarks) {
             "give the size at which the routing trace goes on in a further file, such as 1GiB, 1MiB at least; taken as never"),
         .rotate_time = read_quantity(ROTATE_TIME, seconds_of, 1, 1e9, 0, remarks,
             "give the time after which the routing trace goes on in a further file, such as 3600 or 1h; taken as never"),
-        .sample      = (uint64_t) read_quantity(SAMPLE, count_of, 1, 1e15, 1, remarks,
+        .sample      = (uint64_t) read_quantity(SAMPLE, plain_number_of, 1, 1e15, 1, remarks,
             "give a number: one batch in so many is recorded; taken as 1, all of them"),
     };
 }
