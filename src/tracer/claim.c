@@ -209,3 +209,12 @@ char * claim_sibling(const char * path, int n) {
     char       * result = NULL;
     return asprintf(&result, "%.*s-%d%s", stem, path, n, path + stem) < 0 ? NULL : result;
 }
+
+const char * claim_explain(int error) {
+    switch (error) {
+        case -ENOTSUP: return "not a regular file";
+        case -EBUSY:   return "the program's own output goes there";
+        case -EBADMSG: return "there is a file of that name that is no routing trace, and stays";
+        default:       return strerror(-error);
+    }
+}

@@ -35,4 +35,7 @@ char * claim_absolute(const char * path);
 // The n-th of a path's siblings: stats.json, stats-2.json … Returns NULL where memory runs out.
 char * claim_sibling(const char * path, int n);
 
+// Why a file could not be made or written to, in words. `error`: -errno.
+const char * claim_explain(int error);
+
 #endif // TRACER_CLAIM_H

@@ -36,15 +36,6 @@ int64_t trace_now(void) {
     return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
-const char * trace_explain(int error) {
-    switch (error) {
-        case -ENOTSUP: return "not a regular file";
-        case -EBUSY:   return "the program's own output goes there";
-        case -EBADMSG: return "there is a file of that name that is no routing trace, and stays";
-        default:       return strerror(-error);
-    }
-}
-
 static bool is_rotated(const struct trace_delivery * delivery) {
     return delivery->rotate_size > 0 || delivery->rotate_time > 0;
 }
@@ -141,7 +132,7 @@ static void rotate(struct trace_delivery * delivery, uint64_t waited_ms) {
         delivery->about.part--;
         if (!delivery->cannot_rotate) {
             log_line(delivery->say, LOG_ERROR, "cannot begin the next file of the routing trace: %s. %s goes on, and it is tried again",
-                trace_explain(error), delivery->file.path);
+                claim_explain(error), delivery->file.path);
         }
         delivery->cannot_rotate = true;
         return;

@@ -48,7 +48,4 @@ uint64_t trace_counts_told(const struct trace_counts * counts);
 
 int64_t trace_now(void); // microseconds since 1970
 
-// Why a file could not be made or written to, in words.
-const char * trace_explain(int error);
-
 #endif // TRACER_TRACE_DELIVERY_H

@@ -1,6 +1,7 @@
 #include "tracer.h"
 
 #include "cache-line.h"
+#include "claim.h"
 #include "meter.h"
 #include "names.h"
 #include "output.h"
@@ -238,14 +239,6 @@ static void add_path(struct text * text, const char * pattern, const struct rout
     }
 }
 
-static const char * explain(int error) {
-    switch (error) {
-        case -ENOTSUP: return "not a regular file";
-        case -EBUSY:   return "the program's own output goes there";
-        default:       return strerror(-error);
-    }
-}
-
 // With the model's output_mutex. Takes the path over, NULL: none. What was claimed for another path is given up.
 static void want_output(struct tracer_model * model, char * path) {
     if (model->wanted && (!path || strcmp(model->wanted, path) != 0)) {
@@ -277,7 +270,7 @@ static void write_output(struct tracer_model * model, const struct config * conf
         atomic_store(&model->news_to_write, true);
         if (!model->output_failed) {
             text_add(remarks, LOG_PREFIX "cannot write %s: %s. Counting goes on; the output needs a file in a folder that can be written, "
-                "with room left. It is tried again ", claiming ? wanted : model->output.path, explain(error));
+                "with room left. It is tried again ", claiming ? wanted : model->output.path, claim_explain(error));
             if (config->interval > 0) {
                 text_add(remarks, "every %g s and ", config->interval);
             }
