@@ -27,9 +27,11 @@ bool capture_on_set_eval_callback(void * sched, ggml_eval_fn fn, void * user_dat
 
 // This thread made a graph, and added a node that uses stacked expert weights.
 void capture_on_new_graph (struct ggml_context * ctx, struct ggml_cgraph * graph);
-void capture_on_named(struct ggml_tensor * tensor, const char * name);
-void capture_on_set_input(const struct ggml_tensor * tensor);
 void capture_on_mul_mat_id(const struct real * real, struct ggml_context * ctx, const struct ggml_tensor * weights, struct ggml_tensor * ids);
+
+// This thread named a tensor of a layer, and made one an input of its graph.
+void capture_on_named    (struct ggml_tensor * tensor, const char * name);
+void capture_on_set_input(const struct ggml_tensor * tensor);
 
 // The scheduler has chosen a backend for every node of the graph.
 void capture_on_split(void * sched);

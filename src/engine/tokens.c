@@ -153,7 +153,6 @@ static void tell_unseen(struct ubatch_tokens * tokens, const struct reading * re
             .position = position ? position[i] : -1,
         };
     }
-    tokens->rows_known = true;
 }
 
 static void tell_seen(struct ubatch_tokens * tokens, const struct reading * reading, struct context * context, int32_t n_tokens) {
@@ -161,7 +160,6 @@ static void tell_seen(struct ubatch_tokens * tokens, const struct reading * read
     tokens->rows_known = split_next(&context->split, batch, n_tokens, reading->values, reading->n);
     if (!tokens->rows_known) {
         tell_unseen(tokens, reading, context, n_tokens);
-        tokens->rows_known = false;
         return;
     }
     const struct batch_token first     = batch_token(batch, context->split.rows[0]);
@@ -231,6 +229,7 @@ void tokens_read(struct ubatch_tokens * tokens, const struct real * real, const 
     if (context->batch) {
         tell_seen(tokens, &reading, context, n_tokens);
     } else {
+        tokens->rows_known = true;
         tell_unseen(tokens, &reading, context, n_tokens);
         guess_outputs(&reading, tokens, real, n_tokens);
     }
