@@ -461,6 +461,9 @@ static bool is_others_turn(const struct packer * packer, const struct packed_row
     }
     const struct trace_part  * part  = part_of(packed);
     const struct trace_chunk * other = &others->chunk;
+    if (other->kind == TRACE_CHUNK_HEADER) {
+        return true; // whatever number a packed chunk claims
+    }
     if (other->kind == TRACE_CHUNK_END || (other->kind == TRACE_CHUNK_DATA && other->first >= part->first)) {
         return false;
     }
