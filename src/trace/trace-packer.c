@@ -479,7 +479,9 @@ static void write_part(struct packer * packer, const struct packed_row * row) {
         .n_ubatches = part->n_ubatches,
         .n_tokens   = part->n_tokens,
     };
-    packer->number = part->number > packer->number ? part->number : packer->number;
+    if (row->lost > 0 && part->number > packer->number) { // a hole tells that something is missing
+        packer->number = part->number;
+    }
     write_chunk(packer, &about, trace_part_data(&row->parts, row->part), part->size);
 }
 
