@@ -1,0 +1,41 @@
+// The expert cache of llama.cpp 0.7.0 (--moe-cache-mib), as it behaves: one list of least recently used experts for all layers
+// whose expert tensors have the same layout. Found out from what the program prints of its runs, see tests/engine/test_real_cache.py.
+//
+// One thread at a time.
+
+#ifndef LLAMA_MOE_CACHE_H
+#define LLAMA_MOE_CACHE_H
+
+#include "cache-study.h"
+
+#define LLAMA_MOE_CACHE_MAX_ROWS 32 // a layer with more rows passes by
+
+struct llama_moe_cache_layer {
+    int32_t         n_expert;
+    int32_t         n_used;
+    int32_t         group;
+    size_t          n_tensors;
+    const int64_t * tensor_bytes; // [n_tensors] of one expert
+};
+
+struct llama_moe_cache_totals {
+    struct cache_hits small; // steps of at most 8 rows
+    struct cache_hits large; // of more
+    uint64_t          taken; // experts that steps which passed by found there
+    uint64_t          asked; // experts that those steps used
+};
+
+struct llama_moe_cache;
+
+// `budget`: bytes, what --moe-cache-mib names times 2^20; `alignment`: of the device's buffers. NULL: out of memory.
+struct llama_moe_cache * llama_moe_cache_new (size_t n_layers, const struct llama_moe_cache_layer * layers, uint64_t budget, size_t alignment);
+void                     llama_moe_cache_free(struct llama_moe_cache * cache);
+
+// Slots that the layers of a group share; 0: they are not cached.
+size_t llama_moe_cache_slots(const struct llama_moe_cache * cache, int32_t group);
+
+// What of the step was there. Counted in the totals, unless its group is not cached.
+struct cache_hits             llama_moe_cache_step  (struct llama_moe_cache * cache, const struct cache_step * step);
+struct llama_moe_cache_totals llama_moe_cache_totals(const struct llama_moe_cache * cache);
+
+#endif // LLAMA_MOE_CACHE_H
