@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that building (build), measuring (bench), testing
-# (test) or all of them (all, the default) need. Whatever is already there, from
-# wherever, counts; with nothing missing it does nothing.
+# Installs the Debian packages that building (build), HTML pages (page), measuring
+# (bench), testing (test) or all of them (all, the default) need. Whatever is
+# already there, from wherever, counts; with nothing missing it does nothing.
 set -eu
 
 usage() {
-    echo "usage: $(basename "$0") [build|bench|test|all]" >&2
+    echo "usage: $(basename "$0") [build|page|bench|test|all]" >&2
     exit 2
 }
 
@@ -36,6 +36,11 @@ for_build() {
     echo '#include <stdlib.h>' | cc -E - >/dev/null 2>&1 || missing+=(libc6-dev)
 }
 
+for_page() {
+    command_from nodejs node
+    command_from npm npm
+}
+
 for_bench() {
     command_from python3 python3
     command_from valgrind valgrind
@@ -44,18 +49,19 @@ for_bench() {
 
 for_test() {
     for_bench
+    for_page
     library_from libcmocka-dev cmocka
     command_from git git
     command_from curl curl
     command_from g++ c++
     command_from patch patch
-    command_from nodejs node
-    command_from npm npm
+    command_from chromium chromium
     module_from python3-numpy numpy
 }
 
 case ${1:-all} in
     build) for_build ;;
+    page)  for_page ;;
     bench) for_bench ;;
     test)  for_test ;;
     all)   for_build; for_test ;;

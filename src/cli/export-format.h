@@ -56,6 +56,9 @@ extern const struct export_format export_moe_trace;
 extern const struct export_format export_moe_cache_profile;
 extern const struct export_format export_libcachesim;
 extern const struct export_format export_sglang;
+extern const struct export_format export_hot_csv;
+extern const struct export_format export_hot_json;
+extern const struct export_format export_importance;
 
 // The most experts that any layer of the tables uses for a token.
 int32_t export_n_used(const struct trace_info * info);

@@ -13,10 +13,11 @@
 
 static const struct export_format * const formats[] = {
     &export_npy, &export_csv, &export_jsonl, &export_moe_trace, &export_moe_cache_profile, &export_libcachesim, &export_sglang,
+    &export_hot_csv, &export_hot_json, &export_importance,
 };
 
 #define N_FORMATS     (sizeof(formats) / sizeof(formats[0]))
-#define FORMATS_KNOWN "npy, csv, jsonl, moe-trace, moe-cache-profile, libcachesim or sglang"
+#define FORMATS_KNOWN "npy, csv, jsonl, moe-trace, moe-cache-profile, libcachesim, sglang, hot-csv, hot-json or importance"
 
 struct options {
     const struct export_format * format;
@@ -351,6 +352,10 @@ const struct command command_export = {
         "  moe-cache-profile   pos,layer,id0,id1,… for --moe-cache-profile of a fork\n"
         "  libcachesim         requests for experts: time,obj_id,obj_size,…\n"
         "  sglang              layer_id,expert_id,count, as SGLang's recorder\n"
+        "  hot-csv             layer,rank,expert,activations,share, hottest first\n"
+        "  hot-json            the same: each layer's experts, hottest first\n"
+        "  importance          layer,expert,activations,share,mean_weight,weight_sum:\n"
+        "                      what pruning goes by\n"
         "\n"
         "  -f, --format FORMAT one of them\n"
         "  -o, --output OUT    write here, whole or not at all (default: standard output)\n"

@@ -12,6 +12,10 @@
 static const struct command * const commands[] = {
     &command_run,
     &command_check,
+    &command_report,
+    &command_cache,
+    &command_compare,
+    &command_predict,
     &command_show,
     &command_merge,
     &command_info,

@@ -238,12 +238,22 @@ void capture_on_set_input(const struct ggml_tensor * tensor) {
     }
 }
 
-void capture_on_mul_mat_id(const struct real * real, struct ggml_context * ctx, const struct ggml_tensor * weights, struct ggml_tensor * ids) {
+// Of a tensor that stacks experts, or a cache's slots for them. A row of the product has an element for each row of an expert.
+// 0: not known.
+static size_t bytes_of_one(const struct real * real, const struct ggml_tensor * weights, const struct ggml_tensor * product) {
+    const int64_t n_products  = real->ggml_nrows(product);
+    const int64_t expert_rows = n_products  > 0 ? real->ggml_nelements(product) / n_products : 0;
+    const int64_t n_stacked   = expert_rows > 0 ? real->ggml_nrows(weights) / expert_rows    : 0;
+    return n_stacked > 0 ? real->ggml_nbytes(weights) / (size_t) n_stacked : 0;
+}
+
+void capture_on_mul_mat_id(const struct real * real, struct ggml_context * ctx, const struct ggml_tensor * weights, struct ggml_tensor * ids,
+                           const struct ggml_tensor * product) {
     struct tap * tap = building ? tap_find(building) : NULL;
     if (!tap) {
         return;
     }
-    struct layer * layer = layers_add_weights(&tap->layers, real->ggml_get_name(weights), real->ggml_nbytes(weights));
+    struct layer * layer = layers_add_weights(&tap->layers, real->ggml_get_name(weights), bytes_of_one(real, weights, product));
     if (!layer) {
         return;
     }

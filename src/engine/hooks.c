@@ -122,8 +122,9 @@ void HOOKED(ggml_set_input)(struct ggml_tensor * tensor) {
 
 struct ggml_tensor * HOOKED(ggml_mul_mat_id)(struct ggml_context * ctx, struct ggml_tensor * as, struct ggml_tensor * b, struct ggml_tensor * ids) {
     const struct real * real = REAL_GGML();
-    capture_on_mul_mat_id(real, ctx, as, ids);
-    return real->ggml_mul_mat_id(ctx, as, b, ids);
+    struct ggml_tensor * product = real->ggml_mul_mat_id(ctx, as, b, ids);
+    capture_on_mul_mat_id(real, ctx, as, ids, product);
+    return product;
 }
 
 void HOOKED(ggml_backend_sched_reset)(void * sched) {

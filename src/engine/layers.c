@@ -54,11 +54,11 @@ static int projection_rank(const char * name) {
     return -1; // merged ones
 }
 
-static void add_name(struct layer * layer, const char * name, size_t n_bytes) {
+static void add_name(struct layer * layer, const char * name, size_t expert_bytes) {
     int at = 0;
     for (; at < layer->n_weights; at++) {
         if (strcmp(layer->weights[at], name) == 0) {
-            layer->n_bytes[at] = layer->n_bytes[at] ? layer->n_bytes[at] : n_bytes;
+            layer->expert_bytes[at] = layer->expert_bytes[at] ? layer->expert_bytes[at] : expert_bytes;
             return;
         }
         if (projection_rank(layer->weights[at]) > projection_rank(name)) {
@@ -69,9 +69,9 @@ static void add_name(struct layer * layer, const char * name, size_t n_bytes) {
         return;
     }
     memmove(layer->weights[at + 1], layer->weights[at], (size_t) (layer->n_weights - at) * LAYER_NAME_MAX);
-    memmove(layer->n_bytes + at + 1, layer->n_bytes + at, (size_t) (layer->n_weights - at) * sizeof(layer->n_bytes[0]));
+    memmove(layer->expert_bytes + at + 1, layer->expert_bytes + at, (size_t) (layer->n_weights - at) * sizeof(layer->expert_bytes[0]));
     snprintf(layer->weights[at], LAYER_NAME_MAX, "%s", name);
-    layer->n_bytes[at] = n_bytes;
+    layer->expert_bytes[at] = expert_bytes;
     layer->n_weights++;
 }
 
@@ -95,25 +95,21 @@ static bool ends_in(const char * name, const char * suffix) {
     return n >= m && strcmp(name + n - m, suffix) == 0;
 }
 
-// The slots of llama.cpp's expert cache (--moe-cache-mib) are named after the tensor whose experts they hold, and are fewer.
-static const char * name_of_weights(const char * name, size_t * n_bytes) {
+// The slots of llama.cpp's expert cache (--moe-cache-mib) are named after the tensor whose experts they hold.
+static const char * name_of_weights(const char * name) {
     static const char cached[] = "moe_cache.";
-    if (strncmp(name, cached, sizeof(cached) - 1) != 0) {
-        return name;
-    }
-    *n_bytes = 0;
-    return name + sizeof(cached) - 1;
+    return strncmp(name, cached, sizeof(cached) - 1) == 0 ? name + sizeof(cached) - 1 : name;
 }
 
-struct layer * layers_add_weights(struct layers * layers, const char * name, size_t n_bytes) {
-    name = name_of_weights(name, &n_bytes);
+struct layer * layers_add_weights(struct layers * layers, const char * name, size_t expert_bytes) {
+    name = name_of_weights(name);
     const int32_t index = layer_in_name(name, "blk.", ".ffn_"); // attention may have experts of its own
     if (index < 0 || !ends_in(name, "_exps.weight")) {
         return NULL;
     }
     struct layer * layer = layers_at(layers, index);
     if (layer) {
-        add_name(layer, name, n_bytes);
+        add_name(layer, name, expert_bytes);
     }
     return layer;
 }
@@ -124,7 +120,7 @@ void layer_describe(const struct layer * layer, int32_t n_expert, struct routing
     routed->n_weights = layer->n_weights;
     for (int32_t i = 0; i < layer->n_weights; i++) {
         routed->weights     [i] = layer->weights[i];
-        routed->expert_bytes[i] = routed->n_expert > 0 ? layer->n_bytes[i] / (size_t) routed->n_expert : 0;
+        routed->expert_bytes[i] = layer->expert_bytes[i];
     }
 }
 

@@ -17,8 +17,8 @@ struct layer {
     int32_t index;
     int32_t n_expert;                  // 0: not told so far
     int32_t n_weights;
-    char    weights[ROUTING_WEIGHTS_MAX][LAYER_NAME_MAX];
-    size_t  n_bytes[ROUTING_WEIGHTS_MAX]; // of all experts, 0: not known
+    char    weights     [ROUTING_WEIGHTS_MAX][LAYER_NAME_MAX];
+    size_t  expert_bytes[ROUTING_WEIGHTS_MAX]; // 0: not known
 
     // for the taps in a graph
     size_t  room;                      // bytes that the selection of the largest batch takes, and its gate weights again
@@ -38,8 +38,8 @@ struct layers {
 struct layer * layers_at  (struct layers * layers, int32_t index);
 void           layers_free(struct layers * layers);
 
-// A node that uses this stacked expert tensor, of `n_bytes`, was built. Returns its layer, NULL: not a layer's experts.
-struct layer * layers_add_weights(struct layers * layers, const char * name, size_t n_bytes);
+// A node that uses this stacked expert tensor, of so many bytes for each expert, was built. Returns its layer, NULL: not a layer's experts.
+struct layer * layers_add_weights(struct layers * layers, const char * name, size_t expert_bytes);
 
 // Tells a listener the layer's number of experts and the names of its weights. `n_expert`: where it is not known.
 void layer_describe(const struct layer * layer, int32_t n_expert, struct routing_layer * routed);

@@ -621,6 +621,72 @@ class ExportText(Case):
         counts = Counter((layer, one) for _, layer, _, _, experts in self.by_layer() for one in experts)
         self.assertEqual(found, [[str(layer), str(one), str(n)] for (layer, one), n in sorted(counts.items())])
 
+    def used(self, keep=lambda u, t: True, layers=(1, 2, 4)):
+        """By layer and expert: the gate weights of each activation."""
+        weights = {layer: {one: [] for one in range(N_EXPERT)} for layer in layers}
+        for u, i, _ in chosen(events(), keep=keep):
+            for layer in u.layers:
+                if i in layer.rows and layer.layer in layers:
+                    row = layer.rows.index(i)
+                    for one, weight in zip(layer.experts[row], layer.weights[row]):
+                        weights[layer.layer][one].append(weight)
+        return weights
+
+    def hottest(self, its):
+        return sorted(its, key=lambda one: (-len(its[one]), one))
+
+    def test_hot_csv(self):
+        for args, how in (((), {}), (("--no-rejected", "--phase", "generation", "--layer", "2,4"),
+                                     {"keep": lambda u, t: t.generation and not t.rejected, "layers": (2, 4)})):
+            head, *found = self.rows("hot-csv", *args)
+            self.assertEqual(head, ["layer", "rank", "expert", "activations", "share"])
+            expected = [(layer, rank, one, len(its[one]), len(its[one]) / sum(map(len, its.values())))
+                        for layer, its in self.used(**how).items() for rank, one in enumerate(self.hottest(its))]
+            self.assertEqual([tuple(map(int, row[:4])) for row in found], [row[:4] for row in expected])
+            for row, (*_, share) in zip(found, expected):
+                self.assertAlmostEqual(float(row[4]), share, 8)
+        self.assertIn("0", [row[3] for row in found])
+
+    def test_hot_json(self):
+        found = json.loads(self.quiet("export", "-f", "hot-json", self.trace))
+        used = self.used()
+        self.assertEqual(found, {
+            "llama_expert_tracer_hot": 1, "model": {key: MODEL[key] for key in ("name", "architecture", "fingerprint")},
+            "tokens": len(list(chosen(events()))),
+            "layers": {str(layer): self.hottest(its) for layer, its in used.items()},
+            "activations": {str(layer): [len(its[one]) for one in self.hottest(its)] for layer, its in used.items()}})
+        self.assertEqual(list(found["layers"]), ["1", "2", "4"])
+
+    def test_importance(self):
+        head, *found = self.rows("importance", "--sequence", "1")
+        self.assertEqual(head, ["layer", "expert", "activations", "share", "mean_weight", "weight_sum"])
+        used = self.used(keep=lambda u, t: t.sequence == 1)
+        expected = [(layer, one, weights, sum(map(len, its.values()))) for layer, its in used.items() for one, weights in sorted(its.items())]
+        self.assertEqual([tuple(map(int, row[:3])) for row in found], [(layer, one, len(weights)) for layer, one, weights, _ in expected])
+        for row, (_, _, weights, total) in zip(found, expected):
+            self.assertAlmostEqual(float(row[3]), len(weights) / total, 8)
+            self.assertAlmostEqual(float(row[5]), sum(weights), 6)
+            if weights:
+                self.assertAlmostEqual(float(row[4]), sum(weights) / len(weights), 6)
+            else:
+                self.assertEqual(row[4], "")
+        self.assertIn("", [row[4] for row in found])
+
+    def test_importance_without_weights(self):
+        its = [m.new_ubatch(0, TABLE, tokens(0, 0, 0, 3), expert)]
+        path = self.write("weightless", m.joined(m.encode(header(weights=False), [TABLE], its)))
+        found = list(csv.reader(io.StringIO(self.quiet("export", "-f", "importance", path))))[1:]
+        self.assertEqual(len(found), 3 * N_EXPERT)
+        self.assertEqual({tuple(row[4:]) for row in found}, {("", "")})
+        self.assertEqual(sum(int(row[2]) for row in found), 3 * 3 * N_USED)
+
+    def test_nothing_is_hot(self):
+        for name, nothing in (("hot-csv", "layer,rank,expert,activations,share\n"),
+                              ("importance", "layer,expert,activations,share,mean_weight,weight_sum\n")):
+            self.assertEqual(self.quiet("export", "-f", name, "--sequence", "7", self.trace), nothing)
+        found = json.loads(self.quiet("export", "-f", "hot-json", "--sequence", "7", self.trace))
+        self.assertEqual((found["tokens"], found["layers"], found["activations"]), (0, {}, {}))
+
     def test_files(self):
         out = self.folder / "out.csv"
         self.quiet("export", "-f", "csv", "-o", out, self.trace)

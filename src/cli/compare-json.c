@@ -1,0 +1,90 @@
+#include "compare.h"
+
+#include "routing-json.h"
+
+#include <math.h>
+
+static json_t * json_file(const struct routing_counts * counts) {
+    return json_pack("{s:o, s:o, s:o}", "file", routing_json_text(routing_counts_name(counts)), "model", routing_json_model(counts),
+                     "tokens", routing_json_tokens(counts));
+}
+
+static json_t * json_noise(const struct compare_layer * mean) {
+    if (isnan(mean->noise_a) && isnan(mean->noise_b)) {
+        return json_null();
+    }
+    return json_pack("{s:o, s:o}", "a", routing_json_value(mean->noise_a), "b", routing_json_value(mean->noise_b));
+}
+
+static json_t * json_hot(const struct compare_hot * hot) {
+    return json_pack("{s:f, s:o, s:o, s:o, s:o}", "share", hot->share,
+                     "a_on_b", routing_json_value(hot->a_on_b), "b_on_b", routing_json_value(hot->b_on_b),
+                     "b_on_a", routing_json_value(hot->b_on_a), "a_on_a", routing_json_value(hot->a_on_a));
+}
+
+static json_t * json_layer(int32_t number, const struct compare_layer * layer) {
+    return json_pack("{s:i, s:o, s:o, s:o, s:o}", "layer", (int) number,
+                     "divergence", routing_json_value(layer->divergence), "overlap", routing_json_value(layer->overlap),
+                     "noise_a",    routing_json_value(layer->noise_a),    "noise_b", routing_json_value(layer->noise_b));
+}
+
+static json_t * json_expert(const struct compare_expert * expert) {
+    return json_pack("{s:i, s:o, s:f, s:f}", "layer", (int) expert->layer, "expert", json_integer((json_int_t) expert->expert),
+                     "a", expert->a, "b", expert->b);
+}
+
+static json_t * json_pair(const struct comparison * comparison, const struct compare_pair * pair) {
+    const struct routing_counts * first   = comparison->files[0];
+    json_t                      * hot     = json_array();
+    json_t                      * layers  = json_array();
+    json_t                      * experts = json_array();
+    for (size_t i = 0; i < COMPARE_N_HOT; i++) {
+        json_array_append_new(hot, json_hot(&pair->hot[i]));
+    }
+    for (size_t i = 0; i < first->n_layers; i++) {
+        json_array_append_new(layers, json_layer(first->layers[i].layer, &pair->layers[i]));
+    }
+    for (size_t i = 0; i < pair->n_experts; i++) {
+        json_array_append_new(experts, json_expert(&pair->experts[i]));
+    }
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+                     "a", json_integer((json_int_t) pair->a), "b", json_integer((json_int_t) pair->b),
+                     "divergence", routing_json_value(pair->mean.divergence), "overlap", routing_json_value(pair->mean.overlap),
+                     "noise", json_noise(&pair->mean), "hot_set", hot, "layers", layers, "experts", experts);
+}
+
+static json_t * json_counts(const struct routing_counts * counts) {
+    json_t * array = json_array();
+    for (size_t i = 0; i < counts->n_layers; i++) {
+        json_array_append_new(array, routing_json_counts(counts->layers[i].activations[ROUTING_ALL], counts->layers[i].n_expert));
+    }
+    return array;
+}
+
+static json_t * json_matrix(const struct comparison * comparison) {
+    const size_t n     = comparison->n_files;
+    json_t     * array = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_t * row = json_array();
+        for (size_t k = 0; k < n; k++) {
+            json_array_append_new(row, routing_json_value(comparison->matrix[i * n + k]));
+        }
+        json_array_append_new(array, row);
+    }
+    return array;
+}
+
+json_t * comparison_json(const struct comparison * comparison) {
+    json_t * files  = json_array();
+    json_t * pairs  = json_array();
+    json_t * counts = json_array();
+    for (size_t i = 0; i < comparison->n_files; i++) {
+        json_array_append_new(files,  json_file  (comparison->files[i]));
+        json_array_append_new(counts, json_counts(comparison->files[i]));
+    }
+    for (size_t i = 0; i < comparison->n_pairs; i++) {
+        json_array_append_new(pairs, json_pair(comparison, &comparison->pairs[i]));
+    }
+    return json_pack("{s:i, s:o, s:o, s:o, s:o, s:s}", "llama_expert_tracer_compare", 1, "files", files, "pairs", pairs,
+                     "matrix", json_matrix(comparison), "counts", counts, "verdict", comparison->verdict);
+}

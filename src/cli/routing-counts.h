@@ -1,0 +1,53 @@
+#pragma once
+
+// How often each expert of each layer was used: of a trace, gone through once or, where its halves are asked for, three times,
+// or of statistics, as far as they tell. A warm-up is not counted.
+
+#include "error.h"
+#include "neighbours.h"
+#include "statistics.h"
+#include "trace-filter.h"
+#include "trace-reader.h"
+
+enum routing_part { ROUTING_ALL, ROUTING_PROMPT, ROUTING_GENERATION, ROUTING_FIRST_HALF, ROUTING_SECOND_HALF, ROUTING_N_PARTS };
+
+struct routing_layer {
+    int32_t                 layer;        // as in blk.<layer>.
+    int32_t                 n_used;       // -1: not known
+    int64_t                 expert_bytes; // -1: not known
+    size_t                  n_expert;
+    uint64_t              * activations[ROUTING_N_PARTS]; // [n_expert] each, NULL: not known, or not asked for
+    struct neighbours_reuse prompt;       // of its tokens: nothing where sequences are not known
+    struct neighbours_reuse generation;
+};
+
+struct routing_tokens {
+    int64_t all;        // -1, here and below: not known
+    int64_t prompt;
+    int64_t generation;
+    int64_t warmup;     // not in `all`
+};
+
+struct routing_counts {
+    const char            * path;       // as the user gave it
+    struct trace          * trace;      // NULL: statistics
+    struct statistics     * statistics; // NULL: a trace
+    const char            * model_name; // NULL, this and the following: not known
+    const char            * architecture;
+    const char            * model_file;
+    const char            * engine;
+    struct routing_tokens   tokens;
+    size_t                  n_layers;   // that the filter chooses
+    struct routing_layer  * layers;     // ascending
+    uint64_t                lost;       // ubatches that do not check
+};
+
+// Returns NULL where it cannot be read, or does not know what the filter asks for.
+struct routing_counts * routing_counts_load(const char * path, const struct trace_filter * filter, bool halves, struct error * error);
+void                    routing_counts_free(struct routing_counts * counts);
+
+// Warns where it is a damaged trace. Returns the exit status.
+int routing_counts_check(const struct routing_counts * counts);
+
+// "standard input" for "-".
+const char * routing_counts_name(const struct routing_counts * counts);

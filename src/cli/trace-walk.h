@@ -1,0 +1,46 @@
+#pragma once
+
+// Goes through the ubatches of a trace that a filter chooses, with progress.
+
+#include "error.h"
+#include "trace-filter.h"
+#include "trace-reader.h"
+#include "trace-shape.h"
+
+// False ends the walk, `error` tells why.
+typedef bool trace_visitor(void * self, const struct trace_ubatch * ubatch, struct error * error);
+
+struct trace_walk {
+    const struct trace        * trace;
+    const struct trace_filter * filter; // of ubatches; tokens and layers are for the visitor to choose
+    const char                * what;   // "counting", for progress
+    uint64_t                    lost;   // result: ubatches that do not check
+};
+
+bool trace_walk(struct trace_walk * walk, trace_visitor * visit, void * self, struct error * error);
+
+// Tokens of all chosen ubatches, warm-up left out.
+struct trace_extent {
+    uint64_t n_prompt;
+    uint64_t n_generation;
+    uint64_t n_warmup;
+    uint64_t n_ubatches;
+    uint64_t half;       // the first ubatch of the second half: where half of the generation tokens are done, of the prompt tokens
+                         // where there are none
+};
+
+bool trace_extent(struct trace_walk * walk, struct trace_extent * extent, struct error * error);
+
+// The distinct experts of a layer's rows whose tokens are chosen, in the order in which they appear first. A step is reused.
+struct trace_step {
+    int32_t    n_rows;     // of chosen tokens
+    bool       generation; // all of them were generated
+    size_t     n_experts;
+    uint16_t * experts;    // [n_experts]
+    uint32_t * seen;       // by expert
+    uint32_t   round;
+    size_t     room;
+};
+
+void trace_step_take(struct trace_step * step, const struct trace_filter * filter, const struct trace_ubatch * ubatch, const struct trace_routing * routing);
+void trace_step_free(struct trace_step * step);
