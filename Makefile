@@ -5,12 +5,14 @@ PREFIX  ?= /usr/local
 WERROR  ?= OFF
 JOBS    ?= $(shell nproc)
 MINUTES ?= 60
+TRACE   ?= $(BUILD)/demo.moetrace
 
 .DEFAULT_GOAL := all
-.PHONY: all engine engines models models-full demo test test-in-tree configure-tests bench soak engine-table install clean help
+.PHONY: all engine engines models models-full demo test test-in-tree configure-tests bench soak engine-table screenshot install clean help
 
 all: ## build the library and the command
 	@scripts/install-deps.sh build
+	@scripts/fetch-plotting.sh $(BUILD)/plotting || true # it says what is missing then
 	@cmake -S . -B $(BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX) -DEXPERT_TRACER_WERROR=$(WERROR) >/dev/null
 	@cmake --build $(BUILD) -j $(JOBS) -- --no-print-directory --quiet
 
@@ -43,10 +45,10 @@ test: configure-tests ## run all tests on stock programs and old releases
 test-in-tree: configure-tests ## build llama.cpp with the tracer in it, and test that alone
 	@ctest --test-dir $(BUILD) --output-on-failure -R in-tree
 
-bench: engine models-full ## measure what tracing costs, 20 minutes (BENCH=--quick: 5; BENCH=--help: more)
+bench: engine models-full ## measure what tracing costs, 25 minutes (BENCH=--quick: 5; BENCH=--help: more)
 	@scripts/install-deps.sh bench
 	@cmake -S . -B $(BUILD) -DEXPERT_TRACER_BENCH=ON >/dev/null
-	@cmake --build $(BUILD) -j $(JOBS) --target bench-client expand-experts -- --no-print-directory --quiet
+	@cmake --build $(BUILD) -j $(JOBS) --target bench-client bench-analysis expand-experts -- --no-print-directory --quiet
 	@BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 python3 bench/overhead.py $(BENCH)
 
 soak: engine models ## record the routing of a busy server for an hour (MINUTES=60)
@@ -55,6 +57,10 @@ soak: engine models ## record the routing of a busy server for an hour (MINUTES=
 
 engine-table: engines models ## try one binary on every release, print the table
 	@python3 scripts/engine-table.py
+
+screenshot: all ## make docs/report.png, of a report on TRACE (default: the demo's)
+	@scripts/install-deps.sh test
+	@BUILD=$(BUILD) scripts/screenshot.sh $(TRACE)
 
 install: all ## install to PREFIX (default /usr/local), below DESTDIR
 	@cmake --install $(BUILD) --prefix $(PREFIX)

@@ -11,6 +11,7 @@ The machine should have nothing else to do. What is measured, a part after the o
   trace-cost     the routing trace, against statistics
   trace-size     how large it is: recorded, packed, and as other programs know it
   instructions   instructions of a token, by callgrind
+  analysis       how fast traces are analysed, and in how much memory
 LLAMA_EXPERT_TRACE_CAPTURE says how the tracer shall read the routing.
 """
 
@@ -22,6 +23,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import analysis
 import page
 from client import RpcServer
 from instructions import per_token
@@ -35,6 +37,7 @@ BUILD = Path(os.environ.get("BUILD", REPOSITORY / "build")).resolve()
 MODELS = BUILD / "models"
 ENGINE = BUILD / "engine" / "bin"
 CLIENT = BUILD / "bench" / "bench-client"
+ANALYSIS = BUILD / "bench" / "bench-analysis"
 
 # The layers, experts and top-k of Mixtral-8x7B and GPT-OSS-120B at a width that makes a token cheap.
 FAST = MODELS / "oracle-mixtral.gguf"
@@ -59,6 +62,7 @@ class Bench:
         self.parts = arguments.only
         self.traced_chunks = 4 if arguments.quick else TRACED_CHUNKS
         self.traced_chunks_full = arguments.full_chunks
+        self.analysed = 10 ** 7 if arguments.quick else 10 ** 9 # activations
         self.full = [] if arguments.quick else sorted(MODELS.glob("full-*.gguf"))
         if arguments.models:
             self.full = [path for path in self.full if path.stem in arguments.models]
@@ -255,9 +259,40 @@ class Bench:
             self.target(f"CPU, {MIDDLE.stem}: preloaded, nothing asked for, instructions of a generated token", "fewer than 2000",
                         [ours], lambda n: n < 2000, ",.0f")
 
+    def analysis(self):
+        curves = []
+        for shape, (n_layers, n_expert, n_used) in analysis.SHAPES.items():
+            speeds = analysis.speeds(ANALYSIS, shape, n_expert // 4)
+            several = analysis.speeds(ANALYSIS, shape, *sorted({max(1, n_expert * i // 16) for i in analysis.SIXTEENTHS}))
+            shown = [*speeds.values(), several["optimum"]]
+            curves.append([f"{shape}: {n_layers}, {n_expert}, {n_used}", *(f"{speed / 1e6:.1f}" for speed in shown)])
+            for what, name, least in ("LRU at all sizes", "lru", 50), ("optimum of a size", "optimum", 10):
+                self.target(f"Analysis, {shape}: {what}, millions of activations a second and core", f"at least {least}",
+                            [speeds[name] / 1e6], lambda speed, least=least: speed >= least, ".1f")
+        commands, memory = [], []
+        tenth = self.analysed // 10
+        planned = [("cache", tenth), ("report", tenth), ("report", self.analysed)]
+        for name, n, n_bytes, run in analysis.runs(BUILD / "llama-expert-tracer", planned):
+            memory.append(run.mib)
+            commands.append([name, f"{n:,}", f"{n_bytes / 2 ** 20:,.0f}", f"{run.seconds:.1f}", f"{n / run.processor / 1e6:.1f}",
+                             f"{run.mib:.1f}"])
+        self.target("Analysis, report: memory for ten times the trace", "at most 1.1 times as much", [memory[-1] / memory[-2]],
+                    lambda times: times <= 1.1)
+        n_sizes = len(analysis.SIXTEENTHS)
+        self.sections.append(
+            "### Analysis of traces\n\nMillions of activations a second and core, of tokens that come one by one, so that each activation "
+            "is a request for an expert. Some experts are much more frequent than others, and others after a while.\n\n" +
+            page.table(["layers, experts, top-k", "LRU, all sizes", "LFU, all sizes", "optimum, a size", f"optimum, {n_sizes} sizes"],
+                       curves) +
+            f"\n\nWhole commands, on traces as {analysis.WRITTEN} would give them: lives of {analysis.N_PROMPT} tokens of prompt and "
+            f"{analysis.N_GENERATED} generated ones. They go through the trace twice, and look at all of what they print, at {n_sizes} "
+            "sizes. Memory is the most that was resident.\n\n" +
+            page.table(["", "activations", "file, MiB", "seconds", "millions a second and core", "memory, MiB"], commands))
+
     def run(self):
         steps = {"cpu": self.cpu, "ubatches": self.ubatches, "rpc": self.rpc, "full": self.full_shapes, "off": self.off,
-                 "stock": self.stock, "trace-cost": self.trace_cost, "trace-size": self.trace_size, "instructions": self.instructions}
+                 "stock": self.stock, "trace-cost": self.trace_cost, "trace-size": self.trace_size,
+                 "instructions": self.instructions, "analysis": self.analysis}
         for part, step in steps.items():
             if part in self.parts:
                 step()
@@ -267,7 +302,7 @@ class Bench:
 
 
 def main():
-    parts = [*WEIGHTS, "trace-size", "instructions"]
+    parts = [*WEIGHTS, "trace-size", "instructions", "analysis"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=16, help="what the timed parts may take together (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="a few minutes, without the full shapes: for trying it out")

@@ -429,7 +429,7 @@ static size_t quarter(const struct cache_answer * answer) {
 
 static const char * conclusion(double lru, double pinned, double share) {
     if (lru < share + NEAR && pinned < share + NEAR) {
-        return "Neither is better than chance by much: this routing has little that a cache could hold on to.";
+        return "Neither a cache nor pinned experts are much better than chance: this routing has little to hold on to.";
     }
     if (lru > pinned + NEAR) {
         return "A cache that follows the routing is worth more than pinning the hot experts.";
@@ -446,9 +446,9 @@ static char * without_budget(const struct cache_answer * answer, enum cache_clas
     const double lru     = cache_answer_rate(answer, CACHE_LRU,     slots, class);
     const double pinned  = cache_answer_rate(answer, CACHE_STATIC,  slots, class);
     const double optimum = cache_answer_rate(answer, CACHE_OPTIMUM, slots, class);
-    return memory_text("With %.0f%% of the experts on the device an LRU cache serves %.0f%% of what %s asks for, the hottest experts pinned %.0f%%, "
-                       "and no cache more than %.0f%%. %s",
-                       100 * share, 100 * lru, class_name(class), 100 * pinned, 100 * optimum, conclusion(lru, pinned, share));
+    return memory_text("%s With %.0f%% of the experts on the device an LRU cache serves %.0f%% of what %s asks for, the hottest experts pinned %.0f%%, "
+                       "and no cache more than %.0f%%.",
+                       conclusion(lru, pinned, share), 100 * share, 100 * lru, class_name(class), 100 * pinned, 100 * optimum);
 }
 
 // Tokens a second of llama.cpp's cache, and of whole layers on the device; not known: shares of what is served.
