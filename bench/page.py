@@ -22,7 +22,7 @@ def machine(devices=()):
 def number(value, form):
     """Without a minus before what is rounded to nothing."""
     text = format(value, form)
-    return text.replace("-", "") if float(text) == 0 else text
+    return text if text.strip("-+.,0") else text.replace("-", "")
 
 
 def spread(values, form):
