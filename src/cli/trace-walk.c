@@ -53,12 +53,16 @@ static bool count_ubatch(void * self, const struct trace_ubatch * ubatch, struct
     return true;
 }
 
+static bool has_hardly_any_generation(const struct trace_extent * extent) {
+    return extent->n_generation * TRACE_PROMPT_TOKENS_A_GENERATED < extent->n_prompt;
+}
+
 // Ends the walk where the half is reached.
 static bool find_half(void * self, const struct trace_ubatch * ubatch, struct error * error) {
     (void) error;
     struct survey * survey = self;
-    const bool      enough = survey->all.n_generation > 0 ? survey->until.n_generation * 2 >= survey->all.n_generation
-                                                          : survey->until.n_prompt     * 2 >= survey->all.n_prompt;
+    const bool      enough = has_hardly_any_generation(&survey->all) ? survey->until.n_prompt     * 2 >= survey->all.n_prompt
+                                                                     : survey->until.n_generation * 2 >= survey->all.n_generation;
     if (enough && survey->until.n_ubatches > 0) {
         survey->all.half = ubatch->number;
         survey->found    = true;

@@ -19,14 +19,17 @@ struct trace_walk {
 
 bool trace_walk(struct trace_walk * walk, trace_visitor * visit, void * self, struct error * error);
 
+// Answers of a single word are not what a trace of long prompts is about.
+#define TRACE_PROMPT_TOKENS_A_GENERATED 100
+
 // Tokens of all chosen ubatches, warm-up left out.
 struct trace_extent {
     uint64_t n_prompt;
     uint64_t n_generation;
     uint64_t n_warmup;
     uint64_t n_ubatches;
-    uint64_t half;       // the first ubatch of the second half: where half of the generation tokens are done, of the prompt tokens
-                         // where there are none
+    uint64_t half;       // the first ubatch of the second half: where half of the generation tokens are done; of the prompt tokens
+                         // where there are more than TRACE_PROMPT_TOKENS_A_GENERATED for each generated one
 };
 
 bool trace_extent(struct trace_walk * walk, struct trace_extent * extent, struct error * error);

@@ -66,8 +66,9 @@ class Run:
 
     def steps(self):
         """(layer, tokens, distinct experts in order of appearance, phase, second half) of each layer of each ubatch."""
-        phase = "generation" if any(t.generation for tokens, _, warmup in self.ubatches if not warmup for t in tokens) else "prompt"
-        total = sum((t.generation == (phase == "generation")) for tokens, _, warmup in self.ubatches if not warmup for t in tokens)
+        generated = [bool(t.generation) for tokens, _, warmup in self.ubatches if not warmup for t in tokens]
+        phase = 100 * generated.count(True) >= generated.count(False)
+        total = generated.count(phase)
         seen = 0
         for i, (tokens, experts, warmup) in enumerate(self.ubatches):
             second = i > 0 and 2 * seen >= total
@@ -76,7 +77,7 @@ class Run:
                 kind = "warmup" if warmup else "generation" if all(t.generation for t in tokens) else "prompt"
                 yield layer, tokens, distinct, kind, second, experts[layer]
             if not warmup:
-                seen += sum(t.generation == (phase == "generation") for t in tokens)
+                seen += sum(t.generation == phase for t in tokens)
 
 
 class Rates:
@@ -242,6 +243,18 @@ class AgainstTheSlowWay(Case):
             run.evaluate((0, 12, False))
         answer = self.check(run)
         self.assertIsNone(answer["sizes"][0]["generation"])
+
+    def test_prompts_and_hardly_any_answer(self):
+        run = Run(skewed(3))
+        for _ in range(10):
+            run.begin(0)
+            run.evaluate((0, 24, False))
+        run.evaluate((0, 1, True))
+        run.evaluate((0, 1, True))
+        self.assertGreater(self.check(run)["requests"]["prompt"], 4 * N_LAYER * N_USED)
+        for _ in range(2): # two in a hundred are the answer that the trace is about
+            run.evaluate((0, 1, True))
+        self.assertEqual(self.check(run)["requests"]["prompt"], 0)
 
     def test_slots_of_the_real_cache(self):
         answer = self.answer(conversation(skewed(4), 1), "--moe-cache-mib", "12")

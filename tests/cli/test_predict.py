@@ -66,13 +66,13 @@ class Learned:
 
 def half_of(its):
     """The first ubatch of the second half. its: (ubatch, tokens that are chosen)."""
-    generated = sum(token.generation for _, tokens in its for _, token in tokens)
-    all_tokens = sum(not token.generation or not generated for _, tokens in its for _, token in tokens)
+    generated = [bool(token.generation) for _, tokens in its for _, token in tokens]
+    phase = 100 * generated.count(True) >= generated.count(False)
     done = 0
     for ubatch, tokens in its:
-        if done * 2 >= (generated or all_tokens):
+        if done * 2 >= generated.count(phase):
             return ubatch.number
-        done += sum(token.generation or not generated for _, token in tokens)
+        done += sum(token.generation == phase for _, token in tokens)
     return math.inf
 
 

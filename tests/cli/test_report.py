@@ -96,12 +96,13 @@ class Expected:
         self.pairs = defaultdict(lambda: [0, 0])                # (phase, layer) -> shared, all
         chosen = [(u, i, t) for u in trace.ubatches for i, t in enumerate(u.tokens)
                   if not u.warmup and ("generation" if t.generation else "prompt") in phases]
-        generated = sum(t.generation for _, _, t in chosen)
-        counted_all, half, done = generated or len(chosen), None, 0
+        generated = [bool(t.generation) for _, _, t in chosen]
+        phase = 100 * generated.count(True) >= generated.count(False)
+        counted_all, half, done = generated.count(phase), None, 0
         for ubatch in trace.ubatches:
             if half is None and ubatch.number > trace.ubatches[0].number and 2 * done >= counted_all:
                 half = ubatch.number
-            done += sum(1 for u, _, t in chosen if u is ubatch and (t.generation or not generated))
+            done += sum(1 for u, _, t in chosen if u is ubatch and t.generation == phase)
         before = {}
         for ubatch, index, token in chosen:
             phase = "generation" if token.generation else "prompt"
