@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#define STEP_MAX 16
+#define STEP_MAX 40
 
 static inline uint32_t random_below(uint64_t * state, uint32_t n) {
     *state = *state * 6364136223846793005 + 1442695040888963407;
