@@ -20,7 +20,7 @@ function modelFacts(document) {
         ["Prompt tokens",    tokens && count(tokens.prompt)],
         ["Generated tokens", tokens && count(tokens.generation)],
         ["Warm-up tokens",   tokens?.warmup ? count(tokens.warmup) : null],
-        ["Engine",           model?.engine],
+        ["Engine",           model?.engine?.replace(/ \(.*\)$/, "")], // without where it lies
         ["Traced file",      document.file?.split("/").at(-1)],
     ]);
 }
