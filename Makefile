@@ -8,7 +8,7 @@ MINUTES ?= 60
 TRACE   ?= $(BUILD)/demo.moetrace
 
 .DEFAULT_GOAL := all
-.PHONY: all engine engines models models-full demo test test-in-tree configure-tests bench soak engine-table screenshot install clean help
+.PHONY: all engine engines models models-full demo test test-in-tree configure-tests bench soak train model-card engine-table screenshot install clean help
 
 all: ## build the library and the command
 	@scripts/install-deps.sh build
@@ -30,7 +30,7 @@ models: all ## write the models whose routing is known on paper
 models-full: models ## and models of published size, sparse files of 223 MB together
 	@cmake --build $(BUILD) -j $(JOBS) --target models-full -- --no-print-directory --quiet
 
-demo: engine models ## trace llama-cli and show what it did
+demo: engine all ## trace llama-cli and show what it did
 	@BUILD=$(BUILD) scripts/demo.sh
 
 configure-tests: engines models-full
@@ -54,6 +54,14 @@ bench: engine models-full ## measure what tracing costs, 25 minutes (BENCH=--qui
 soak: engine models ## record the routing of a busy server for an hour (MINUTES=60)
 	@scripts/install-deps.sh bench
 	@BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 python3 bench/soak.py --minutes $(MINUTES)
+
+train: engine ## train the small model anew, an hour on two cores (TRAIN="--steps 100"); goes on where it was interrupted
+	@scripts/install-deps.sh train
+	@BUILD=$(BUILD) scripts/train.sh $(TRAIN)
+
+model-card: engine ## print the numbers of models/babel-11m.md
+	@scripts/install-deps.sh train
+	@BUILD=$(BUILD) scripts/train.sh --card
 
 engine-table: engines models ## try one binary on every release, print the table
 	@python3 scripts/engine-table.py
