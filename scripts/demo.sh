@@ -1,18 +1,38 @@
 #!/usr/bin/env bash
-# What tracing looks like: a stock llama-cli, a model whose routing is known on paper, its statistics, its routing
-# trace, and what follows from that.
+# What tracing looks like: a stock llama-cli, a small model that was trained to route, its statistics; then texts of
+# three kinds, their routing traces, and what follows from them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 build=${BUILD:-build}
-model=$build/models/oracle-mixtral.gguf
+model=models/babel-11m.gguf
 stats=$build/demo-stats.json
-trace=$build/demo.moetrace
 page=$build/demo.html
+all=$build/demo.moetrace
 
-# show COMMAND...: prints a command as one would type it, and runs it.
+kinds=(english german c)
+declare -A prompts=(
+    [english]='And it came to pass, when the king heard '
+    [german]='Das Paket wird mit dem Befehl '
+    [c]=$'static int\nread_file (const char *name)\n{\n'
+)
+
+traces=("${kinds[@]/#/$build/demo-}")
+traces=("${traces[@]/%/.moetrace}")
+
+# announce COMMAND...: prints a command as one would type it.
+announce() {
+    local word words=()
+    for word in "$@"; do
+        [[ $word =~ ^[A-Za-z0-9_./,:=+-]+$ ]] || word="'$word'"
+        words+=("$word")
+    done
+    printf '\n$ %s\n' "${words[*]}"
+}
+
+# show COMMAND...: prints it and runs it.
 show() {
-    printf '\n$ %s\n' "$*"
+    announce "$@"
     "$@"
 }
 
@@ -21,35 +41,50 @@ without_search_noise() {
     grep -v 'failed to enumerate' >&2 || true
 }
 
+# record KIND: the trace of a text, and the beginning of what the model made of it.
+record() {
+    local trace=$build/demo-$1.moetrace text=$build/demo-$1.txt log=$build/demo-$1.log
+    local command=("$build/llama-expert-tracer" run --routing "$trace" --
+        "$build/engine/bin/llama-completion" -m "$model" -p "${prompts[$1]}" -n 900 -no-cnv --ignore-eos --temp 0.6 --seed 3 -t 1)
+    rm -f "$trace"
+    announce "${command[@]}"
+    "${command[@]}" </dev/null >"$text" 2>"$log" || { cat "$log" >&2; exit 1; }
+    head -c 400 "$text" | iconv -c -t UTF-8 | fold -s -w 100 | head -n 8
+    printf '…\n'
+    grep 'Routing trace' "$log"
+}
+
 printf 'A stock llama.cpp program, nothing patched and nothing recompiled:\n'
 show "$build/llama-expert-tracer" check "$build/engine/bin/llama-cli"
 
-printf '\nThe model has the layers, experts and top-k of Mixtral-8x7B and a routing that is known on paper.\n'
+printf '\nThe model has 8 layers of 32 experts, and was trained on texts of seven kinds (models/babel-11m.md).\n'
 {
     show "$build/llama-expert-tracer" run --stats --output "$stats" -- \
-        "$build/engine/bin/llama-cli" -m "$model" -p 'test' -n 16 -st -t 1 --no-warmup </dev/null
+        "$build/engine/bin/llama-cli" -m "$model" -p "${prompts[english]}" -n 100 -st --temp 0.6 --seed 3 -t 1 </dev/null
 } 2> >(without_search_noise)
 wait $! # for the last lines
 
 show "$build/llama-expert-tracer" show --top 10 "$stats"
 
-printf '\nEvery decision of a longer text, on record:\n'
-rm -f "$trace"
-{
-    show "$build/llama-expert-tracer" run --routing "$trace" -- \
-        "$build/engine/bin/llama-completion" -m "$model" -p "$(head -c 400 docs/architecture.md)" -n 400 -no-cnv -t 1 --no-warmup -c 2048 \
-        </dev/null >/dev/null
-} 2> >(grep 'EXPERT-TRACE' >&2 || true)
-wait $!
+printf '\nEvery decision of three texts, on record:\n'
+for kind in "${kinds[@]}"; do
+    record "$kind"
+done
 
+printf '\nDo they use other experts?\n'
+show "$build/llama-expert-tracer" compare "${traces[@]}"
+
+printf '\nWhat the three mean together:\n'
+show "$build/llama-expert-tracer" cat "${traces[@]}" -o "$all"
 page_option=(--html "$page")
-"$build/llama-expert-tracer" cache --html /dev/null "$trace" >/dev/null 2>&1 || page_option=()
-show "$build/llama-expert-tracer" report "${page_option[@]}" "$trace"
-show "$build/llama-expert-tracer" cache --vram 8MiB --pcie 25GB/s --ram 60GB/s --tg 1000 "$trace"
+"$build/llama-expert-tracer" cache --html /dev/null "$all" >/dev/null 2>&1 || page_option=()
+show "$build/llama-expert-tracer" report "${page_option[@]}" "$all"
+show "$build/llama-expert-tracer" cache --vram 4MiB --pcie 25GB/s --ram 60GB/s --tg 1000 "$all"
+show "$build/llama-expert-tracer" predict "$all"
 
 cat <<END
 
-The statistics are in $stats, the trace in $trace${page_option:+, the page in $page}.
+The statistics are in $stats, the traces in $build/demo*.moetrace${page_option:+, the page in $page}.
 Next, with a model and a program of your own:
   $build/llama-expert-tracer run --per-layer -o stats.json --routing run.moetrace -- llama-server -m model.gguf
   $build/llama-expert-tracer report --html report.html run.moetrace
