@@ -58,7 +58,7 @@ def windows(text, n_seq, n_tokens, rng):
 
 def rate_at(step, arguments):
     """Warm, then constant, then down to nothing in the last third."""
-    warm, fall = min(200, arguments.steps//10), arguments.steps//3
+    warm, fall = max(1, min(200, arguments.steps//10)), max(1, arguments.steps//3)
     return arguments.rate*min(1, (step + 1)/warm, (arguments.steps - step)/fall)
 
 
