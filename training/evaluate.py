@@ -12,11 +12,11 @@ import tempfile
 from pathlib import Path
 
 import numpy
+import torch
 
+from model import CONTEXT, load_model, losses
 from sources import SHARES
 from tokenizer import END
-
-CONTEXT = 1024
 
 PROMPTS = {
     "english": "And it came to pass, when the king heard ",
@@ -30,8 +30,7 @@ PROMPTS = {
 
 
 def engine_command(engine, program, *options):
-    environment = dict(os.environ, LD_LIBRARY_PATH=str(engine.parent/"lib"))
-    result = subprocess.run([str(engine/program), *map(str, options)], env=environment, stdin=subprocess.DEVNULL,
+    result = subprocess.run([str(engine/program), *map(str, options)], stdin=subprocess.DEVNULL,
                             capture_output=True, text=True, errors="replace")
     if result.returncode != 0:
         raise SystemExit(f"{program} failed: {result.stderr[-2000:]}")
@@ -56,12 +55,7 @@ def perplexity_loss(engine, gguf, path, n_chunks, threads):
 
 def pytorch_loss(checkpoint, held):
     """What llama-perplexity computes of the same bytes."""
-    import torch
-
-    from model import Model, Shape, losses
-    state = torch.load(checkpoint)
-    model = Model(Shape(**state["shape"]))
-    model.load_state_dict(state["model"])
+    model, _ = load_model(checkpoint)
     n_chunks = len(held)//CONTEXT
     chunks = numpy.append(END, held)[:n_chunks*CONTEXT].reshape(n_chunks, CONTEXT).astype(numpy.int64)
     chunks[:, 0] = END

@@ -9,6 +9,8 @@ from torch.nn import functional
 
 from tokenizer import N_VOCAB
 
+CONTEXT = 1024 # the longest that it is trained on
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -188,3 +190,11 @@ def losses(model, tokens):
     logits, *routing = model(tokens[:, :-1])
     costs = functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
     return costs.view(tokens.shape[0], -1), *routing
+
+
+def load_model(checkpoint):
+    """The model as train.py left it, and after how many steps."""
+    state = torch.load(checkpoint)
+    model = Model(Shape(**state["shape"]))
+    model.load_state_dict(state["model"])
+    return model, state["step"]

@@ -4,15 +4,12 @@
 import argparse
 from pathlib import Path
 
-import torch
-
 import tokenizer
 from gguf_file import BOOL, F32, I32, STRING, TENSOR_F32, TENSOR_Q8_0, U32, GgufFile
-from model import Model, Shape
+from model import CONTEXT, load_model
 
-NAME        = "Babel 11M"
-CONTEXT     = 1024
-QUANTIZED   = 7 # LLAMA_FTYPE_MOSTLY_Q8_0
+NAME      = "Babel 11M"
+QUANTIZED = 7 # LLAMA_FTYPE_MOSTLY_Q8_0
 
 # It completes texts; what is said is the text.
 CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
@@ -87,14 +84,12 @@ def main():
     parser.add_argument("gguf",       type=Path)
     arguments = parser.parse_args()
 
-    state = torch.load(arguments.checkpoint)
-    model = Model(Shape(**state["shape"]))
-    model.load_state_dict(state["model"])
+    model, step = load_model(arguments.checkpoint)
     file = GgufFile()
     write_metadata(file, model.shape)
     write_tensors(file, model)
     file.write(arguments.gguf)
-    print(f"{arguments.gguf}: {arguments.gguf.stat().st_size:,} bytes, after step {state['step']}")
+    print(f"{arguments.gguf}: {arguments.gguf.stat().st_size:,} bytes, after step {step}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import numpy
 import torch
 
-from model import Model, Shape, losses
+from model import CONTEXT, Model, Shape, losses
 from sources import SHARES
 
 KINDS = list(SHARES)
@@ -30,7 +30,7 @@ def parse_arguments():
     parser.add_argument("--micro-batches", type=int,   default=2,     help="of a step")
     parser.add_argument("--tokens",        type=int,   default=2048,  help="of a micro-batch")
     parser.add_argument("--context",       type=int,   default=256)
-    parser.add_argument("--last-context",  type=int,   default=1024,  help="in the last tenth of the steps")
+    parser.add_argument("--last-context",  type=int,   default=CONTEXT, help="in the last tenth of the steps")
     parser.add_argument("--rate",          type=float, default=3e-3,  help="AdamW's, at its highest")
     parser.add_argument("--decay",         type=float, default=0.1,   help="AdamW's weight decay")
     parser.add_argument("--balance",       type=float, default=0.05,  help="weight of the load-balancing loss")
@@ -69,7 +69,7 @@ def change_weight_at(step, arguments):
 
 
 def optimizer_of(model, arguments):
-    parameters = [(name, parameter) for name, parameter in model.named_parameters()]
+    parameters = list(model.named_parameters())
     return torch.optim.AdamW([
         {"params": [p for name, p in parameters if p.dim() > 1 and name != "embedding"], "weight_decay": arguments.decay},
         {"params": [p for name, p in parameters if p.dim() == 1 or name == "embedding"], "weight_decay": 0},
@@ -129,20 +129,19 @@ class Training:
         rng       = numpy.random.default_rng([arguments.seed, self.step])
         context   = arguments.last_context if self.step >= 0.9*arguments.steps else arguments.context
         batches   = [windows(text, arguments.tokens//context, context, rng) for _ in range(arguments.micro_batches)]
-        results   = list(self.threads.map(self.gradient, batches))
+        costs, gradients, shares, changes = zip(*self.threads.map(self.gradient, batches))
 
-        for parameter, *gradients in zip(self.parameters, *(gradients for _, gradients, _, _ in results)):
-            parameter.grad = sum(gradients[1:], gradients[0])/len(gradients)
+        for parameter, *of_batches in zip(self.parameters, *gradients):
+            parameter.grad = sum(of_batches[1:], of_batches[0])/len(of_batches)
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = rate_at(self.step, arguments)
         self.optimizer.step()
 
-        shares = torch.stack([shares for _, _, shares, _ in results]).mean(0)
-        self.change = sum(change for _, _, _, change in results)/len(results)
-        self.shares = 0.95*self.shares + 0.05*shares
+        self.change = sum(changes)/len(changes)
+        self.shares = 0.95*self.shares + 0.05*torch.stack(shares).mean(0)
         self.step  += 1
-        return sum(loss for loss, *_ in results)/len(results)
+        return sum(costs)/len(costs)
 
 
 def main():
