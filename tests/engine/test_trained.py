@@ -6,7 +6,8 @@ Nothing is sampled, and what is asked for holds by margins that a processor's ro
 
 import json
 import re
-import unittest
+import tempfile
+from pathlib import Path
 
 from harness import COMMAND, REPOSITORY, main, run
 from traces import TraceTestCase
@@ -25,21 +26,20 @@ class Trained(TraceTestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        if not MODEL.exists():
-            raise unittest.SkipTest(f"{MODEL} is not there")
+        folder = tempfile.TemporaryDirectory(prefix="expert-tracer-test-")
+        cls.addClassCleanup(folder.cleanup)
+        cls.traces = {kind: cls.traced(Path(folder.name) / kind, text[:CONTEXT - 8]) for kind, text in TEXTS.items()}
 
-    def setUp(self):
-        super().setUp()
-        self.traces = {kind: self.traced(kind, text[:CONTEXT - 8]) for kind, text in TEXTS.items()}
-
-    def traced(self, kind, text):
+    @staticmethod
+    def traced(path, text):
         """A trace of a text that is read."""
-        path = self.folder / f"{kind}.moetrace"
-        (self.folder / kind).write_text(text)
-        result = run("llama-completion", "-m", MODEL, "-f", self.folder / kind, "-n", 1, "-no-cnv", "-c", CONTEXT, "-ub", 1,
-                     "-t", 1, "--no-warmup", trace={"ROUTING": path})
-        self.assertEqual(result.status, 0, result.err[-2000:])
-        return path
+        trace = path.with_suffix(".moetrace")
+        path.write_text(text)
+        result = run("llama-completion", "-m", MODEL, "-f", path, "-n", 1, "-no-cnv", "-c", CONTEXT, "-ub", 1, "-t", 1, "--no-warmup",
+                     trace={"ROUTING": trace})
+        if result.status != 0:
+            raise RuntimeError(result.err[-2000:])
+        return trace
 
     def answer(self, command, *arguments):
         result = run(COMMAND, command, "--json", *arguments, preload=False)
