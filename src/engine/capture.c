@@ -204,17 +204,14 @@ void capture_on_sched_reset(void * sched) {
     }
 }
 
-bool capture_on_set_eval_callback(void * sched, ggml_eval_fn fn, void * user_data) {
+void capture_on_set_eval_callback(void * sched, ggml_eval_fn fn, void * user_data) {
     struct tap * tap = tap_find(sched);
     just_made = NULL;
-    if (!tap) {
-        return false;
+    if (tap) {
+        tap->program_fn       = fn;
+        tap->program_data     = user_data;
+        tap->has_our_callback = false;
     }
-    tap->program_fn       = fn;
-    tap->program_data     = user_data;
-    tap->has_our_callback = false;
-    tap->real->ggml_backend_sched_set_eval_callback(sched, fn, user_data);
-    return true;
 }
 
 void capture_on_new_graph(struct ggml_context * ctx, struct ggml_cgraph * graph) {
@@ -296,23 +293,26 @@ static struct tap * end_graph(void * sched, struct ggml_cgraph * graph) {
     return tap;
 }
 
-bool capture_reserve(const struct real * real, void * sched, struct ggml_cgraph * graph) {
-    struct tap * tap  = end_graph(sched, graph);
-    const bool   done = real->ggml_backend_sched_reserve(sched, graph);
+struct call_result capture_reserve(const struct call * call) {
+    struct ggml_cgraph     * graph  = call_pointer(call, 1);
+    struct tap             * tap    = end_graph(call_pointer(call, 0), graph);
+    const struct call_result result = call_on(call);
     building = NULL;
     if (tap) {
         measure(tap, graph);
-        graph_taps_reserved(&tap->graph, done);
+        graph_taps_reserved(&tap->graph, call_bool(result));
     }
-    return done;
+    return result;
 }
 
-void capture_reserve_size(const struct real * real, void * sched, struct ggml_cgraph * graph, size_t * sizes) {
-    struct tap * tap = end_graph(sched, graph);
-    real->ggml_backend_sched_reserve_size(sched, graph, sizes);
+struct call_result capture_reserve_size(const struct call * call) {
+    struct ggml_cgraph     * graph  = call_pointer(call, 1);
+    size_t                 * sizes  = call_pointer(call, 2);
+    struct tap             * tap    = end_graph(call_pointer(call, 0), graph);
+    const struct call_result result = call_on(call);
     building = NULL;
     if (!tap) {
-        return;
+        return result;
     }
     measure(tap, graph);
     graph_taps_reserved(&tap->graph, false);
@@ -323,6 +323,7 @@ void capture_reserve_size(const struct real * real, void * sched, struct ggml_cg
     for (int i = 0; i < tap->graph.n_strips; i++) {
         sizes[i] += room_at(tap, i, compute);
     }
+    return result;
 }
 
 void capture_on_split(void * sched) {
@@ -332,24 +333,26 @@ void capture_on_split(void * sched) {
     }
 }
 
-size_t capture_buffer_size(const struct real * real, void * sched, void * backend) {
-    const struct tap * tap  = tap_find(sched);
-    const size_t       size = real->ggml_backend_sched_get_buffer_size(sched, backend);
+struct call_result capture_buffer_size(const struct call * call) {
+    const struct tap * tap     = tap_find(call_pointer(call, 0));
+    const void       * backend = call_pointer(call, 1);
+    struct call_result result  = call_on(call);
     for (int i = 0; tap && tap->room > 0 && i < tap->graph.n_strips; i++) {
         if (tap->graph.strips[i].backend == backend) {
-            return size + room_at(tap, i, graph_taps_compute_size(&tap->graph));
+            result.low += room_at(tap, i, graph_taps_compute_size(&tap->graph));
+            break;
         }
     }
-    return size;
+    return result;
 }
 
-bool capture_alloc_graph(const struct real * real, void * sched, struct ggml_cgraph * graph) {
-    struct tap * tap  = end_graph(sched, graph);
-    const bool   done = real->ggml_backend_sched_alloc_graph(sched, graph);
+struct call_result capture_alloc_graph(const struct call * call) {
+    struct tap             * tap    = end_graph(call_pointer(call, 0), call_pointer(call, 1));
+    const struct call_result result = call_on(call);
     if (tap) {
-        graph_taps_settle(&tap->graph, done);
+        graph_taps_settle(&tap->graph, call_bool(result));
     }
-    return done;
+    return result;
 }
 
 void capture_on_synchronize(void * sched) {
@@ -363,12 +366,17 @@ void capture_on_synchronize(void * sched) {
 // computing
 //
 
-static bool on_node(struct ggml_tensor * node, bool ask, void * user_data) {
-    struct tap * tap = user_data;
-    if (ask) {
-        tap->program_wants = tap->program_fn && tap->program_fn(node, true, tap->program_data);
-        const bool wanted  = tap->context && !tap->gave_up && eval_reading_look(&tap->reading, tap->real, &tap->layers, node);
-        return wanted || tap->program_wants;
+// Asked before a node is computed: is it wanted? And, if it was, after: shall the graph go on? Releases want a bool, forks an
+// int that is exactly 1. A register with 0 or 1 in it is both; what the program's own callback says goes back as it is.
+static uintptr_t on_node(struct ggml_tensor * node, uintptr_t ask, void * user_data) {
+    struct tap    * tap   = user_data;
+    const uintptr_t yes   = 1;
+    const bool      asked = (ask & 0xff) != 0; // a bool or an int, 0 or 1
+    if (asked) {
+        const uintptr_t said = tap->program_fn ? tap->program_fn(node, yes, tap->program_data) : 0;
+        tap->program_wants   = (said & 0xff) != 0;
+        const bool wanted    = tap->context && !tap->gave_up && eval_reading_look(&tap->reading, tap->real, &tap->layers, node);
+        return wanted ? yes : tap->program_wants ? said : 0;
     }
     if (tap->context && !tap->gave_up) {
         const char * wrong = eval_reading_read(&tap->reading, tap->real, &tap->layers, tap->context, &tap->tokens, node);
@@ -376,7 +384,7 @@ static bool on_node(struct ggml_tensor * node, bool ask, void * user_data) {
             give_up(tap, tap->context, wrong);
         }
     }
-    return tap->program_wants ? tap->program_fn(node, false, tap->program_data) : true;
+    return tap->program_wants ? tap->program_fn(node, 0, tap->program_data) : yes;
 }
 
 static void set_callback(struct tap * tap, bool ours) {
@@ -421,30 +429,36 @@ static void fall_back(struct tap * tap) {
     tap->room     = 0;
 }
 
-static int compute_with_callback(struct tap * tap, struct ggml_cgraph * graph) {
-    eval_reading_reset(&tap->reading, sinks_want() & ROUTING_WANTS_GATES);
-    const int status = tap->real->ggml_backend_sched_graph_compute_async(tap->sched, graph);
-    if (status == 0 && !tap->gave_up) {
-        eval_reading_tell(&tap->reading, &tap->layers, tap->context, &tap->tokens, graph_n_tokens(tap->real, graph), uses_graph(tap));
-    }
-    return status;
+static bool is_computed(struct call_result result) {
+    return (int32_t) (uint32_t) result.low == 0; // GGML_STATUS_SUCCESS
 }
 
-static int compute_with_taps(struct tap * tap, struct ggml_cgraph * graph) {
+static struct call_result compute_with_callback(struct tap * tap, const struct call * call) {
+    eval_reading_reset(&tap->reading, sinks_want() & ROUTING_WANTS_GATES);
+    const struct call_result result = call_on(call);
+    if (is_computed(result) && !tap->gave_up) {
+        const uint64_t n_tokens = graph_n_tokens(tap->real, call_pointer(call, 1));
+        eval_reading_tell(&tap->reading, &tap->layers, tap->context, &tap->tokens, n_tokens, uses_graph(tap));
+    }
+    return result;
+}
+
+static struct call_result compute_with_taps(struct tap * tap, const struct call * call) {
     flights_mark(&tap->flights, &tap->graph);
-    const int status = tap->real->ggml_backend_sched_graph_compute_async(tap->sched, graph);
-    if (status == 0) {
+    const struct call_result result = call_on(call);
+    if (is_computed(result)) {
         landed(tap, flights_add(&tap->flights, &tap->graph, tap->context, &tap->tokens));
     }
-    return status;
+    return result;
 }
 
-int capture_compute(const struct real * real, void * sched, struct ggml_cgraph * graph) {
-    struct tap * tap = tap_find(sched);
+struct call_result capture_compute(const struct call * call) {
+    struct tap         * tap   = tap_find(call_pointer(call, 0));
+    struct ggml_cgraph * graph = call_pointer(call, 1);
     building  = NULL;
     just_made = NULL;
     if (!tap || tap->gave_up) {
-        return real->ggml_backend_sched_graph_compute_async(sched, graph);
+        return call_on(call);
     }
     if (tap->in_graph && tap->graph.trouble) {
         fall_back(tap);
@@ -460,16 +474,16 @@ int capture_compute(const struct real * real, void * sched, struct ggml_cgraph *
     if (by_callback != tap->has_our_callback) {
         set_callback(tap, by_callback);
     }
-    int status;
+    struct call_result result;
     if (!tap->context) {
-        status = real->ggml_backend_sched_graph_compute_async(sched, graph);
+        result = call_on(call);
     } else {
         atomic_store(&tap->owner, tap->context);
-        tokens_read(&tap->tokens, real, &tap->inputs, tap->context, graph);
-        status = by_callback ? compute_with_callback(tap, graph) : compute_with_taps(tap, graph);
+        tokens_read(&tap->tokens, call->real, &tap->inputs, tap->context, graph);
+        result = by_callback ? compute_with_callback(tap, call) : compute_with_taps(tap, call);
     }
     tap->context = NULL;
-    return status;
+    return result;
 }
 
 void capture_forget_all(void) {

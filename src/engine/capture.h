@@ -9,6 +9,7 @@
 #ifndef ENGINE_CAPTURE_H
 #define ENGINE_CAPTURE_H
 
+#include "call.h"
 #include "real.h"
 
 // The program created or freed a scheduler. Only schedulers that were created here are tapped.
@@ -22,8 +23,8 @@ void capture_on_context_free(const struct llama_context * key);
 // The scheduler is reset: this thread goes on to build a graph for it, or one is built already.
 void capture_on_sched_reset(void * sched);
 
-// The program sets its eval callback, or none. Returns true where it was taken care of.
-bool capture_on_set_eval_callback(void * sched, ggml_eval_fn fn, void * user_data);
+// The program is going to set its eval callback, or none.
+void capture_on_set_eval_callback(void * sched, ggml_eval_fn fn, void * user_data);
 
 // This thread made a graph, and added a node that uses stacked expert weights.
 void capture_on_new_graph (struct ggml_context * ctx, struct ggml_cgraph * graph);
@@ -37,14 +38,13 @@ void capture_on_set_input(const struct ggml_tensor * tensor);
 // The scheduler has chosen a backend for every node of the graph.
 void capture_on_split(void * sched);
 
-// What the scheduler and the tracer take on a backend.
-size_t capture_buffer_size(const struct real * real, void * sched, void * backend);
-
-// Reserves memory for a graph, allocates or computes it in the engine's stead. They return what the engine returned.
-bool capture_reserve     (const struct real * real, void * sched, struct ggml_cgraph * graph);
-void capture_reserve_size(const struct real * real, void * sched, struct ggml_cgraph * graph, size_t * sizes);
-bool capture_alloc_graph (const struct real * real, void * sched, struct ggml_cgraph * graph);
-int  capture_compute     (const struct real * real, void * sched, struct ggml_cgraph * graph);
+// The call of the ggml_backend_sched_… function of this name: passes it on, and returns what it returned. Sizes include
+// what the tracer takes.
+struct call_result capture_reserve     (const struct call * call);
+struct call_result capture_reserve_size(const struct call * call);
+struct call_result capture_buffer_size (const struct call * call);
+struct call_result capture_alloc_graph (const struct call * call);
+struct call_result capture_compute     (const struct call * call);
 
 // The devices of the scheduler are idle.
 void capture_on_synchronize(void * sched);

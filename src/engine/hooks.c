@@ -1,15 +1,18 @@
-// The functions we stand between: what the program calls of libllama, and libllama of libggml. Each of them does
-// what the engine does, and tells the rooms behind it.
+// The functions we stand between: what the program calls of libllama, and libllama of libggml. Each of them passes the
+// call on as it came (call.h), and tells the rooms behind it.
 
+#include "call.h"
 #include "capture.h"
 #include "context.h"
 #include "engine.h"
-#include "layers.h"
 #include "opened-file.h"
 
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
+
+#define NAME_ROOM 1024 // bytes: engines have 64 or 128 for the name of a tensor
 
 // Where the library is part of libllama the linker brings calls of X to __wrap_X; preloaded, we have the name itself.
 #ifdef EXPERT_TRACER_BUILT_IN
@@ -17,18 +20,36 @@
 #else
 #    define HOOKED(name) name
 #endif
-#define HOOK_DECLARE(type, name, parameters) __attribute__((visibility("default"))) type HOOKED(name) parameters;
+#define EXPORTED __attribute__((visibility("default")))
 
-REAL_HOOKED(HOOK_DECLARE)
+// A hook: what the caller reaches, and in front of what that does, `struct call_result hook_NAME(const struct call *)`.
+// `needs_llama`: the function is libllama's, not libggml's; `large`: `_large` where it takes large parameters by value. A
+// program finds our names whatever its release has, by dlsym or as weak symbols: what is not there fails with `failure`.
+#define HOOK_OF(name, needs_llama, large, failure)                                                                \
+    static struct call_result hook_##name(const struct call * call);                                              \
+    EXPORTED struct call_result HOOKED(name)(CALL_PARAMETERS(large));                                             \
+    struct call_result HOOKED(name)(CALL_PARAMETERS(large)) {                                                     \
+        const struct real * real = real_behind(__builtin_return_address(0), needs_llama);                         \
+        const struct call   call = {                                                                              \
+            .real     = real,                                                                                     \
+            .fn       = (void (*)(void)) real->name,                                                              \
+            .integers = CALL_INTEGERS_RECEIVED,                                                                   \
+            .floats   = CALL_FLOATS_RECEIVED,                                                                     \
+            .words    = CALL_WORDS_RECEIVED(large),                                                               \
+            .is_large = sizeof(struct call_words##large) > sizeof(struct call_words),                             \
+        };                                                                                                        \
+        return call.fn ? hook_##name(&call) : absent(#name, failure);                                             \
+    }                                                                                                             \
+    static struct call_result hook_##name(const struct call * call)
 
-#define REAL_GGML()     real_behind(__builtin_return_address(0), false)
-#define REAL_LLAMA()    real_behind(__builtin_return_address(0), true)
+#define HOOK_GGML(name)           HOOK_OF(name, false, , 0)
+#define HOOK_LLAMA(name)          HOOK_OF(name, true, , 0)
+#define HOOK_LLAMA_STATUS(name)   HOOK_OF(name, true, , -1)
+#define HOOK_LLAMA_LARGE(name)    HOOK_OF(name, true, _large, 0)
 
-// A program finds our names whatever its release has, by dlsym or as weak symbols. What is not there fails.
-#define CALL(real, name, failure, ...) ((real)->name ? (real)->name(__VA_ARGS__) : (absent(#name), (failure)))
-
-static void absent(const char * name) {
+static struct call_result absent(const char * name, int failure) {
     log_line(engine_say, LOG_ERROR, "the program called %s, which this release of llama.cpp does not have", name);
+    return (struct call_result) { (uintptr_t) (intptr_t) failure, 0 };
 }
 
 static void (*on_context_created)(void);
@@ -49,6 +70,12 @@ __attribute__((constructor)) static void begin_hooks(void) {
     pthread_atfork(NULL, NULL, forget_engine);
 }
 
+static void * pointer_in(struct call_result result) {
+    void * pointer;
+    memcpy(&pointer, &result.low, sizeof(pointer));
+    return pointer;
+}
+
 //
 // libggml, called by libllama
 //
@@ -63,376 +90,312 @@ static bool traces_by_itself(const struct real * real) {
 #endif
 }
 
-// Older releases have five parameters: the sixth is passed on as it came, and not read behind us.
-void * HOOKED(ggml_backend_sched_new)(void * backends, void * bufts, int n_backends, size_t graph_size, uintptr_t parallel, uintptr_t op_offload) {
-    const struct real * real = REAL_GGML();
-    if (traces_by_itself(real)) {
-        return real->ggml_backend_sched_new(backends, bufts, n_backends, graph_size, parallel, op_offload);
+HOOK_GGML(ggml_backend_sched_new) {
+    if (traces_by_itself(call->real)) {
+        return call_on(call);
     }
     if (on_context_created) {
-        engine_say_through(real);
+        engine_say_through(call->real);
         on_context_created();
     }
-    void * sched = real->ggml_backend_sched_new(backends, bufts, n_backends, graph_size, parallel, op_offload);
-    if (sched && sinks_any()) {
-        capture_on_sched_new(real, sched);
+    const struct call_result result = call_on(call);
+    if (pointer_in(result) && sinks_any()) {
+        capture_on_sched_new(call->real, pointer_in(result));
     }
-    return sched;
+    return result;
 }
 
-void HOOKED(ggml_backend_sched_free)(void * sched) {
-    capture_on_sched_free(sched);
-    REAL_GGML()->ggml_backend_sched_free(sched);
+HOOK_GGML(ggml_backend_sched_free) {
+    capture_on_sched_free(call_pointer(call, 0));
+    return call_on(call);
 }
 
-void HOOKED(ggml_backend_free)(void * backend) {
-    capture_on_backend_free(backend);
-    REAL_GGML()->ggml_backend_free(backend);
+HOOK_GGML(ggml_backend_free) {
+    capture_on_backend_free(call_pointer(call, 0));
+    return call_on(call);
 }
 
-void HOOKED(ggml_backend_sched_set_eval_callback)(void * sched, ggml_eval_fn fn, void * user_data) {
-    if (!capture_on_set_eval_callback(sched, fn, user_data)) {
-        REAL_GGML()->ggml_backend_sched_set_eval_callback(sched, fn, user_data);
-    }
+HOOK_GGML(ggml_backend_sched_set_eval_callback) {
+    ggml_eval_fn fn;
+    memcpy(&fn, &call->integers[1], sizeof(fn));
+    capture_on_set_eval_callback(call_pointer(call, 0), fn, call_pointer(call, 2));
+    return call_on(call);
 }
 
-struct ggml_cgraph * HOOKED(ggml_new_graph_custom)(struct ggml_context * ctx, size_t size, bool grads) {
-    struct ggml_cgraph * graph = REAL_GGML()->ggml_new_graph_custom(ctx, size, grads);
-    capture_on_new_graph(ctx, graph);
-    return graph;
+HOOK_GGML(ggml_new_graph_custom) {
+    const struct call_result result = call_on(call);
+    capture_on_new_graph(call_pointer(call, 0), pointer_in(result));
+    return result;
 }
 
-// The name is made here: arguments cannot be passed on.
+// What is variable cannot be passed on: the name is made here, of whatever length, and cut by the engine.
+EXPORTED struct ggml_tensor * HOOKED(ggml_format_name)(struct ggml_tensor * tensor, const char * format, ...);
 struct ggml_tensor * HOOKED(ggml_format_name)(struct ggml_tensor * tensor, const char * format, ...) {
-    char    name[LAYER_NAME_MAX];
+    const struct real * real = real_behind(__builtin_return_address(0), false);
+    char    name[NAME_ROOM];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(name, sizeof(name), format, arguments);
     va_end(arguments);
     capture_on_named(tensor, name);
-    const struct real * real = REAL_GGML();
-    return CALL(real, ggml_set_name, tensor, tensor, name);
-}
-
-void HOOKED(ggml_set_input)(struct ggml_tensor * tensor) {
-    const struct real * real = REAL_GGML();
-    capture_on_set_input(tensor);
-    CALL(real, ggml_set_input, (void) 0, tensor);
-}
-
-struct ggml_tensor * HOOKED(ggml_mul_mat_id)(struct ggml_context * ctx, struct ggml_tensor * as, struct ggml_tensor * b, struct ggml_tensor * ids) {
-    const struct real * real = REAL_GGML();
-    struct ggml_tensor * product = real->ggml_mul_mat_id(ctx, as, b, ids);
-    capture_on_mul_mat_id(real, ctx, as, ids, product);
-    return product;
-}
-
-void HOOKED(ggml_backend_sched_reset)(void * sched) {
-    capture_on_sched_reset(sched);
-    REAL_GGML()->ggml_backend_sched_reset(sched);
-}
-
-void HOOKED(ggml_backend_sched_split_graph)(void * sched, struct ggml_cgraph * graph) {
-    const struct real * real = REAL_GGML();
-    CALL(real, ggml_backend_sched_split_graph, (void) 0, sched, graph);
-    capture_on_split(sched);
-}
-
-bool HOOKED(ggml_backend_sched_reserve)(void * sched, struct ggml_cgraph * graph) {
-    return capture_reserve(REAL_GGML(), sched, graph);
-}
-
-void HOOKED(ggml_backend_sched_reserve_size)(void * sched, struct ggml_cgraph * graph, size_t * sizes) {
-    const struct real * real = REAL_GGML();
-    if (real->ggml_backend_sched_reserve_size) {
-        capture_reserve_size(real, sched, graph, sizes);
-    } else {
-        absent("ggml_backend_sched_reserve_size");
+    if (!real->ggml_format_name) {
+        absent("ggml_format_name", 0);
+        return tensor;
     }
+    return real->ggml_format_name(tensor, "%s", name);
 }
 
-size_t HOOKED(ggml_backend_sched_get_buffer_size)(void * sched, void * backend) {
-    return capture_buffer_size(REAL_GGML(), sched, backend);
+HOOK_GGML(ggml_set_input) {
+    capture_on_set_input(call_pointer(call, 0));
+    return call_on(call);
 }
 
-bool HOOKED(ggml_backend_sched_alloc_graph)(void * sched, struct ggml_cgraph * graph) {
-    return capture_alloc_graph(REAL_GGML(), sched, graph);
+HOOK_GGML(ggml_mul_mat_id) {
+    const struct call_result result = call_on(call);
+    capture_on_mul_mat_id(call->real, call_pointer(call, 0), call_pointer(call, 1), call_pointer(call, 3), pointer_in(result));
+    return result;
 }
 
-int HOOKED(ggml_backend_sched_graph_compute_async)(void * sched, struct ggml_cgraph * graph) {
-    return capture_compute(REAL_GGML(), sched, graph);
+HOOK_GGML(ggml_backend_sched_reset) {
+    capture_on_sched_reset(call_pointer(call, 0));
+    return call_on(call);
 }
 
-void HOOKED(ggml_backend_sched_synchronize)(void * sched) {
-    REAL_GGML()->ggml_backend_sched_synchronize(sched);
-    capture_on_synchronize(sched);
+HOOK_GGML(ggml_backend_sched_split_graph) {
+    const struct call_result result = call_on(call);
+    capture_on_split(call_pointer(call, 0));
+    return result;
 }
 
-struct gguf_context * HOOKED(gguf_init_from_file)(const char * path, struct gguf_init_params params) {
-    const struct real   * real = REAL_GGML();
-    struct gguf_context * gguf = real->gguf_init_from_file(path, params);
-    opened_file_add(real, gguf, path);
+HOOK_GGML(ggml_backend_sched_reserve) {
+    return capture_reserve(call);
+}
+
+HOOK_GGML(ggml_backend_sched_reserve_size) {
+    return capture_reserve_size(call);
+}
+
+HOOK_GGML(ggml_backend_sched_get_buffer_size) {
+    return capture_buffer_size(call);
+}
+
+HOOK_GGML(ggml_backend_sched_alloc_graph) {
+    return capture_alloc_graph(call);
+}
+
+HOOK_GGML(ggml_backend_sched_graph_compute_async) {
+    return capture_compute(call);
+}
+
+HOOK_GGML(ggml_backend_sched_synchronize) {
+    const struct call_result result = call_on(call);
+    capture_on_synchronize(call_pointer(call, 0));
+    return result;
+}
+
+HOOK_GGML(gguf_init_from_file) {
+    const struct call_result result = call_on(call);
+    opened_file_add(call->real, pointer_in(result), call_pointer(call, 0));
     context_on_file_opened();
-    return gguf;
+    return result;
 }
 
 //
 // libllama, called by the program
 //
 
-typedef int32_t (*evaluate_fn)(struct llama_context *, struct llama_batch);
-
-static int32_t evaluate(const struct real * real, evaluate_fn fn, const char * name, struct llama_context * ctx, struct llama_batch plain) {
-    if (!fn) {
-        absent(name);
-        return -1;
-    }
-    const struct batch batch   = { .plain = &plain };
-    struct context   * context = context_decode_begin(real, ctx, &batch);
-    const int32_t      status  = fn(ctx, plain);
-    context_decode_end(context, &batch, status);
-    return status;
+static struct call_result evaluate(const struct call * call, const struct batch * batch) {
+    struct context         * context = context_decode_begin(call->real, call_pointer(call, 0), batch);
+    const struct call_result result  = call_on(call);
+    context_decode_end(context, batch, (int32_t) (uint32_t) result.low);
+    return result;
 }
 
-int32_t HOOKED(llama_decode)(struct llama_context * ctx, struct llama_batch batch) {
-    const struct real * real = REAL_LLAMA();
-    return evaluate(real, real->llama_decode, "llama_decode", ctx, batch);
+static struct call_result evaluate_plain(const struct call * call) {
+    struct llama_batch plain; // the members that all releases and forks begin with
+    call_struct(call, 1, &plain, sizeof(plain));
+    const struct batch batch = { .plain = &plain };
+    return evaluate(call, &batch);
 }
 
-int32_t HOOKED(llama_encode)(struct llama_context * ctx, struct llama_batch batch) {
-    const struct real * real = REAL_LLAMA();
-    return evaluate(real, real->llama_encode, "llama_encode", ctx, batch);
+HOOK_LLAMA_STATUS(llama_decode) {
+    return evaluate_plain(call);
 }
 
-int32_t HOOKED(llama_process)(struct llama_context * ctx, int type, struct llama_batch_ext * ext) {
-    const struct real * real    = REAL_LLAMA();
-    const struct batch  batch   = { .notes = batch_find(ext) };
-    struct context    * context = context_decode_begin(real, ctx, &batch);
-    const int32_t       status  = CALL(real, llama_process, -1, ctx, type, ext);
-    context_decode_end(context, &batch, status);
-    return status;
+HOOK_LLAMA_STATUS(llama_encode) {
+    return evaluate_plain(call);
 }
 
-struct llama_batch_ext * HOOKED(llama_batch_ext_init)(struct llama_context * ctx) {
-    const struct real * real = REAL_LLAMA();
-    struct llama_batch_ext * batch = CALL(real, llama_batch_ext_init, NULL, ctx);
+HOOK_LLAMA_STATUS(llama_process) {
+    const struct batch batch = { .notes = batch_find(call_pointer(call, 2)) };
+    return evaluate(call, &batch);
+}
+
+HOOK_LLAMA(llama_batch_ext_init) {
+    const struct call_result result = call_on(call);
     if (sinks_any()) {
-        batch_on_init(batch);
+        batch_on_init(pointer_in(result));
     }
-    return batch;
+    return result;
 }
 
-void HOOKED(llama_batch_ext_free)(struct llama_batch_ext * batch) {
-    const struct real * real = REAL_LLAMA();
-    batch_on_free(batch);
-    CALL(real, llama_batch_ext_free, (void) 0, batch);
+HOOK_LLAMA(llama_batch_ext_free) {
+    batch_on_free(call_pointer(call, 0));
+    return call_on(call);
 }
 
-void HOOKED(llama_batch_ext_clear)(struct llama_batch_ext * batch) {
-    const struct real * real = REAL_LLAMA();
-    batch_on_clear(batch);
-    CALL(real, llama_batch_ext_clear, (void) 0, batch);
+HOOK_LLAMA(llama_batch_ext_clear) {
+    batch_on_clear(call_pointer(call, 0));
+    return call_on(call);
 }
 
-int32_t HOOKED(llama_batch_ext_add)(struct llama_batch_ext * batch, int32_t seq_id) {
-    const struct real * real = REAL_LLAMA();
-    const int32_t index = CALL(real, llama_batch_ext_add, -1, batch, seq_id);
-    batch_on_add(batch, index, seq_id, -1);
-    return index;
+static struct call_result add_to_batch(const struct call * call, int32_t token) {
+    const struct call_result result = call_on(call);
+    batch_on_add(call_pointer(call, 0), (int32_t) (uint32_t) result.low, call_int32(call, 1), token);
+    return result;
 }
 
-int32_t HOOKED(llama_batch_ext_add_token)(struct llama_batch_ext * batch, int32_t seq_id, int32_t id) {
-    const struct real * real = REAL_LLAMA();
-    const int32_t index = CALL(real, llama_batch_ext_add_token, -1, batch, seq_id, id);
-    batch_on_add(batch, index, seq_id, id);
-    return index;
+HOOK_LLAMA_STATUS(llama_batch_ext_add) {
+    return add_to_batch(call, -1);
 }
 
-int32_t HOOKED(llama_batch_ext_add_embd)(struct llama_batch_ext * batch, int32_t seq_id, struct llama_params_by_value embd) {
-    const struct real * real = REAL_LLAMA();
-    const int32_t index = CALL(real, llama_batch_ext_add_embd, -1, batch, seq_id, embd);
-    batch_on_add(batch, index, seq_id, -1);
-    return index;
+HOOK_LLAMA_STATUS(llama_batch_ext_add_token) {
+    return add_to_batch(call, call_int32(call, 2));
 }
 
-bool HOOKED(llama_batch_ext_set_output_logits)(struct llama_batch_ext * batch, int32_t idx, bool value) {
-    const struct real * real = REAL_LLAMA();
-    const bool done = CALL(real, llama_batch_ext_set_output_logits, false, batch, idx, value);
-    if (done) {
-        batch_on_set_output(batch, idx, value);
+HOOK_LLAMA_STATUS(llama_batch_ext_add_embd) {
+    return add_to_batch(call, -1);
+}
+
+static struct call_result set_output(const struct call * call) {
+    const struct call_result result = call_on(call);
+    if (call_bool(result)) {
+        batch_on_set_output(call_pointer(call, 0), call_int32(call, 1), (call->integers[2] & 0xff) != 0);
     }
-    return done;
+    return result;
 }
 
-bool HOOKED(llama_batch_ext_set_output_embd)(struct llama_batch_ext * batch, int32_t idx, bool value) {
-    const struct real * real = REAL_LLAMA();
-    const bool done = CALL(real, llama_batch_ext_set_output_embd, false, batch, idx, value);
-    if (done) {
-        batch_on_set_output(batch, idx, value);
+HOOK_LLAMA(llama_batch_ext_set_output_logits) {
+    return set_output(call);
+}
+
+HOOK_LLAMA(llama_batch_ext_set_output_embd) {
+    return set_output(call);
+}
+
+HOOK_LLAMA(llama_batch_ext_set_pos) {
+    const struct call_result result = call_on(call);
+    if (call_bool(result)) {
+        batch_on_set_pos(call_pointer(call, 0), call_int32(call, 1), *(const int32_t *) call_pointer(call, 2));
     }
-    return done;
+    return result;
 }
 
-bool HOOKED(llama_batch_ext_set_pos)(struct llama_batch_ext * batch, int32_t idx, const int32_t * pos) {
-    const struct real * real = REAL_LLAMA();
-    const bool done = CALL(real, llama_batch_ext_set_pos, false, batch, idx, pos);
-    if (done) {
-        batch_on_set_pos(batch, idx, *pos);
-    }
-    return done;
+HOOK_LLAMA(llama_free) {
+    capture_on_context_free(call_pointer(call, 0));
+    context_on_free(call_pointer(call, 0));
+    return call_on(call);
 }
 
-void HOOKED(llama_free)(struct llama_context * ctx) {
-    const struct real * real = REAL_LLAMA();
-    capture_on_context_free(ctx);
-    context_on_free(ctx);
-    CALL(real, llama_free, (void) 0, ctx);
-}
-
-void HOOKED(llama_set_warmup)(struct llama_context * ctx, bool warmup) {
-    const struct real * real = REAL_LLAMA();
+HOOK_LLAMA(llama_set_warmup) {
     if (sinks_any()) {
-        context_on_set_warmup(real, ctx, warmup);
+        context_on_set_warmup(call->real, call_pointer(call, 0), (call->integers[1] & 0xff) != 0);
     }
-    CALL(real, llama_set_warmup, (void) 0, ctx, warmup);
+    return call_on(call);
 }
 
-void HOOKED(llama_perf_context_reset)(struct llama_context * ctx) {
-    const struct real * real = REAL_LLAMA();
-    context_on_perf_reset(ctx);
-    CALL(real, llama_perf_context_reset, (void) 0, ctx);
+HOOK_LLAMA(llama_perf_context_reset) {
+    context_on_perf_reset(call_pointer(call, 0));
+    return call_on(call);
 }
 
-void HOOKED(llama_memory_clear)(struct llama_memory_i * memory, bool data) {
-    const struct real * real = REAL_LLAMA();
-    context_on_memory_clear(memory);
-    CALL(real, llama_memory_clear, (void) 0, memory, data);
+HOOK_LLAMA(llama_memory_clear) {
+    context_on_memory_clear(call_pointer(call, 0));
+    return call_on(call);
 }
 
-bool HOOKED(llama_memory_seq_rm)(struct llama_memory_i * memory, int32_t seq_id, int32_t p0, int32_t p1) {
-    const struct real * real = REAL_LLAMA();
-    const bool done = CALL(real, llama_memory_seq_rm, false, memory, seq_id, p0, p1);
-    context_on_memory_seq_rm(memory, seq_id, p0, p1, done);
-    return done;
+HOOK_LLAMA(llama_memory_seq_rm) {
+    const struct call_result result = call_on(call);
+    context_on_memory_seq_rm(call_pointer(call, 0), call_int32(call, 1), call_int32(call, 2), call_int32(call, 3), call_bool(result));
+    return result;
 }
 
-void HOOKED(llama_memory_seq_keep)(struct llama_memory_i * memory, int32_t seq_id) {
-    const struct real * real = REAL_LLAMA();
-    context_on_memory_seq_keep(memory, seq_id);
-    CALL(real, llama_memory_seq_keep, (void) 0, memory, seq_id);
+HOOK_LLAMA(llama_memory_seq_keep) {
+    context_on_memory_seq_keep(call_pointer(call, 0), call_int32(call, 1));
+    return call_on(call);
 }
 
-void HOOKED(llama_kv_self_clear)(struct llama_context * ctx) {
-    const struct real * real = REAL_LLAMA();
-    context_on_clear(ctx);
-    CALL(real, llama_kv_self_clear, (void) 0, ctx);
+// The same functions of older releases, which take the context.
+static struct call_result clear_context(const struct call * call) {
+    context_on_clear(call_pointer(call, 0));
+    return call_on(call);
 }
 
-bool HOOKED(llama_kv_self_seq_rm)(struct llama_context * ctx, int32_t seq_id, int32_t p0, int32_t p1) {
-    const struct real * real = REAL_LLAMA();
-    const bool done = CALL(real, llama_kv_self_seq_rm, false, ctx, seq_id, p0, p1);
-    context_on_seq_rm(ctx, seq_id, p0, p1, done);
-    return done;
+static struct call_result remove_of_context(const struct call * call) {
+    const struct call_result result = call_on(call);
+    context_on_seq_rm(call_pointer(call, 0), call_int32(call, 1), call_int32(call, 2), call_int32(call, 3), call_bool(result));
+    return result;
 }
 
-void HOOKED(llama_kv_self_seq_keep)(struct llama_context * ctx, int32_t seq_id) {
-    const struct real * real = REAL_LLAMA();
-    context_on_seq_keep(ctx, seq_id);
-    CALL(real, llama_kv_self_seq_keep, (void) 0, ctx, seq_id);
+static struct call_result keep_of_context(const struct call * call) {
+    context_on_seq_keep(call_pointer(call, 0), call_int32(call, 1));
+    return call_on(call);
 }
 
-void HOOKED(llama_kv_cache_clear)(struct llama_context * ctx) {
-    const struct real * real = REAL_LLAMA();
-    context_on_clear(ctx);
-    CALL(real, llama_kv_cache_clear, (void) 0, ctx);
+HOOK_LLAMA(llama_kv_self_clear)     { return clear_context(call); }
+HOOK_LLAMA(llama_kv_self_seq_rm)    { return remove_of_context(call); }
+HOOK_LLAMA(llama_kv_self_seq_keep)  { return keep_of_context(call); }
+HOOK_LLAMA(llama_kv_cache_clear)    { return clear_context(call); }
+HOOK_LLAMA(llama_kv_cache_seq_rm)   { return remove_of_context(call); }
+HOOK_LLAMA(llama_kv_cache_seq_keep) { return keep_of_context(call); }
+
+static struct call_result set_state(const struct call * call, int32_t sequence) {
+    context_on_state_set(call_pointer(call, 0), sequence);
+    return call_on(call);
 }
 
-bool HOOKED(llama_kv_cache_seq_rm)(struct llama_context * ctx, int32_t seq_id, int32_t p0, int32_t p1) {
-    const struct real * real = REAL_LLAMA();
-    const bool done = CALL(real, llama_kv_cache_seq_rm, false, ctx, seq_id, p0, p1);
-    context_on_seq_rm(ctx, seq_id, p0, p1, done);
-    return done;
-}
-
-void HOOKED(llama_kv_cache_seq_keep)(struct llama_context * ctx, int32_t seq_id) {
-    const struct real * real = REAL_LLAMA();
-    context_on_seq_keep(ctx, seq_id);
-    CALL(real, llama_kv_cache_seq_keep, (void) 0, ctx, seq_id);
-}
-
-size_t HOOKED(llama_state_set_data)(struct llama_context * ctx, const uint8_t * src, size_t size) {
-    const struct real * real = REAL_LLAMA();
-    context_on_state_set(ctx, -1);
-    return CALL(real, llama_state_set_data, 0, ctx, src, size);
-}
-
-bool HOOKED(llama_state_load_file)(struct llama_context * ctx, const char * path, int32_t * tokens, size_t n_tokens_max, size_t * n_tokens) {
-    const struct real * real = REAL_LLAMA();
-    context_on_state_set(ctx, -1);
-    return CALL(real, llama_state_load_file, false, ctx, path, tokens, n_tokens_max, n_tokens);
-}
-
-size_t HOOKED(llama_state_seq_set_data)(struct llama_context * ctx, const uint8_t * src, size_t size, int32_t seq_id) {
-    const struct real * real = REAL_LLAMA();
-    context_on_state_set(ctx, seq_id);
-    return CALL(real, llama_state_seq_set_data, 0, ctx, src, size, seq_id);
-}
+HOOK_LLAMA(llama_state_set_data)      { return set_state(call, -1); }
+HOOK_LLAMA(llama_state_load_file)     { return set_state(call, -1); }
+HOOK_LLAMA(llama_state_seq_set_data)  { return set_state(call, call_int32(call, 3)); }
+HOOK_LLAMA(llama_state_seq_load_file) { return set_state(call, call_int32(call, 2)); }
 
 // Part of a sequence's state (flag 1) is what a server goes back to within a sequence.
-size_t HOOKED(llama_state_seq_set_data_ext)(struct llama_context * ctx, const uint8_t * src, size_t size, int32_t seq_id, uint32_t flags) {
-    const struct real * real = REAL_LLAMA();
-    if (!(flags & 1)) {
-        context_on_state_set(ctx, seq_id);
-    }
-    return CALL(real, llama_state_seq_set_data_ext, 0, ctx, src, size, seq_id, flags);
+HOOK_LLAMA(llama_state_seq_set_data_ext) {
+    return call->integers[4] & 1 ? call_on(call) : set_state(call, call_int32(call, 3));
 }
 
-size_t HOOKED(llama_state_seq_load_file)(struct llama_context * ctx, const char * path, int32_t seq_id, int32_t * tokens, size_t n_tokens_max,
-                                         size_t * n_tokens) {
-    const struct real * real = REAL_LLAMA();
-    context_on_state_set(ctx, seq_id);
-    return CALL(real, llama_state_seq_load_file, 0, ctx, path, seq_id, tokens, n_tokens_max, n_tokens);
+static struct call_result load_model(const struct call * call, const char * path) {
+    const struct call_result result = call_on(call);
+    context_on_model_loaded(pointer_in(result), path);
+    return result;
 }
 
-struct llama_model * HOOKED(llama_model_load_from_file)(const char * path, struct llama_params_by_value params) {
-    const struct real * real = REAL_LLAMA();
-    struct llama_model * model = CALL(real, llama_model_load_from_file, NULL, path, params);
-    context_on_model_loaded(model, path);
-    return model;
+HOOK_LLAMA_LARGE(llama_model_load_from_file) {
+    return load_model(call, call_pointer(call, 0));
 }
 
-struct llama_model * HOOKED(llama_load_model_from_file)(const char * path, struct llama_params_by_value params) {
-    const struct real * real = REAL_LLAMA();
-    struct llama_model * model = CALL(real, llama_load_model_from_file, NULL, path, params);
-    context_on_model_loaded(model, path);
-    return model;
+HOOK_LLAMA_LARGE(llama_load_model_from_file) {
+    return load_model(call, call_pointer(call, 0));
 }
 
-struct llama_model * HOOKED(llama_model_load_from_splits)(const char ** paths, size_t n_paths, struct llama_params_by_value params) {
-    const struct real * real = REAL_LLAMA();
-    struct llama_model * model = CALL(real, llama_model_load_from_splits, NULL, paths, n_paths, params);
-    context_on_model_loaded(model, n_paths > 0 ? paths[0] : NULL);
-    return model;
+HOOK_LLAMA_LARGE(llama_model_load_from_splits) {
+    const char * const * paths = call_pointer(call, 0);
+    return load_model(call, call->integers[1] > 0 ? paths[0] : NULL);
 }
 
-void HOOKED(llama_model_free)(struct llama_model * model) {
-    const struct real * real = REAL_LLAMA();
-    context_on_model_free(model);
-    CALL(real, llama_model_free, (void) 0, model);
+static struct call_result free_model(const struct call * call) {
+    context_on_model_free(call_pointer(call, 0));
+    return call_on(call);
 }
 
-void HOOKED(llama_free_model)(struct llama_model * model) {
-    const struct real * real = REAL_LLAMA();
-    context_on_model_free(model);
-    CALL(real, llama_free_model, (void) 0, model);
-}
+HOOK_LLAMA(llama_model_free) { return free_model(call); }
+HOOK_LLAMA(llama_free_model) { return free_model(call); }
 
 //
 // libllama-common, the stock programs' own, called by them and by itself
 //
 
-void HOOKED(_Z16common_log_pauseP10common_log)(void * log) {
-    const struct real * real = REAL_LLAMA();
+HOOK_LLAMA(_Z16common_log_pauseP10common_log) {
     engine_set_log_paused();
-    CALL(real, _Z16common_log_pauseP10common_log, (void) 0, log);
+    return call_on(call);
 }

@@ -18,6 +18,7 @@ struct llama_batch_ext;
 struct llama_context;
 struct llama_memory_i;
 struct llama_model;
+struct llama_params_by_value; // of a size that differs from release to release
 struct llama_vocab;
 
 struct llama_batch {
@@ -41,17 +42,13 @@ struct ggml_init_params {
     bool   no_alloc;
 };
 
-// Parameters that are passed by value and grow from release to release: more room than any of them takes.
-// What is passed on behind the real end is the caller's own stack, which the callee never reads.
-struct llama_params_by_value {
-    uint64_t words[64];
-};
+// Asked before a node is computed (ask: is it wanted?) and, if it was wanted, after. `ask` and the result are a bool in
+// llama.cpp and an int in forks of it: whole registers are both.
+typedef uintptr_t (*ggml_eval_fn)(struct ggml_tensor * node, uintptr_t ask, void * user_data);
+typedef void      (*ggml_log_fn) (int level, const char * text, void * user_data);
 
-// Asked before a node is computed (ask: is it wanted?) and, if it was wanted, after.
-typedef bool (*ggml_eval_fn)(struct ggml_tensor * node, bool ask, void * user_data);
-typedef void (*ggml_log_fn) (int level, const char * text, void * user_data);
-
-// X(return type, name, parameters). HOOKED: we stand in front of it. CALLED: we call it.
+// X(return type, name, parameters). HOOKED: we stand in front of it, and pass calls on as they came (call.h): what
+// stands here holds for the calls that we make ourselves. CALLED: we call it.
 
 #define REAL_GGML_HOOKED(X)                                                                                                             \
     X(void *, ggml_backend_sched_new, (void *, void *, int, size_t, uintptr_t, uintptr_t))                                              \
