@@ -7,6 +7,7 @@
 #include "graph-taps.h"
 #include "keyed-list.h"
 #include "layers.h"
+#include "opened-file.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -346,10 +347,31 @@ struct call_result capture_buffer_size(const struct call * call) {
     return result;
 }
 
+// Once for each layer, and again where a further tensor of it turns up.
+static void check_bytes(struct tap * tap) {
+    const char * path     = NULL;
+    bool         is_found = false;
+    for (int32_t i = 0; i < tap->layers.n; i++) {
+        struct layer * layer = tap->layers.at[i];
+        if (!layer || layer->is_checked || layer->n_weights == 0) {
+            continue;
+        }
+        if (!is_found) {
+            is_found = true;
+            path     = context_model_file(context_current());
+        }
+        struct file_tensor tensors[ROUTING_WEIGHTS_MAX];
+        int32_t            n_expert = 0;
+        const int          n        = path ? opened_file_tensors(path, layer->index, tensors, ROUTING_WEIGHTS_MAX, &n_expert) : 0;
+        layer_check_bytes(layer, tensors, n, n_expert);
+    }
+}
+
 struct call_result capture_alloc_graph(const struct call * call) {
     struct tap             * tap    = end_graph(call_pointer(call, 0), call_pointer(call, 1));
     const struct call_result result = call_on(call);
     if (tap) {
+        check_bytes(tap);
         graph_taps_settle(&tap->graph, call_bool(result));
     }
     return result;

@@ -206,6 +206,14 @@ static void describe_opened_file(struct context * context) {
     }
 }
 
+const char * context_model_file(const struct context * context) {
+    if (context && context->seen) {
+        return path_of(context->real->llama_get_model(context->keyed.key));
+    }
+    const struct opened_file * file = opened_file_only();
+    return file ? file->path : NULL;
+}
+
 //
 // contexts
 //

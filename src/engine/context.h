@@ -92,6 +92,9 @@ void             context_decode_end  (struct context * context, const struct bat
 // The context that has this key, NULL: none.
 struct context * context_of_key(const void * key);
 
+// The file that the context's model was loaded from. `context` may be NULL: of a context that is not seen. NULL: not known.
+const char * context_model_file(const struct context * context);
+
 // The context whose batch this thread decodes, NULL: none that is seen.
 struct context * context_current(void);
 

@@ -72,6 +72,7 @@ static void add_name(struct layer * layer, const char * name, size_t expert_byte
     memmove(layer->expert_bytes + at + 1, layer->expert_bytes + at, (size_t) (layer->n_weights - at) * sizeof(layer->expert_bytes[0]));
     snprintf(layer->weights[at], LAYER_NAME_MAX, "%s", name);
     layer->expert_bytes[at] = expert_bytes;
+    layer->is_checked       = false;
     layer->n_weights++;
 }
 
@@ -101,17 +102,94 @@ static const char * name_of_weights(const char * name) {
     return strncmp(name, cached, sizeof(cached) - 1) == 0 ? name + sizeof(cached) - 1 : name;
 }
 
+int32_t layer_of_experts(const char * name) {
+    const int32_t index = layer_in_name(name, "blk.", ".ffn_"); // attention may have experts of its own
+    return ends_in(name, "_exps.weight") ? index : -1;
+}
+
 struct layer * layers_add_weights(struct layers * layers, const char * name, size_t expert_bytes) {
     name = name_of_weights(name);
-    const int32_t index = layer_in_name(name, "blk.", ".ffn_"); // attention may have experts of its own
-    if (index < 0 || !ends_in(name, "_exps.weight")) {
-        return NULL;
-    }
-    struct layer * layer = layers_at(layers, index);
+    const int32_t  index = layer_of_experts(name);
+    struct layer * layer = index >= 0 ? layers_at(layers, index) : NULL;
     if (layer) {
         add_name(layer, name, expert_bytes);
     }
     return layer;
+}
+
+//
+// sizes
+//
+
+static const struct file_tensor * find_tensor(const struct file_tensor * tensors, int n, const char * name) {
+    for (int i = 0; i < n; i++) {
+        if (strcmp(tensors[i].name, name) == 0) {
+            return &tensors[i];
+        }
+    }
+    return NULL;
+}
+
+static bool is_as_in_file(size_t seen, size_t in_file, size_t padding) {
+    return in_file == 0 || (in_file >= seen && in_file - seen <= padding);
+}
+
+static bool has_projection(const struct layer * layer, const char * projection) {
+    for (int i = 0; i < layer->n_weights; i++) {
+        if (strstr(layer->weights[i], projection)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Gate and up may have been merged as they were loaded: then there is as much of it under other names.
+static bool sum_is_as_in_file(const struct layer * layer, const struct file_tensor * tensors, int n, size_t n_expert) {
+    size_t seen    = 0;
+    size_t in_file = 0;
+    size_t padding = 0;
+    for (int i = 0; i < layer->n_weights; i++) {
+        seen += layer->expert_bytes[i] * n_expert;
+    }
+    for (int i = 0; i < n; i++) {
+        in_file += tensors[i].bytes;
+        padding += tensors[i].padding;
+    }
+    return is_as_in_file(seen, in_file, padding);
+}
+
+// Returns false where a tensor of the graph is not in the file, or is of another size.
+static bool is_part_of_file(struct layer * layer, const struct file_tensor * tensors, int n, size_t n_expert) {
+    for (int i = 0; i < layer->n_weights; i++) {
+        const struct file_tensor * tensor = find_tensor(tensors, n, layer->weights[i]);
+        if (!tensor || !is_as_in_file(layer->expert_bytes[i] * n_expert, tensor->bytes, tensor->padding)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void forget_bytes(struct layer * layer) {
+    memset(layer->expert_bytes, 0, sizeof(layer->expert_bytes));
+}
+
+void layer_check_bytes(struct layer * layer, const struct file_tensor * tensors, int n, int32_t n_expert) {
+    layer->is_checked = true;
+    if (n == 0) {
+        // no file to hold them against: every expert leads somewhere and comes back
+        if (!has_projection(layer, "_down_exps.") || !(has_projection(layer, "_up_exps.") || has_projection(layer, "_gate_up_exps."))) {
+            forget_bytes(layer);
+        }
+        return;
+    }
+    if (is_part_of_file(layer, tensors, n, (size_t) n_expert)) {
+        for (int i = 0; i < n; i++) {
+            add_name(layer, tensors[i].name, tensors[i].bytes / (size_t) n_expert);
+        }
+        layer->is_checked = true;
+    } else if (!sum_is_as_in_file(layer, tensors, n, (size_t) n_expert)) {
+        forget_bytes(layer);
+    }
 }
 
 void layer_describe(const struct layer * layer, int32_t n_expert, struct routing_layer * routed) {

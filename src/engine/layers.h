@@ -13,12 +13,21 @@
 // for large ones alone.
 enum batch_size { BATCH_SMALL, BATCH_LARGE, N_BATCH_SIZES };
 
+// A tensor that stacks a layer's experts, as the model's file has it.
+struct file_tensor {
+    int32_t layer;
+    char    name[LAYER_NAME_MAX];
+    size_t  bytes;                     // of all experts; 0: not known
+    size_t  padding;                   // so many of them, at most, may align the next tensor
+};
+
 struct layer {
     int32_t index;
     int32_t n_expert;                  // 0: not told so far
     int32_t n_weights;
     char    weights     [ROUTING_WEIGHTS_MAX][LAYER_NAME_MAX];
     size_t  expert_bytes[ROUTING_WEIGHTS_MAX]; // 0: not known
+    bool    is_checked;                // with what the model's file says of them
 
     // for the taps in a graph
     size_t  room;                      // bytes that the selection of the largest batch takes, and its gate weights again
@@ -40,6 +49,14 @@ void           layers_free(struct layers * layers);
 
 // A node that uses this stacked expert tensor, of so many bytes for each expert, was built. Returns its layer, NULL: not a layer's experts.
 struct layer * layers_add_weights(struct layers * layers, const char * name, size_t expert_bytes);
+
+// The layer that a stacked expert tensor of this name belongs to, -1: it is none.
+int32_t layer_of_experts(const char * name);
+
+// Holds the sizes that were seen in the graph against the model's file, which has them right: an engine may use tensors by
+// operations that we do not see (fused ones), or change them as it loads. `tensors`: of this layer, [n]. What is missing is taken
+// from there; where the two disagree for another reason no size is known.
+void layer_check_bytes(struct layer * layer, const struct file_tensor * tensors, int n, int32_t n_expert);
 
 // Tells a listener the layer's number of experts and the names of its weights. `n_expert`: where it is not known.
 void layer_describe(const struct layer * layer, int32_t n_expert, struct routing_layer * routed);

@@ -4,6 +4,7 @@
 #ifndef ENGINE_OPENED_FILE_H
 #define ENGINE_OPENED_FILE_H
 
+#include "layers.h"
 #include "real.h"
 
 struct opened_file {
@@ -13,14 +14,20 @@ struct opened_file {
     int32_t             n_layer;           // without a multi-token-prediction head
     int32_t             n_expert;
     int32_t             n_used;
+    struct file_tensor * tensors;          // [n_tensors] those that stack experts
+    int                 n_tensors;
     struct opened_file * next;
 };
 
-// The engine opened a file. Files without experts are not kept.
+// The engine opened a file. Files without experts are not kept; a part of a model that is split into several files is.
 void opened_file_add(const struct real * real, const struct gguf_context * gguf, const char * path);
 
 // The only model with experts that was opened so far. NULL: there is none, or no telling which one is meant.
 const struct opened_file * opened_file_only(void);
+
+// Finds the tensors that stack a layer's experts in the file of this path, or in the parts that the model is split into.
+// Returns how many are written to `tensors`, at most `max`; 0 where that, or the number of experts, is not known.
+int opened_file_tensors(const char * path, int32_t layer, struct file_tensor * tensors, int max, int32_t * n_expert);
 
 // In the child of a fork: forgets everything without touching it.
 void opened_file_forget_all(void);

@@ -69,7 +69,8 @@ typedef void      (*ggml_log_fn) (int level, const char * text, void * user_data
     X(struct ggml_tensor *, ggml_mul_mat_id, (struct ggml_context *, struct ggml_tensor *, struct ggml_tensor *, struct ggml_tensor *)) \
     X(struct gguf_context *, gguf_init_from_file, (const char *, struct gguf_init_params))
 
-// A key's number in a GGUF file was an int, and is an int64_t since b4500 or so: it is small, and read as an int.
+// Numbers of keys and tensors in a GGUF file were an int, and are an int64_t since b4500 or so: they are small, and read as
+// an int.
 #define REAL_GGML_CALLED(X)                                                                                \
     X(const char *, ggml_get_name, (const struct ggml_tensor *))                                           \
     X(int64_t, ggml_nelements, (const struct ggml_tensor *))                                               \
@@ -120,7 +121,12 @@ typedef void      (*ggml_log_fn) (int level, const char * text, void * user_data
     X(int, gguf_find_key, (const struct gguf_context *, const char *))                                     \
     X(int, gguf_get_kv_type, (const struct gguf_context *, int64_t))                                       \
     X(const char *, gguf_get_val_str, (const struct gguf_context *, int64_t))                              \
-    X(uint32_t, gguf_get_val_u32, (const struct gguf_context *, int64_t))
+    X(uint32_t, gguf_get_val_u32, (const struct gguf_context *, int64_t))                                  \
+    X(size_t, gguf_get_alignment, (const struct gguf_context *))                                           \
+    X(int, gguf_get_n_tensors, (const struct gguf_context *))                                              \
+    X(const char *, gguf_get_tensor_name, (const struct gguf_context *, int64_t))                          \
+    X(size_t, gguf_get_tensor_offset, (const struct gguf_context *, int64_t))                              \
+    X(size_t, gguf_get_tensor_size, (const struct gguf_context *, int64_t)) /* since b4500 or so */
 
 #define REAL_LLAMA_HOOKED(X)                                                                                           \
     X(int32_t, llama_decode, (struct llama_context *, struct llama_batch))                                             \

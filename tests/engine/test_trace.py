@@ -56,11 +56,23 @@ class Completion(TraceTestCase):
         self.assertEqual((trace.header["part"], trace.header["sample"]), (0, 1))
         self.assertEqual((trace.header["tokens"], trace.header["weights"], trace.header["phases_known"]), (True, False, True))
         self.assertEqual(trace.header["model"]["fingerprint"], fingerprint(MIXTRAL.path))
+        self.assert_tensors(trace)
+
+    def assert_tensors(self, trace):
+        """The trace says of each expert tensor what the model's file does."""
         model = Gguf(MIXTRAL.path)
         for layer in trace.tables[0][max(trace.tables[0])]:
             names = [f"blk.{layer['layer']}.ffn_{projection}_exps.weight" for projection in ("gate", "up", "down")]
             self.assertEqual({tensor["name"]: tensor["expert_bytes"] for tensor in layer["tensors"]},
                              {name: len(model.bytes(name)) // MIXTRAL.n_expert for name in names})
+
+    def test_a_model_in_several_files(self):
+        split = run("llama-gguf-split", "--split", "--split-max-tensors", 40, MIXTRAL.path, self.folder / "split", preload=False)
+        self.assertEqual(split.status, 0, split.err)
+        first = sorted(self.folder.glob("split-00001-of-*.gguf"))[0]
+        result = run("llama-completion", "-m", first, "-p", TEXT, "-n", 2, "-no-cnv", trace=self.routing())
+        self.assertEqual(result.status, 0, result.err)
+        self.assert_tensors(self.read())
 
     def test_times_rise(self):
         self.complete(MIXTRAL)
