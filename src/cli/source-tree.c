@@ -1,5 +1,8 @@
 #include "source-tree.h"
 
+#include "source-text.h"
+#include "tree-interface.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <glob.h>
@@ -39,33 +42,6 @@ struct source_tree {
 // files
 //
 
-static char * read_file(const char * path, struct error * error) {
-    FILE * file = fopen(path, "rb");
-    if (file == NULL) {
-        error_set(error, "%s: %s", path, strerror(errno));
-        return NULL;
-    }
-    char * text = NULL;
-    size_t size = 0;
-    size_t room = 0;
-    for (size_t n = 1; n > 0; size += n) {
-        if (size + 65536 > room) {
-            room = 2 * room + 131072;
-            text = memory_resize(text, room, 1);
-        }
-        n = fread(text + size, 1, 65536 - 1, file);
-    }
-    text[size] = '\0';
-    const bool failed = ferror(file);
-    fclose(file);
-    if (failed || strlen(text) != size) {
-        error_set(error, "%s: %s", path, failed ? "cannot be read" : "not a text file");
-        free(text);
-        return NULL;
-    }
-    return text;
-}
-
 static mode_t mode_of_new_files(void) {
     const mode_t mask = umask(0);
     umask(mask);
@@ -78,7 +54,7 @@ static bool file_open(struct file * file, char * path, struct error * error) {
     file->path = path;
     if (stat(path, &status) == 0) {
         file->mode = status.st_mode & 07777;
-        file->text = read_file(path, error);
+        file->text = source_text_read(path, error);
         return file->text != NULL;
     }
     file->mode = mode_of_new_files();
@@ -192,32 +168,6 @@ static bool apply(struct change * changes, int n, struct error * error) {
 // reading code
 //
 
-// Blanks out comments, and keeps every other byte where it is. `line_comment` is "//" or "#".
-static void blank_comments(char * code, const char * line_comment) {
-    const bool is_c  = line_comment[0] == '/';
-    char       quote = '\0';
-    for (char * at = code; *at != '\0'; at++) {
-        if (quote != '\0') {
-            if (*at == '\\' && at[1] != '\0') {
-                at++;
-            } else if (*at == quote) {
-                quote = '\0';
-            }
-        } else if (*at == '"' || (is_c && *at == '\'' && (at == code || !isalnum((unsigned char) at[-1])))) {
-            quote = *at;
-        } else if (strncmp(at, line_comment, strlen(line_comment)) == 0) {
-            const size_t n = strcspn(at, "\n");
-            memset(at, ' ', n);
-            at += n - 1;
-        } else if (is_c && strncmp(at, "/*", 2) == 0) {
-            const char * end = strstr(at + 2, "*/");
-            const size_t n   = end == NULL ? strlen(at) : (size_t) (end + 2 - at);
-            memset(at, ' ', n);
-            at += n - 1;
-        }
-    }
-}
-
 static bool is_word(char c) {
     return isalnum((unsigned char) c) || c == '_';
 }
@@ -255,9 +205,9 @@ static bool check_places(const char * path, struct error * error) {
     glob_t sources;
     const int status = glob(pattern, 0, NULL, &sources);
     for (size_t i = 0; status == 0 && i < sources.gl_pathc; i++) {
-        char * code = strstr(sources.gl_pathv[i], FILE_MARK) == NULL ? read_file(sources.gl_pathv[i], error) : NULL;
+        char * code = strstr(sources.gl_pathv[i], FILE_MARK) == NULL ? source_text_read(sources.gl_pathv[i], error) : NULL;
         if (code != NULL) {
-            blank_comments(code, "//");
+            source_text_blank_comments(code, "//");
             for (int p = 0; p < N_PLACES; p++) {
                 found[p] = found[p] || mentions(code, places[p].what);
             }
@@ -280,7 +230,7 @@ static bool check_places(const char * path, struct error * error) {
 // The end of the line with which the call of add_library() ends that makes libllama. Returns 0 where there is none.
 static size_t end_of_library_call(const char * lists) {
     char * code = memory_text("%s", lists);
-    blank_comments(code, "#");
+    source_text_blank_comments(code, "#");
     size_t end = 0;
     for (const char * at = strstr(code, "add_library"); at != NULL && end == 0; at = strstr(at + 1, "add_library")) {
         const char * name = at + strlen("add_library");
@@ -380,13 +330,13 @@ static bool place_block(struct source_tree * tree, const char * block, struct er
 
 static bool read_parts(struct source_tree * tree, const char * parts, struct error * error) {
     char * path  = memory_text("%s/llama-expert-tracer-block.cmake", parts);
-    char * block = read_file(path, error);
+    char * block = source_text_read(path, error);
     bool   ok    = block != NULL && place_block(tree, block, error);
     free(block);
     free(path);
     for (int i = 0; i < N_FILES && ok; i++) {
         path = memory_text("%s/%s", parts, file_names[i]);
-        tree->new_files[i] = read_file(path, error);
+        tree->new_files[i] = source_text_read(path, error);
         ok = tree->new_files[i] != NULL;
         free(path);
     }
@@ -396,7 +346,7 @@ static bool read_parts(struct source_tree * tree, const char * parts, struct err
 struct source_tree * source_tree_open(const char * path, const char * parts, struct error * error) {
     struct source_tree * tree = memory_new(1, sizeof(*tree));
     tree->path = memory_text("%s", path);
-    if (!read_tree(tree, error) || (parts != NULL && (!check_places(path, error) || !read_parts(tree, parts, error)))) {
+    if (!read_tree(tree, error) || (parts != NULL && !(check_places(path, error) && tree_interface_is_known(path, error) && read_parts(tree, parts, error)))) {
         source_tree_free(tree);
         return NULL;
     }

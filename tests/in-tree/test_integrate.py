@@ -3,6 +3,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -50,8 +51,9 @@ class Integrate(TestCase):
     def copy(self, tree):
         copy = self.folder / tree.name
         copy.mkdir()
-        for name in "src", "include", "CMakeLists.txt":
+        for name in "src", "include", "ggml/include", "CMakeLists.txt":
             source = tree / name
+            (copy / name).parent.mkdir(exist_ok=True)
             (shutil.copytree if source.is_dir() else shutil.copy2)(source, copy / name)
         return copy
 
@@ -75,6 +77,39 @@ class Integrate(TestCase):
                              {"src/CMakeLists.txt", "src/llama-expert-tracer.c", "src/llama-expert-tracer.h"})
             self.integrate("--remove", tree)
             self.assertEqual(contents(tree), before)
+
+    def test_headers_that_declare_something_else(self):
+        # what forks have: ik_llama.cpp's batch and callback, and a parameter more
+        changes = [
+            ("include/llama.h", r"(int8_t +\* *logits;)", r"\1 llama_pos all_pos_0;", "struct llama_batch"),
+            ("include/llama.h", r"(llama_token +\* *)token;", r"\1tokens;", "struct llama_batch"),
+            ("ggml/include/ggml-backend.h", r"bool (\(\*ggml_backend_sched_eval_callback)", r"int \1", "ggml_backend_sched_eval_callback"),
+            ("ggml/include/ggml.h", r"(ggml_nrows *\([^)]*)\)", r"\1, int dimension)", "ggml_nrows() has 2 parameters"),
+            ("include/llama.h", r"void llama_free\([^)]*\)", r"void llama_free(void)", "llama_free() has 0"),
+        ]
+        tree = self.copy(TREES[-1])
+        for name, old, new, said in changes:
+            with self.subTest(new):
+                header = tree / name
+                text = header.read_text()
+                changed, n = re.subn(old, new, text, count=1)
+                self.assertEqual(n, 1)
+                header.write_text(changed)
+                before = contents(tree)
+                result = self.integrate(tree, status=1)
+                self.assertIn("nothing was changed", result.err)
+                self.assertIn(said, result.err)
+                self.assertEqual(contents(tree), before)
+                header.write_text(text)
+        self.integrate(tree)
+
+    def test_more_parameters_where_calls_are_passed_on(self):
+        tree = self.copy(TREES[-1])
+        header = tree / "include" / "llama.h"
+        changed, n = re.subn(r"(llama_perf_context_reset *\([^)]*)\)", r"\1, int how)", header.read_text())
+        self.assertEqual(n, 1)
+        header.write_text(changed)
+        self.integrate(tree)
 
     def test_twice_is_once(self):
         for tree in self.each():
