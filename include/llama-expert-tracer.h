@@ -158,7 +158,8 @@ EXPERT_TRACER_API void expert_tracer_reset(struct expert_tracer * tracer);
 
 // Writes the index-th model's statistics to `path` as JSON (docs/statistics-format.md). The file is written
 // aside and renamed: it is never half there. Links are followed. Returns 0, or -errno; -ENOENT also where there is no
-// such model, -ENOTSUP where `path` is there and not a regular file, -EISDIR where it is a folder.
+// such model, -ENOTSUP where `path` is there and not a regular file, -EISDIR where it is a folder, -EBADMSG where
+// the file that is there is neither empty nor such statistics: it stays.
 EXPERT_TRACER_API int expert_tracer_export_json(struct expert_tracer * tracer, size_t index, const char * path);
 
 // Version of this library, as "1.2.3".

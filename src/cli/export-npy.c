@@ -1,5 +1,6 @@
 #include "export-format.h"
 
+#include "base/file-kind.h"
 #include "encoding.h"
 #include "output-file.h"
 #include "trace-input.h"
@@ -39,7 +40,8 @@ struct npy {
 
 static void write_header(FILE * out, const char * descr, const char * shape) {
     char         dictionary[1024];
-    const int    n      = snprintf(dictionary, sizeof(dictionary), "{'descr': %s, 'fortran_order': False, 'shape': (%s), }", descr, shape);
+    const int    n      = snprintf(dictionary, sizeof(dictionary),
+                                   "{'descr': %s, 'fortran_order': False, 'shape': (%s), }" FILE_KIND_NPY_MARK, descr, shape);
     const size_t before = 10;
     const size_t size   = (before + (size_t) n + 1 + NPY_ALIGNMENT - 1) / NPY_ALIGNMENT * NPY_ALIGNMENT - before;
     uint8_t      length[2];

@@ -1,9 +1,8 @@
 #include "output.h"
 
-#include "claim.h"
+#include "base/claim.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -12,7 +11,7 @@ int output_claim(struct output * output, const char * wanted, const char * run, 
     if (!path) {
         return -errno;
     }
-    const struct claim claim = { .run = run, .data = data, .size = size };
+    const struct claim claim = { .run = run, .data = data, .size = size, .kind = FILE_KIND_STATISTICS };
     int fd = -EEXIST;
     for (int n = 1; n <= CLAIM_SIBLINGS_MAX && fd == -EEXIST; n++) {
         char * candidate = claim_sibling(path, n);
@@ -52,8 +51,8 @@ int output_write_once(const char * wanted, const char * data, size_t size) {
     if (!path) {
         return -errno;
     }
-    int fd = claim_expect_regular(AT_FDCWD, path);
-    if (fd == 0 || fd == -ENOENT) {
+    int fd = claim_check(path, FILE_KIND_STATISTICS);
+    if (fd == 0) {
         fd = claim_put(path, data, size, true);
     }
     free(path);

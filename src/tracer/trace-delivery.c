@@ -1,6 +1,6 @@
 #include "trace-delivery.h"
 
-#include "claim.h"
+#include "base/claim.h"
 #include "trace-record.h"
 
 #include <errno.h>
@@ -132,7 +132,7 @@ static void rotate(struct trace_delivery * delivery, uint64_t waited_ms) {
         delivery->about.part--;
         if (!delivery->cannot_rotate) {
             log_line(delivery->say, LOG_ERROR, "cannot begin the next file of the routing trace: %s. %s goes on, and it is tried again",
-                claim_explain(error), delivery->file.path);
+                claim_explain(error, FILE_KIND_TRACE), delivery->file.path);
         }
         delivery->cannot_rotate = true;
         return;

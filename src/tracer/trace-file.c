@@ -1,6 +1,6 @@
 #include "trace-file.h"
 
-#include "claim.h"
+#include "base/claim.h"
 #include "trace/crc32.h"
 #include "trace/encoding.h"
 
@@ -43,7 +43,7 @@ static char * part_of(char * path, int64_t part) {
 }
 
 int trace_file_create(struct trace_file * file, const struct trace_file_wish * wish) {
-    const struct claim claim = { wish->run, wish->data, wish->size, TRACE_MAGIC, TRACE_MAGIC_SIZE };
+    const struct claim claim = { wish->run, wish->data, wish->size, FILE_KIND_TRACE };
     int fd = -EEXIST;
     for (int n = wish->n_sibling; n <= CLAIM_SIBLINGS_MAX && fd == -EEXIST; n++) {
         char * path = part_of(claim_sibling(wish->path, n), wish->part);

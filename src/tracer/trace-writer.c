@@ -1,6 +1,7 @@
 #include "trace-state.h"
 
-#include "claim.h"
+#include "base/claim.h"
+
 
 #include <errno.h>
 #include <inttypes.h>
@@ -74,7 +75,7 @@ static bool bring(struct trace_writer * writer, struct trace_chunk * chunk) {
     const int error = trace_delivery_bring(&writer->delivery, chunk, waited);
     if (error && !was_failing) {
         log_line(writer->say_aside, LOG_ERROR, "cannot write to %s: %s. What does not fit into LLAMA_EXPERT_TRACE_BUFFER meanwhile is left out "
-            "of the routing trace; it is tried again every second", writer->delivery.file.path, claim_explain(error));
+            "of the routing trace; it is tried again every second", writer->delivery.file.path, claim_explain(error, FILE_KIND_TRACE));
     } else if (!error && was_failing) {
         log_line(writer->say_aside, LOG_INFO, "%s can be written to now", writer->delivery.file.path);
     }
@@ -181,7 +182,7 @@ void trace_writer_begin(struct trace_writer * writer, const struct routing_ubatc
     if (error) {
         remark->level = LOG_ERROR;
         text_add(&remark->text, LOG_PREFIX "cannot write the routing trace %s: %s. Nothing is recorded; a trace needs a name of its own in "
-            "a folder that can be written, with room left\n", writer->path, claim_explain(error));
+            "a folder that can be written, with room left\n", writer->path, claim_explain(error, FILE_KIND_TRACE));
     } else if (writer->delivery.file.n_sibling > 1) {
         text_add(&remark->text, LOG_PREFIX "%s belongs to another model or process; this routing trace goes to %s\n", writer->path,
             writer->delivery.file.path);
@@ -264,7 +265,7 @@ static void add_losses(struct text * text, const struct trace_writer * writer) {
         text_add(text, "; of %" PRIu64 " ubatches it is not recorded what was a warm-up or rejected", writer->n_amendments_lost);
     }
     if (writer->end_error) {
-        text_add(text, "; its end is missing: %s", claim_explain(writer->end_error));
+        text_add(text, "; its end is missing: %s", claim_explain(writer->end_error, FILE_KIND_TRACE));
     }
 }
 

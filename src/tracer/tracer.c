@@ -1,7 +1,7 @@
 #include "tracer.h"
 
+#include "base/claim.h"
 #include "cache-line.h"
-#include "claim.h"
 #include "meter.h"
 #include "names.h"
 #include "output.h"
@@ -270,7 +270,7 @@ static void write_output(struct tracer_model * model, const struct config * conf
         atomic_store(&model->news_to_write, true);
         if (!model->output_failed) {
             text_add(remarks, LOG_PREFIX "cannot write %s: %s. Counting goes on; the output needs a file in a folder that can be written, "
-                "with room left. It is tried again ", claiming ? wanted : model->output.path, claim_explain(error));
+                "with room left. It is tried again ", claiming ? wanted : model->output.path, claim_explain(error, FILE_KIND_STATISTICS));
             if (config->interval > 0) {
                 text_add(remarks, "every %g s and ", config->interval);
             }

@@ -66,7 +66,7 @@ class Paths(Output):
                 link = self.folder / f"link-to-{target}"
                 link.symlink_to(target)
                 if exists:
-                    (self.folder / target).write_text("old")
+                    (self.folder / target).touch()
                 result = self.complete(link)
                 self.assertTrue(link.is_symlink())
                 self.assert_written(self.folder / target)
@@ -211,11 +211,24 @@ class Neighbours(Output):
         self.assertNotEqual(self.stats()["run"], first["run"])
         self.assertEqual(self.names(), ["stats.json"])
 
-    def test_another_file_is_replaced_whole(self):
-        self.stats_path.write_text("x" * 100000)
-        self.complete(self.stats_path)
-        self.assert_written(self.stats_path)
-        self.assertEqual(self.names(), ["stats.json"])
+    def test_what_is_no_statistics_stays(self):
+        model = self.folder / "m.gguf"
+        shutil.copyfile(MIXTRAL.path, model)
+        (self.folder / "link").symlink_to("m.gguf")
+        (self.folder / "text").write_text("x" * 100000)
+        for path in model, self.folder / "link", self.folder / "text":
+            with self.subTest(path):
+                before = path.read_bytes()
+                result = run("llama-completion", "-m", model, "-p", PROMPT, "-n", N, "-no-cnv", "-t", 1,
+                             trace={"STATS": 1, "PER_LAYER": 1, "OUTPUT": path})
+                self.assertEqual(result.status, 0, result.err)
+                self.assert_told(result, path, "there is a file of that name that is no statistics file, and stays")
+                self.assertEqual(path.read_bytes(), before)
+        self.assertEqual(self.names(), ["link", "m.gguf", "text"])
+
+    def test_the_program_itself_stays(self):
+        result = self.complete("/proc/self/exe")
+        self.assert_told(result, "/proc/self/exe", "there is a file of that name that is no statistics file, and stays")
 
     def test_two_processes_with_one_path(self):
         with Server("-m", MIXTRAL.path, "-t", 1, "-c", 512, trace=self.trace()) as one, \

@@ -13,8 +13,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ONE "{\n  \"run\": \"run-1\",\n  \"n\": 1\n}\n"
-#define TWO "{\n  \"run\": \"run-2\",\n  \"n\": 2\n}\n"
+#define BEGINNING "{\n  \"format\": \"llama-expert-tracer-statistics\",\n  \"version\": 1,\n"
+#define ONE BEGINNING "  \"run\": \"run-1\",\n  \"n\": 1\n}\n"
+#define TWO BEGINNING "  \"run\": \"run-2\",\n  \"n\": 2\n}\n"
 
 static void assert_content(const char * path, const char * expected) {
     char   content[256] = "";
@@ -23,6 +24,13 @@ static void assert_content(const char * path, const char * expected) {
     content[fread(content, 1, sizeof(content) - 1, file)] = '\0';
     fclose(file);
     assert_string_equal(content, expected);
+}
+
+static void write_content(const char * path, const char * content) {
+    FILE * file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(content, 1, strlen(content), file), strlen(content));
+    assert_int_equal(fclose(file), 0);
 }
 
 static void assert_n_files(int expected) {
@@ -121,6 +129,26 @@ static void a_link_is_followed(void ** state) {
     assert_true(S_ISLNK(about.st_mode));
 }
 
+static void another_file_stays(void ** state) {
+    (void) state;
+    static const char * const contents[] = { "GGUF", "precious", "{}", "{\n  \"format\": \"something-else\"\n}\n", "\n" };
+    struct output output = OUTPUT_UNCLAIMED;
+    for (size_t i = 0; i < sizeof(contents) / sizeof(contents[0]); i++) {
+        write_content("stats.json", contents[i]);
+        assert_int_equal(claim(&output, "stats.json", ONE), -EBADMSG);
+        assert_int_equal(output_write_once("stats.json", ONE, strlen(ONE)), -EBADMSG);
+        assert_content("stats.json", contents[i]);
+    }
+    assert_int_equal(claim(&output, "/proc/self/exe", ONE), -EBADMSG);
+    assert_null(output.path);
+    assert_n_files(1);
+
+    write_content("stats.json", "");
+    assert_int_equal(claim(&output, "stats.json", ONE), 0);
+    assert_content("stats.json", ONE);
+    output_release(&output);
+}
+
 static void what_cannot_be_written_is_told(void ** state) {
     (void) state;
     struct output output = OUTPUT_UNCLAIMED;
@@ -183,6 +211,7 @@ int main(void) {
         TEST(a_file_of_another_run_is_replaced),
         TEST(siblings_of_odd_names),
         TEST(a_link_is_followed),
+        TEST(another_file_stays),
         TEST(what_cannot_be_written_is_told),
         TEST(a_file_that_vanished_is_written_again),
         TEST(an_export_replaces_nothing_but_files),

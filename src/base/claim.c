@@ -101,21 +101,6 @@ static bool same_file(int fd, int other_fd, const char * other_path) {
            one.stx_ino == other.stx_ino && one.stx_dev_major == other.stx_dev_major && one.stx_dev_minor == other.stx_dev_minor;
 }
 
-int claim_expect_regular(int fd, const char * path) {
-    struct statx about;
-    if (statx(fd, path, AT_EMPTY_PATH, STATX_TYPE, &about) != 0) {
-        return -errno;
-    }
-    return S_ISREG(about.stx_mode) ? 0 : S_ISDIR(about.stx_mode) ? -EISDIR : -ENOTSUP;
-}
-
-// Whether it begins with certain bytes; nothing at all does too.
-static bool is_of_kind(int fd, const void * magic, size_t size) {
-    char          head[HEAD_SIZE];
-    const ssize_t n = pread(fd, head, size, 0);
-    return n == 0 || (n == (ssize_t) size && memcmp(head, magic, size) == 0);
-}
-
 static bool is_of_run(int fd, const char * run) {
     char          head[HEAD_SIZE];
     char          member[256];
@@ -130,13 +115,11 @@ static int take_over(const char * path, const struct claim * claim) {
     if (old < 0) {
         return errno == ENOENT ? -EAGAIN : -errno;
     }
-    int fd = claim_expect_regular(old, "");
-    if (fd < 0) {
-        // it stays as it is
-    } else if (same_file(old, STDOUT_FILENO, "") || same_file(old, STDERR_FILENO, "")) {
+    int fd = file_kind_check(old, claim->kind);
+    if (same_file(old, STDOUT_FILENO, "") || same_file(old, STDERR_FILENO, "")) {
         fd = -EBUSY;
-    } else if (claim->magic && !is_of_kind(old, claim->magic, claim->magic_size)) {
-        fd = -EBADMSG;
+    } else if (fd < 0) {
+        // it stays as it is
     } else if (!lock(old) || is_of_run(old, claim->run)) {
         fd = -EEXIST;
     } else if (!same_file(old, AT_FDCWD, path)) {
@@ -146,6 +129,16 @@ static int take_over(const char * path, const struct claim * claim) {
     }
     close(old);
     return fd;
+}
+
+int claim_check(const char * path, enum file_kind kind) {
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        return errno == ENOENT ? 0 : -errno;
+    }
+    const int error = file_kind_check(fd, kind);
+    close(fd);
+    return error;
 }
 
 int claim_path(const char * path, const struct claim * claim) {
@@ -210,11 +203,11 @@ char * claim_sibling(const char * path, int n) {
     return asprintf(&result, "%.*s-%d%s", stem, path, n, path + stem) < 0 ? NULL : result;
 }
 
-const char * claim_explain(int error) {
+const char * claim_explain(int error, enum file_kind kind) {
     switch (error) {
         case -ENOTSUP: return "not a regular file";
         case -EBUSY:   return "the program's own output goes there";
-        case -EBADMSG: return "there is a file of that name that is no routing trace, and stays";
+        case -EBADMSG: return file_kind_refusal(kind);
         default:       return strerror(-error);
     }
 }
