@@ -10,9 +10,10 @@
 
 static const char * answer_text(enum program_answer answer) {
     switch (answer) {
-        case PROGRAM_CAN: return "can be traced";
-        case PROGRAM_MAY: return "may be traced";
-        default:          return "cannot be traced";
+        case PROGRAM_CAN:     return "can be traced";
+        case PROGRAM_MAY:     return "may be traced";
+        case PROGRAM_UNKNOWN: return "not known whether it can be traced";
+        default:              return "cannot be traced";
     }
 }
 
@@ -61,7 +62,7 @@ static int check(const char * name) {
     char                 * library = find_library();
     if (program_judge(path, library, &verdict, &error)) {
         print_verdict(path, &verdict);
-        status = verdict.answer == PROGRAM_CAN || verdict.answer == PROGRAM_MAY ? STATUS_OK : STATUS_FAILED;
+        status = verdict.answer == PROGRAM_IN_VAIN || verdict.answer == PROGRAM_CANNOT ? STATUS_FAILED : STATUS_OK;
         program_verdict_clear(&verdict);
     } else {
         error_say("%s: who may not read a program cannot check it", error.text);
@@ -97,10 +98,11 @@ const struct command command_check = {
         "usage: llama-expert-tracer check PROGRAM\n"
         "\n"
         "Says whether preloading reaches llama.cpp in the program, which llama.cpp that is,\n"
-        "and what to do if it does not. The program is not started; its dynamic loader is\n"
-        "asked what it would load.\n"
+        "and what to do if it does not. That is read from the files of the program and of the\n"
+        "libraries that it would load: nothing of the program is started.\n"
         "\n"
         "  -h, --help   show this\n"
         "\n"
-        "Exit status: 0 it can be traced, or may be; 1 it cannot; 2 it is not there.\n",
+        "Exit status: 0 it can be traced, may be, or its files do not tell; 1 it cannot;\n"
+        "2 it is not there.\n",
 };

@@ -17,6 +17,8 @@
 
 // The name that routing has in every graph of llama.cpp: who has it in himself has llama.cpp in himself.
 #define ROUTING_NAME "ffn_moe_topk"
+// A function that only llama.cpp has, and exports where it is inside a library that lets others call it.
+#define LLAMA_CALL   "llama_decode"
 // A function of libggml that libllama calls.
 #define ENGINE_CALL  "ggml_backend_sched_graph_compute_async"
 
@@ -27,6 +29,7 @@
 #define OWN_MARK "llama-expert-tracer searches programs"
 
 #define BUILD_SHARED "build llama.cpp with -DBUILD_SHARED_LIBS=ON, which is its default, and link the program to libllama.so"
+#define BUILD_IN     "build the tracer into its llama.cpp (llama-expert-tracer integrate SOURCE-TREE)"
 
 #define SCRIPTS_MAX 4
 
@@ -144,6 +147,10 @@ static bool begins(const char * text, const char * prefix) {
     return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
+static bool contains(const struct elf_file * file, const char * text) {
+    return elf_file_contains(file, text, strlen(text));
+}
+
 static bool is_musl(const char * interpreter) {
     return interpreter != NULL && begins(base_name(interpreter), "ld-musl");
 }
@@ -205,7 +212,7 @@ static bool is_library(struct examination * examination) {
 }
 
 static bool is_this_command(struct examination * examination) {
-    if (!elf_file_contains(&examination->elf, OWN_MARK)) {
+    if (!contains(&examination->elf, OWN_MARK)) {
         return false;
     }
     decide(examination, PROGRAM_MAY, "it is this command: the program that it runs is traced, if that has llama.cpp");
@@ -213,7 +220,7 @@ static bool is_this_command(struct examination * examination) {
 }
 
 static bool has_tracer_inside(struct examination * examination) {
-    return elf_file_contains(&examination->elf, BUILT_IN_MARK) && elf_file_contains(&examination->elf, ROUTING_NAME)
+    return contains(&examination->elf, BUILT_IN_MARK) && contains(&examination->elf, ROUTING_NAME)
         && decide(examination, PROGRAM_CAN, "llama.cpp is inside it, with the tracer built in");
 }
 
@@ -223,7 +230,7 @@ static bool is_static(struct examination * examination) {
         return false;
     }
     decide(examination, PROGRAM_CANNOT, "it is statically linked, so no library can be put before it");
-    return advise(examination, elf_file_contains(elf, ROUTING_NAME)
+    return advise(examination, contains(elf, ROUTING_NAME)
                   ? "llama.cpp is inside: " BUILD_SHARED "; or link the tracer into the program"
                   : "use a dynamically linked build of it");
 }
@@ -255,12 +262,13 @@ static bool has_no_interpreter(struct examination * examination) {
     return advise(examination, "install what the program was built for, or use a build for this system");
 }
 
-// It will be started: it had better be one.
 static bool has_unknown_loader(struct examination * examination) {
-    if (begins(base_name(examination->elf.interpreter), "ld")) {
+    if (examination->listing.is_known) {
         return false;
     }
-    decide(examination, PROGRAM_MAY, "its loader %s is none that this command knows to ask", examination->elf.interpreter);
+    decide(examination, PROGRAM_UNKNOWN, examination->listing.n == 0
+           ? "its loader %s is none whose rules are known here"
+           : "what its loader %s would load for it cannot be followed to the end", examination->elf.interpreter);
     return advise(examination, "trace it, and see");
 }
 
@@ -268,41 +276,23 @@ static bool has_missing_libraries(struct examination * examination) {
     const struct loader_listing * listing = &examination->listing;
     for (size_t i = 0; i < listing->n; i++) {
         if (listing->paths[i] == NULL) {
-            decide(examination, PROGRAM_IN_VAIN, "it does not start here: the loader does not find %s", listing->names[i]);
+            decide(examination, PROGRAM_IN_VAIN, "it does not start here: its loader will not find %s", listing->names[i]);
             return advise(examination, "name the folder of %s in LD_LIBRARY_PATH, or install it", listing->names[i]);
         }
     }
-    return false;
-}
-
-// glibc says "PROGRAM: error while loading shared libraries: libllama.so.0: cannot open shared object file: …" and no more.
-static bool is_unlisted(struct examination * examination) {
-    const char * complaints = examination->listing.complaints;
-    if (examination->listing.ok) {
+    if (listing->complaint == NULL) {
         return false;
     }
-    if (complaints != NULL && strstr(complaints, "cannot open shared object file") != NULL) {
-        decide(examination, PROGRAM_IN_VAIN, "it does not start here: %s", complaints);
-        return advise(examination, "name the library's folder in LD_LIBRARY_PATH, or install it");
-    }
-    decide(examination, PROGRAM_IN_VAIN, "its loader %s does not say what it would load%s%s", examination->elf.interpreter,
-           complaints == NULL ? "" : ": ", complaints == NULL ? "" : complaints);
-    return advise(examination, "see whether the program starts without the tracer");
+    decide(examination, PROGRAM_IN_VAIN, "it does not start here: %s", listing->complaint);
+    return advise(examination, "use a build of the program for this system");
 }
 
-// The loader lists what it has preloaded.
 static bool refuses_library(struct examination * examination) {
     const struct loader_listing * listing = &examination->listing;
-    if (examination->library == NULL || !listing->ok) {
+    if (examination->library == NULL || listing->refusal == NULL) {
         return false;
     }
-    for (size_t i = 0; i < listing->n; i++) {
-        if (strcmp(listing->names[i], examination->library) == 0) {
-            return false;
-        }
-    }
-    decide(examination, PROGRAM_CANNOT, "its loader does not take %s%s%s", examination->library,
-           listing->complaints == NULL ? "" : ": ", listing->complaints == NULL ? "" : listing->complaints);
+    decide(examination, PROGRAM_CANNOT, "its loader will not take %s: %s", examination->library, listing->refusal);
     return advise(examination, "use a tracer built for the same system as the program");
 }
 
@@ -339,13 +329,24 @@ static bool file_names(const char * path, const char * name) {
     return found;
 }
 
+static bool file_calls(const char * path, const char * name) {
+    struct elf_file file;
+    struct error    error;
+    if (!elf_file_open(&file, path, &error)) {
+        return false;
+    }
+    const bool found = elf_file_calls(&file, name);
+    elf_file_close(&file);
+    return found;
+}
+
 static bool file_contains(const char * path, const char * text) {
     struct elf_file file;
     struct error    error;
     if (!elf_file_open(&file, path, &error)) {
         return false;
     }
-    const bool found = elf_file_contains(&file, text);
+    const bool found = contains(&file, text);
     elf_file_close(&file);
     return found;
 }
@@ -362,7 +363,7 @@ static bool uses_llama(struct examination * examination) {
     if (ggml != NULL) {
         examination->verdict->ggml = part_of(ggml);
     }
-    if (!file_names(llama, ENGINE_CALL)) {
+    if (!file_calls(llama, ENGINE_CALL)) {
         decide(examination, PROGRAM_IN_VAIN, "%s has ggml inside and calls it directly, where nothing can stand between", llama);
         return advise(examination, BUILD_SHARED);
     }
@@ -377,7 +378,7 @@ static bool is_tracer(const struct examination * examination, const char * path)
 // llama.cpp inside the program, or inside a library that has all of it.
 static bool has_llama_inside(struct examination * examination) {
     const struct loader_listing * listing = &examination->listing;
-    if (elf_file_contains(&examination->elf, ROUTING_NAME)) {
+    if (contains(&examination->elf, ROUTING_NAME)) {
         decide(examination, PROGRAM_IN_VAIN, "llama.cpp is linked into the program itself, where nothing can stand between");
         return advise(examination, BUILD_SHARED "; or build the tracer into the program");
     }
@@ -386,7 +387,7 @@ static bool has_llama_inside(struct examination * examination) {
         if (path == NULL || is_tracer(examination, path) || !file_contains(path, ROUTING_NAME)) {
             continue;
         }
-        if (file_names(path, ENGINE_CALL)) {
+        if (file_calls(path, ENGINE_CALL)) {
             decide(examination, PROGRAM_MAY, "llama.cpp is inside its library %s, which may call it in a way that can be traced", path);
             return advise(examination, "trace it, and see; if nothing is counted, " BUILD_SHARED);
         }
@@ -441,11 +442,11 @@ static bool may_come_to_llama(struct examination * examination) {
 static bool judge_elf(struct examination * examination) {
     if (is_foreign(examination) || is_loader(examination) || is_library(examination) || is_this_command(examination)
             || has_tracer_inside(examination) || is_static(examination) || is_of_other_libc(examination) || is_privileged(examination)
-            || has_no_interpreter(examination) || has_unknown_loader(examination)) {
+            || has_no_interpreter(examination)) {
         return true;
     }
     loader_list(&examination->listing, examination->elf.interpreter, examination->path, examination->library);
-    if (is_unlisted(examination) || has_missing_libraries(examination) || refuses_library(examination)
+    if (has_unknown_loader(examination) || has_missing_libraries(examination) || refuses_library(examination)
             || uses_llama(examination) || has_llama_inside(examination) || may_come_to_llama(examination)) {
         return true;
     }
@@ -453,14 +454,12 @@ static bool judge_elf(struct examination * examination) {
     return advise(examination, "name the program that runs the model");
 }
 
+#define HEAD_MAX (64 * 1024) // of a script, nothing more is read
+
 static bool judge_at_depth(const char * path, const char * library, int depth, struct program_verdict * verdict, struct error * error);
 
 // The program that a wrapper script hands over to is judged in its place.
-static void judge_target(struct examination * examination, int depth) {
-    char target[4096];
-    if (depth == SCRIPTS_MAX || !script_exec_target(examination->elf.bytes, examination->elf.size, target, sizeof(target))) {
-        return;
-    }
+static void judge_target(struct examination * examination, const char * target, int depth) {
     struct error error;
     int          status;
     char       * path = program_find(target, &error, &status);
@@ -472,15 +471,21 @@ static void judge_target(struct examination * examination, int depth) {
 }
 
 static void judge_other(struct examination * examination, int depth) {
-    char interpreter[512];
-    if (!script_interpreter(examination->elf.bytes, examination->elf.size, interpreter, sizeof(interpreter))) {
+    char         interpreter[512];
+    char         target[4096];
+    char       * head = memory_new(HEAD_MAX, 1);
+    const size_t size = elf_file_head(&examination->elf, head, HEAD_MAX);
+    if (!script_interpreter(head, size, interpreter, sizeof(interpreter))) {
         decide(examination, PROGRAM_CANNOT, "it is neither an ELF program nor a script");
         advise(examination, "name the program that runs the model");
-        return;
+    } else {
+        decide(examination, PROGRAM_MAY, "it is a script for %s; what it starts is traced, if that has llama.cpp", interpreter);
+        advise(examination, "check the program that it starts");
+        if (depth < SCRIPTS_MAX && script_exec_target(head, size, target, sizeof(target))) {
+            judge_target(examination, target, depth);
+        }
     }
-    decide(examination, PROGRAM_MAY, "it is a script for %s; what it starts is traced, if that has llama.cpp", interpreter);
-    advise(examination, "check the program that it starts");
-    judge_target(examination, depth);
+    free(head);
 }
 
 static bool judge_at_depth(const char * path, const char * library, int depth, struct program_verdict * verdict, struct error * error) {

@@ -1,6 +1,7 @@
 #pragma once
 
-// A program that shall be traced: where it is, and whether preloading reaches llama.cpp in it. It is not started for that.
+// A program that shall be traced: where it is, and whether preloading reaches llama.cpp in it. That is read from its
+// files: nothing of the program is started.
 
 #include "error.h"
 
@@ -10,6 +11,7 @@
 enum program_answer {
     PROGRAM_CAN,     // llama.cpp is there, as shared libraries
     PROGRAM_MAY,     // it may come while the program runs
+    PROGRAM_UNKNOWN, // its files do not tell
     PROGRAM_IN_VAIN, // the library is preloaded, and there is nothing it could see
     PROGRAM_CANNOT,  // nothing can be preloaded into it
 };
@@ -33,6 +35,6 @@ struct program_verdict {
 // end with: 127 not found, 126 found and not executable.
 char * program_find(const char * name, struct error * error, int * status);
 
-// `library` (may be NULL) is tried on the program's loader. False, and why, where the file cannot be read.
+// `library` (may be NULL) is what would be preloaded. False, and why, where the file cannot be read.
 bool program_judge(const char * path, const char * library, struct program_verdict * verdict, struct error * error);
 void program_verdict_clear(struct program_verdict * verdict);

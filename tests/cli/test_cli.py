@@ -7,6 +7,7 @@ With EXPERT_TRACER_ENGINE (a folder with stock programs of llama.cpp) those are 
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import stat
@@ -18,6 +19,7 @@ from pathlib import Path
 
 CLI = os.environ.get("EXPERT_TRACER_CLI", "")
 ENGINE = Path(os.environ.get("EXPERT_TRACER_ENGINE", "/nonexistent"))
+LIST = os.environ.get("EXPERT_TRACER_LIST", "")
 CC = shutil.which(os.environ.get("CC", "cc")) or shutil.which("cc")
 NAMES = ("STATS", "NAMES", "PER_LAYER", "OUTPUT", "INTERVAL", "CAPTURE")
 
@@ -77,6 +79,24 @@ def imatrix(layers, tokens=None, general_type="imatrix", scale=1):
         data += struct.pack(f"<{len(counts)}f", *counts)
         data += bytes(-len(data) % 32)
     return head + bytes(-len(head) % 32) + data
+
+
+def elf(needed=(), folders=(), interpreter="/lib64/ld-linux-x86-64.so.2"):
+    """A program of x86-64 that is all header: what it needs, where it looks for that, and what loads it."""
+    strings, offsets = b"\0", []
+    for text in (*needed, ":".join(folders)):
+        offsets.append(len(strings))
+        strings += text.encode() + b"\0"
+    at, interp = 0x1000, interpreter.encode() + b"\0"
+    strings_at = at + (len(offsets) + 3) * 16
+    tags = [(1, offset) for offset in offsets[:-1]] + [(29, offsets[-1]), (5, strings_at), (10, len(strings)), (0, 0)]
+    dynamic = b"".join(struct.pack("<qQ", *tag) for tag in tags)
+    end = strings_at + len(strings)
+    segments = ((1, 0, end), (2, at, len(dynamic)), (3, 0x800, len(interp)))
+    head = b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, 0, 0, 64, 56, len(segments), 0, 0, 0)
+    for kind, offset, size in segments:
+        head += struct.pack("<IIQQQQQQ", kind, 5, offset, offset, offset, size, size, 8)
+    return (head.ljust(0x800, b"\0") + interp).ljust(at, b"\0") + dynamic + strings
 
 
 class Case(unittest.TestCase):
@@ -184,6 +204,11 @@ class WithPrograms(Case):
     def env(self, **changes):
         return environment(LLAMA_EXPERT_TRACER_LIBRARY=self.library, **changes)
 
+    def script(self, name, body, interpreter="#!/bin/sh"):
+        path = self.file(name, f"{interpreter}\n{body}\n")
+        os.chmod(path, 0o755)
+        return path
+
 
 class Run(WithPrograms):
     def traced(self, *args, status=0, cwd=None, **changes):
@@ -284,11 +309,6 @@ class Run(WithPrograms):
         wrapper = self.script("wrapper-of-static", f"exec {static}")
         done = self.cli("run", wrapper, env=self.env())
         self.assertIn("warning", done.stderr)
-
-    def script(self, name, body, interpreter="#!/bin/sh"):
-        path = self.file(name, f"{interpreter}\n{body}\n")
-        os.chmod(path, 0o755)
-        return path
 
     def test_in_vain_is_said(self):
         self.assertIn("warning", self.cli("run", self.plain, env=self.env()).stderr)
@@ -441,10 +461,75 @@ class Check(WithPrograms):
             done = self.cli("check", str(path), status=None, env=self.env())
             self.assertIn(done.returncode, (0, 1, 2), done.stderr)
 
+    def test_nothing_of_the_program_is_started(self):
+        """Not what it names as its loader either, whatever that is called."""
+        mark = self.folder / "mark"
+        evil = self.script("ld-evil", f"touch {mark}\nexec sleep 1000")
+        program = self.compile("with-evil-loader", "int main(void) { return 0; }", "-Wl,--dynamic-linker=" + evil)
+        self.check(program, 0, "not known", evil)
+        evil = self.compile("ld-evil.so", f'#include <stdlib.h>\nint main(void) {{ return system("touch {mark}"); }}')
+        program = self.compile("with-evil-loader", "int main(void) { return 0; }", "-Wl,--dynamic-linker=" + evil)
+        self.check(program, 0, "not known", evil)
+        self.assertFalse(mark.exists())
+
+    @unittest.skipUnless(os.uname().machine == "x86_64", "made for x86-64")
+    def test_programs_made_to_mislead(self):
+        """They come to an end, and to no other."""
+        def check(name, *words, **made):
+            path = self.file(name, elf(**made))
+            os.chmod(path, 0o755)
+            done = self.cli("check", path, status=None, env=self.env())
+            self.assertIn(done.returncode, (0, 1, 2), done.stderr)
+            for word in words:
+                self.assertIn(word, done.stdout)
+        origin = ["$ORIGIN"]
+        os.mkfifo(self.folder / "fifo.so")
+        (self.folder / "big.so").write_bytes(elf())
+        os.truncate(self.folder / "big.so", 1 << 41)
+        for i in range(1100):
+            self.file(f"chain{i}.so", elf([f"chain{i + 1}.so", f"chain{i - 1}.so"], origin))
+        check("chain", "followed to the end", needed=["chain0.so"], folders=origin)
+        self.file("ring1.so", elf(["ring2.so"], origin))
+        self.file("ring2.so", elf(["ring1.so", "lost.so"], origin))
+        check("ring", "will not find lost.so", needed=["ring1.so", "ring2.so"], folders=["${ORIGIN}", *origin])
+        check("many", "followed to the end", needed=[f"{i}.so" for i in range(60000)], folders=[f"/{i}" for i in range(9000)])
+        check("deep", needed=["x.so"], folders=["$ORIGIN/" * 900] * 9000)
+        check("fifo", "will not find fifo.so", needed=["fifo.so"], folders=origin)
+        check("big", needed=["big.so", "libc.so.6"], folders=origin)
+        check("fifo-loader", interpreter=str(self.folder / "fifo.so"))
+        check("folder-loader", "not known", interpreter="/tmp")
+        check("own-loader", "not known", interpreter=str(self.folder / "own-loader"))
+
+    def test_libraries_as_the_loader_finds_them(self):
+        """What is read is what `ld.so --list` of trusted programs says; that one's answer for a link is the link's folder's."""
+        programs = [shutil.which(name) for name in ("sh", "python3", "ld", "git", "cmake", "openssl")]
+        programs += sorted(ENGINE.glob("llama-s*")) if ENGINE.exists() else []
+        for program in [os.path.realpath(path) for path in programs if path]:
+            loader = re.search(rb"/[\x21-\x7e]*/ld-linux-[\x21-\x7e]*\0", Path(program).read_bytes())
+            if not loader:
+                continue
+            listed = subprocess.run([loader[0][:-1], "--list", program], capture_output=True, text=True, env=environment()).stdout
+            want = dict(re.findall(r"^\t(\S+) => (\S+) \(", listed, re.MULTILINE))
+            done = subprocess.run([LIST, program], capture_output=True, text=True, env=environment())
+            have = dict(line.split(" => ") for line in done.stdout.splitlines() if not re.search(r"/ld-linux\S*$", line))
+            self.assertEqual((done.returncode, have), (0, {k: v for k, v in want.items() if "/" not in k}), program)
+
+    def test_system_libraries_of_another_release(self):
+        """One that asks for a version that its library does not have does not start."""
+        old = self.compile("libversioned.so", "int f(void) { return 1; }", "-shared", "-fPIC", "-Wl,-soname,libversioned.so",
+                           "-Wl,--version-script=" + self.file("new.map", "V_2 { global: f; };"))
+        program = self.compile("asks-for-v2", "int f(void); int main(void) { return f(); }", old, "-Wl,-rpath,$ORIGIN")
+        self.check(program, 1, "nothing of llama.cpp")
+        self.compile("libversioned.so", "int f(void) { return 1; }", "-shared", "-fPIC", "-Wl,-soname,libversioned.so",
+                     "-Wl,--version-script=" + self.file("old.map", "V_1 { global: f; };"))
+        self.check(program, 1, "does not start here", "has no version V_2")
+
     @unittest.skipUnless((ENGINE / "llama-cli").exists(), "needs stock programs of llama.cpp")
     def test_engine(self):
-        for name in ("llama-cli", "llama-server", "llama-bench"):
-            out = self.check(ENGINE / name, 0, "can be traced")
+        for path in sorted(ENGINE.glob("llama-*")):
+            if path.name in ("llama-gguf", "llama-gguf-hash"):
+                continue
+            out = self.check(path, 0, "can be traced")
             self.assertRegex(out, r"llama\.cpp +\d+\.\d+\.\d+ .*libllama\.so")
             self.assertRegex(out, r"ggml +\d+\.\d+\.\d+ .*libggml-base\.so")
 
