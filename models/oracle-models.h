@@ -7,7 +7,6 @@
 // Tensor types, with the numbers of enum ggml_type in GGUF files.
 enum oracle_type {
     ORACLE_F32   = 0,
-    ORACLE_F16   = 1,
     ORACLE_Q4_0  = 2,
     ORACLE_Q8_0  = 8,
     ORACLE_Q6_K  = 14,

@@ -4,9 +4,17 @@
 import re
 import unittest
 
+from gguf import F32, Gguf
 from harness import GPT_OSS, MIXTRAL, ORACLES, Oracle, Server, TestCase, main, run
 
 PROMPT = "The quick brown fox: 0123456789, jumps over {the} lazy ~dog!"
+
+
+class Models(TestCase):
+    def test_are_of_the_type_that_all_processors_compute_alike(self):
+        for oracle in ORACLES:
+            with self.subTest(oracle.name):
+                self.assertEqual({kind for kind, _ in Gguf(oracle.path).places.values()}, {F32})
 
 
 class Completion(TestCase):

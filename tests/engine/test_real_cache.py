@@ -82,13 +82,13 @@ class RealCache(TraceTestCase):
     def test_hits_and_misses(self):
         with rpc_servers(self.folder, 1) as device:
             for rows in (8, 24):
-                self.assert_sizes(device, MIXTRAL, (8, 9, 10, 12), topics(360, 3, 72), rows)
+                self.assert_sizes(device, MIXTRAL, (16, 18, 20, 24), topics(360, 3, 72), rows)
                 self.assert_sizes(device, GPT_OSS, (40, 60, 90, 150), topics(192, 8, 48), rows)
                 self.assert_sizes(device, GPT_OSS, (60,), scan(150, 6), rows)
 
     def test_generation_after_ubatches_that_pass_by(self):
         with rpc_servers(self.folder, 1) as device:
-            for oracle, mib in ((MIXTRAL, 8), (GPT_OSS, 90)):
+            for oracle, mib in ((MIXTRAL, 16), (GPT_OSS, 90)):
                 with self.subTest(oracle.name):
                     real = self.cached(device, oracle.path, mib, topics(100, 8, 20), 40, n=120)
                     found = self.assert_predicted(real, self.predicted(mib), mib)
