@@ -59,6 +59,7 @@ struct routing_ubatch {
     int64_t                            time;        // when the graph was submitted, microseconds since 1970
     const struct expert_tracer_token * tokens;      // [n_tokens] in the order of rows; NULL: nobody asked for them (see wants)
     bool                               rows_known;  // where there are tokens: which token each row of each layer is
+    bool                               rows_ambiguous; // they are not, as sequences of the same tokens look alike
 };
 
 // A sequence lost positions from one on, and goes on living.

@@ -63,6 +63,7 @@ struct context {
     uint64_t                  number;      // of the batch, from 0
     bool                      is_split;    // somebody wants to know its tokens
     struct split              split;       // into ubatches
+    bool                      has_positions; // its graphs, as far as that was seen where the program did not tell any
     enum routing_fate         fate;
     uint64_t                  n_prompt;
     uint64_t                  n_generation;

@@ -10,11 +10,8 @@
 
 // What the graph's inputs tell. Releases between b5000 and b8200 or so do not name them.
 struct reading {
-    struct split_input values[SPLIT_INPUTS_MAX]; // those that may be ids or positions
-    int                n;
-    int                ids;                      // which of them they are by name, -1: none
-    int                positions;                // likewise
-    bool               outputs_known;
+    struct split_inputs values; // those that may be ids or positions
+    bool                outputs_known;
 
     const struct ggml_tensor * shorter;          // the last input that has fewer elements than there are tokens, NULL: none has
 };
@@ -22,12 +19,13 @@ struct reading {
 static void tokens_begin(struct ubatch_tokens * tokens, const struct context * context) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    tokens->number     = context->n_ubatches;
-    tokens->batch      = context->seen ? context->number : context->n_ubatches;
-    tokens->time       = (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
-    tokens->n          = 0;
-    tokens->n_outputs  = 0;
-    tokens->rows_known = false;
+    tokens->number         = context->n_ubatches;
+    tokens->batch          = context->seen ? context->number : context->n_ubatches;
+    tokens->time           = (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+    tokens->n              = 0;
+    tokens->n_outputs      = 0;
+    tokens->rows_known     = false;
+    tokens->rows_ambiguous = false;
 }
 
 void tokens_free(struct ubatch_tokens * tokens) {
@@ -85,7 +83,8 @@ static bool read_outputs(struct ubatch_tokens * tokens, const struct real * real
 
 static void read_inputs(struct reading * reading, struct ubatch_tokens * tokens, const struct real * real, const struct graph_inputs * inputs,
                         int32_t n_tokens) {
-    *reading = (struct reading) { .ids = -1, .positions = -1 };
+    struct split_inputs * values = &reading->values;
+    *reading = (struct reading) { .values = { .ids = -1, .positions = -1, .is_all = inputs->n < GRAPH_INPUTS_MAX } };
     for (int i = 0; i < inputs->n; i++) {
         const struct ggml_tensor * input = inputs->at[i];
         const int64_t              n     = real->ggml_nelements(input);
@@ -94,12 +93,16 @@ static void read_inputs(struct reading * reading, struct ubatch_tokens * tokens,
         }
         if (is_named(real, input, "out_ids") || is_named(real, input, "inp_out_ids")) {
             reading->outputs_known = read_outputs(tokens, real, input, n_tokens);
-        } else if (n >= n_tokens && n % n_tokens == 0 && n / n_tokens <= POSITIONS_MAX && reading->n < SPLIT_INPUTS_MAX) {
-            int32_t * values = tokens->values + (size_t) reading->n * (size_t) n_tokens;
-            real->ggml_backend_tensor_get(input, values, 0, (size_t) n_tokens * sizeof(int32_t));
-            reading->ids       = is_named(real, input, "inp_tokens") ? reading->n : reading->ids;
-            reading->positions = is_named(real, input, "inp_pos")    ? reading->n : reading->positions;
-            reading->values[reading->n++].values = values;
+        } else if (n >= n_tokens && n % n_tokens == 0 && n / n_tokens <= POSITIONS_MAX) {
+            if (values->n == SPLIT_INPUTS_MAX) {
+                values->is_all = false;
+                continue;
+            }
+            int32_t * at = tokens->values + (size_t) values->n * (size_t) n_tokens;
+            real->ggml_backend_tensor_get(input, at, 0, (size_t) n_tokens * sizeof(int32_t));
+            values->ids             = is_named(real, input, "inp_tokens") ? values->n : values->ids;
+            values->positions       = is_named(real, input, "inp_pos")    ? values->n : values->positions;
+            values->at[values->n++] = at;
         } else if (n < n_tokens) {
             reading->shorter = input;
         }
@@ -107,30 +110,36 @@ static void read_inputs(struct reading * reading, struct ubatch_tokens * tokens,
 }
 
 // The input that goes on from a position.
-static const int32_t * find_rising(const struct reading * reading, int32_t next, int32_t n_tokens) {
-    for (int i = 0; i < reading->n; i++) {
+static const int32_t * find_rising(const struct split_inputs * inputs, int32_t next, int32_t n_tokens) {
+    for (int i = 0; i < inputs->n; i++) {
         int32_t row = 0;
-        while (row < n_tokens && reading->values[i].values[row] == next + row) {
+        while (i != inputs->ids && row < n_tokens && inputs->at[i][row] == next + row) {
             row++;
         }
         if (row == n_tokens) {
-            return reading->values[i].values;
+            return inputs->at[i];
         }
     }
     return NULL;
 }
 
 // Where the program does not tell the positions, they are the input of that name, or the one that goes on behind the last token, or
-// begins anew. One number alone does not tell that, unless there are no other inputs but the ids.
-static const int32_t * find_positions(const struct reading * reading, int32_t next, int32_t n_tokens) {
-    if (reading->positions >= 0) {
-        return reading->values[reading->positions].values;
+// begins anew. One number alone does not tell that, unless the context's graphs have positions and this one no other
+// inputs but the ids. Returns NULL where they are not known, or there are none.
+static const int32_t * find_positions(const struct split_inputs * inputs, struct context * context, int32_t next,
+                                      int32_t n_tokens) {
+    if (inputs->positions >= 0) {
+        return inputs->at[inputs->positions];
     }
-    const int32_t * rising = find_rising(reading, next, n_tokens);
+    if (context->split.lacks_positions) {
+        return NULL;
+    }
+    const int32_t * rising = find_rising(inputs, next, n_tokens);
     if (!rising && n_tokens > 1) {
-        rising = find_rising(reading, 0, n_tokens);
+        rising = find_rising(inputs, 0, n_tokens);
     }
-    return rising || reading->n != 2 ? rising : reading->values[1].values;
+    context->has_positions = context->has_positions || (rising && n_tokens > 1);
+    return rising || !context->has_positions || inputs->n != 2 ? rising : inputs->at[1];
 }
 
 //
@@ -138,11 +147,12 @@ static const int32_t * find_positions(const struct reading * reading, int32_t ne
 //
 
 // What the program does is not seen: no more than the inputs tell, by their names, their order, and what they were before.
-static void tell_unseen(struct ubatch_tokens * tokens, const struct reading * reading, struct context * context, int32_t n_tokens) {
+static void tell_unseen(struct ubatch_tokens * tokens, const struct split_inputs * inputs, struct context * context,
+                        int32_t n_tokens) {
     struct sequence     * all      = sequences_at(&context->sequences, 0);
-    const int             ids      = reading->ids >= 0 ? reading->ids : reading->n > 1 ? 0 : -1;
-    const int32_t * const id       = ids >= 0 ? reading->values[ids].values : NULL;
-    const int32_t * const position = find_positions(reading, all ? all->next : 0, n_tokens);
+    const int             ids      = inputs->ids >= 0 ? inputs->ids : inputs->n > 1 ? 0 : -1;
+    const int32_t * const id       = ids >= 0 ? inputs->at[ids] : NULL;
+    const int32_t * const position = find_positions(inputs, context, all ? all->next : 0, n_tokens);
     if (all && position) {
         all->next = position[n_tokens - 1] + 1;
     }
@@ -155,16 +165,18 @@ static void tell_unseen(struct ubatch_tokens * tokens, const struct reading * re
     }
 }
 
-static void tell_seen(struct ubatch_tokens * tokens, const struct reading * reading, struct context * context, int32_t n_tokens) {
+static void tell_seen(struct ubatch_tokens * tokens, const struct split_inputs * inputs, struct context * context,
+                      int32_t n_tokens) {
     const struct batch * batch = context->batch;
-    tokens->rows_known = split_next(&context->split, batch, n_tokens, reading->values, reading->n);
+    tokens->rows_known     = split_next(&context->split, batch, n_tokens, inputs);
+    tokens->rows_ambiguous = context->split.is_ambiguous;
     if (!tokens->rows_known) {
-        tell_unseen(tokens, reading, context, n_tokens);
+        tell_unseen(tokens, inputs, context, n_tokens);
         return;
     }
     const struct batch_token first     = batch_token(batch, context->split.rows[0]);
     const struct sequence  * alone     = first.position < 0 ? sequences_known(&context->sequences, first.sequence) : NULL;
-    const int32_t          * positions = alone ? find_positions(reading, alone->next, n_tokens) : NULL;
+    const int32_t          * positions = alone ? find_positions(inputs, context, alone->next, n_tokens) : NULL;
     for (int32_t i = 0; i < n_tokens; i++) {
         const struct batch_token token    = batch_token(batch, context->split.rows[i]);
         struct sequence        * sequence = sequences_known(&context->sequences, token.sequence);
@@ -178,7 +190,7 @@ static void tell_seen(struct ubatch_tokens * tokens, const struct reading * read
             .output     = token.asks,
         };
         if (sequence) {
-            sequence->next = position + 1;
+            sequence->next = position >= 0 ? position + 1 : sequence->next + 1;
         }
         if (sequence && !sequence->asks_not_for_all) {
             context_note_drafted(context, (struct drafted) { token.sequence, position, context->n_ubatches, i });
@@ -227,10 +239,10 @@ void tokens_read(struct ubatch_tokens * tokens, const struct real * real, const 
     struct reading reading;
     read_inputs(&reading, tokens, real, inputs, n_tokens);
     if (context->batch) {
-        tell_seen(tokens, &reading, context, n_tokens);
+        tell_seen(tokens, &reading.values, context, n_tokens);
     } else {
         tokens->rows_known = true;
-        tell_unseen(tokens, &reading, context, n_tokens);
+        tell_unseen(tokens, &reading.values, context, n_tokens);
         guess_outputs(&reading, tokens, real, n_tokens);
     }
     tell_outputs(tokens, &reading, n_tokens);
@@ -238,11 +250,12 @@ void tokens_read(struct ubatch_tokens * tokens, const struct real * real, const 
 }
 
 void tokens_describe(const struct ubatch_tokens * tokens, struct routing_ubatch * ubatch) {
-    ubatch->number     = tokens->number;
-    ubatch->batch      = tokens->batch;
-    ubatch->time       = tokens->time;
-    ubatch->tokens     = tokens->n > 0 ? tokens->tokens : NULL;
-    ubatch->rows_known = tokens->rows_known;
+    ubatch->number         = tokens->number;
+    ubatch->batch          = tokens->batch;
+    ubatch->time           = tokens->time;
+    ubatch->tokens         = tokens->n > 0 ? tokens->tokens : NULL;
+    ubatch->rows_known     = tokens->rows_known;
+    ubatch->rows_ambiguous = tokens->rows_ambiguous;
 }
 
 bool tokens_describe_rows(const struct ubatch_tokens * tokens, struct routing_layer * layer) {

@@ -25,6 +25,7 @@ struct ubatch_tokens {
     int64_t                time;       // likewise
     int32_t                n;          // 0: nobody wants to know, or memory ran out
     bool                   rows_known;
+    bool                   rows_ambiguous; // they are not known: as in struct split
     struct expert_tracer_token * tokens;     // [n]
     int32_t              * outputs;    // [n_outputs] index of the tokens whose output is computed, ascending
     int32_t                n_outputs;

@@ -50,7 +50,9 @@ static bool rows_make_sense(const struct routing_ubatch * ubatch, const struct r
 
 bool trace_trust_form(const struct routing_ubatch * ubatch, char * doubt, size_t size) {
     if (!ubatch->tokens || !ubatch->rows_known) {
-        snprintf(doubt, size, "which token each row belongs to is not known");
+        snprintf(doubt, size, ubatch->rows_ambiguous ?
+            "sequences of the same tokens were evaluated together, and there are no positions that tell them apart" :
+            "which token each row belongs to is not known");
         return false;
     }
     const uint64_t n_outputs = count_outputs(ubatch);

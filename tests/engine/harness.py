@@ -25,6 +25,7 @@ OLD_ENGINES = BUILD / "engines"
 MODELS = BUILD / "models"
 CLIENTS = REPOSITORY / "tests" / "clients"
 SPY = BUILD / "tests" / "engine" / "spy.so"
+GATES = BUILD / "tests" / "engine" / "gates.so"
 
 BOS, EOS = 256, 257
 

@@ -1,10 +1,15 @@
 #!/usr/bin/env python3
 """Every MoE architecture that llama.cpp knows."""
 
-from expanded import N_EXPERT, N_USED, expand, tiny
-from gguf import Gguf
-from harness import TestCase, main, run
-from witness import Evaluation, imatrix_counts, run_whole
+import concurrent.futures
+import json
+import struct
+
+from expanded import N_EXPERT, N_USED, expand, expanded, tiny
+from gguf import F32, Gguf
+from harness import COMMAND, GATES, LIBRARY, Server, main, run
+from traces import Lives, TraceTestCase
+from witness import Evaluation, GateWeights, computed_gates, imatrix_counts, run_whole
 
 # Architectures whose models may have experts by their metadata, and that route nothing through them.
 NOT_ROUTED = {"ernie4_5", "paddleocr", "refact"}
@@ -13,7 +18,12 @@ NOT_ROUTED = {"ernie4_5", "paddleocr", "refact"}
 NOT_PRINTED = {"glm5-next"}
 
 
-class Architectures(TestCase):
+def half(number):
+    """As in the trace: the next half float."""
+    return struct.unpack("<e", struct.pack("<e", number))[0]
+
+
+class Architectures(TraceTestCase):
     def experts(self, stats):
         """Activations of each expert, by layer."""
         return {int(layer): [row[str(e)] for e in range(len(row))] for layer, row in stats["per_layer"].items()}
@@ -26,6 +36,14 @@ class Tiny(Architectures):
 
     def bench(self, model, **how):
         return run("llama-bench", "-m", model, "-p", self.N_PROMPT, "-n", self.N_GENERATION, "-r", 1, "-t", 1, "--no-warmup", **how)
+
+    def bench_both(self, architecture, model):
+        """Untraced, and traced into a folder of its own, with a witness of the gate weights."""
+        folder = self.folder / architecture
+        folder.mkdir()
+        trace = {**self.trace(OUTPUT=folder / "stats.json"), **self.routing(WEIGHTS=1, ROUTING=folder / "run.moetrace")}
+        traced = self.bench(model, trace=trace, preload=False, LD_PRELOAD=f"{LIBRARY} {GATES}", GATES_LOG=str(folder / "gates"))
+        return folder, self.bench(model, preload=False), traced
 
     def check(self, model, stats):
         experts = Gguf(model).experts_per_layer()
@@ -44,24 +62,43 @@ class Tiny(Architectures):
                 self.assertEqual(activations, [rows, rows])
         self.assertEqual(stats["total_activations"], sum(map(sum, self.experts(stats).values())))
 
+    def check_trace(self, stats):
+        trace = self.read()
+        self.assertEqual((trace.header["capture"], trace.header["weights"]), ("graph", True))
+        self.assert_statistics(trace, stats)
+        self.assertEqual([[token.position for token in ubatch.tokens] for ubatch in trace.ubatches],
+                         [list(range(self.N_PROMPT)), [0], [1]])
+        computed = computed_gates(self.path.parent / "gates")
+        self.assertEqual(len(trace.ubatches), len(computed))
+        for ubatch, gates in zip(trace.ubatches, computed):
+            self.assertEqual({layer.layer: [weight for row in layer.weights for weight in row] for layer in ubatch.layers},
+                             {layer: list(map(half, weights)) for layer, weights in gates.items()})
+        info = run(COMMAND, "info", "--json", self.path, preload=False)
+        self.assertEqual(info.status, 0, info.err)
+        info = json.loads(info.out)
+        self.assertEqual((info["ended"], info["ubatches"], info["tokens"]["all"]), ("complete", 3, 10))
+        self.assertEqual(info["activations"], stats["total_activations"])
+
     def test_all(self):
         routed = set()
-        for architecture, model in tiny().items():
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            benches = dict(zip(tiny(), pool.map(self.bench_both, *zip(*tiny().items()))))
+        for architecture, (folder, untraced, traced) in benches.items():
             with self.subTest(architecture):
-                untraced = self.bench(model, preload=False)
-                traced = self.bench(model, trace=self.trace())
+                self.stats_path, self.path = folder / "stats.json", folder / "run.moetrace"
                 self.assertEqual(traced.status, untraced.status, traced.err)
                 self.assertEqual(traced.status, 0)
                 stats = self.stats()
-                self.stats_path.unlink()
                 self.assertTrue(stats["complete"])
                 self.assertEqual(stats["model"]["architecture"], architecture)
                 self.assertEqual(stats["total_tokens"], 10)
                 self.assertEqual(stats["prompt_tokens"] + stats["generation_tokens"], 10)
                 if stats["n_expert"]:
                     routed.add(architecture)
-                    self.check(model, stats)
+                    self.check(tiny()[architecture], stats)
+                    self.check_trace(stats)
                 else:
+                    self.assertFalse(self.path.exists())
                     self.assertEqual((stats["total_activations"], stats["layer_tokens"], stats["expert_activations"]), (0, {}, {}))
                     self.assertIn("evaluated 10 tokens and no MoE layer was seen", traced.err)
                     self.assertNotIn("=== Expert Usage Statistics ===", traced.err)
@@ -77,7 +114,8 @@ class Expanded(Architectures):
     CHUNK = 32
 
     def check_printed(self, model):
-        result = run_whole("llama-eval-callback", "-m", model, "-p", self.PROMPT, "-t", 1, trace=self.trace())
+        result = run_whole("llama-eval-callback", "-m", model, "-p", self.PROMPT, "-t", 1,
+                           trace={**self.trace(), **self.routing(WEIGHTS=1)})
         self.assertEqual(result.status, 0, result.err)
         stats, printed = self.stats(), Evaluation(result.out)
         n_expert = stats["n_expert"]
@@ -90,6 +128,19 @@ class Expanded(Architectures):
                          {layer: len(rows) for layer, rows in printed.topk.items() if rows})
         self.assertGreaterEqual(n_expert, N_EXPERT)
         self.assertEqual((stats["n_expert_used"], stats["total_tokens"]), (N_USED, len(self.PROMPT)))
+        self.check_printed_trace(stats, printed, GateWeights(result.out).layers)
+
+    def check_printed_trace(self, stats, printed, weights):
+        trace = self.read()
+        self.assertEqual(trace.header["capture"], "eval-callback")
+        self.assert_statistics(trace, stats)
+        self.assertEqual(self.texts(trace), [self.PROMPT.encode()])
+        (ubatch,) = [ubatch for ubatch in trace.ubatches if not ubatch.warmup]
+        self.assertEqual({layer.layer: layer.experts for layer in ubatch.layers},
+                         {layer: rows for layer, rows in printed.topk.items() if rows})
+        for layer in ubatch.layers:
+            self.assert_close([weight for row in layer.weights for weight in row], weights[layer.layer],
+                              f"layer {layer.layer}", precision=6e-5)
 
     def check_imatrix(self, model):
         text, imatrix = self.folder / "text", self.folder / "imatrix.gguf"
@@ -104,7 +155,9 @@ class Expanded(Architectures):
         self.assertEqual(stats["total_tokens"], len(self.TEXT) // self.CHUNK * self.CHUNK)
 
     def check(self, architecture, model):
-        self.stats_path.unlink(missing_ok=True)
+        for path in self.stats_path, self.path:
+            path.unlink(missing_ok=True)
+        self.assertEqual({kind for kind, _ in Gguf(model).places.values()}, {F32}) # see models/README.md
         if architecture in NOT_PRINTED:
             self.check_completion(model)
         else:
@@ -126,6 +179,58 @@ class Expanded(Architectures):
             if architecture not in NOT_ROUTED:
                 with self.subTest(architecture):
                     self.check(architecture, expand(model, self.folder / "model.gguf"))
+
+
+class WithoutPositions(Architectures):
+    """Graphs of glm5-next, kimi-k3 and kimi-linear: nothing but the ids tells sequences apart that are evaluated together."""
+
+    def test_clients_of_a_server(self):
+        n, prompts = 6, [f"{i} asks: " + "lorem ipsum "[i:] * (i % 3) for i in range(6)]
+        # kimi-linear routes in its last layer alone, and there is nothing to be recorded of a ubatch without an output
+        for architecture in "glm5-next", "kimi-k3":
+            with self.subTest(architecture):
+                self.path.unlink(missing_ok=True)
+                with Server("-m", expanded(architecture), "-t", 1, "-c", 1024, "-np", 4, "-ub", 16, "--no-cache-prompt",
+                            trace={**self.trace(), **self.routing()}) as server:
+                    def ask(prompt):
+                        return server.post("/completion", prompt=prompt, n_predict=n, temperature=0, return_tokens=True,
+                                           ignore_eos=True)
+
+                    with concurrent.futures.ThreadPoolExecutor(len(prompts)) as pool:
+                        answers = list(pool.map(ask, prompts))
+                    self.assertEqual(server.stop(), 0)
+                trace = self.read()
+                self.assert_statistics(trace, self.stats())
+                self.assertEqual(self.texts(trace), sorted(prompt.encode() + bytes(answer["tokens"][:-1])
+                                                           for prompt, answer in zip(prompts, answers)))
+                together = max(len({token.sequence for token in ubatch.tokens}) for ubatch in trace.ubatches)
+                self.assertGreater(together, 1, "no two clients were evaluated together")
+
+    def perplexity(self, text):
+        path = self.folder / "text"
+        path.write_text(text)
+        self.path.unlink(missing_ok=True)
+        result = run("llama-perplexity", "-m", expanded("kimi-linear"), "-f", path, "-c", 32, "-b", 96, "-ub", 24, "-t", 1,
+                     trace=self.routing())
+        self.assertEqual(result.status, 0, result.err)
+        return result
+
+    def test_chunks_of_a_text(self):
+        text = "".join(chr(33 + i * i % 89) for i in range(6 * 32))
+        result = self.perplexity(text)
+        self.assertNotIn("cannot be trusted", result.err)
+        trace = self.read()
+        # the one layer that routes is the last: there is nothing of the first half of a chunk, whose logits nobody asks for
+        self.assertEqual(Lives(trace).texts(), sorted((16, text[i + 16:i + 32].encode()) for i in range(0, len(text), 32)))
+        self.assertGreater(max(len({token.sequence for token in ubatch.tokens}) for ubatch in trace.ubatches), 1)
+
+    def test_chunks_that_are_the_same(self):
+        # 24 of 96 times the same letter: 8 of each sequence, or all of the first one's?
+        result = self.perplexity("a" * 6 * 32)
+        said = [line for line in result.said() if "cannot be trusted" in line]
+        self.assertEqual(said, ["[EXPERT-TRACE] the routing cannot be trusted (sequences of the same tokens were evaluated together, and "
+                                "there are no positions that tell them apart): the routing trace ends before it"])
+        self.assertEqual([ubatch.warmup for ubatch in self.read(complete=False).ubatches], [True])
 
 
 if __name__ == "__main__":

@@ -89,3 +89,16 @@ class GateWeights:
             elif numbers is not None:
                 row = re.fullmatch(r" +\[([^\[\]]+)\],", line)
                 numbers += [float(number) for number in row[1].split(",")] if row else []
+
+
+def computed_gates(path):
+    """What gates.so wrote down, a dictionary for each graph that routes: by layer the last gate weights that were computed, flat."""
+    graphs = []
+    for line in path.read_text().splitlines():
+        name, _, values = line.partition("\t")
+        found = re.fullmatch(r"ffn_moe_weights(?:_softmax|_norm|_scaled)?-(\d+)", name)
+        if name == "graph":
+            graphs.append({})
+        elif found:
+            graphs[-1][int(found[1])] = list(map(float, values.split()))
+    return [layers for layers in graphs if layers]
