@@ -4,10 +4,11 @@
 import concurrent.futures
 import json
 import struct
+import sys
 
 from expanded import N_EXPERT, N_USED, expand, expanded, tiny
 from gguf import F32, Gguf
-from harness import COMMAND, GATES, LIBRARY, Server, main, run
+from harness import CLIENTS, COMMAND, GATES, LIBRARY, OLD_ENGINES, Server, main, run
 from traces import Lives, TraceTestCase
 from witness import Evaluation, GateWeights, computed_gates, imatrix_counts, run_whole
 
@@ -205,6 +206,18 @@ class WithoutPositions(Architectures):
                                                            for prompt, answer in zip(prompts, answers)))
                 together = max(len({token.sequence for token in ubatch.tokens}) for ubatch in trace.ubatches)
                 self.assertGreater(together, 1, "no two clients were evaluated together")
+
+    def test_releases_that_do_not_name_the_positions(self):
+        prompt, n = b"A test", 4
+        for release in "b9842", "0.4.0":
+            with self.subTest(release):
+                self.path.unlink(missing_ok=True)
+                result = run(sys.executable, CLIENTS / "ctypes_client.py", "--linked", "--warm-up", OLD_ENGINES / release / "lib",
+                             expanded("kimi-linear"), n, *prompt, trace={**self.trace(), **self.routing()})
+                self.assertEqual(result.status, 0, result.err)
+                trace = self.read()
+                self.assert_statistics(trace, self.stats())
+                self.assertEqual(self.texts(trace), [bytes([*prompt, *json.loads(result.out)["generated"][:-1]])])
 
     def perplexity(self, text):
         path = self.folder / "text"
