@@ -147,8 +147,9 @@ struct expert_tracer_snapshot {
     const struct expert_tracer_layer * layers; // MoE layers in ascending order
 };
 
-// Takes a snapshot of the index-th model that this tracer has seen evaluate tokens, 0 being the first. A batch that may
-// still turn out to be a warm-up is in it, and not in a later one if it did.
+// Takes a snapshot of the index-th model that this tracer has seen evaluate tokens, 0 being the first. Of models that are
+// freed the counts stay as long as the tracer, 8 bytes for each expert of each layer. A batch that may still turn out to be
+// a warm-up is in it, and not in a later one if it did.
 // Returns NULL where there is no such model, or no memory. To be freed with expert_tracer_snapshot_free().
 EXPERT_TRACER_API struct expert_tracer_snapshot * expert_tracer_snapshot_take(struct expert_tracer * tracer, size_t index);
 EXPERT_TRACER_API void expert_tracer_snapshot_free(struct expert_tracer_snapshot * snapshot);

@@ -52,14 +52,14 @@ static char * aside_of(const char * path) {
 }
 
 // Writes and locks a file. Returns its descriptor, or -errno: there is no file then.
-static int write_aside(char * aside, const char * data, size_t size) {
+static int write_aside(char * aside, const char * data, size_t size, bool durable) {
     const int fd = mkostemps(aside, (int) strlen(ASIDE_END), O_CLOEXEC);
     if (fd < 0) {
         return -errno;
     }
     lock(fd);
     int error = write_quietly(fd, data, size);
-    if (!error && fsync(fd) != 0 && errno != EINVAL && errno != EROFS) {
+    if (!error && durable && fsync(fd) != 0 && errno != EINVAL && errno != EROFS) {
         error = -errno;
     }
     if (error) {
@@ -70,12 +70,12 @@ static int write_aside(char * aside, const char * data, size_t size) {
     return fd;
 }
 
-int claim_put(const char * path, const char * data, size_t size, bool replace) {
+int claim_put(const char * path, const char * data, size_t size, bool replace, bool durable) {
     char * aside = aside_of(path);
     if (!aside) {
         return -ENOMEM;
     }
-    int fd = write_aside(aside, data, size);
+    int fd = write_aside(aside, data, size, durable);
     if (fd >= 0) {
         int failed = replace ? rename(aside, path) : renameat2(AT_FDCWD, aside, AT_FDCWD, path, RENAME_NOREPLACE);
         if (failed && !replace && (errno == EINVAL || errno == ENOSYS)) {
@@ -125,7 +125,7 @@ static int take_over(const char * path, const struct claim * claim) {
     } else if (!same_file(old, AT_FDCWD, path)) {
         fd = -EAGAIN;
     } else {
-        fd = claim_put(path, claim->data, claim->size, true);
+        fd = claim_put(path, claim->data, claim->size, true, false);
     }
     close(old);
     return fd;
@@ -145,7 +145,7 @@ int claim_path(const char * path, const struct claim * claim) {
     for (int tries = 0; tries < TRIES_MAX; tries++) {
         int fd = take_over(path, claim);
         if (fd == -EAGAIN) {
-            fd = claim_put(path, claim->data, claim->size, false);
+            fd = claim_put(path, claim->data, claim->size, false, false);
             if (fd == -EEXIST) {
                 continue; // somebody was faster
             }

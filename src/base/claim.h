@@ -22,9 +22,10 @@ struct claim {
 // a folder; -EBUSY: it is where the program's standard output or error goes.
 int claim_path(const char * path, const struct claim * claim);
 
-// Puts a file in place. `replace`: over what is there; otherwise -EEXIST where something is.
+// Puts a file in place. `replace`: over what is there; otherwise -EEXIST where something is. `durable`: on the disk
+// first, so that the machine may fail at any time; that waits as long as the disk takes.
 // Returns the descriptor of the file, or -errno.
-int claim_put(const char * path, const char * data, size_t size, bool replace);
+int claim_put(const char * path, const char * data, size_t size, bool replace, bool durable);
 
 // Whether what a path stands for may be replaced by a file of a kind, a missing one included. Returns 0, or -errno: see
 // file_kind_check().

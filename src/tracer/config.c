@@ -1,5 +1,7 @@
 #include "config.h"
 
+#include "trace-buffer.h"
+
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +11,6 @@
 #define INTERVAL_DEFAULT 10.0
 #define INTERVAL_MIN     0.1
 #define INTERVAL_MAX     86400.0
-#define BUFFER_DEFAULT   ((size_t) 32 << 20)
 #define BUFFER_MIN       ((size_t) 1 << 20)
 #define BUFFER_MAX       ((size_t) 1 << 40)
 #define ROTATE_SIZE_MIN  (1 << 20)
@@ -155,7 +156,7 @@ static struct trace_options read_trace(struct text * remarks) {
         .weights     = read_switch(WEIGHTS, remarks),
         .tokens      = read_switch(TOKENS, remarks),
         .wait        = read_on_full(remarks),
-        .buffer      = (size_t) read_quantity(BUFFER, bytes_of, (double) BUFFER_MIN, (double) BUFFER_MAX, (double) BUFFER_DEFAULT, remarks,
+        .buffer      = (size_t) read_quantity(BUFFER, bytes_of, (double) BUFFER_MIN, (double) BUFFER_MAX, TRACE_BUFFER_DEFAULT, remarks,
             "give the memory for the routing trace, such as 64MiB, 1MiB at least; taken as 32MiB"),
         .rotate_size = (uint64_t) read_quantity(ROTATE_SIZE, bytes_of, ROTATE_SIZE_MIN, 0x1p60, 0, remarks,
             "give the size at which the routing trace goes on in a further file, such as 1GiB, 1MiB at least; taken as never"),
@@ -230,7 +231,7 @@ bool config_from_api(struct config * config, const struct expert_tracer_config *
             .weights     = full.weights,
             .tokens      = full.tokens,
             .wait        = full.wait,
-            .buffer      = full.buffer == 0 ? BUFFER_DEFAULT : full.buffer < BUFFER_MIN ? BUFFER_MIN : full.buffer,
+            .buffer      = full.buffer == 0 ? TRACE_BUFFER_DEFAULT : full.buffer < BUFFER_MIN ? BUFFER_MIN : full.buffer,
             .rotate_size = full.rotate_size > 0 && full.rotate_size < ROTATE_SIZE_MIN ? ROTATE_SIZE_MIN : full.rotate_size,
             .rotate_time = full.rotate_time > 0 ? full.rotate_time : 0,
             .sample      = full.sample > 1 ? full.sample : 1,
@@ -247,7 +248,9 @@ bool config_from_api(struct config * config, const struct expert_tracer_config *
 bool config_copy(struct config * config, const struct config * from) {
     *config = *from;
     config->routing = NULL;
-    if (!take_path(&config->output, from->output) || !take_path(&config->routing, from->routing)) {
+    config->folder  = NULL;
+    if (!take_path(&config->output, from->output) || !take_path(&config->routing, from->routing) ||
+        !take_path(&config->folder, from->folder)) {
         config_free(config);
         return false;
     }
@@ -257,5 +260,6 @@ bool config_copy(struct config * config, const struct config * from) {
 void config_free(struct config * config) {
     free(config->output);
     free(config->routing);
+    free(config->folder);
     *config = (struct config) { 0 };
 }

@@ -16,7 +16,9 @@ struct config {
     double interval; // seconds, 0: only at the end
 
     char               * routing; // NULL: none
-    struct trace_options trace;   // but for its path
+    struct trace_options trace;   // but for its paths
+
+    char * folder;   // that the paths are relative to; NULL: the current one
 };
 
 // Reads LLAMA_EXPERT_TRACE_*. What is not understood is off, and remarked on in whole log lines, once in the

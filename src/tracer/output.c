@@ -26,8 +26,8 @@ int output_claim(struct output * output, const char * wanted, const char * run, 
     return fd < 0 ? fd : 0;
 }
 
-int output_replace(struct output * output, const char * data, size_t size) {
-    const int fd = claim_put(output->path, data, size, true);
+int output_replace(struct output * output, const char * data, size_t size, bool durable) {
+    const int fd = claim_put(output->path, data, size, true, durable);
     if (fd < 0) {
         return fd;
     }
@@ -53,7 +53,7 @@ int output_write_once(const char * wanted, const char * data, size_t size) {
     }
     int fd = claim_check(path, FILE_KIND_STATISTICS);
     if (fd == 0) {
-        fd = claim_put(path, data, size, true);
+        fd = claim_put(path, data, size, true, true);
     }
     free(path);
     if (fd < 0) {

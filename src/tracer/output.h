@@ -24,8 +24,8 @@ struct output {
 // regular file; -EBUSY: it is where the program's standard output or error goes.
 int output_claim(struct output * output, const char * wanted, const char * run, const char * data, size_t size);
 
-// Replaces the file. Returns 0, or -errno: the version before stands.
-int output_replace(struct output * output, const char * data, size_t size);
+// Replaces the file. `durable`: see claim_put(). Returns 0, or -errno: the version before stands.
+int output_replace(struct output * output, const char * data, size_t size, bool durable);
 
 void output_release(struct output * output);
 

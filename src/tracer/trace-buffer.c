@@ -1,19 +1,28 @@
 #include "trace-buffer.h"
 
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define OVERHEAD   (sizeof(struct trace_chunk) + TRACE_HEADER_SIZE) // of a chunk, before its payload
 #define SIZE_LIMIT (UINT32_MAX / 2) // of a ubatch: what is told of a payload's size has 32 bits
 #define ALIGNED    _Alignof(struct trace_chunk)
 
+// Mapped, so that freed memory is the system's again whatever the program's malloc() would do with it, and so that the
+// size from which that maps memory itself stays as it is.
 bool trace_buffer_init(struct trace_buffer * buffer, size_t size) {
-    *buffer = (struct trace_buffer) { .memory = malloc(size), .size = size };
-    return buffer->memory != NULL;
+    void * memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    *buffer = (struct trace_buffer) { 0 };
+    if (memory == MAP_FAILED) {
+        return false;
+    }
+    *buffer = (struct trace_buffer) { .memory = memory, .size = size };
+    return true;
 }
 
 void trace_buffer_free(struct trace_buffer * buffer) {
-    free(buffer->memory);
+    if (buffer->memory) {
+        munmap(buffer->memory, buffer->size);
+    }
     *buffer = (struct trace_buffer) { 0 };
 }
 

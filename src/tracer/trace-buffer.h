@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define TRACE_BUFFER_DEFAULT (32 << 20) // bytes
+
 #define TRACE_GAP_REASONS (TRACE_GAP_TOO_LARGE + 1)
 
 struct trace_gap {

@@ -40,6 +40,7 @@ enum trace_state {
 struct trace_writer {
     struct trace_options   options;
     char                 * path;
+    char                 * folder;       // that it is relative to, NULL: the current one
     log_fn                 say;
     log_fn                 say_aside;
 
@@ -80,7 +81,7 @@ struct trace_remark {
 
 // All of them with the mutex.
 
-// Creates the file and starts the thread. Says in `remark` why that could not be: the trace is off then.
+// Starts the thread, which makes the file. Says in `remark` why that could not be: the trace is off then.
 void trace_writer_begin(struct trace_writer * writer, const struct routing_ubatch * ubatch, struct trace_remark * remark);
 
 // Nothing is recorded from now on.

@@ -1,7 +1,7 @@
 #include "trace-state.h"
 
 #include "base/claim.h"
-
+#include "folder.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -120,10 +120,44 @@ static void write_end(struct trace_writer * writer) {
     writer->end_error = trace_delivery_end(&writer->delivery, writer->gaps, waited_ms(writer), writer->is_complete);
 }
 
+// Returns 0, or -errno.
+static int open_file(struct trace_writer * writer) {
+    struct trace_about * about = &writer->delivery.about;
+    char               * path  = folder_path(writer->folder, writer->path);
+    about->fingerprint = about->model->file && fingerprint_read(about->model->file, writer->fingerprint) ? writer->fingerprint : NULL;
+    const int error = path ? trace_delivery_open(&writer->delivery, path) : -ENOMEM;
+    free(path);
+    return error;
+}
+
+static void say_opened(const struct trace_writer * writer, int error) {
+    if (error) {
+        log_line(writer->say_aside, LOG_ERROR, "cannot write the routing trace %s: %s. Nothing is recorded; a trace needs a name of its own in "
+            "a folder that can be written, with room left", writer->path, claim_explain(error, FILE_KIND_TRACE));
+    } else if (writer->delivery.file.n_sibling > 1) {
+        log_line(writer->say_aside, LOG_INFO, "%s belongs to another model or process; this routing trace goes to %s", writer->path,
+            writer->delivery.file.path);
+    }
+}
+
+// With the mutex, which is not held meanwhile. Where there can be no file, nothing more is recorded.
+static void begin_file(struct trace_writer * writer) {
+    pthread_mutex_unlock(&writer->mutex);
+    const int error = open_file(writer);
+    say_opened(writer, error);
+    pthread_mutex_lock(&writer->mutex);
+    if (error) {
+        writer->state = TRACE_OFF;
+        trace_buffer_free(&writer->buffer);
+        pthread_cond_broadcast(&writer->room);
+    }
+}
+
 static void * bring_to_disk(void * data) {
     struct trace_writer * writer = data;
     pthread_mutex_lock(&writer->mutex);
-    for (;;) {
+    begin_file(writer);
+    while (writer->state != TRACE_OFF) {
         struct trace_chunk * chunk = trace_buffer_oldest(&writer->buffer);
         if (chunk && !bring(writer, chunk)) {
             if (writer->state != TRACE_RUNS) {
@@ -162,30 +196,36 @@ static int start_writing(struct trace_writer * writer) {
 // beginning
 //
 
-static int open_delivery(struct trace_writer * writer, const struct routing_ubatch * ubatch) {
-    struct trace_about * about = &writer->delivery.about;
-    about->capture     = ubatch->capture ? ubatch->capture : about->model->capture;
-    about->fingerprint = about->model->file && fingerprint_read(about->model->file, writer->fingerprint) ? writer->fingerprint : NULL;
-    return trace_delivery_open(&writer->delivery, writer->path);
+// Where so much memory is not to be had, less is better than no trace.
+static bool make_buffer(struct trace_writer * writer, struct trace_remark * remark) {
+    const size_t wanted = writer->options.buffer;
+    if (trace_buffer_init(&writer->buffer, wanted)) {
+        return true;
+    }
+    if (wanted <= TRACE_BUFFER_DEFAULT || !trace_buffer_init(&writer->buffer, TRACE_BUFFER_DEFAULT)) {
+        return false;
+    }
+    writer->options.buffer = TRACE_BUFFER_DEFAULT;
+    remark->level          = LOG_WARNING;
+    text_add(&remark->text, LOG_PREFIX "LLAMA_EXPERT_TRACE_BUFFER: the system does not give %zu bytes of memory for the routing trace; it "
+        "takes %d MiB. Ask for less\n", wanted, TRACE_BUFFER_DEFAULT >> 20);
+    return true;
 }
 
-// The thread comes first: without it there is no file that would stay empty. It waits for the mutex.
-static int begin_all(struct trace_writer * writer, const struct routing_ubatch * ubatch) {
-    int error = trace_buffer_init(&writer->buffer, writer->options.buffer) ? 0 : -ENOMEM;
-    error = error ? error : start_writing(writer);
-    return error ? error : open_delivery(writer, ubatch);
-}
-
+// The thread waits for the mutex.
 void trace_writer_begin(struct trace_writer * writer, const struct routing_ubatch * ubatch, struct trace_remark * remark) {
-    const int error = begin_all(writer, ubatch);
+    struct trace_about * about = &writer->delivery.about;
+    about->capture = ubatch->capture ? ubatch->capture : about->model->capture;
+    int error = make_buffer(writer, remark) ? 0 : -ENOMEM;
+    if (!error) {
+        error = start_writing(writer);
+    }
     writer->state = error ? TRACE_OFF : TRACE_RUNS;
     if (error) {
+        trace_buffer_free(&writer->buffer);
         remark->level = LOG_ERROR;
-        text_add(&remark->text, LOG_PREFIX "cannot write the routing trace %s: %s. Nothing is recorded; a trace needs a name of its own in "
-            "a folder that can be written, with room left\n", writer->path, claim_explain(error, FILE_KIND_TRACE));
-    } else if (writer->delivery.file.n_sibling > 1) {
-        text_add(&remark->text, LOG_PREFIX "%s belongs to another model or process; this routing trace goes to %s\n", writer->path,
-            writer->delivery.file.path);
+        text_add(&remark->text, LOG_PREFIX "no routing trace is written to %s: there is no %s (%s)\n", writer->path,
+            error == -ENOMEM ? "memory for it" : "thread for it", strerror(-error));
     }
 }
 
@@ -208,16 +248,20 @@ struct trace_writer * trace_writer_new(const struct trace_options * options, con
                                        log_fn say_aside) {
     struct trace_writer * writer = calloc(1, sizeof(*writer));
     char                * path   = strdup(options->path);
-    if (!writer || !path) {
+    char                * folder = options->folder ? strdup(options->folder) : NULL;
+    if (!writer || !path || (options->folder && !folder)) {
         free(writer);
         free(path);
+        free(folder);
         return NULL;
     }
     writer->options        = *options;
     writer->options.path   = NULL;
+    writer->options.folder = NULL;
     writer->options.buffer = options->buffer < BUFFER_LEAST ? BUFFER_LEAST : options->buffer;
     writer->options.sample = options->sample > 0 ? options->sample : 1;
     writer->path           = path;
+    writer->folder         = folder;
     writer->say            = say;
     writer->say_aside      = say_aside;
     writer->delivery       = (struct trace_delivery) {
@@ -296,6 +340,9 @@ void trace_writer_end(struct trace_writer * writer, bool complete) {
     pthread_mutex_unlock(&writer->mutex);
     if (had_thread) {
         pthread_join(writer->thread, NULL);
+        pthread_mutex_lock(&writer->mutex);
+        trace_buffer_free(&writer->buffer); // what streams deliver from now on is not looked at
+        pthread_mutex_unlock(&writer->mutex);
         if (writer->delivery.file.fd >= 0) {
             say_end(writer);
             trace_file_close(&writer->delivery.file);
@@ -316,6 +363,7 @@ void trace_writer_free(struct trace_writer * writer) {
     pthread_cond_destroy(&writer->room);
     pthread_mutex_destroy(&writer->mutex);
     free(writer->path);
+    free(writer->folder);
     free(writer);
 }
 

@@ -13,6 +13,7 @@
 
 struct trace_options {
     const char * path;        // with %p and %m filled in
+    const char * folder;      // that it is relative to, NULL: the current one
     bool         weights;     // gate weights
     bool         tokens;      // token ids
     bool         wait;        // for the disk, however long it takes
@@ -27,8 +28,9 @@ struct trace_writer;
 // A context of the model. It belongs to the thread that evaluates it.
 struct trace_stream;
 
-// Nothing is opened before the first ubatch. `run` as in the statistics. `say` is called from the threads that
-// evaluate and end, `say_aside` from the writer's own; neither while a lock is held. The model and the run are kept by
+// Nothing is opened before the first ubatch, and then by the writer's own thread: who evaluates never waits for a file
+// system. `run` as in the statistics. `say` is called from the threads that evaluate and end, `say_aside` from the
+// writer's own; neither while a lock is held. The model and the run are kept by
 // the caller. Returns NULL where memory runs out.
 struct trace_writer * trace_writer_new(const struct trace_options * options, const struct routing_model * model, const char * run, log_fn say,
                                        log_fn say_aside);

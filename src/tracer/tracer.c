@@ -2,6 +2,7 @@
 
 #include "base/claim.h"
 #include "cache-line.h"
+#include "folder.h"
 #include "meter.h"
 #include "names.h"
 #include "output.h"
@@ -45,6 +46,8 @@ struct tracer_model {
     char                  * strings[N_STRINGS];
     struct config           config;
     bool                    unloaded;      // its key may come back as another model
+    bool                    finished;      // and all that is written of it is
+    int                     n_holders;     // who works on it, or on its place in the list: it stays meanwhile
     struct counts           closed;        // of contexts that are freed
     struct tracer_context * contexts;
     const char * _Atomic    capture;       // how its routing was read last
@@ -72,11 +75,12 @@ struct expert_tracer {
     struct tracer_setup     setup;
     pthread_mutex_t         mutex;         // of what follows
     struct config           config;        // for new models
-    struct tracer_model   * models;        // in the order of their first batch, never freed before the tracer
+    struct tracer_model   * models;        // in the order of their first batch
     char                  * remarks;       // to be said when the first batch comes
     bool                    greeted;
     atomic_bool             lacked_memory; // and that was said
     bool                    has_thread;
+    bool                    has_new_model; // for the thread: perhaps one without an output
     bool                    stopping;
     pthread_cond_t          wake;
     pthread_t               thread;
@@ -160,6 +164,59 @@ static struct tracer_model * model_find_or_add(struct expert_tracer * tracer, co
     }
     *link = model_new(tracer, about);
     return *link;
+}
+
+// Who walks the models, or works on one without being one of its contexts, holds it. With the tracer's mutex.
+static struct tracer_model * model_hold(struct tracer_model * model) {
+    if (model) {
+        model->n_holders++;
+    }
+    return model;
+}
+
+// Nobody can ask for the counts of a model that is gone, where the tracer is not the program's own.
+static void model_drop(struct tracer_model * model) {
+    struct tracer_model ** link = &model->tracer->models;
+    while (*link != model) {
+        link = &(*link)->next;
+    }
+    *link = model->next;
+}
+
+// What is left of a model that is gone, and of which everything is written, is given back by the last who holds it:
+// programs load and free models as long as they run. The program's own tracer keeps the counts.
+static void model_let_go(struct tracer_model * model) {
+    struct expert_tracer * tracer = model->tracer;
+    pthread_mutex_lock(&tracer->mutex);
+    const bool            is_over = --model->n_holders == 0 && model->finished;
+    const bool            dropped = is_over && !tracer->setup.always;
+    struct trace_writer * trace   = is_over && !dropped ? model->trace : NULL;
+    if (dropped) {
+        model_drop(model);
+    } else if (trace) {
+        model->trace = NULL;
+    }
+    pthread_mutex_unlock(&tracer->mutex);
+    trace_writer_free(trace);
+    if (dropped) {
+        model_free(model);
+    }
+}
+
+static struct tracer_model * first_model(struct expert_tracer * tracer) {
+    pthread_mutex_lock(&tracer->mutex);
+    struct tracer_model * model = model_hold(tracer->models);
+    pthread_mutex_unlock(&tracer->mutex);
+    return model;
+}
+
+// Lets go of the model before.
+static struct tracer_model * next_model(struct tracer_model * model) {
+    pthread_mutex_lock(&model->tracer->mutex);
+    struct tracer_model * next = model_hold(model->next);
+    pthread_mutex_unlock(&model->tracer->mutex);
+    model_let_go(model);
+    return next;
 }
 
 // The configuration of a model that has no open contexts may change at any time. Returns false where memory runs out.
@@ -249,23 +306,28 @@ static void want_output(struct tracer_model * model, char * path) {
     model->wanted = path;
 }
 
-// With the model's output_mutex. What is worth saying of it is added to `remarks`.
-static void write_output(struct tracer_model * model, const struct config * config, bool complete, struct text * remarks) {
+enum occasion { FIRST_BATCH, NOW_AND_THEN, AT_THE_END };
+
+// With the model's output_mutex. What is worth saying of it is added to `remarks`. Where the program waits for it, at
+// the end, it does not wait for the disk.
+static void write_output(struct tracer_model * model, const struct config * config, enum occasion occasion, struct text * remarks) {
     const char * run      = model->tracer->setup.run;
     const char * wanted   = model->wanted;
     const bool   news     = take_news(&model->news_to_write);
     struct text  json     = { 0 };
     const bool   claiming = !model->output.path;
+    char       * path     = claiming ? folder_path(config->folder, wanted) : NULL;
     int          error    = -ENOMEM;
 
-    struct expert_tracer_snapshot * snapshot = model_snapshot(model, complete);
+    struct expert_tracer_snapshot * snapshot = model_snapshot(model, occasion == AT_THE_END);
     if (snapshot) {
         snapshot_write_json(&json, snapshot, config->per_layer, run);
     }
-    if (snapshot && !json.failed) {
-        error = claiming ? output_claim  (&model->output, wanted, run, json.data, json.length)
-                         : output_replace(&model->output,              json.data, json.length);
+    if (snapshot && !json.failed && (path || !claiming)) {
+        error = claiming ? output_claim  (&model->output, path, run, json.data, json.length)
+                         : output_replace(&model->output,            json.data, json.length, occasion == NOW_AND_THEN);
     }
+    free(path);
     if (error) {
         atomic_store(&model->news_to_write, true);
         if (!model->output_failed) {
@@ -288,8 +350,6 @@ static void write_output(struct tracer_model * model, const struct config * conf
     expert_tracer_snapshot_free(snapshot);
     text_free(&json);
 }
-
-enum occasion { FIRST_BATCH, NOW_AND_THEN, AT_THE_END };
 
 // With the model's output_mutex.
 static bool is_time_to_write(struct tracer_model * model, enum occasion occasion) {
@@ -314,7 +374,7 @@ static bool write_as_configured(struct tracer_model * model, enum occasion occas
     if (whole) {
         want_output(model, wanted.data);
         if (model->wanted && is_time_to_write(model, occasion)) {
-            write_output(model, &config, occasion == AT_THE_END, remarks);
+            write_output(model, &config, occasion, remarks);
         }
     } else {
         text_free(&wanted);
@@ -339,15 +399,26 @@ static void model_write(struct tracer_model * model, enum occasion occasion, log
     text_free(&remarks);
 }
 
-// A model that is gone, and whose statistics are written, needs its output no more.
-static void model_finish_output(struct tracer_model * model) {
-    pthread_mutex_lock(&model->output_mutex);
+static bool model_is_gone(struct tracer_model * model) {
     pthread_mutex_lock(&model->tracer->mutex);
-    const bool is_gone = model->unloaded && !model->contexts;
+    const bool gone = model->unloaded && !model->contexts;
     pthread_mutex_unlock(&model->tracer->mutex);
-    if (is_gone && !atomic_load(&model->news_to_write)) {
+    return gone;
+}
+
+static void model_note_finished(struct tracer_model * model) {
+    pthread_mutex_lock(&model->tracer->mutex);
+    model->finished = true;
+    pthread_mutex_unlock(&model->tracer->mutex);
+}
+
+// A model that is gone, and whose statistics are written, needs its output no more. Held by the caller.
+static void model_finish(struct tracer_model * model) {
+    pthread_mutex_lock(&model->output_mutex);
+    if (model_is_gone(model) && (!model->wanted || !atomic_load(&model->news_to_write))) {
         output_release(&model->output);
         model->output_final = true;
+        model_note_finished(model);
     }
     pthread_mutex_unlock(&model->output_mutex);
 }
@@ -366,6 +437,7 @@ static void trace_begin(struct tracer_model * model, char * path) {
     const struct expert_tracer * tracer  = model->tracer;
     struct trace_options         options = model->config.trace;
     options.path      = path;
+    options.folder    = model->config.folder;
     model->trace      = trace_writer_new(&options, &model->about, tracer->setup.run, tracer->setup.say, tracer->setup.say_aside);
     model->trace_path = path;
     if (!model->trace) {
@@ -431,38 +503,36 @@ static struct timespec after(double seconds) {
     return time;
 }
 
-// Models are only ever appended: what was there may be walked without the mutex.
-static struct tracer_model * first_model(struct expert_tracer * tracer) {
-    pthread_mutex_lock(&tracer->mutex);
-    struct tracer_model * model = tracer->models;
+// With the tracer's mutex, which is not held meanwhile.
+static void write_models(struct expert_tracer * tracer, enum occasion occasion) {
     pthread_mutex_unlock(&tracer->mutex);
-    return model;
+    for (struct tracer_model * model = first_model(tracer); model; model = next_model(model)) {
+        model_write(model, occasion, tracer->setup.say_aside);
+        model_finish(model); // what could not be written when it went is now
+    }
+    pthread_mutex_lock(&tracer->mutex);
 }
 
-static struct tracer_model * next_model(struct tracer_model * model) {
-    pthread_mutex_lock(&model->tracer->mutex);
-    struct tracer_model * next = model->next;
-    pthread_mutex_unlock(&model->tracer->mutex);
-    return next;
-}
-
+// Who evaluates never waits for a file system: the first output of a model is this thread's work too.
 static void * write_now_and_then(void * data) {
-    struct expert_tracer * tracer = data;
+    struct expert_tracer * tracer   = data;
+    struct timespec        until    = { 0 };
+    double                 interval = 0;
     pthread_mutex_lock(&tracer->mutex);
     while (!tracer->stopping) {
-        if (tracer->config.interval <= 0) {
+        if (interval != tracer->config.interval) {
+            interval = tracer->config.interval;
+            until    = after(interval);
+        }
+        if (tracer->has_new_model) {
+            tracer->has_new_model = false;
+            write_models(tracer, FIRST_BATCH);
+        } else if (interval <= 0) {
             pthread_cond_wait(&tracer->wake, &tracer->mutex);
-            continue;
+        } else if (pthread_cond_timedwait(&tracer->wake, &tracer->mutex, &until) == ETIMEDOUT) {
+            write_models(tracer, NOW_AND_THEN);
+            until = after(interval);
         }
-        const struct timespec until = after(tracer->config.interval);
-        if (pthread_cond_timedwait(&tracer->wake, &tracer->mutex, &until) != ETIMEDOUT) {
-            continue;
-        }
-        pthread_mutex_unlock(&tracer->mutex);
-        for (struct tracer_model * model = first_model(tracer); model; model = next_model(model)) {
-            model_write(model, NOW_AND_THEN, tracer->setup.say_aside);
-        }
-        pthread_mutex_lock(&tracer->mutex);
     }
     pthread_mutex_unlock(&tracer->mutex);
     return NULL;
@@ -473,7 +543,7 @@ static void start_thread(struct expert_tracer * tracer) {
     sigset_t all;
     sigset_t before;
     sigfillset(&all);
-    if (tracer->has_thread || tracer->config.interval <= 0 || pthread_sigmask(SIG_SETMASK, &all, &before) != 0) {
+    if (tracer->has_thread || pthread_sigmask(SIG_SETMASK, &all, &before) != 0) {
         return; // the program's signals are not for us
     }
     tracer->has_thread = pthread_create(&tracer->thread, NULL, write_now_and_then, tracer) == 0;
@@ -597,9 +667,12 @@ static struct tracer_context * tracer_context_new(struct expert_tracer * tracer,
             free(context);
             return NULL;
         }
+        model->config.folder = folder_current();
     }
     if (model->config.output) {
-        start_thread(tracer);
+        start_thread(tracer); // without one the output is made at the end
+        tracer->has_new_model = true;
+        pthread_cond_signal(&tracer->wake);
     }
     context->model = model;
     context->key   = key;
@@ -627,7 +700,6 @@ static void * on_context_open(void * self, const struct routing_model * about, c
         }
         return NULL;
     }
-    model_write(context->model, FIRST_BATCH, tracer->setup.say);
     if (!join_trace(context)) {
         say_memory_lacks(tracer, tracer->setup.say, "the routing is not recorded");
     }
@@ -774,6 +846,7 @@ static void on_context_close(void * self) {
     struct expert_tracer  * tracer  = model->tracer;
 
     pthread_mutex_lock(&tracer->mutex);
+    model_hold(model);
     struct tracer_context ** link = &model->contexts;
     while (*link != context) {
         link = &(*link)->next;
@@ -781,6 +854,9 @@ static void on_context_close(void * self) {
     *link = context->next;
     const bool whole    = meter_read(context->meter, &model->closed);
     const bool was_last = !model->contexts;
+    if (was_last) {
+        atomic_store(&model->news_to_write, true); // that they are complete
+    }
     pthread_mutex_unlock(&tracer->mutex);
 
     tracer_context_free(context);
@@ -790,8 +866,9 @@ static void on_context_close(void * self) {
     if (was_last) {
         model_print(model, tracer->setup.say);
         model_write(model, AT_THE_END, tracer->setup.say);
-        model_finish_output(model);
+        model_finish(model);
     }
+    model_let_go(model);
 }
 
 static void on_model_close(void * self, const void * model_key) {
@@ -801,8 +878,8 @@ static void on_model_close(void * self, const void * model_key) {
             pthread_mutex_lock(&tracer->mutex);
             model->unloaded = true;
             pthread_mutex_unlock(&tracer->mutex);
-            model_finish_output(model);
             end_trace(model);
+            model_finish(model);
         }
     }
 }
@@ -949,6 +1026,7 @@ void expert_tracer_unsubscribe(struct expert_tracer * tracer, int subscription) 
     pthread_mutex_unlock(&tracer->subscription_mutex);
 }
 
+// To be let go of.
 static struct tracer_model * model_at(struct expert_tracer * tracer, size_t index) {
     struct tracer_model * model = tracer ? first_model(tracer) : NULL;
     for (; model && index > 0; index--) {
@@ -959,7 +1037,12 @@ static struct tracer_model * model_at(struct expert_tracer * tracer, size_t inde
 
 struct expert_tracer_snapshot * expert_tracer_snapshot_take(struct expert_tracer * tracer, size_t index) {
     struct tracer_model * model = model_at(tracer, index);
-    return model ? model_snapshot(model, false) : NULL;
+    if (!model) {
+        return NULL;
+    }
+    struct expert_tracer_snapshot * snapshot = model_snapshot(model, false);
+    model_let_go(model);
+    return snapshot;
 }
 
 void expert_tracer_reset(struct expert_tracer * tracer) {
@@ -977,18 +1060,24 @@ void expert_tracer_reset(struct expert_tracer * tracer) {
     pthread_mutex_unlock(&tracer->mutex);
 }
 
-int expert_tracer_export_json(struct expert_tracer * tracer, size_t index, const char * path) {
-    struct tracer_model * model = model_at(tracer, index);
-    if (!model || !path) {
-        return model ? -EINVAL : -ENOENT;
-    }
+static int export_model(struct tracer_model * model, const char * path) {
     struct expert_tracer_snapshot * snapshot = model_snapshot(model, false);
     struct text                     json     = { 0 };
     if (snapshot) {
-        snapshot_write_json(&json, snapshot, true, tracer->setup.run);
+        snapshot_write_json(&json, snapshot, true, model->tracer->setup.run);
     }
     const int error = snapshot && !json.failed ? output_write_once(path, json.data, json.length) : -ENOMEM;
     expert_tracer_snapshot_free(snapshot);
     text_free(&json);
+    return error;
+}
+
+int expert_tracer_export_json(struct expert_tracer * tracer, size_t index, const char * path) {
+    struct tracer_model * model = model_at(tracer, index);
+    if (!model) {
+        return -ENOENT;
+    }
+    const int error = path ? export_model(model, path) : -EINVAL;
+    model_let_go(model);
     return error;
 }

@@ -13,7 +13,8 @@ struct tracer_setup {
     log_fn       say;       // for the program's own threads
     log_fn       say_aside; // for the tracer's thread, and at the program's end
     const char * run;       // names the run of the program, kept by the caller
-    bool         always;    // count although nothing is to be told
+    bool         always;    // the program's own: counts although nothing is to be told, and keeps the counts of models
+                            // that are gone, which it may ask for
 };
 
 // Takes the configuration over. Returns NULL where memory runs out: it is freed then.

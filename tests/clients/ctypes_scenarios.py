@@ -152,10 +152,28 @@ def one_after_another(engine, path, *paths):
         engine.free(model, context)
 
 
+def reload(engine, path, n):
+    """The same model, loaded and freed again and again. Says after each time what memory there is, in KiB."""
+    for _ in range(int(n)):
+        model = engine.load(path)
+        context = engine.new_context(model)
+        engine.generate(model, context, tokens("again"), 3)
+        engine.call("llama_free", None, ctypes.c_void_p)(context)
+        engine.call("llama_model_free llama_free_model", None, ctypes.c_void_p)(model)
+        fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        print(*(fields[name].split()[0] for name in ("VmSize", "VmRSS")), flush=True)
+
+
+def reload_linked(engine, path, n):
+    """The same by a program that is linked with libllama, as all are whose scenario's name ends so: we see it free them."""
+    reload(engine, path, n)
+
+
 def main():
     scenario, folder, path, *arguments = sys.argv[1:]
-    engine = Engine(Path(folder).resolve())
-    scenarios = (threads, idle, fork, fork_goes_on, twice, moves, callback, old_names, missing, overlapping, one_after_another)
+    engine = Engine(Path(folder).resolve(), linked=scenario.endswith("_linked"))
+    scenarios = (threads, idle, fork, fork_goes_on, twice, moves, callback, old_names, missing, overlapping, one_after_another,
+                 reload, reload_linked)
     {f.__name__: f for f in scenarios}[scenario](engine, path, *arguments)
 
 

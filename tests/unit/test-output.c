@@ -53,7 +53,7 @@ static void claims_and_replaces(void ** state) {
     assert_int_equal(claim(&output, "stats.json", ONE), 0);
     assert_content("stats.json", ONE);
     assert_int_equal(output.path[0], '/');
-    assert_int_equal(output_replace(&output, TWO, strlen(TWO)), 0);
+    assert_int_equal(output_replace(&output, TWO, strlen(TWO), true), 0);
     assert_content("stats.json", TWO);
     output_release(&output);
     assert_n_files(1);
@@ -71,7 +71,7 @@ static void a_claimed_file_is_not_taken(void ** state) {
     assert_int_equal(claim(&second, "stats.json", TWO), 0);
     assert_content("stats.json", ONE);
     assert_content("stats-2.json", TWO);
-    assert_int_equal(output_replace(&first, ONE "\n", strlen(ONE) + 1), 0);
+    assert_int_equal(output_replace(&first, ONE "\n", strlen(ONE) + 1, true), 0);
     output_release(&first);
     output_release(&second);
     assert_n_files(2);
@@ -166,7 +166,7 @@ static void a_file_that_vanished_is_written_again(void ** state) {
     struct output output = OUTPUT_UNCLAIMED;
     assert_int_equal(claim(&output, "stats.json", ONE), 0);
     assert_int_equal(unlink("stats.json"), 0);
-    assert_int_equal(output_replace(&output, ONE, strlen(ONE)), 0);
+    assert_int_equal(output_replace(&output, ONE, strlen(ONE), true), 0);
     assert_content("stats.json", ONE);
     output_release(&output);
 }

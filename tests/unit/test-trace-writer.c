@@ -282,9 +282,21 @@ static void read_chunk(struct content * content, const uint8_t * chunk, const ui
     }
 }
 
+static bool exists(const char * path) {
+    return access(path, F_OK) == 0;
+}
+
+// The writer's own thread makes the file.
+static void wait_for_file(const char * path) {
+    for (int i = 0; i < 30000 && !exists(path); i++) {
+        usleep(1000);
+    }
+}
+
 static struct content content_of(const char * path) {
     struct content content = { 0 };
     struct stat    about;
+    wait_for_file(path);
     const int      fd = open(path, O_RDONLY);
     assert_true(fd >= 0);
     assert_int_equal(fstat(fd, &about), 0);
@@ -325,10 +337,6 @@ static void assert_sums(const struct content * content) {
     assert_non_null(strstr(content->end, expected));
 }
 
-static bool exists(const char * path) {
-    return access(path, F_OK) == 0;
-}
-
 //
 // tests
 //
@@ -357,7 +365,7 @@ static void a_trace_is_written(void ** state) {
     struct trace_stream * stream = join(writer);
     assert_false(exists("run.moetrace"));
     evaluate(stream, 0, 0, 3);
-    assert_true(exists("run.moetrace"));
+    wait_for_file("run.moetrace");
     evaluate(stream, 1, 1, 1);
     finish(writer, stream);
 
@@ -858,6 +866,10 @@ static void others_files_stay(void ** state) {
         writers[i] = start(&plain);
         streams[i] = join(writers[i]);
         evaluate(streams[i], 0, 0, i + 1);
+        wait_for_file(i == 0 ? "run.moetrace" : "run-2.moetrace");
+    }
+    for (int i = 0; i < 2; i++) {
+        trace_writer_end(writers[i], true);
     }
     assert_int_equal(n_said("run.moetrace belongs to another model or process; this routing trace goes to "), 1);
     for (int i = 0; i < 2; i++) {
@@ -920,6 +932,9 @@ static void a_child_leaves_it_to_its_parent(void ** state) {
     int  to_parent[2];
     char byte = 0;
     evaluate(stream, 0, 0, 1);
+    while (content_of("run.moetrace").n_ubatches == 0) {
+        usleep(1000); // the thread sleeps then
+    }
     assert_int_equal(pipe(to_child), 0);
     assert_int_equal(pipe(to_parent), 0);
     const pid_t child = fork();

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,6 +27,7 @@ static void listen(enum log_level level, const char * lines) {
 }
 
 static const struct tracer_setup setup = { listen, listen, "test-run", false };
+static const struct tracer_setup own   = { listen, listen, "test-run", true };
 
 static const struct routing_model model = {
     .key = "a model", .name = "Test", .architecture = "test", .engine = "none", .capture = "by hand",
@@ -108,7 +110,9 @@ static void contexts_of_a_model_are_summed_and_printed_with_the_last(void ** sta
 
 static void a_model_that_is_loaded_again_is_another(void ** state) {
     (void) state;
-    struct expert_tracer * tracer = start(true, false, false);
+    struct config          config = { .stats = true };
+    struct expert_tracer * tracer = tracer_new(&config, &own);
+    said[0] = '\0';
     for (int i = 0; i < 2; i++) {
         void * context = tracer_sink.context_open(tracer, &model, "a context");
         decode(context, ROUTING_COUNT, layers, 2);
@@ -461,6 +465,52 @@ static void an_unloaded_models_output_is_given_up(void ** state) {
     assert_int_not_equal(access("one-2.json", F_OK), 0);
 }
 
+// In the order in which programs mostly free them, and in the other one.
+static void a_model_that_is_gone_is_forgotten(void ** state) {
+    (void) state;
+    for (int with_output = 0; with_output < 2; with_output++) {
+        struct expert_tracer * tracer = start(true, false, false);
+        configure(tracer, with_output ? "one.json" : NULL, 0);
+        evaluate_in_a_context(tracer);
+        expert_tracer_snapshot_free(take(tracer));
+        tracer_sink.model_close(tracer, model.key);
+        assert_null(expert_tracer_snapshot_take(tracer, 0));
+
+        configure(tracer, NULL, 0);
+        void * context = tracer_sink.context_open(tracer, &model, "a context");
+        decode(context, ROUTING_COUNT, layers, 2);
+        tracer_sink.model_close(tracer, model.key);
+        expert_tracer_snapshot_free(take(tracer));
+        tracer_sink.context_close(context);
+        assert_null(expert_tracer_snapshot_take(tracer, 0));
+        tracer_free(tracer);
+    }
+    assert_true(file_says("one.json", "\"complete\": true,"));
+}
+
+// What could not be written is there until it is.
+static void a_model_that_is_gone_waits_for_its_output(void ** state) {
+    (void) state;
+    struct expert_tracer * tracer = start(true, false, false);
+    assert_int_equal(mkdir("folder", 0700), 0);
+    assert_int_equal(symlink("folder/missing/one.json", "one.json"), 0);
+    configure(tracer, "one.json", 0.1);
+    evaluate_in_a_context(tracer);
+    tracer_sink.model_close(tracer, model.key);
+    expert_tracer_snapshot_free(take(tracer));
+
+    assert_int_equal(unlink("one.json"), 0);
+    assert_int_equal(rmdir("folder"), 0);
+    for (struct expert_tracer_snapshot * snapshot; (snapshot = expert_tracer_snapshot_take(tracer, 0)); ) {
+        expert_tracer_snapshot_free(snapshot);
+        usleep(1000);
+    }
+    assert_true(file_says("one.json", "\"complete\": true,"));
+    assert_true(file_says("one.json", "\"total_tokens\": 2,"));
+    assert_false(is_locked("one.json"));
+    tracer_free(tracer);
+}
+
 static double processor_seconds(void) {
     struct timespec time;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
@@ -472,6 +522,9 @@ static void the_thread_follows_the_interval(void ** state) {
     struct expert_tracer * tracer  = start(true, false, false);
     configure(tracer, "one.json", 3600);
     void                 * context = tracer_sink.context_open(tracer, &model, "a context");
+    while (access("one.json", F_OK) != 0) {
+        usleep(1000); // the thread makes it
+    }
     decode(context, ROUTING_COUNT, layers, 2);
 
     configure(tracer, "one.json", 0); // rests
@@ -521,6 +574,8 @@ int main(void) {
         cmocka_unit_test(a_reset_inside_a_batch_does_not_wrap),
         cmocka_unit_test_setup_teardown(another_output_is_taken_up_by_the_next_context, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(an_unloaded_models_output_is_given_up,          enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(a_model_that_is_gone_is_forgotten,              enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(a_model_that_is_gone_waits_for_its_output,      enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(the_thread_follows_the_interval,                enter_folder, leave_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
