@@ -51,7 +51,7 @@ bench: engine models-full ## measure what tracing costs, 25 minutes (BENCH=--qui
 	@cmake --build $(BUILD) -j $(JOBS) --target bench-client bench-analysis expand-experts -- --no-print-directory --quiet
 	@BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 python3 bench/overhead.py $(BENCH)
 
-soak: engine models ## record the routing of a busy server for an hour (MINUTES=60)
+soak: engines models ## record the routing of a busy server, and of a model that is reloaded, for an hour (MINUTES=60)
 	@scripts/install-deps.sh bench
 	@BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 python3 bench/soak.py --minutes $(MINUTES)
 

@@ -3,6 +3,7 @@
 
 Four clients with changing prompts keep a traced server busy, and four more an untraced one, which shows what a server
 grows by itself. The trace goes on in a further file every few minutes; parts that are finished are checked and deleted.
+Beside them a traced program loads and frees its model again and again: its memory and address space may not grow either.
 Exits with 1 where something is not as it should be, and leaves what is there of the trace.
 """
 
@@ -30,11 +31,14 @@ LIBRARY = BUILD / "libllama-expert-tracer.so"
 COMMAND = BUILD / "llama-expert-tracer"
 SERVER = BUILD / "engine" / "bin" / "llama-server"
 MODEL = BUILD / "models" / "oracle-mixtral.gguf"
+OLD_ENGINE = BUILD / "engines" / "0.5.0" / "lib"
+SCENARIOS = REPOSITORY / "tests" / "clients" / "ctypes_scenarios.py"
 
 N_CLIENTS = 4
 ROTATE_SIZE = "2MiB"
 SAMPLE_EVERY = 5    # seconds
 MOST_GROWTH = 1024  # KiB
+MOST_OF_RELOADS = {"address space": 16 << 10, "memory": 3 << 10}  # KiB: the allocator's and the engine's ups and downs
 WORDS = "all of the experts that a token meets on its way are counted and told apart by their layer".split()
 SHARED = "Answer in one sentence, and say which layer you mean. "
 
@@ -193,8 +197,61 @@ class Memory:
                 f"({self._growth(self.anonymous):+.0f} KiB of it no file's) from the first tenth of the time to the last")
 
 
+class Reloads:
+    """A traced program that loads its model, generates a few tokens and frees it, again and again."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.log = folder / "reloads.log"
+        self.sizes = []  # KiB of address space and of memory, after each
+        variables = {"OUTPUT": folder / "stats.json", "ROUTING": folder / "run.moetrace", "PER_LAYER": 1, "WEIGHTS": 1, "INTERVAL": 1}
+        env = environment([LIBRARY])
+        env.update({f"LLAMA_EXPERT_TRACE_{key}": str(value) for key, value in variables.items()})
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen([sys.executable, SCENARIOS, "reload_linked", OLD_ENGINE, MODEL, str(10 ** 9)], env=env,
+                                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
+        self.reader = threading.Thread(target=self._read, daemon=True)
+
+    def start(self):
+        self.reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.sizes.append(tuple(map(int, line.split())))
+            if len(self.sizes) % 100 == 0:
+                self._clear()
+
+    def _clear(self):
+        for pattern in "stats*.json", "run*.moetrace":
+            for path in self.folder.glob(pattern):
+                path.unlink()
+        os.truncate(self.log, 0)
+
+    def stop(self):
+        """Returns the exit status: -15 is as it should be."""
+        self.process.terminate()
+        return self.process.wait(timeout=60)
+
+    def growth(self):
+        """From the first tenth of the time, but for a few at its beginning, to the last."""
+        n = max(1, len(self.sizes) // 10)
+        return {what: min(column[-n:]) - min(column[5:5 + n]) for what, column in zip(MOST_OF_RELOADS, zip(*self.sizes))}
+
+    def faults(self):
+        if len(self.sizes) < 20:
+            yield f"the program that reloads its model did so {len(self.sizes)} times; its log is {self.log}"
+            return
+        for what, growth in self.growth().items():
+            if growth > MOST_OF_RELOADS[what]:
+                yield f"the program that reloads its model grows by {growth} KiB of {what}"
+
+    def describe(self):
+        grown = ", ".join(f"{growth:+d} KiB of {what}" for what, growth in self.growth().items()) if len(self.sizes) > 5 else "too few"
+        return f"reloads:  {len(self.sizes)} of a model, {grown}"
+
+
 class Soak:
-    """A traced server and an untraced one, both under load for as long."""
+    """A traced server and an untraced one, both under load for as long, and a program that reloads its model."""
 
     def __init__(self, folder, seconds, warm_up):
         self.seconds = seconds
@@ -205,6 +262,8 @@ class Soak:
         self.servers = {"traced": Server(folder, variables), "untraced": Server(folder / "untraced", None)}
         self.loads = {name: Load(server) for name, server in self.servers.items()}
         self.memories = {name: Memory(server) for name, server in self.servers.items()}
+        (folder / "reloads").mkdir()
+        self.reloads = Reloads(folder / "reloads")
         self.faults = []
 
     def run(self):
@@ -214,6 +273,8 @@ class Soak:
             self._watch()
         finally:
             statuses = {name: server.stop() for name, server in self.servers.items()}
+            reloaded = self.reloads.stop()
+        self.faults += [f"the program that reloads its model ended with {reloaded}"] if reloaded != -15 else []
         self.faults += [f"the {name} server's exit status is {status}" for name, status in statuses.items() if status != 0]
         self.parts.check(all_of_them=True)
 
@@ -221,6 +282,7 @@ class Soak:
         begin = time.monotonic()
         for load in self.loads.values():
             load.start()
+        self.reloads.start()
         while (passed := time.monotonic() - begin) < self.seconds and not any(load.failed for load in self.loads.values()):
             time.sleep(SAMPLE_EVERY)
             self.parts.check()
@@ -233,7 +295,7 @@ class Soak:
     def judge(self):
         """What is wrong."""
         evaluated, recorded = self.loads["traced"].tokens, self.parts.tokens
-        faults = self.faults + self.parts.faults + [f"a client: {load.failed}" for load in self.loads.values() if load.failed]
+        faults = self.faults + self.parts.faults + list(self.reloads.faults()) + [f"a client: {load.failed}" for load in self.loads.values() if load.failed]
         if evaluated != recorded:
             faults.append(f"the trace has {recorded} tokens of {evaluated}")
         growth, of_itself = (self.memories[name].growth() for name in ("traced", "untraced"))
@@ -248,6 +310,7 @@ class Soak:
                f"{parts.size / 2**20:.1f} MiB together")
         for name, memory in self.memories.items():
             yield f"{name + ':':10}{memory.describe()}"
+        yield self.reloads.describe()
 
 
 def main():
