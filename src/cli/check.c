@@ -30,6 +30,9 @@ static void print_verdict(const char * path, const struct program_verdict * verd
     }
     print_part("llama.cpp", &verdict->llama);
     print_part("ggml",      &verdict->ggml);
+    if (verdict->fork != NULL) {
+        printf("  %-10s %s\n", "fork", verdict->fork);
+    }
     if (verdict->answer == PROGRAM_CAN) {
         printf("  %-10s llama-expert-tracer run %s …\n", "to do", path);
     } else {

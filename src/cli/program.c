@@ -351,6 +351,22 @@ static bool file_contains(const char * path, const char * text) {
     return found;
 }
 
+// Forks that differ where the tracer stands, by a function that only they export.
+static const char * fork_of(const char * ggml) {
+    static const struct {
+        const char * function;
+        const char * about;
+    } forks[] = {
+        { "ggml_moe_up_gate", "ik_llama.cpp: its eval callback is used. Tried with llama-cli and llama-server of 8337e4cd" },
+    };
+    for (size_t i = 0; i < sizeof(forks) / sizeof(forks[0]) && ggml != NULL; i++) {
+        if (file_names(ggml, forks[i].function)) {
+            return forks[i].about;
+        }
+    }
+    return NULL;
+}
+
 static bool uses_llama(struct examination * examination) {
     const struct loader_listing * listing = &examination->listing;
     const char * llama = find_library(listing, "libllama");
@@ -367,6 +383,7 @@ static bool uses_llama(struct examination * examination) {
         decide(examination, PROGRAM_IN_VAIN, "%s has ggml inside and calls it directly, where nothing can stand between", llama);
         return advise(examination, BUILD_SHARED);
     }
+    examination->verdict->fork = fork_of(ggml);
     return decide(examination, PROGRAM_CAN, "it uses llama.cpp as a shared library%s",
                   file_contains(llama, BUILT_IN_MARK) ? ", with the tracer built in" : "");
 }

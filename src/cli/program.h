@@ -29,6 +29,7 @@ struct program_verdict {
     char                advice[1024];
     struct program_part llama;
     struct program_part ggml;
+    const char        * fork;         // which fork of llama.cpp it is, and what is known to work there; NULL: none that is recognised
 };
 
 // The program as a shell would find it, allocated. NULL and why when it would not; *status is what a shell would

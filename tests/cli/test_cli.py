@@ -395,6 +395,11 @@ class Check(WithPrograms):
         out = self.check(found, 0, "can be traced")
         self.assertIn(f"0.7.0  {os.path.realpath(llama)}", out)
         self.assertIn(f"0.27.0  {os.path.realpath(ggml)}", out)
+        self.assertNotIn("fork", out)
+        # the function that ik_llama.cpp's libggml has, and llama.cpp's has not
+        self.compile("libggml-base.so.0.27.0", "int ggml_backend_sched_graph_compute_async(void) { return 0; }\n"
+                     "int ggml_moe_up_gate(void) { return 0; }", "-shared", "-fPIC", "-Wl,-soname,libggml-base.so.0")
+        self.check(found, 0, "can be traced", "fork       ik_llama.cpp")
 
     def test_llama_with_ggml_inside(self):
         llama = self.compile("libllama.so", "int llama_decode(void) { return 0; }", "-shared", "-fPIC", "-Wl,-soname,libllama.so")
