@@ -42,6 +42,15 @@ struct batch_token batch_token(const struct batch * batch, int32_t i) {
     return batch->plain ? plain_token(batch->plain, i) : batch->notes->tokens[i];
 }
 
+int32_t batch_n_sequences(const struct batch * batch, int32_t i) {
+    const bool has_more = batch->plain && batch->plain->seq_id && batch->plain->n_seq_id && batch->plain->seq_id[i];
+    return has_more && batch->plain->n_seq_id[i] > 1 ? batch->plain->n_seq_id[i] : 1;
+}
+
+int32_t batch_sequence(const struct batch * batch, int32_t i, int32_t k) {
+    return k == 0 ? batch_token(batch, i).sequence : valid_sequence(batch->plain->seq_id[i][k]);
+}
+
 bool batch_is_bare(const struct batch * batch) {
     if (batch->plain) {
         return !batch->plain->pos && !batch->plain->seq_id && !batch->plain->logits;

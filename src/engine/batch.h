@@ -27,6 +27,10 @@ struct batch {
 int32_t            batch_n_tokens(const struct batch * batch); // 0 where nothing is known
 struct batch_token batch_token   (const struct batch * batch, int32_t i);
 
+// The sequences that a token belongs to: the first of them is the token's `sequence`.
+int32_t batch_n_sequences(const struct batch * batch, int32_t i);
+int32_t batch_sequence   (const struct batch * batch, int32_t i, int32_t k);
+
 // Whether the program left positions, sequences and logits to llama.cpp.
 bool batch_is_bare(const struct batch * batch);
 

@@ -370,8 +370,8 @@ void context_forget_all(void) {
 // prompt and generation
 //
 
-// A token is generation when its sequence asked for logits in an earlier batch, and all of that sequence's
-// tokens in this batch ask for logits; otherwise it is prompt.
+// A token is generation when its sequence asked for logits in an earlier batch, results were read since then, and all of that
+// sequence's tokens in this batch ask for logits; otherwise it is prompt. Embeddings are asked for likewise, and never sampled from.
 static void tell_phases(struct context * context, const struct batch * batch) {
     const int32_t n = batch_n_tokens(batch);
 
@@ -393,7 +393,7 @@ static void tell_phases(struct context * context, const struct batch * batch) {
     }
     for (int32_t i = 0; i < n; i++) {
         struct sequence * sequence = sequences_known(&context->sequences, batch_token(batch, i).sequence);
-        sequence->generates = sequence->has_asked && !sequence->asks_not_for_all;
+        sequence->generates = sequence->asked_at > 0 && context->n_reads >= sequence->asked_at && !sequence->asks_not_for_all;
         if (sequence->generates) {
             context->n_generation++;
         } else {
@@ -402,14 +402,25 @@ static void tell_phases(struct context * context, const struct batch * batch) {
     }
 }
 
+// A token of several sequences is a token of each of them.
 static void remember_who_asked(struct context * context, const struct batch * batch) {
     const int32_t n = batch_n_tokens(batch);
     for (int32_t i = 0; i < n; i++) {
-        const struct batch_token token    = batch_token(batch, i);
-        struct sequence        * sequence = token.asks ? sequences_known(&context->sequences, token.sequence) : NULL;
-        if (sequence) {
-            sequence->has_asked = true;
+        const struct batch_token token = batch_token(batch, i);
+        const int32_t            n_of  = token.asks ? batch_n_sequences(batch, i) : 0;
+        for (int32_t k = 0; k < n_of; k++) {
+            struct sequence * sequence = sequences_at(&context->sequences, batch_sequence(batch, i, k));
+            if (sequence) {
+                sequence->asked_at = context->n_reads + 1;
+            }
         }
+    }
+}
+
+void context_on_results_read(const struct llama_context * key) {
+    struct context * context = context_of_key(key);
+    if (context) {
+        context->n_reads++;
     }
 }
 
@@ -565,6 +576,20 @@ void context_on_seq_rm(const struct llama_context * key, int32_t sequence, int32
     }
 }
 
+// What begins behind the first position is no sequence that could be followed.
+static void sequence_copied(struct context * context, int32_t from, int32_t to, int32_t p0, int32_t p1) {
+    if (p0 <= 0) {
+        sequences_copy(&context->sequences, from, to, p1);
+    }
+}
+
+void context_on_seq_cp(const struct llama_context * key, int32_t from, int32_t to, int32_t p0, int32_t p1) {
+    struct context * context = context_of_key(key);
+    if (context) {
+        sequence_copied(context, from, to, p0, p1);
+    }
+}
+
 void context_on_seq_keep(const struct llama_context * key, int32_t sequence) {
     struct context * context = context_of_key(key);
     if (context) {
@@ -604,6 +629,13 @@ void context_on_memory_seq_rm(const struct llama_memory_i * memory, int32_t sequ
     struct context * context = context_of_memory(memory);
     if (context) {
         sequence_removed(context, sequence, p0, p1, done);
+    }
+}
+
+void context_on_memory_seq_cp(const struct llama_memory_i * memory, int32_t from, int32_t to, int32_t p0, int32_t p1) {
+    struct context * context = context_of_memory(memory);
+    if (context) {
+        sequence_copied(context, from, to, p0, p1);
     }
 }
 

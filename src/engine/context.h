@@ -80,6 +80,7 @@ struct context {
     bool                      stopped;     // what it evaluates is not traced any more
     struct context          * outer;       // of the batch that this thread decodes meanwhile, NULL mostly
     struct sequences          sequences;
+    uint64_t                  n_reads;     // of results
     struct drafted          * drafted;     // [n_drafted] of the batch that was evaluated last
     size_t                    n_drafted;
     size_t                    n_drafted_max;
@@ -137,8 +138,10 @@ void context_on_set_warmup  (const struct real * real, const struct llama_contex
 void context_on_perf_reset  (const struct llama_context * key);
 void context_on_clear       (const struct llama_context * key);
 void context_on_seq_rm      (const struct llama_context * key, int32_t seq, int32_t p0, int32_t p1, bool done);
+void context_on_seq_cp      (const struct llama_context * key, int32_t from, int32_t to, int32_t p0, int32_t p1);
 void context_on_seq_keep    (const struct llama_context * key, int32_t seq);
 void context_on_state_set   (const struct llama_context * key, int32_t seq); // what was evaluated is replaced; negative: of all
+void context_on_results_read(const struct llama_context * key); // logits, or what was sampled from them
 void context_on_file_opened (void);
 void context_on_model_loaded(const struct llama_model * model, const char * path);
 void context_on_model_free  (const struct llama_model * model);
@@ -146,6 +149,7 @@ void context_on_model_free  (const struct llama_model * model);
 // The same for functions that get the context's memory instead.
 void context_on_memory_clear   (const struct llama_memory_i * memory);
 void context_on_memory_seq_rm  (const struct llama_memory_i * memory, int32_t seq, int32_t p0, int32_t p1, bool done);
+void context_on_memory_seq_cp  (const struct llama_memory_i * memory, int32_t from, int32_t to, int32_t p0, int32_t p1);
 void context_on_memory_seq_keep(const struct llama_memory_i * memory, int32_t seq);
 
 // In the child of a fork: forgets everything without touching it.

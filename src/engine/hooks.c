@@ -320,6 +320,11 @@ HOOK_LLAMA(llama_memory_seq_rm) {
     return result;
 }
 
+HOOK_LLAMA(llama_memory_seq_cp) {
+    context_on_memory_seq_cp(call_pointer(call, 0), call_int32(call, 1), call_int32(call, 2), call_int32(call, 3), call_int32(call, 4));
+    return call_on(call);
+}
+
 HOOK_LLAMA(llama_memory_seq_keep) {
     context_on_memory_seq_keep(call_pointer(call, 0), call_int32(call, 1));
     return call_on(call);
@@ -337,6 +342,11 @@ static struct call_result remove_of_context(const struct call * call) {
     return result;
 }
 
+static struct call_result copy_of_context(const struct call * call) {
+    context_on_seq_cp(call_pointer(call, 0), call_int32(call, 1), call_int32(call, 2), call_int32(call, 3), call_int32(call, 4));
+    return call_on(call);
+}
+
 static struct call_result keep_of_context(const struct call * call) {
     context_on_seq_keep(call_pointer(call, 0), call_int32(call, 1));
     return call_on(call);
@@ -344,10 +354,29 @@ static struct call_result keep_of_context(const struct call * call) {
 
 HOOK_LLAMA(llama_kv_self_clear)     { return clear_context(call); }
 HOOK_LLAMA(llama_kv_self_seq_rm)    { return remove_of_context(call); }
+HOOK_LLAMA(llama_kv_self_seq_cp)    { return copy_of_context(call); }
 HOOK_LLAMA(llama_kv_self_seq_keep)  { return keep_of_context(call); }
 HOOK_LLAMA(llama_kv_cache_clear)    { return clear_context(call); }
 HOOK_LLAMA(llama_kv_cache_seq_rm)   { return remove_of_context(call); }
+HOOK_LLAMA(llama_kv_cache_seq_cp)   { return copy_of_context(call); }
 HOOK_LLAMA(llama_kv_cache_seq_keep) { return keep_of_context(call); }
+
+// What is sampled from, in whichever way: a sequence generates only where that was read.
+static struct call_result read_results(const struct call * call) {
+    context_on_results_read(call_pointer(call, 0));
+    return call_on(call);
+}
+
+HOOK_LLAMA(llama_get_logits)             { return read_results(call); }
+HOOK_LLAMA(llama_get_logits_ith)         { return read_results(call); }
+HOOK_LLAMA(llama_get_sampled_token_ith)  { return read_results(call); }
+HOOK_LLAMA(llama_get_sampled_probs_ith)  { return read_results(call); }
+HOOK_LLAMA(llama_get_sampled_logits_ith) { return read_results(call); }
+
+HOOK_LLAMA(llama_sampler_sample) {
+    context_on_results_read(call_pointer(call, 1));
+    return call_on(call);
+}
 
 static struct call_result set_state(const struct call * call, int32_t sequence) {
     context_on_state_set(call_pointer(call, 0), sequence);

@@ -19,6 +19,7 @@ struct llama_context;
 struct llama_memory_i;
 struct llama_model;
 struct llama_params_by_value; // of a size that differs from release to release
+struct llama_sampler;
 struct llama_vocab;
 
 struct llama_batch {
@@ -146,18 +147,27 @@ typedef void      (*ggml_log_fn) (int level, const char * text, void * user_data
     X(void, llama_perf_context_reset, (struct llama_context *))                                                        \
     X(void, llama_memory_clear, (struct llama_memory_i *, bool))                                                       \
     X(bool, llama_memory_seq_rm, (struct llama_memory_i *, int32_t, int32_t, int32_t))                                 \
+    X(void, llama_memory_seq_cp, (struct llama_memory_i *, int32_t, int32_t, int32_t, int32_t))                        \
     X(void, llama_memory_seq_keep, (struct llama_memory_i *, int32_t))                                                 \
     X(void, llama_kv_self_clear, (struct llama_context *))                                                             \
     X(bool, llama_kv_self_seq_rm, (struct llama_context *, int32_t, int32_t, int32_t))                                 \
+    X(void, llama_kv_self_seq_cp, (struct llama_context *, int32_t, int32_t, int32_t, int32_t))                        \
     X(void, llama_kv_self_seq_keep, (struct llama_context *, int32_t))                                                 \
     X(void, llama_kv_cache_clear, (struct llama_context *))                                                            \
     X(bool, llama_kv_cache_seq_rm, (struct llama_context *, int32_t, int32_t, int32_t))                                \
+    X(void, llama_kv_cache_seq_cp, (struct llama_context *, int32_t, int32_t, int32_t, int32_t))                       \
     X(void, llama_kv_cache_seq_keep, (struct llama_context *, int32_t))                                                \
     X(size_t, llama_state_set_data, (struct llama_context *, const uint8_t *, size_t))                                 \
     X(bool, llama_state_load_file, (struct llama_context *, const char *, int32_t *, size_t, size_t *))                \
     X(size_t, llama_state_seq_set_data, (struct llama_context *, const uint8_t *, size_t, int32_t))                    \
     X(size_t, llama_state_seq_set_data_ext, (struct llama_context *, const uint8_t *, size_t, int32_t, uint32_t))      \
     X(size_t, llama_state_seq_load_file, (struct llama_context *, const char *, int32_t, int32_t *, size_t, size_t *)) \
+    X(float *, llama_get_logits, (struct llama_context *))                                                             \
+    X(float *, llama_get_logits_ith, (struct llama_context *, int32_t))                                                \
+    X(int32_t, llama_get_sampled_token_ith, (struct llama_context *, int32_t))                                         \
+    X(float *, llama_get_sampled_probs_ith, (struct llama_context *, int32_t))                                         \
+    X(float *, llama_get_sampled_logits_ith, (struct llama_context *, int32_t))                                        \
+    X(int32_t, llama_sampler_sample, (struct llama_sampler *, struct llama_context *, int32_t))                        \
     X(struct llama_model *, llama_model_load_from_file, (const char *, struct llama_params_by_value))                  \
     X(struct llama_model *, llama_load_model_from_file, (const char *, struct llama_params_by_value))                  \
     X(struct llama_model *, llama_model_load_from_splits, (const char **, size_t, struct llama_params_by_value))       \

@@ -24,9 +24,9 @@ struct sequence * sequences_at(struct sequences * sequences, int32_t sequence) {
 }
 
 static void begin_anew(struct sequence * sequence) {
-    sequence->has_asked = false;
-    sequence->life     += sequence->next > 0;
-    sequence->next      = 0;
+    sequence->asked_at = 0;
+    sequence->life    += sequence->next > 0;
+    sequence->next     = 0;
 }
 
 void sequences_clear(struct sequences * sequences, int32_t sequence) {
@@ -42,6 +42,21 @@ void sequences_clear_others(struct sequences * sequences, int32_t sequence) {
         if (sequence < 0 || (size_t) sequence != i) {
             begin_anew(&sequences->at[i]);
         }
+    }
+}
+
+// Logits that were asked for are those of the end: what is copied without it has none.
+void sequences_copy(struct sequences * sequences, int32_t from, int32_t to, int32_t end) {
+    const struct sequence * known = sequences_known(sequences, from);
+    if (!known || from == to || to < 0) {
+        return;
+    }
+    const struct sequence source = *known; // it may move
+    const bool            whole  = end < 0 || (source.next > 0 && end >= source.next);
+    struct sequence     * copy   = sequences_at(sequences, to);
+    if (copy) {
+        copy->asked_at = whole ? source.asked_at : 0;
+        copy->next     = whole ? source.next     : end;
     }
 }
 

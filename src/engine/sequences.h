@@ -9,11 +9,11 @@
 #include <stdint.h>
 
 struct sequence {
-    bool    has_asked;        // for logits, in an earlier batch
-    bool    asks_not_for_all; // of its tokens in the batch that is looked at
-    bool    generates;        // its tokens in that batch are generation
-    int32_t life;             // rises when it is cleared
-    int32_t next;             // the position behind its last one, 0: it has none
+    uint64_t asked_at;        // for logits, in an earlier batch: how often results had been read until then, and 1; 0: never
+    bool     asks_not_for_all; // of its tokens in the batch that is looked at
+    bool     generates;        // its tokens in that batch are generation
+    int32_t  life;             // rises when it is cleared
+    int32_t  next;             // the position behind its last one, 0: it has none
 };
 
 // Zeroed: none is known.
@@ -33,6 +33,9 @@ void sequences_clear(struct sequences * sequences, int32_t sequence);
 
 // All but this one begin anew.
 void sequences_clear_others(struct sequences * sequences, int32_t sequence);
+
+// One becomes what another is, up to a position (negative: to its end). Does nothing where memory runs out.
+void sequences_copy(struct sequences * sequences, int32_t from, int32_t to, int32_t end);
 
 void sequences_free(struct sequences * sequences);
 

@@ -165,6 +165,17 @@ static void tell_unseen(struct ubatch_tokens * tokens, const struct split_inputs
     }
 }
 
+// How far the sequences of a token have come: all that it belongs to.
+static void note_position(struct context * context, int32_t i, int32_t position) {
+    const int32_t n = batch_n_sequences(context->batch, i);
+    for (int32_t k = 0; k < n; k++) {
+        struct sequence * sequence = sequences_known(&context->sequences, batch_sequence(context->batch, i, k));
+        if (sequence) {
+            sequence->next = position >= 0 ? position + 1 : sequence->next + 1;
+        }
+    }
+}
+
 static void tell_seen(struct ubatch_tokens * tokens, const struct split_inputs * inputs, struct context * context,
                       int32_t n_tokens) {
     const struct batch * batch = context->batch;
@@ -189,9 +200,7 @@ static void tell_seen(struct ubatch_tokens * tokens, const struct split_inputs *
             .generation = sequence && sequence->generates,
             .output     = token.asks,
         };
-        if (sequence) {
-            sequence->next = position >= 0 ? position + 1 : sequence->next + 1;
-        }
+        note_position(context, context->split.rows[i], position);
         if (sequence && !sequence->asks_not_for_all) {
             context_note_drafted(context, (struct drafted) { token.sequence, position, context->n_ubatches, i });
         }

@@ -78,6 +78,20 @@ class OneServer(TestCase):
         self.assert_phases(self.stats(), len("".join(texts)), 0)
 
 
+    def test_several_answers_to_one_prompt(self):
+        # the prompt is evaluated once, and its sequence copied
+        prompt, n = "eight answers to this", 17
+        with Server("-m", MIXTRAL.path, "-t", 1, "-c", 4096, "--parallel", 8, trace=self.trace()) as server:
+            answer = server.post("/v1/completions", prompt=prompt, n=8, max_tokens=n)
+            self.assertEqual(server.stop(), 0)
+        self.assertEqual({choice["text"] for choice in answer["choices"]},
+                         {bytes(MIXTRAL.generate(prompt.encode(), n)[len(prompt):]).decode()})
+        self.assertEqual(len(answer["choices"]), 8)
+        once = MIXTRAL.completion(prompt.encode(), n)
+        self.assert_counts(self.stats(), MIXTRAL, once + 7 * once[len(prompt):])
+        self.assert_phases(self.stats(), len(prompt), 8 * (n - 1))
+
+
 class Router(TestCase):
     """One llama-server that starts one of its kind for each model."""
 

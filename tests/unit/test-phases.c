@@ -102,7 +102,8 @@ static void decode_batch(const struct llama_batch * plain, int32_t status, uint6
     assert_null(context_current());
 }
 
-static void decode(const struct token * tokens, int32_t n) {
+// A batch whose results are read, as programs that generate do, or not.
+static void decode_and(bool reads, const struct token * tokens, int32_t n) {
     int32_t   ids[16];
     int32_t   positions[16] = { 0 };
     int32_t   n_seq[16];
@@ -118,6 +119,13 @@ static void decode(const struct token * tokens, int32_t n) {
     }
     const struct llama_batch batch = { n, ids, NULL, positions, n_seq, sequence_lists, logits };
     decode_batch(&batch, 0, (uint64_t) n);
+    if (reads) {
+        context_on_results_read(context_key);
+    }
+}
+
+static void decode(const struct token * tokens, int32_t n) {
+    decode_and(true, tokens, n);
 }
 
 static void decode_bare(int32_t first, int32_t second) {
@@ -160,6 +168,40 @@ static void a_cleared_sequence_begins_anew(void ** state) {
     assert_phases(1, 1);
     context_on_clear(context_key);
     decode((struct token[]) { { 6, 0, 1 }, { 6, 1, 1 } }, 2);
+    assert_phases(2, 0);
+}
+
+// What servers do for several answers to one prompt.
+static void a_copied_sequence_goes_on_where_the_first_one_was(void ** state) {
+    (void) state;
+    decode((struct token[]) { { 5, 0, 0 }, { 6, 0, 1 } }, 2);
+    context_on_seq_cp(context_key, 0, 1, -1, -1);
+    context_on_seq_cp(context_key, 0, 2, 0, 1); // but for its end
+    decode((struct token[]) { { 7, 0, 1 }, { 7, 1, 1 }, { 7, 2, 1 } }, 3);
+    assert_phases(1, 2);
+}
+
+// And what llama-batched does: a prompt of all of them, without a copy.
+static void a_token_of_several_sequences_is_one_of_each(void ** state) {
+    (void) state;
+    int32_t                  ids[]      = { 5 };
+    int32_t                  position[] = { 0 };
+    int32_t                  n_seq[]    = { 3 };
+    int32_t                  of[]       = { 0, 1, 2 };
+    int32_t                * lists[]    = { of };
+    int8_t                   logits[]   = { 1 };
+    const struct llama_batch batch      = { 1, ids, NULL, position, n_seq, lists, logits };
+    decode_batch(&batch, 0, 1);
+    context_on_results_read(context_key);
+    assert_phases(1, 0);
+    decode((struct token[]) { { 7, 0, 1 }, { 7, 1, 1 }, { 7, 2, 1 }, { 7, 3, 1 } }, 4);
+    assert_phases(1, 3);
+}
+
+static void embeddings_are_no_generation(void ** state) {
+    (void) state;
+    decode_and(false, (struct token[]) { { 5, 0, 1 }, { 6, 0, 1 } }, 2);
+    decode_and(false, (struct token[]) { { 7, 0, 1 }, { 8, 0, 1 } }, 2);
     assert_phases(2, 0);
 }
 
@@ -340,6 +382,9 @@ int main(void) {
         TEST(a_prompt_and_what_follows),
         TEST(sequences_in_one_batch_are_told_apart),
         TEST(a_cleared_sequence_begins_anew),
+        TEST(a_copied_sequence_goes_on_where_the_first_one_was),
+        TEST(a_token_of_several_sequences_is_one_of_each),
+        TEST(embeddings_are_no_generation),
         TEST(a_batch_that_failed_evaluated_nothing),
         TEST(the_batch_is_believed_more_than_the_graph),
         TEST(drafted_tokens_that_are_removed_are_rejected),
