@@ -1,6 +1,7 @@
 #include "capture.h"
 
 #include "context.h"
+#include "device-memory.h"
 #include "engine.h"
 #include "eval-reading.h"
 #include "flights.h"
@@ -67,7 +68,8 @@ static struct tap * tap_find(const void * sched) {
 }
 
 void capture_on_sched_new(const struct real * real, void * sched) {
-    struct tap * tap = calloc(1, sizeof(*tap));
+    device_memory_on_sched_new(real, sched);
+    struct tap * tap = sinks_any() ? calloc(1, sizeof(*tap)) : NULL;
     if (!tap) {
         return;
     }
@@ -110,11 +112,8 @@ static void tap_free(struct tap * tap) {
     free(tap);
 }
 
-void capture_on_sched_free(void * sched) {
-    struct tap * tap = tap_find(sched);
-    if (!tap) {
-        return;
-    }
+// The tap is the one of the scheduler that is freed.
+static void tap_remove(struct tap * tap) {
     keyed_remove(&taps, &tap->keyed);
 
     const int n_lost = flights_drop(&tap->flights);
@@ -131,6 +130,14 @@ void capture_on_sched_free(void * sched) {
         context_close(tap->unseen);
     }
     tap_free(tap);
+}
+
+void capture_on_sched_free(void * sched) {
+    struct tap * tap = tap_find(sched);
+    if (tap) {
+        tap_remove(tap);
+    }
+    device_memory_on_sched_free(sched);
 }
 
 static bool tap_is_of_backend(const struct tap * tap, const void * backend) {
@@ -510,6 +517,7 @@ struct call_result capture_compute(const struct call * call) {
 
 void capture_forget_all(void) {
     keyed_forget_all(&taps);
+    device_memory_forget_all();
     building  = NULL;
     just_made = NULL;
 }

@@ -12,7 +12,7 @@
 #include "call.h"
 #include "real.h"
 
-// The program created or freed a scheduler. Only schedulers that were created here are tapped.
+// The program created or freed a scheduler. Those are tapped that are created while somebody listens.
 void capture_on_sched_new (const struct real * real, void * sched);
 void capture_on_sched_free(void * sched);
 

@@ -1,5 +1,7 @@
 #include "flights.h"
 
+#include "device-memory.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,9 +16,9 @@ const char flights_name[] = "graph";
 // memory
 //
 
-static void memory_free(const struct real * real, struct flight * flight) {
+static void memory_free(struct flight * flight) {
     if (flight->buffer) {
-        real->ggml_backend_buffer_free(flight->buffer);
+        device_memory_give_back(flight->buffer);
     } else {
         free(flight->memory);
     }
@@ -34,7 +36,7 @@ static void * pinned(const struct graph_taps * taps, const struct tap_plan * pla
         }
         void * const device = real->ggml_backend_get_device(taps->strips[i].backend);
         void * const type   = device ? real->ggml_backend_dev_host_buffer_type(device) : NULL;
-        void * const buffer = type   ? real->ggml_backend_buft_alloc_buffer(type, size) : NULL;
+        void * const buffer = type   ? device_memory_take(real, type, device, size) : NULL;
         if (buffer) {
             return buffer;
         }
@@ -42,11 +44,14 @@ static void * pinned(const struct graph_taps * taps, const struct tap_plan * pla
     return NULL;
 }
 
+// Takes as much as the largest graph needs: once.
 static bool memory_make(const struct graph_taps * taps, const struct tap_plan * plan, struct flight * flight, size_t size) {
     if (flight->size >= size) {
         return true;
     }
-    memory_free(taps->real, flight);
+    const size_t largest = graph_taps_room(taps);
+    size = largest > size ? largest : size;
+    memory_free(flight);
     flight->buffer = pinned(taps, plan, size);
     flight->memory = flight->buffer ? taps->real->ggml_backend_buffer_get_base(flight->buffer) : malloc(size);
     flight->size   = flight->memory ? size : 0;
@@ -64,7 +69,7 @@ int flights_number(size_t room, size_t compute) {
 void flights_free(struct flights * flights, const struct graph_taps * taps) {
     for (int i = 0; i < FLIGHTS_MAX; i++) {
         struct flight * flight = &flights->ring[i];
-        memory_free(taps->real, flight);
+        memory_free(flight);
         tokens_free(&flight->tokens);
         for (int k = 0; k < taps->n_strips; k++) {
             if (flight->events[k]) {
@@ -282,6 +287,7 @@ bool flights_add(struct flights * flights, struct graph_taps * taps, struct cont
     if (flights->n == flights->n_max && !make_place(flights, taps)) {
         return false;
     }
+    flights->first = flights->n > 0 ? flights->first : 0; // generation needs one alone
     struct flight * flight = &flights->ring[(flights->first + flights->n) % FLIGHTS_MAX];
     size_t          size   = 0;
     for (int i = 0; i < taps->n_strips; i++) {

@@ -1,16 +1,16 @@
 #include "graph-taps.h"
 
+#include "device-memory.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define GGML_TYPE_F32      0
 #define GGML_TYPE_I32     26
-#define DEVICE_TYPE_CPU    0
-#define DEVICE_TYPE_LAST   3 // of one device; those behind it are made of several
 #define LARGE_BATCH       32 // tokens from which a scheduler may move work to another backend
-#define STRIP_CONTEXT   4096 // bytes for the description of one tensor
 #define ALIGNMENT_MAX   4096 // of a selection while the backend is not known
+#define WARMUP_ROWS        2 // BOS and EOS, for which older releases use every expert
 
 static bool has_all(const struct real * real) {
     return real->ggml_backend_sched_alloc_graph && real->ggml_backend_sched_reserve && real->ggml_backend_sched_synchronize &&
@@ -32,50 +32,39 @@ static size_t aligned(size_t n, size_t alignment) {
 // memory
 //
 
-static void strip_clear(const struct real * real, struct strip * strip) {
-    if (strip->buffer) {
-        real->ggml_backend_buffer_free(strip->buffer);
-    }
-    if (strip->context) {
-        real->ggml_free(strip->context);
-    }
-    strip->buffer  = NULL;
-    strip->context = NULL;
-    strip->size    = 0;
+// What a layer's selection takes at most. The last layer's is of fewer rows than the others' for now and then.
+static size_t selection_room(const struct graph_taps * taps, const struct layer * layer) {
+    const size_t rows   = layer->row * (size_t) taps->rows_max;
+    const size_t warmup = layer->row > 0 ? (size_t) layer->n_expert * sizeof(int32_t) * WARMUP_ROWS : 0;
+    const size_t known  = rows > warmup ? rows : warmup;
+    return layer->room > known ? layer->room : known;
 }
 
-// What a layer's selection takes at most, and its gate weights where they are wanted: of a strip.
-static size_t layer_room(const struct graph_taps * taps, const struct layer * layer, size_t alignment) {
-    return aligned(layer->room, alignment) * (taps->with_gates ? 2 : 1);
-}
-
-// What the layers that a backend routes need of its strip.
-static size_t strip_room(const struct graph_taps * taps, int index) {
+// All that may land in a strip: every layer's selection, and the gate weights where they are wanted. Which layers a
+// backend routes may change with the batch.
+static size_t strip_room(const struct graph_taps * taps, size_t alignment) {
     size_t room = 0;
     for (int32_t i = 0; i < taps->layers->n; i++) {
         const struct layer * layer = taps->layers->at[i];
-        if (layer && (layer->backend[BATCH_SMALL] == index || layer->backend[BATCH_LARGE] == index)) {
-            room += layer_room(taps, layer, taps->strips[index].alignment);
-        }
+        room += layer ? aligned(selection_room(taps, layer), alignment) : 0;
     }
-    return room;
+    return taps->with_gates ? 2 * room : room;
 }
 
-static bool strip_make(const struct real * real, struct strip * strip, size_t size) {
-    strip_clear(real, strip);
-    const struct ggml_init_params params = { STRIP_CONTEXT, NULL, true };
-    strip->buffer  = real->ggml_backend_buft_alloc_buffer(real->ggml_backend_get_default_buffer_type(strip->backend), size);
-    strip->context = strip->buffer ? real->ggml_init(params) : NULL;
-    if (!strip->context || real->ggml_backend_buffer_get_size(strip->buffer) < size) {
-        strip_clear(real, strip);
-        return false;
+static bool routes(const struct graph_taps * taps, int index) {
+    for (int32_t i = 0; i < taps->layers->n; i++) {
+        const struct layer * layer = taps->layers->at[i];
+        if (layer && (layer->backend[BATCH_SMALL] == index || layer->backend[BATCH_LARGE] == index)) {
+            return true;
+        }
     }
-    strip->base  = real->ggml_backend_buffer_get_base(strip->buffer);
-    strip->size  = size;
-    strip->whole = real->ggml_new_tensor_1d(strip->context, GGML_TYPE_I32, (int64_t) (size / sizeof(int32_t)));
-    real->ggml_set_name(strip->whole, "expert_trace");
-    real->ggml_backend_tensor_alloc(strip->buffer, strip->whole, strip->base);
-    return true;
+    return false;
+}
+
+// What a strip has to be for the graph that is built, 0: as it is.
+static size_t strip_wanted(const struct graph_taps * taps, int index) {
+    const size_t room = taps->rows_max > 0 && routes(taps, index) ? strip_room(taps, taps->strips[index].alignment) : 0;
+    return room > taps->strips[index].size ? room : 0;
 }
 
 void graph_taps_init(struct graph_taps * taps, const struct real * real, void * sched, struct layers * layers) {
@@ -91,38 +80,28 @@ void graph_taps_init(struct graph_taps * taps, const struct real * real, void * 
     }
     taps->n_strips = n;
     for (int i = 0; i < n; i++) {
-        struct strip * strip = &taps->strips[i];
-        strip->backend = real->ggml_backend_sched_get_backend(sched, i);
-        void * const type   = real->ggml_backend_get_default_buffer_type(strip->backend);
-        void * const device = real->ggml_backend_get_device(strip->backend);
-        strip->alignment = aligned(real->ggml_backend_buft_get_alignment(type), sizeof(int32_t));
-        const int kind = device ? real->ggml_backend_dev_type(device) : DEVICE_TYPE_LAST;
-        if (kind > DEVICE_TYPE_LAST) {
+        if (!strip_init(&taps->strips[i], real, real->ggml_backend_sched_get_backend(sched, i))) {
             taps->trouble = "it joins several devices to one";
         }
-        strip->is_cpu = kind == DEVICE_TYPE_CPU && real->ggml_backend_buft_is_host(type);
     }
 }
 
 void graph_taps_free(struct graph_taps * taps) {
     graph_taps_drop(taps);
     for (int i = 0; i < taps->n_strips; i++) {
-        strip_clear(taps->real, &taps->strips[i]);
+        strip_free(&taps->strips[i], taps->real);
     }
 }
 
 size_t graph_taps_room(const struct graph_taps * taps) {
-    size_t room      = 0;
     size_t alignment = sizeof(int32_t);
     for (int i = 0; i < taps->n_strips; i++) {
         if (taps->strips[i].alignment > alignment && taps->strips[i].alignment <= ALIGNMENT_MAX) {
             alignment = taps->strips[i].alignment;
         }
     }
-    for (int32_t i = 0; i < taps->layers->n; i++) {
-        room += taps->layers->at[i] ? layer_room(taps, taps->layers->at[i], alignment) : 0;
-    }
-    return room;
+    const size_t room = strip_room(taps, alignment);
+    return room > 0 ? device_memory_round(room) : 0;
 }
 
 size_t graph_taps_compute_size(const struct graph_taps * taps) {
@@ -184,7 +163,7 @@ static struct tap_point * plan_add(struct tap_plan * plan) {
 bool graph_taps_must_move(struct graph_taps * taps, bool with_gates) {
     taps->with_gates = with_gates;
     for (int i = 0; i < taps->n_strips; i++) {
-        if (strip_room(taps, i) > taps->strips[i].size) {
+        if (taps->strips[i].buffer && strip_wanted(taps, i) > 0) {
             return true;
         }
     }
@@ -204,8 +183,8 @@ void graph_taps_begin(struct graph_taps * taps) {
         return;
     }
     for (int i = 0; i < taps->n_strips; i++) {
-        const size_t room = strip_room(taps, i);
-        if (room > taps->strips[i].size && !strip_make(taps->real, &taps->strips[i], room)) {
+        const size_t wanted = strip_wanted(taps, i);
+        if (wanted > 0 && !strip_make(&taps->strips[i], taps->real, wanted)) {
             taps->trouble = "a device has no memory left";
             return;
         }
@@ -224,11 +203,13 @@ static bool has_room(const struct real * real, struct ggml_context * ctx, struct
            real->ggml_used_mem(ctx) + 16 * node < real->ggml_get_mem_size(ctx);
 }
 
-// The room is there from the next graph on.
-static void make_known(const struct graph_taps * taps, struct layer * layer, size_t bytes) {
-    if (bytes > layer->room) {
-        layer->room = bytes;
-    }
+// The room is there from a later graph on. In the warm-up of older releases rows are as long as there are experts.
+static void make_known(const struct graph_taps * taps, struct layer * layer, const struct ggml_tensor * topk) {
+    const int64_t n_rows = taps->real->ggml_nrows(topk);
+    const size_t  bytes  = (size_t) taps->real->ggml_nelements(topk) * sizeof(int32_t);
+    const size_t  row    = n_rows > 0 ? bytes / (size_t) n_rows : 0;
+    layer->room = bytes > layer->room ? bytes : layer->room;
+    layer->row  = row > 0 && (layer->row == 0 || row < layer->row) ? row : layer->row;
     if (taps->n_strips == 1) {
         layer->backend[BATCH_SMALL] = 0;
     }
@@ -325,7 +306,7 @@ static bool choose_place(const struct graph_taps * taps, struct tap_point * poin
     if (index < 0) {
         return false;
     }
-    const bool   place = rows > 0 && layer->is_argsort && whole * rows <= layer->room;
+    const bool   place = rows > 0 && layer->is_argsort && whole * rows <= selection_room(taps, layer);
     const size_t size  = aligned((place ? whole : row) * rows, taps->strips[index].alignment);
     if (taps->plan->used[index] + size > taps->strips[index].size) {
         return false;
@@ -356,7 +337,7 @@ void graph_taps_add(struct graph_taps * taps, struct ggml_context * ctx, struct 
     routed->n_used   = n_rows > 0 ? (int32_t) (real->ggml_nelements(topk) / n_rows) : 1;
     point->layer     = layer;
     point->topk      = topk;
-    make_known(taps, layer, (size_t) real->ggml_nelements(topk) * sizeof(int32_t));
+    make_known(taps, layer, topk);
     if (!choose_place(taps, point, routed)) {
         return;
     }
@@ -385,9 +366,11 @@ void graph_taps_measure(struct graph_taps * taps, struct ggml_cgraph * graph) {
         if (node_kind(real->ggml_get_name(node), &index) != NODE_TOPK) {
             continue;
         }
-        struct layer * layer = layers_at(taps->layers, index);
+        struct layer * layer  = layers_at(taps->layers, index);
+        const int64_t  n_rows = real->ggml_nrows(node);
+        taps->rows_max = n_rows > taps->rows_max ? n_rows : taps->rows_max;
         if (layer) {
-            make_known(taps, layer, (size_t) real->ggml_nelements(node) * sizeof(int32_t));
+            make_known(taps, layer, node);
         }
     }
 }
@@ -560,6 +543,7 @@ void graph_taps_settle(struct graph_taps * taps, bool done) {
     for (int32_t i = 0; i < plan->n_layers; i++) {
         struct tap_point     * point  = &plan->points[i];
         struct routing_layer * routed = &plan->layers[i];
+        taps->rows_max = routed->n_tokens > taps->rows_max ? routed->n_tokens : taps->rows_max;
         layer_describe(point->layer, 0, routed);
         learn_argsort(taps, point, routed);
         taps->is_whole = taps->is_whole && point->strip >= 0;

@@ -5,6 +5,10 @@
 // given memory of ours before the scheduler allocates the graph: nothing more is computed. Of many tokens (prompts) a
 // whole argsort would take too much, so a node that copies the selected columns is added behind the layer's router.
 //
+// Strips are made once, at their final size, which the graph tells that the scheduler reserves memory with first: it is
+// the largest. Small ones before it, with which llama.cpp tries out what a device can do, are not reserved, and land
+// nowhere.
+//
 // Which backend routes a layer is learned when the scheduler splits a graph, to reserve memory mostly; where it has
 // only one, it is known.
 
@@ -14,20 +18,9 @@
 #include "layers.h"
 #include "real.h"
 #include "routing.h"
+#include "strip.h"
 
 #define BACKENDS_MAX 16 // of a scheduler, as in ggml
-
-// Memory of ours on one backend.
-struct strip {
-    void                * backend;
-    bool                  is_cpu;    // what landed can be read as soon as the graph has run
-    size_t                alignment;
-    void                * buffer;    // NULL: none so far
-    char                * base;      // an address of the device
-    size_t                size;
-    struct ggml_context * context;   // of `whole`
-    struct ggml_tensor  * whole;     // the strip as one tensor
-};
 
 // Where a layer's selection lands.
 struct tap_point {
@@ -68,6 +61,7 @@ struct graph_taps {
     bool                   is_planned;         // the scheduler's memory, for a graph with copies and all like it
     bool                   is_reordered;       // a device changes the order of nodes
     bool                   with_gates;         // gate weights are wanted, in this graph and those like it
+    int64_t                rows_max;           // of a selection in the graphs that were reserved or computed, 0: none was
     const char           * trouble;            // why it cannot be done with this engine, NULL: none so far
 };
 

@@ -99,7 +99,7 @@ HOOK_GGML(ggml_backend_sched_new) {
         on_context_created();
     }
     const struct call_result result = call_on(call);
-    if (pointer_in(result) && sinks_any()) {
+    if (pointer_in(result)) {
         capture_on_sched_new(call->real, pointer_in(result));
     }
     return result;

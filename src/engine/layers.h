@@ -30,7 +30,8 @@ struct layer {
     bool    is_checked;                // with what the model's file says of them
 
     // for the taps in a graph
-    size_t  room;                      // bytes that the selection of the largest batch takes, and its gate weights again
+    size_t  row;                       // bytes of a row of the selection, 0: not seen
+    size_t  room;                      // bytes of the largest selection that was seen
     int     backend[N_BATCH_SIZES];    // that selects its experts, by index; -1: not known
     bool    is_argsort;                // the selection is the beginning of the argsort's rows
     bool    is_never_argsort;          // and was once told to be, and was not

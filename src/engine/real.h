@@ -102,6 +102,7 @@ typedef void      (*ggml_log_fn) (int level, const char * text, void * user_data
     X(void *, ggml_backend_get_device, (void *))                                                           \
     X(void *, ggml_backend_get_default_buffer_type, (void *))                                              \
     X(int, ggml_backend_dev_type, (void *))                                                                \
+    X(void *, ggml_backend_dev_backend_reg, (void *))                                                      \
     X(void *, ggml_backend_dev_host_buffer_type, (void *))                                                 \
     X(bool, ggml_backend_supports_op, (void *, const struct ggml_tensor *))                                \
     X(void, ggml_backend_tensor_get_async, (void *, const struct ggml_tensor *, void *, size_t, size_t))   \

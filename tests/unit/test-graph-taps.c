@@ -1,6 +1,7 @@
 // What no engine shows on demand: graphs without room, devices without memory or without an operation, releases
 // without a function. The engine here is a fake; what real ones do is tested with real ones.
 
+#include "engine/device-memory.h"
 #include "engine/graph-taps.h"
 
 #include <setjmp.h>
@@ -183,6 +184,7 @@ static bool build(struct graph_taps * taps, struct layers * layers, int n_others
     if (!taps->trouble) {
         graph_taps_measure(taps, &reserved);
     }
+    graph_taps_must_move(taps, false);
     graph_taps_begin(taps);
     graph_taps_add(taps, ctx, &graph, layers_add_weights(layers, "blk.0.ffn_up_exps.weight", 0), topk, NULL);
     graph_taps_place(taps, &graph);
@@ -194,6 +196,7 @@ static bool build(struct graph_taps * taps, struct layers * layers, int n_others
 static void check(const char * trouble, int n_others) {
     struct graph_taps taps;
     struct layers     layers = { 0 };
+    device_memory_on_sched_new(&real, &backend);
     const bool        lands  = build(&taps, &layers, n_others);
     if (trouble) {
         assert_string_equal(taps.trouble, trouble);
@@ -203,6 +206,7 @@ static void check(const char * trouble, int n_others) {
     assert_int_equal(lands, !trouble);
     graph_taps_free(&taps);
     layers_free(&layers);
+    device_memory_on_sched_free(&backend);
     assert_int_equal(fake.n_buffers, 0);
 }
 
@@ -247,6 +251,60 @@ static void function_is_missing(void ** state) {
     check("this release of llama.cpp lacks functions that are needed", 0);
 }
 
+// Memory that another use needs more of is kept with what is taken then: somebody else may use the device.
+static void nothing_is_freed_before_the_scheduler(void ** state) {
+    (void) state;
+    struct graph_taps taps;
+    struct layers     layers = { 0 };
+    device_memory_on_sched_new(&real, &backend);
+    assert_true(build(&taps, &layers, 0));
+    assert_int_equal(fake.n_buffers, 1);
+
+    const size_t size = taps.strips[0].size;
+    assert_false(graph_taps_must_move(&taps, false));
+    taps.rows_max = 1000; // a larger batch than any that was reserved
+    assert_true(graph_taps_must_move(&taps, true));
+    graph_taps_begin(&taps);
+    assert_true(taps.strips[0].size > size);
+    assert_int_equal(fake.n_buffers, 2);
+    assert_false(graph_taps_must_move(&taps, true));
+
+    graph_taps_free(&taps);
+    layers_free(&layers);
+    assert_int_equal(fake.n_buffers, 2);
+    device_memory_on_sched_free(&backend);
+    assert_int_equal(fake.n_buffers, 0);
+}
+
+// The last layer is reserved with one row, and computed with as many as there are tokens.
+static void rows_of_all_layers_may_be_as_many(void ** state) {
+    (void) state;
+    struct ggml_tensor * first  = tensor_new("ffn_moe_topk-0", N_ROWS * 1000, N_ROWS * 1000 * N_USED);
+    struct ggml_tensor * last   = tensor_new("ffn_moe_topk-1", 1, N_USED);
+    struct ggml_cgraph   graph  = { .n_nodes = 2, .nodes = { first, last } };
+    struct layers        layers = { 0 };
+    struct graph_taps    taps;
+    device_memory_on_sched_new(&real, &backend);
+    graph_taps_init(&taps, &real, &backend, &layers);
+    graph_taps_must_move(&taps, false);
+    graph_taps_begin(&taps); // before anything is reserved: nothing is known of it
+    assert_int_equal(fake.n_buffers, 0);
+    graph_taps_measure(&taps, &graph);
+    graph_taps_must_move(&taps, false);
+    graph_taps_begin(&taps);
+    const size_t size = taps.strips[0].size;
+    assert_true(size >= 2 * N_ROWS * 1000 * N_USED * sizeof(int32_t));
+
+    last->n_rows     = first->n_rows;
+    last->n_elements = first->n_elements;
+    graph_taps_measure(&taps, &graph);
+    assert_false(graph_taps_must_move(&taps, false));
+    graph_taps_free(&taps);
+    layers_free(&layers);
+    device_memory_on_sched_free(&backend);
+    assert_int_equal(fake.n_buffers, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(everything_is_there,       begin),
@@ -256,6 +314,8 @@ int main(void) {
         cmocka_unit_test_setup(device_cannot_copy,        begin),
         cmocka_unit_test_setup(device_is_made_of_several, begin),
         cmocka_unit_test_setup(function_is_missing,       begin),
+        cmocka_unit_test_setup(nothing_is_freed_before_the_scheduler, begin),
+        cmocka_unit_test_setup(rows_of_all_layers_may_be_as_many,     begin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
