@@ -79,7 +79,7 @@ def only(folder, pattern):
 
 
 class Engine:
-    def __init__(self, folder, linked=False):
+    def __init__(self, folder, linked=False, backends=None):
         mode = ctypes.RTLD_GLOBAL if linked else ctypes.RTLD_LOCAL
         # First, because the libllama of b3995 would look for it elsewhere.
         self.ggml = ctypes.CDLL(only(folder, "libggml.*so"), mode)
@@ -87,7 +87,7 @@ class Engine:
         self.called_in = ctypes.CDLL(None) if linked else self.llama
         if hasattr(self.ggml, "ggml_backend_load_all_from_path"):
             load_backends = function(self.ggml, "ggml_backend_load_all_from_path", None, c_char_p)
-            load_backends(str(folder).encode())
+            load_backends(str(backends or folder).encode())
         self.call("llama_backend_init", None)()
 
     def call(self, names, result, *arguments):
@@ -141,18 +141,23 @@ class Engine:
         if hasattr(self.llama, "llama_set_warmup"):
             self.call("llama_set_warmup", None, c_void_p, c_bool)(context, value)
 
-    def generate(self, model, context, prompt, n_tokens):
+    def evaluate(self, model, context, tokens, n_past):
+        """Returns the token that follows."""
         decode = self.call("llama_decode", c_int32, c_void_p, Batch)
         logits_of = self.call("llama_get_logits_ith",
                               ctypes.POINTER(c_float), c_void_p, c_int32)
+        if decode(context, Batch.of(tokens, n_past)) != 0:
+            raise SystemExit(f"ctypes_client: llama_decode failed at position {n_past}")
         n_vocab = self.n_vocab(model)
+        logits = logits_of(context, len(tokens) - 1)[:n_vocab]
+        return max(range(n_vocab), key=logits.__getitem__)
+
+    def generate(self, model, context, prompt, n_tokens):
         generated, tokens, n_past = [], prompt, 0
         while len(generated) < n_tokens:
-            if decode(context, Batch.of(tokens, n_past)) != 0:
-                raise SystemExit(f"ctypes_client: llama_decode failed at position {n_past}")
+            next_token = self.evaluate(model, context, tokens, n_past)
             n_past += len(tokens)
-            logits = logits_of(context, len(tokens) - 1)[:n_vocab]
-            tokens = [max(range(n_vocab), key=logits.__getitem__)]
+            tokens = [next_token]
             generated += tokens
         return generated
 

@@ -1,8 +1,10 @@
 """The nine engines that one binary of ours is tried on, and the clients that it is tried with."""
 
+import itertools
 import json
 import shutil
 import sys
+import sysconfig
 
 from harness import CLIENTS, ENGINE, GPT_OSS, MIXTRAL, OLD_ENGINES, QWEN3NEXT, run
 
@@ -36,6 +38,24 @@ def has_set_warmup(release):
 def last_layer_is_whole(release, oracle):
     """These two compute all rows of these architectures' last layer, whoever asks for logits."""
     return release in ("0.4.0", "0.5.0") and oracle in (GPT_OSS, QWEN3NEXT)
+
+
+def stock_libraries():
+    """The folders of the stock engine's libllama.so and of its backends, or None."""
+    program = (ENGINE / "llama-cli").resolve()
+    for near in ENGINE.resolve().parent / "root" / "usr" / "lib", program.parent, program.parent.parent / "lib":
+        for found in itertools.chain(near.glob("libllama.so"), near.glob("*/libllama.so")):
+            return found.parent, next(found.parent.glob("ggml/backends*"), found.parent)
+    return None
+
+
+def stock_python_command(script, libraries, *arguments):
+    """A client in Python, on the stock engine: by that one's loader, where it brings a C library of its own."""
+    folder, backends = libraries
+    loader = next(folder.glob("ld-linux*.so.*"), None)
+    system = f"/usr/lib/{sysconfig.get_config_var('MULTIARCH') or ''}"
+    started = [loader, "--library-path", f"{folder}:{system}"] if loader else []
+    return [*started, sys.executable, CLIENTS / script, folder, backends, *arguments]
 
 
 class Client:

@@ -132,14 +132,14 @@ def run(*arguments, trace=None, preload=True, timeout=600, stdin=subprocess.DEVN
 class Server:
     """A llama-server, or another program that listens, as long as a with statement lasts."""
 
-    def __init__(self, *arguments, trace=None, preload=True, program="llama-server", health="/health", timeout=120):
+    def __init__(self, *arguments, trace=None, preload=True, program="llama-server", health="/health", timeout=120, **extra):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = tempfile.TemporaryFile()
         self.out = tempfile.TemporaryFile()
         path = program if "/" in str(program) else ENGINE / program
         self.process = subprocess.Popen([str(path), *map(str, arguments), "--port", str(self.port)],
-                                        env=environment(trace, preload), stdin=subprocess.DEVNULL,
+                                        env=environment(trace, preload, **extra), stdin=subprocess.DEVNULL,
                                         stdout=self.out, stderr=self.log)
         self.health = health
         self.timeout = timeout

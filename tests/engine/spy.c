@@ -5,7 +5,9 @@
 //   synchronize                       a wait for a device
 //   get NAME BYTES                    a tensor is read, and waited for
 //   get_async DEVICE NAME BYTES       a tensor is read when the device comes to it
-//   alloc TYPE BYTES                  memory is taken
+//   alloc TYPE BYTES WHO BUFFER       memory is taken, by the tracer (ours) or by somebody else (theirs)
+//   free TYPE BYTES WHO BUFFER        and given back
+//   sched new|free N                  a scheduler, which every context has, is made or freed; so many live then
 
 #define _GNU_SOURCE
 
@@ -13,13 +15,16 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static bool has_callback;
+static bool       has_callback;
+static atomic_int n_scheds;
 
 __attribute__((format(printf, 1, 2))) static void note(const char * format, ...) {
     static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -47,6 +52,11 @@ __attribute__((format(printf, 1, 2))) static void note(const char * format, ...)
         memcpy(&next_##name, &found, sizeof(found));                    \
     }
 
+static const char * who_is_at(const void * caller) {
+    Dl_info object;
+    return dladdr(caller, &object) && object.dli_fname && strstr(object.dli_fname, "expert-tracer") ? "ours" : "theirs";
+}
+
 static const char * name_of(const void * tensor) {
     NEXT(const char *, ggml_get_name, (const void *))
     return next_ggml_get_name(tensor);
@@ -59,6 +69,9 @@ void ggml_backend_event_synchronize(void * event);
 void ggml_backend_tensor_get(const void * tensor, void * data, size_t offset, size_t size);
 void ggml_backend_tensor_get_async(void * backend, const void * tensor, void * data, size_t offset, size_t size);
 void * ggml_backend_buft_alloc_buffer(void * type, size_t size);
+void   ggml_backend_buffer_free(void * buffer);
+void * ggml_backend_sched_new(void * backends, void * types, int n, size_t size, uintptr_t parallel, uintptr_t op_offload);
+void   ggml_backend_sched_free(void * sched);
 
 void ggml_backend_sched_set_eval_callback(void * sched, bool (*fn)(void *, bool, void *), void * data) {
     NEXT(void, ggml_backend_sched_set_eval_callback, (void *, bool (*)(void *, bool, void *), void *))
@@ -100,6 +113,33 @@ void ggml_backend_tensor_get_async(void * backend, const void * tensor, void * d
 void * ggml_backend_buft_alloc_buffer(void * type, size_t size) {
     NEXT(void *, ggml_backend_buft_alloc_buffer, (void *, size_t))
     NEXT(const char *, ggml_backend_buft_name, (void *))
-    note("alloc %s %zu\n", next_ggml_backend_buft_name(type), size);
-    return next_ggml_backend_buft_alloc_buffer(type, size);
+    void * buffer = next_ggml_backend_buft_alloc_buffer(type, size);
+    note("alloc %s %zu %s %p\n", next_ggml_backend_buft_name(type), size, who_is_at(__builtin_return_address(0)), buffer);
+    return buffer;
+}
+
+void ggml_backend_buffer_free(void * buffer) {
+    NEXT(void, ggml_backend_buffer_free, (void *))
+    NEXT(const char *, ggml_backend_buffer_name, (void *))
+    NEXT(size_t, ggml_backend_buffer_get_size, (void *))
+    if (buffer) {
+        note("free %s %zu %s %p\n", next_ggml_backend_buffer_name(buffer), next_ggml_backend_buffer_get_size(buffer),
+            who_is_at(__builtin_return_address(0)), buffer);
+    }
+    next_ggml_backend_buffer_free(buffer);
+}
+
+// The sixth parameter is newer: passed on as it came.
+void * ggml_backend_sched_new(void * backends, void * types, int n, size_t size, uintptr_t parallel, uintptr_t op_offload) {
+    NEXT(void *, ggml_backend_sched_new, (void *, void *, int, size_t, uintptr_t, uintptr_t))
+    note("sched new %d\n", atomic_fetch_add(&n_scheds, 1) + 1);
+    return next_ggml_backend_sched_new(backends, types, n, size, parallel, op_offload);
+}
+
+void ggml_backend_sched_free(void * sched) {
+    NEXT(void, ggml_backend_sched_free, (void *))
+    if (sched) {
+        note("sched free %d\n", atomic_fetch_sub(&n_scheds, 1) - 1);
+    }
+    next_ggml_backend_sched_free(sched);
 }
