@@ -1,212 +1,330 @@
 #include "claim.h"
 
-#include "signal-guard.h"
+#include "aside.h"
+#include "descriptor.h"
+#include "place.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#define TRIES_MAX    100  // to be faster than others who take the same path
-#define HEAD_SIZE    4096 // of a file, where its run is told
-#define ASIDE_END    ".tmp"
+#define CLAIM_TRIES     100       // to be faster than others who take the same path
+#define CLAIM_SIBLINGS  10000     // are tried one by one where the folder cannot be read
+#define CLAIM_HEAD_SIZE 4096      // of a file, where its run is told
 
-static int write_all(int fd, const char * data, size_t size) {
-    while (size > 0) {
-        const ssize_t n = write(fd, data, size);
-        if (n < 0 && errno != EINTR) {
-            return -errno;
-        }
-        if (n > 0) {
-            data += n;
-            size -= (size_t) n;
-        }
-    }
-    return 0;
-}
-
-// The same, and a limit on the size of files does not end the program.
-static int write_quietly(int fd, const char * data, size_t size) {
-    struct signal_guard guard;
-    signal_guard_enter(&guard, SIGXFSZ);
-    const int error = write_all(fd, data, size);
-    signal_guard_leave(&guard, error == -EFBIG);
-    return error;
-}
-
-// A lock that the file system does not know protects nothing, and is no reason to fail.
-static bool lock(int fd) {
-    return flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
-}
-
-// A name that no other process, thread or machine writes to. Completed by mkostemps().
-static char * aside_of(const char * path) {
-    char * aside = NULL;
-    return asprintf(&aside, "%s.XXXXXX" ASIDE_END, path) < 0 ? NULL : aside;
-}
-
-// Writes and locks a file. Returns its descriptor, or -errno: there is no file then.
-static int write_aside(char * aside, const char * data, size_t size, bool durable) {
-    const int fd = mkostemps(aside, (int) strlen(ASIDE_END), O_CLOEXEC);
-    if (fd < 0) {
-        return -errno;
-    }
-    lock(fd);
-    int error = write_quietly(fd, data, size);
-    if (!error && durable && fsync(fd) != 0 && errno != EINVAL && errno != EROFS) {
-        error = -errno;
-    }
-    if (error) {
-        unlink(aside);
-        close(fd);
-        return error;
-    }
-    return fd;
-}
-
-int claim_put(const char * path, const char * data, size_t size, bool replace, bool durable) {
-    char * aside = aside_of(path);
-    if (!aside) {
-        return -ENOMEM;
-    }
-    int fd = write_aside(aside, data, size, durable);
-    if (fd >= 0) {
-        int failed = replace ? rename(aside, path) : renameat2(AT_FDCWD, aside, AT_FDCWD, path, RENAME_NOREPLACE);
-        if (failed && !replace && (errno == EINVAL || errno == ENOSYS)) {
-            failed = link(aside, path); // a file system without RENAME_NOREPLACE
-            unlink(aside);
-        }
-        if (failed) {
-            const int error = -errno;
-            unlink(aside);
-            close(fd);
-            fd = error;
-        }
-    }
-    free(aside);
-    return fd;
-}
-
-// Whether a descriptor's file is the one that another descriptor, or a path, stands for.
-static bool same_file(int fd, int other_fd, const char * other_path) {
-    struct statx one;
-    struct statx other;
-    return statx(fd, "", AT_EMPTY_PATH, STATX_INO, &one) == 0 && statx(other_fd, other_path, AT_EMPTY_PATH, STATX_INO, &other) == 0 &&
-           one.stx_ino == other.stx_ino && one.stx_dev_major == other.stx_dev_major && one.stx_dev_minor == other.stx_dev_minor;
-}
+// What is at a place.
+enum found {
+    FOUND_NOTHING,
+    FOUND_EMPTY,
+    FOUND_EARLIER, // an earlier run's
+    FOUND_ANOTHER, // somebody writes to it, or it is of this run
+};
 
 static bool is_of_run(int fd, const char * run) {
-    char          head[HEAD_SIZE];
+    char          head[CLAIM_HEAD_SIZE];
     char          member[256];
     const ssize_t n = pread(fd, head, sizeof(head), 0);
     snprintf(member, sizeof(member), "\"run\": \"%s\"", run);
     return n > 0 && memmem(head, (size_t) n, member, strlen(member)) != NULL;
 }
 
-// Takes over a file that is there. Returns a descriptor; -EEXIST: it is another's; -EAGAIN: it went away.
-static int take_over(const char * path, const struct claim * claim) {
-    const int old = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (old < 0) {
-        return errno == ENOENT ? -EAGAIN : -errno;
+static bool is_empty(int fd) {
+    char byte;
+    return pread(fd, &byte, 1, 0) == 0;
+}
+
+static int judge_found(int fd, const struct place * place, const struct claim * claim) {
+    const int error = file_kind_check(fd, claim->kind);
+    if (error && error != -EBADMSG) {
+        return error;
     }
-    int fd = file_kind_check(old, claim->kind);
-    if (same_file(old, STDOUT_FILENO, "") || same_file(old, STDERR_FILENO, "")) {
-        fd = -EBUSY;
-    } else if (fd < 0) {
-        // it stays as it is
-    } else if (!lock(old) || is_of_run(old, claim->run)) {
-        fd = -EEXIST;
-    } else if (!same_file(old, AT_FDCWD, path)) {
-        fd = -EAGAIN;
-    } else {
-        fd = claim_put(path, claim->data, claim->size, true, false);
+    if (aside_is_same(fd, STDOUT_FILENO) || aside_is_same(fd, STDERR_FILENO)) {
+        return -EBUSY;
     }
-    close(old);
+    if (error) {
+        return error;
+    }
+    if (!aside_lock(fd, false) || is_of_run(fd, claim->run)) {
+        return FOUND_ANOTHER;
+    }
+    if (!aside_is_at(fd, place->directory, place->name)) {
+        return FOUND_NOTHING; // any more
+    }
+    return is_empty(fd) ? FOUND_EMPTY : FOUND_EARLIER;
+}
+
+// Returns enum found, or -errno. What is nobody's is locked as long as `*fd` is open: nobody else takes it over meanwhile.
+static int look_at(const struct place * place, const struct claim * claim, int * fd) {
+    *fd = descriptor_open(place->directory, place->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+    return *fd >= 0 ? judge_found(*fd, place, claim) : *fd == -ENOENT ? FOUND_NOTHING : *fd == -ENXIO ? -ENOTSUP : *fd;
+}
+
+static void close_found(int fd) {
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+static struct family family_of(const struct place * place, const struct claim * claim, bool rotated) {
+    return (struct family) { place->directory, place->name, claim->kind, rotated };
+}
+
+static int put_new(const struct place * place, const char * name, const struct claim * claim) {
+    return aside_put(place->directory, name, claim->data, claim->size, false, false);
+}
+
+// Puts the file at the path that was wanted, if that is free. Returns its descriptor, or -errno; -EEXIST: see `found`, and
+// `*old` is its descriptor.
+static int put_as_wanted(const struct place * place, const struct claim * claim, int * found, int * old) {
+    for (int tries = 0; tries < CLAIM_TRIES; tries++) {
+        int fd = put_new(place, place->name, claim);
+        *old = -1;
+        if (fd != -EEXIST) {
+            return fd;
+        }
+        *found = look_at(place, claim, old);
+        if (*found == FOUND_EMPTY) {
+            fd = aside_put(place->directory, place->name, claim->data, claim->size, true, false);
+        }
+        if (*found == FOUND_EARLIER || *found == FOUND_ANOTHER) {
+            return -EEXIST;
+        }
+        close_found(*old);
+        *old = -1;
+        if (*found != FOUND_NOTHING) {
+            return *found < 0 ? *found : fd;
+        }
+    }
+    return -EAGAIN;
+}
+
+// Fills in what is known of a file that was made. Closes the descriptor where memory runs out.
+static int fill_claimed(struct claimed * claimed, const struct place * place, int fd, int n, int64_t part) {
+    claimed->fd   = fd;
+    claimed->n    = n;
+    claimed->part = part;
+    claimed->path = fd < 0 ? NULL : family_member(place->path, n, part);
+    if (fd >= 0 && !claimed->path) {
+        close(fd);
+        fd = -ENOMEM;
+    }
+    return fd < 0 ? fd : 0;
+}
+
+// The first sibling from `n` on that is not there.
+static int put_sibling(const struct place * place, const struct claim * claim, int n, struct claimed * claimed) {
+    int fd = -EEXIST;
+    for (int last = n + CLAIM_SIBLINGS; n < last && fd == -EEXIST; n++) {
+        char * name = family_member(place->name, n, FAMILY_NO_PART);
+        fd = name ? put_new(place, name, claim) : -ENOMEM;
+        free(name);
+    }
+    return fill_claimed(claimed, place, fd, n - 1, FAMILY_NO_PART);
+}
+
+//
+// the path, or a sibling
+//
+
+static int make_new(const struct place * place, const struct claim * claim, struct claimed * claimed) {
+    const struct family family = family_of(place, claim, false);
+    const int           next   = family_look(&family, 1).n + 1;
+    int found;
+    int old;
+    const int  fd       = put_as_wanted(place, claim, &found, &old);
+    const bool is_other = fd == -EBADMSG || fd == -ENOTSUP || fd == -EISDIR || fd == -ELOOP;
+    if (fd != -EEXIST && !(is_other && claim->goes_on)) {
+        return fill_claimed(claimed, place, fd, 1, FAMILY_NO_PART);
+    }
+    close_found(old);
+    claimed->reason = found == FOUND_ANOTHER ? CLAIM_BESIDE_ANOTHER : CLAIM_BESIDE_EARLIER;
+    return put_sibling(place, claim, next, claimed);
+}
+
+//
+// the next part
+//
+
+// Whether what comes next may be numbered behind this part: not while it is written to.
+static bool may_follow(const struct place * place, const struct claim * claim, int64_t part) {
+    struct place last = *place;
+    char       * name = family_member(place->name, 1, part);
+    last.name = name;
+    int old = -1;
+    const bool may = name && look_at(&last, claim, &old) != FOUND_ANOTHER;
+    close_found(old);
+    free(name);
+    return may;
+}
+
+static int put_part(const struct place * place, const struct claim * claim, int n, int64_t part) {
+    char * name = family_member(place->name, n, part);
+    const int fd = name ? put_new(place, name, claim) : -ENOMEM;
+    free(name);
     return fd;
 }
 
-int claim_check(const char * path, enum file_kind kind) {
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) {
-        return errno == ENOENT ? 0 : -errno;
+static int make_first_part(const struct place * place, const struct claim * claim, struct claimed * claimed) {
+    const struct family family = family_of(place, claim, true);
+    int     fd   = -EEXIST;
+    int     n    = 1;
+    int64_t part = 0;
+    for (int tries = 0; tries < CLAIM_TRIES && fd == -EEXIST; tries++) {
+        const struct family_last last = family_look(&family, 1);
+        claimed->reason = last.part == FAMILY_NO_PART ? CLAIM_AS_WANTED : CLAIM_BESIDE_EARLIER;
+        n    = 1;
+        part = last.part + 1;
+        if (last.part != FAMILY_NO_PART && !may_follow(place, claim, last.part)) {
+            claimed->reason = CLAIM_BESIDE_ANOTHER;
+            n    = last.n + 1;
+            part = 0;
+        }
+        fd = put_part(place, claim, n, part);
     }
-    const int error = file_kind_check(fd, kind);
-    close(fd);
+    return fill_claimed(claimed, place, fd, n, part);
+}
+
+static int make_next_part(const struct place * place, const struct claim * claim, const struct claimed * after, struct claimed * claimed) {
+    const struct family family = family_of(place, claim, true);
+    int64_t part = after->part + 1;
+    int     fd   = put_part(place, claim, after->n, part);
+    for (int tries = 0; tries < CLAIM_TRIES && fd == -EEXIST; tries++) {
+        part = family_look(&family, after->n).part + 1;
+        fd   = put_part(place, claim, after->n, part);
+    }
+    return fill_claimed(claimed, place, fd, after->n, part);
+}
+
+//
+// the path, and what is there to a sibling
+//
+
+// Returns 0, or -errno. `n`: the first sibling that may be free.
+static int move_away(const struct place * place, int n, struct claimed * claimed) {
+    int error = -EEXIST;
+    for (int last = n + CLAIM_SIBLINGS; n < last && error == -EEXIST; n++) {
+        char * name = family_member(place->name, n, FAMILY_NO_PART);
+        error = name ? aside_rename(place->directory, place->name, name) : -ENOMEM;
+        free(name);
+    }
+    if (!error) {
+        free(claimed->moved);
+        claimed->moved = family_member(place->path, n - 1, FAMILY_NO_PART);
+    }
+    return error == -ENOENT ? 0 : error;
+}
+
+static int make_newest(const struct place * place, const struct claim * claim, struct claimed * claimed) {
+    const struct family family = family_of(place, claim, false);
+    const int           next   = family_look(&family, 1).n + 1;
+    int fd = -EEXIST;
+    for (int tries = 0; tries < CLAIM_TRIES && fd == -EEXIST; tries++) {
+        int found;
+        int old;
+        fd = put_as_wanted(place, claim, &found, &old);
+        if (fd == -EEXIST && found == FOUND_ANOTHER) {
+            close(old);
+            claimed->reason = CLAIM_BESIDE_ANOTHER;
+            return put_sibling(place, claim, next, claimed);
+        }
+        if (fd == -EEXIST) {
+            const int error = move_away(place, next, claimed);
+            close(old);
+            fd = error ? error : -EEXIST;
+        }
+    }
+    return fill_claimed(claimed, place, fd, 1, FAMILY_NO_PART);
+}
+
+//
+// what is claimed
+//
+
+typedef int (* make_fn)(const struct place * place, const struct claim * claim, struct claimed * claimed);
+
+static uint64_t others_of(const struct family * family, const struct claim * claim, uint64_t size) {
+    const uint64_t all = family_limit(family, claim->limit);
+    return all > size ? all - size : 0;
+}
+
+static int make_at_place(const struct claim * claim, bool rotated, make_fn make, const struct claimed * after, struct claimed * claimed) {
+    struct place place;
+    int error = place_find(&place, claim->path);
+    *claimed = (struct claimed) { .fd = -1 };
+    if (!error) {
+        error = after ? make_next_part(&place, claim, after, claimed) : make(&place, claim, claimed);
+    }
+    if (!error && claim->limit > 0) {
+        const struct family family = family_of(&place, claim, rotated);
+        claimed->others = others_of(&family, claim, claim->size);
+    }
+    if (error) {
+        free(claimed->moved);
+        claimed->moved = NULL;
+    }
+    place_leave(&place);
     return error;
 }
 
-int claim_path(const char * path, const struct claim * claim) {
-    for (int tries = 0; tries < TRIES_MAX; tries++) {
-        int fd = take_over(path, claim);
-        if (fd == -EAGAIN) {
-            fd = claim_put(path, claim->data, claim->size, false, false);
-            if (fd == -EEXIST) {
-                continue; // somebody was faster
-            }
-        }
-        return fd;
-    }
-    return -EEXIST;
+int claim_new(const struct claim * claim, struct claimed * claimed) {
+    return make_at_place(claim, false, make_new, NULL, claimed);
 }
 
-static char * join(const char * directory, const char * path) {
-    char * result = NULL;
-    if (path[0] == '/') {
-        return strdup(path);
-    }
-    return asprintf(&result, "%s/%s", strcmp(directory, "/") == 0 ? "" : directory, path) < 0 ? NULL : result;
+int claim_part(const struct claim * claim, const struct claimed * after, struct claimed * claimed) {
+    return make_at_place(claim, true, make_first_part, after, claimed);
 }
 
-char * claim_absolute(const char * path) {
-    char * result = realpath(path, NULL);
-    if (result) {
-        return result;
-    }
-    const bool   is_missing = errno == ENOENT;
-    const char * slash      = strrchr(path, '/');
-    char       * start      = slash ? strndup(path, slash == path ? 1 : (size_t) (slash - path)) : strdup(".");
-    char       * directory  = start ? realpath(start, NULL) : NULL;
-    const int    saved      = errno;
-    if (directory) {
-        char          target[PATH_MAX];
-        const ssize_t n = is_missing ? readlink(path, target, sizeof(target) - 1) : -1;
-        if (n > 0) {
-            target[n] = '\0';
-            char * linked = join(directory, target);
-            result = linked ? claim_absolute(linked) : NULL;
-            free(linked);
-        } else {
-            result = join(directory, slash ? slash + 1 : path);
-        }
-    } else {
-        errno = saved;
-    }
-    free(start);
-    free(directory);
-    return result;
+int claim_newest(const struct claim * claim, struct claimed * claimed) {
+    return make_at_place(claim, false, make_newest, NULL, claimed);
 }
 
-char * claim_sibling(const char * path, int n) {
-    if (n == 1) {
-        return strdup(path);
+uint64_t claim_limit(const struct claim * claim, bool rotated, uint64_t size) {
+    struct place place;
+    uint64_t     others = 0;
+    if (place_find(&place, claim->path) == 0) {
+        const struct family family = family_of(&place, claim, rotated);
+        others = others_of(&family, claim, size);
     }
-    const char * name = strrchr(path, '/');
-    const char * dot  = strrchr(name ? name + 1 : path, '.');
-    const int    stem = (int) (dot && dot != name + 1 ? dot - path : (ptrdiff_t) strlen(path));
-    char       * result = NULL;
-    return asprintf(&result, "%.*s-%d%s", stem, path, n, path + stem) < 0 ? NULL : result;
+    place_leave(&place);
+    return others;
+}
+
+int claim_replace(const char * path, int fd, const void * data, size_t size, bool durable) {
+    struct place place;
+    int result = place_find(&place, path);
+    if (result == 0) {
+        const bool is_ours = aside_is_at(fd, place.directory, place.name);
+        result = aside_put(place.directory, place.name, data, size, is_ours, durable);
+    }
+    place_leave(&place);
+    return result == -EEXIST ? -ESTALE : result;
+}
+
+int claim_write_once(const struct claim * claim) {
+    struct place place;
+    int error = place_find(&place, claim->path);
+    if (!error) {
+        const int old = descriptor_open(place.directory, place.name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+        error = old >= 0 ? file_kind_check(old, claim->kind) : old == -ENOENT ? 0 : old == -ENXIO ? -ENOTSUP : old;
+        close_found(old);
+    }
+    if (!error) {
+        const int fd = aside_put(place.directory, place.name, claim->data, claim->size, true, true);
+        close_found(fd);
+        error = fd < 0 ? fd : 0;
+    }
+    place_leave(&place);
+    return error;
 }
 
 const char * claim_explain(int error, enum file_kind kind) {
     switch (error) {
         case -ENOTSUP: return "not a regular file";
         case -EBUSY:   return "the program's own output goes there";
+        case -EXDEV:   return "another user's symbolic link, in a folder where everybody may put one, is not followed";
         case -EBADMSG: return file_kind_refusal(kind);
         default:       return strerror(-error);
     }

@@ -18,7 +18,7 @@
 // What `run` passes on, each in a variable of its own.
 enum setting {
     STATS, NAMES, PER_LAYER, WEIGHTS, TOKENS, N_SWITCHES,
-    OUTPUT = N_SWITCHES, ROUTING, INTERVAL, CAPTURE, ON_FULL, BUFFER, ROTATE_SIZE, ROTATE_TIME, SAMPLE, N_SETTINGS
+    OUTPUT = N_SWITCHES, ROUTING, INTERVAL, CAPTURE, ON_FULL, BUFFER, ROTATE_SIZE, ROTATE_TIME, SAMPLE, KEEP, N_SETTINGS
 };
 
 static const char * const variables[N_SETTINGS] = {
@@ -36,6 +36,7 @@ static const char * const variables[N_SETTINGS] = {
     [ROTATE_SIZE] = "LLAMA_EXPERT_TRACE_ROTATE_SIZE",
     [ROTATE_TIME] = "LLAMA_EXPERT_TRACE_ROTATE_TIME",
     [SAMPLE]      = "LLAMA_EXPERT_TRACE_SAMPLE",
+    [KEEP]        = "LLAMA_EXPERT_TRACE_KEEP",
 };
 
 static const struct option known_options[] = {
@@ -53,6 +54,7 @@ static const struct option known_options[] = {
     { "rotate-size", required_argument, NULL, FIRST_OPTION + ROTATE_SIZE },
     { "rotate-time", required_argument, NULL, FIRST_OPTION + ROTATE_TIME },
     { "sample",      required_argument, NULL, FIRST_OPTION + SAMPLE      },
+    { "keep",        required_argument, NULL, FIRST_OPTION + KEEP        },
     { "help",        no_argument,       NULL, 'h'                        },
     { NULL, 0, NULL, 0 },
 };
@@ -114,6 +116,7 @@ static int check_options(const struct options * options) {
     status = status ? status : check_number("rotate-size", value[ROTATE_SIZE], bytes,     0, 1e18, "a size, such as 1GiB");
     status = status ? status : check_number("rotate-time", value[ROTATE_TIME], "sminhd",  0, 1e9,  "seconds, or a time such as 90m or 1h");
     status = status ? status : check_number("sample",      value[SAMPLE],      "",        1, 1e15, "a number: one batch in so many is recorded");
+    status = status ? status : check_number("keep",        value[KEEP],        bytes,     0, 1e18, "a size, such as 10GiB");
     return status;
 }
 
@@ -273,6 +276,7 @@ const struct command command_run = {
         "      --rotate-size SIZE   go on in a further file at this size\n"
         "      --rotate-time TIME   and after this time, such as 3600 or 1h\n"
         "      --sample N           record one batch in N\n"
+        "      --keep SIZE          delete the oldest files of earlier runs, so that all of FILE take no more\n"
         "  -h, --help               show this\n"
         "\n"
         "LLAMA_EXPERT_TRACE_* that are set already stay in effect.\n",

@@ -16,7 +16,7 @@
 #define ROTATE_SIZE_MIN  (1 << 20)
 
 enum variable {
-    STATS, NAMES, PER_LAYER, OUTPUT, INTERVAL, ROUTING, WEIGHTS, TOKENS, ON_FULL, BUFFER, ROTATE_SIZE, ROTATE_TIME, SAMPLE, N_VARIABLES
+    STATS, NAMES, PER_LAYER, OUTPUT, INTERVAL, ROUTING, WEIGHTS, TOKENS, ON_FULL, BUFFER, ROTATE_SIZE, ROTATE_TIME, SAMPLE, KEEP, N_VARIABLES
 };
 
 static const char * const variable_names[N_VARIABLES] = {
@@ -33,6 +33,7 @@ static const char * const variable_names[N_VARIABLES] = {
     [ROTATE_SIZE] = PREFIX "ROTATE_SIZE",
     [ROTATE_TIME] = PREFIX "ROTATE_TIME",
     [SAMPLE]      = PREFIX "SAMPLE",
+    [KEEP]        = PREFIX "KEEP",
 };
 
 static void complain(struct text * remarks, enum variable variable, const char * value, const char * advice) {
@@ -164,6 +165,8 @@ static struct trace_options read_trace(struct text * remarks) {
             "give the time after which the routing trace goes on in a further file, such as 3600 or 1h; taken as never"),
         .sample      = (uint64_t) read_quantity(SAMPLE, plain_number_of, 1, 1e15, 1, remarks,
             "give a number: one batch in so many is recorded; taken as 1, all of them"),
+        .keep        = (uint64_t) read_quantity(KEEP, bytes_of, 1, 0x1p60, 0, remarks,
+            "give the size that the files of all runs may take, such as 10GiB; taken as no limit"),
     };
 }
 

@@ -1,5 +1,7 @@
 #include "fingerprint.h"
 
+#include "base/descriptor.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -32,7 +34,7 @@ static bool hash_beginning(int fd, uint64_t left, uint64_t * hash) {
 bool fingerprint_read(const char * path, char fingerprint[FINGERPRINT_MAX]) {
     struct statx about;
     uint64_t     hash;
-    const int    fd   = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    const int    fd   = descriptor_open(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0);
     const bool   done = fd >= 0 && statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_SIZE, &about) == 0 && S_ISREG(about.stx_mode) &&
                         hash_beginning(fd, about.stx_size < HASHED_SIZE ? about.stx_size : HASHED_SIZE, &hash);
     if (done) {

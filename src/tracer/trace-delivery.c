@@ -1,6 +1,6 @@
 #include "trace-delivery.h"
 
-#include "base/claim.h"
+#include "base/place.h"
 #include "trace-record.h"
 
 #include <errno.h>
@@ -72,18 +72,19 @@ static void add_beginning(struct text * text, struct trace_delivery * delivery) 
     text_take(text, delivery->tables.length);
 }
 
-// Returns 0, or -errno.
-static int create(struct trace_delivery * delivery, struct trace_file * file, int n_sibling) {
+// Returns 0, or -errno. `after`: the part before, NULL: there is none.
+static int create(struct trace_delivery * delivery, struct trace_file * file, const struct trace_file * after) {
     struct text beginning = { 0 };
     add_beginning(&beginning, delivery);
     const struct trace_file_wish wish = {
-        .path      = delivery->base,
-        .run       = delivery->about.run,
-        .part      = is_rotated(delivery) ? delivery->about.part : -1,
-        .n_sibling = n_sibling,
-        .data      = beginning.data,
-        .size      = beginning.length,
-        .n_chunks  = delivery->n_tables + 1,
+        .path     = delivery->base,
+        .run      = delivery->about.run,
+        .rotated  = is_rotated(delivery),
+        .after    = after,
+        .limit    = delivery->limit,
+        .data     = beginning.data,
+        .size     = beginning.length,
+        .n_chunks = delivery->n_tables + 1,
     };
     const int error = beginning.failed ? -ENOMEM : trace_file_create(file, &wish);
     text_free(&beginning);
@@ -92,13 +93,19 @@ static int create(struct trace_delivery * delivery, struct trace_file * file, in
 
 int trace_delivery_open(struct trace_delivery * delivery, const char * path) {
     struct timespec now;
+    struct place    place;
     clock_gettime(CLOCK_REALTIME, &now);
     snprintf(delivery->trace, sizeof(delivery->trace), "%ld-%lld%09ld-%" PRIxPTR, (long) getpid(), (long long) now.tv_sec, now.tv_nsec,
         (uintptr_t) delivery);
     delivery->about.trace = delivery->trace;
     delivery->file        = (struct trace_file) TRACE_FILE_NONE;
-    delivery->base        = claim_absolute(path);
-    return delivery->base ? create(delivery, &delivery->file, 1) : -errno;
+    int error = place_find(&place, path);
+    if (!error) {
+        delivery->base = strdup(place.path); // the program may change its directory
+        error = delivery->base ? create(delivery, &delivery->file, NULL) : -ENOMEM;
+    }
+    place_leave(&place);
+    return error;
 }
 
 //
@@ -123,31 +130,87 @@ static bool is_full(const struct trace_delivery * delivery, const struct trace_c
            (delivery->rotate_time > 0 && (double) (chunk->time - delivery->first_time) >= delivery->rotate_time * 1e6);
 }
 
-// Where the next part cannot be made, this one goes on.
-static void rotate(struct trace_delivery * delivery, uint64_t waited_ms) {
-    struct trace_file next = TRACE_FILE_NONE;
+// Begins the next part. Returns 0, or -errno: there is none then.
+static int begin_part(struct trace_delivery * delivery, struct trace_file * next) {
+    *next = (struct trace_file) TRACE_FILE_NONE;
     delivery->about.part++;
-    const int error = delivery->tables.failed ? -ENOMEM : create(delivery, &next, delivery->file.n_sibling);
+    const int error = delivery->tables.failed ? -ENOMEM : create(delivery, next, &delivery->file);
     if (error) {
         delivery->about.part--;
+    }
+    return error;
+}
+
+// Goes on in the next part.
+static void enter_part(struct trace_delivery * delivery, const struct trace_file * next) {
+    struct trace_file before = delivery->file;
+    delivery->file           = *next;
+    delivery->size_before   += before.size;
+    delivery->has_data       = false;
+    delivery->cannot_rotate  = false;
+    delivery->cannot_follow  = false;
+    delivery->is_at_limit    = false;
+    if (!delivery->first_path) {
+        delivery->first_path = before.at.path;
+        before.at.path       = NULL;
+    }
+    trace_file_close(&before);
+}
+
+// Where the next part cannot be made, this one goes on.
+static void rotate(struct trace_delivery * delivery, uint64_t waited_ms) {
+    struct trace_file next;
+    const int         error = begin_part(delivery, &next);
+    if (error) {
         if (!delivery->cannot_rotate) {
             log_line(delivery->say, LOG_ERROR, "cannot begin the next file of the routing trace: %s. %s goes on, and it is tried again",
-                claim_explain(error, FILE_KIND_TRACE), delivery->file.path);
+                claim_explain(error, FILE_KIND_TRACE), delivery->file.at.path);
         }
         delivery->cannot_rotate = true;
         return;
     }
     append_end(delivery, waited_ms, false, false); // without it, it is a file of a program that was killed
-    struct trace_file before = delivery->file;
-    delivery->file           = next;
-    delivery->size_before   += before.size;
-    delivery->has_data       = false;
-    delivery->cannot_rotate  = false;
-    if (!delivery->first_path) {
-        delivery->first_path = before.path;
-        before.path          = NULL;
+    enter_part(delivery, &next);
+}
+
+//
+// a file that somebody else has changed
+//
+
+static const char * tell_fate(enum trace_file_fate fate) {
+    switch (fate) {
+        case TRACE_FILE_DELETED:   return "deleted or replaced: what was recorded until now is gone";
+        case TRACE_FILE_TRUNCATED: return "truncated: what was recorded until now is incomplete";
+        default:                   return "moved or replaced";
     }
-    trace_file_close(&before);
+}
+
+// Sees to it that what comes is not lost. Returns 0, or -errno.
+static int follow_fate(struct trace_delivery * delivery, enum trace_file_fate fate, uint64_t waited_ms) {
+    struct trace_file next;
+    const int         error = begin_part(delivery, &next);
+    if (error && fate != TRACE_FILE_MOVED) {
+        return error;
+    }
+    if (error) {
+        if (!delivery->cannot_follow) {
+            log_line(delivery->say, LOG_WARNING, "%s was moved or replaced while it was written. The routing trace goes on in the file that "
+                "had this name, as a new one cannot be made: %s", delivery->file.at.path, claim_explain(error, FILE_KIND_TRACE));
+        }
+        delivery->cannot_follow = true;
+        return 0;
+    }
+    if (fate == TRACE_FILE_MOVED) {
+        append_end(delivery, waited_ms, false, false);
+    }
+    log_line(delivery->say, LOG_WARNING, "%s was %s. The routing trace goes on in %s", delivery->file.at.path, tell_fate(fate), next.at.path);
+    enter_part(delivery, &next);
+    return 0;
+}
+
+static int check_file(struct trace_delivery * delivery, uint64_t waited_ms) {
+    const enum trace_file_fate fate = trace_file_look(&delivery->file);
+    return fate == TRACE_FILE_STANDS ? 0 : follow_fate(delivery, fate, waited_ms);
 }
 
 //
@@ -157,7 +220,7 @@ static void rotate(struct trace_delivery * delivery, uint64_t waited_ms) {
 // Numbered as it will be in the parts to come.
 static void keep_table(struct trace_delivery * delivery, const struct trace_chunk * chunk, const struct trace_chunk_head * head) {
     const size_t size = TRACE_HEADER_SIZE + chunk->size;
-    char       * copy = is_rotated(delivery) ? text_room(&delivery->tables, size) : NULL;
+    char       * copy = text_room(&delivery->tables, size);
     if (copy) {
         memcpy(copy, chunk->bytes, size);
         trace_chunk_seal((uint8_t *) copy, head, ++delivery->n_tables, chunk->size);
@@ -176,15 +239,31 @@ static int append(struct trace_delivery * delivery, struct trace_chunk * chunk) 
     return error;
 }
 
+// Deletes what is too much, in memory of how much the other files take.
+static void keep_limit(struct trace_delivery * delivery) {
+    struct trace_file * file = &delivery->file;
+    if (delivery->limit == 0 || delivery->is_at_limit || file->size + file->at.others <= delivery->limit) {
+        return;
+    }
+    const struct claim claim = { .path = delivery->base, .kind = FILE_KIND_TRACE, .limit = delivery->limit };
+    file->at.others       = claim_limit(&claim, is_rotated(delivery), file->size);
+    delivery->is_at_limit = file->size + file->at.others > delivery->limit;
+}
+
 int trace_delivery_bring(struct trace_delivery * delivery, struct trace_chunk * chunk, uint64_t waited_ms) {
     if (chunk->size == 0) {
         return 0;
+    }
+    int error = check_file(delivery, waited_ms);
+    if (error) {
+        return error;
     }
     const bool is_data = chunk->kind == TRACE_CHUNK_DATA;
     if (is_data && delivery->has_data && is_full(delivery, chunk)) {
         rotate(delivery, waited_ms);
     }
-    const int error = append(delivery, chunk);
+    error = append(delivery, chunk);
+    keep_limit(delivery);
     if (!error && is_data) {
         delivery->first_time = delivery->has_data ? delivery->first_time : chunk->time;
         delivery->has_data   = true;
@@ -211,6 +290,10 @@ static int append_gaps(struct trace_delivery * delivery, const struct trace_gap 
 }
 
 int trace_delivery_end(struct trace_delivery * delivery, const struct trace_gap * gaps, uint64_t waited_ms, bool complete) {
+    const enum trace_file_fate fate = trace_file_look(&delivery->file);
+    if (fate != TRACE_FILE_STANDS) {
+        log_line(delivery->say, LOG_WARNING, "%s was %s", delivery->file.at.path, tell_fate(fate));
+    }
     const int error = append_gaps(delivery, gaps);
     return error ? error : append_end(delivery, waited_ms, complete, true);
 }

@@ -12,7 +12,8 @@ struct trace_delivery {
     char                trace[64];   // its name, in `about`
     uint64_t            rotate_size; // see struct trace_options
     double              rotate_time;
-    log_fn              say;         // where the next part cannot be made
+    uint64_t            limit;
+    log_fn              say;         // where the next part cannot be made, or the file is not what it was
 
     char              * base;        // the path that was wanted, absolute
     struct trace_file   file;
@@ -21,16 +22,19 @@ struct trace_delivery {
     int64_t             first_time;  // that the file tells of
     bool                has_data;    // the file tells of something
     bool                cannot_rotate; // and that was said
+    bool                cannot_follow; // the file was moved, and there can be no other one; and that was said
+    bool                is_at_limit;   // and there is nothing left to delete
     struct text         tables;      // all chunks of layers, for the parts to come
     uint32_t            n_tables;
     struct trace_counts counts;      // that are on the disk, or lost at the end
 };
 
-// Makes the first file. `about`, `rotate_size`, `rotate_time` and `say` are set, all else is zero. Returns 0, or -errno:
-// see claim_path().
+// Makes the first file. `about`, `rotate_size`, `rotate_time`, `limit` and `say` are set, all else is zero. Returns 0, or -errno:
+// see claim_new().
 int trace_delivery_open(struct trace_delivery * delivery, const char * path);
 
-// Returns 0, or -errno: the file is as it was then, and the chunk may be brought again.
+// Returns 0, or -errno: the file is as it was then, and the chunk may be brought again. Where somebody has deleted, replaced
+// or truncated the file a new one is begun first.
 int trace_delivery_bring(struct trace_delivery * delivery, struct trace_chunk * chunk, uint64_t waited_ms);
 
 // Writes what is not recorded of those that are not told of yet, and how the trace ended. Returns 0, or -errno.

@@ -1,14 +1,13 @@
 #include "trace-file.h"
 
-#include "base/claim.h"
 #include "trace/crc32.h"
 #include "trace/encoding.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 void trace_chunk_seal(uint8_t * chunk, const struct trace_chunk_head * head, uint32_t number, size_t size) {
@@ -26,35 +25,36 @@ void trace_chunk_seal(uint8_t * chunk, const struct trace_chunk_head * head, uin
     trace_put_u32(chunk + TRACE_AT_CRC_HEADER,  trace_crc32(chunk, TRACE_AT_CRC_HEADER));
 }
 
-// run.moetrace becomes run-000000.moetrace. Takes the path over.
-static char * part_of(char * path, int64_t part) {
-    if (part < 0 || !path) {
-        return path;
+int trace_file_create(struct trace_file * file, const struct trace_file_wish * wish) {
+    const struct claim claim = {
+        .path = wish->path, .kind = FILE_KIND_TRACE, .run = wish->run, .data = wish->data, .size = wish->size,
+        .goes_on = wish->after != NULL, .limit = wish->limit,
+    };
+    struct claimed claimed;
+    const int error = wish->rotated ? claim_part(&claim, wish->after ? &wish->after->at : NULL, &claimed) : claim_new(&claim, &claimed);
+    if (!error) {
+        *file = (struct trace_file) { claimed, wish->n_chunks, wish->size };
     }
-    const char * name   = strrchr(path, '/') + 1;
-    const char * dot    = strrchr(name, '.');
-    const int    stem   = (int) (dot && dot != name ? dot - path : (ptrdiff_t) strlen(path));
-    char       * result = NULL;
-    if (asprintf(&result, "%.*s-%06" PRId64 "%s", stem, path, part, path + stem) < 0) {
-        result = NULL;
-    }
-    free(path);
-    return result;
+    return error;
 }
 
-int trace_file_create(struct trace_file * file, const struct trace_file_wish * wish) {
-    const struct claim claim = { wish->run, wish->data, wish->size, FILE_KIND_TRACE };
-    int fd = -EEXIST;
-    for (int n = wish->n_sibling; n <= CLAIM_SIBLINGS_MAX && fd == -EEXIST; n++) {
-        char * path = part_of(claim_sibling(wish->path, n), wish->part);
-        fd = path ? claim_path(path, &claim) : -ENOMEM;
-        if (fd >= 0) {
-            *file = (struct trace_file) { path, fd, n, wish->n_chunks, wish->size };
-        } else {
-            free(path);
-        }
+// Where that cannot be known it stands.
+enum trace_file_fate trace_file_look(const struct trace_file * file) {
+    struct stat ours;
+    struct stat there;
+    if (fstatat(file->at.fd, "", &ours, AT_EMPTY_PATH) != 0) {
+        return TRACE_FILE_STANDS;
     }
-    return fd < 0 ? fd : 0;
+    if (ours.st_nlink == 0) {
+        return TRACE_FILE_DELETED;
+    }
+    if ((uint64_t) ours.st_size < file->size) {
+        return TRACE_FILE_TRUNCATED;
+    }
+    if (fstatat(AT_FDCWD, file->at.path, &there, AT_SYMLINK_NOFOLLOW) != 0) {
+        return errno == ENOENT || errno == ENOTDIR ? TRACE_FILE_MOVED : TRACE_FILE_STANDS;
+    }
+    return there.st_ino == ours.st_ino && there.st_dev == ours.st_dev ? TRACE_FILE_STANDS : TRACE_FILE_MOVED;
 }
 
 static int write_at(int fd, const uint8_t * data, size_t size, uint64_t offset) {
@@ -77,10 +77,10 @@ static int write_at(int fd, const uint8_t * data, size_t size, uint64_t offset) 
 
 int trace_file_append(struct trace_file * file, uint8_t * chunk, const struct trace_chunk_head * head, size_t size) {
     trace_chunk_seal(chunk, head, file->n_chunks, size);
-    const int error = write_at(file->fd, chunk, TRACE_HEADER_SIZE + size, file->size);
+    const int error = write_at(file->at.fd, chunk, TRACE_HEADER_SIZE + size, file->size);
     if (error) {
         // Where this fails as well half a chunk stays, until the next one is written over it.
-        const int failed = ftruncate(file->fd, (off_t) file->size);
+        const int failed = ftruncate(file->at.fd, (off_t) file->size);
         (void) failed;
         return error;
     }
@@ -92,8 +92,8 @@ int trace_file_append(struct trace_file * file, uint8_t * chunk, const struct tr
 void trace_file_close(struct trace_file * file) {
     const struct trace_file before = *file;
     *file = (struct trace_file) TRACE_FILE_NONE; // first: a child that is forked now closes what it finds here
-    if (before.fd >= 0) {
-        close(before.fd);
+    if (before.at.fd >= 0) {
+        close(before.at.fd);
     }
-    free(before.path);
+    free(before.at.path);
 }

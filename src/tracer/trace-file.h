@@ -3,6 +3,7 @@
 #ifndef TRACER_TRACE_FILE_H
 #define TRACER_TRACE_FILE_H
 
+#include "base/claim.h"
 #include "trace/trace-format.h"
 
 #include <stdbool.h>
@@ -19,31 +20,40 @@ struct trace_chunk_head {
 };
 
 struct trace_file {
-    char   * path;      // absolute
-    int      fd;        // holds the lock, -1: none
-    int      n_sibling; // 1: the path that was wanted
-    uint32_t n_chunks;
-    uint64_t size;
+    struct claimed at;       // its descriptor holds the lock, -1: none
+    uint32_t       n_chunks;
+    uint64_t       size;
 };
 
-#define TRACE_FILE_NONE { NULL, -1, 1, 0, 0 }
+#define TRACE_FILE_NONE { { .fd = -1 }, 0, 0 }
 
 // Writes the header of a chunk, which is followed by `size` bytes of payload.
 void trace_chunk_seal(uint8_t * chunk, const struct trace_chunk_head * head, uint32_t number, size_t size);
 
 // What there is to know to make a file.
 struct trace_file_wish {
-    const char * path;      // absolute
-    const char * run;
-    int64_t      part;      // of a trace that is rotated, which the name tells; -1: it is not
-    int          n_sibling; // the first to be tried
-    const void * data;      // whole chunks, with the header first
-    size_t       size;
-    uint32_t     n_chunks;
+    const char              * path;     // absolute
+    const char              * run;
+    bool                      rotated;  // it is a part, and its name has a number
+    const struct trace_file * after;    // the part before, NULL: it is the first
+    uint64_t                  limit;    // see struct claim
+    const void              * data;     // whole chunks, with the header first
+    size_t                    size;
+    uint32_t                  n_chunks;
 };
 
-// Makes the file, or one beside it of a similar name where that is another's. Returns 0, or -errno: see claim_path().
+// Makes the file, or one beside it of a similar name where something is there. Returns 0, or -errno: see claim_new().
 int trace_file_create(struct trace_file * file, const struct trace_file_wish * wish);
+
+// What happened to a file that is being written.
+enum trace_file_fate {
+    TRACE_FILE_STANDS,
+    TRACE_FILE_MOVED,     // its path is nobody's or another file's now: what is written to it is not lost
+    TRACE_FILE_DELETED,
+    TRACE_FILE_TRUNCATED,
+};
+
+enum trace_file_fate trace_file_look(const struct trace_file * file);
 
 // Appends a chunk: room for its header, and the payload. Returns 0, or -errno: the file is as it was then.
 int trace_file_append(struct trace_file * file, uint8_t * chunk, const struct trace_chunk_head * head, size_t size);

@@ -75,9 +75,9 @@ static bool bring(struct trace_writer * writer, struct trace_chunk * chunk) {
     const int error = trace_delivery_bring(&writer->delivery, chunk, waited);
     if (error && !was_failing) {
         log_line(writer->say_aside, LOG_ERROR, "cannot write to %s: %s. What does not fit into LLAMA_EXPERT_TRACE_BUFFER meanwhile is left out "
-            "of the routing trace; it is tried again every second", writer->delivery.file.path, claim_explain(error, FILE_KIND_TRACE));
+            "of the routing trace; it is tried again every second", writer->delivery.file.at.path, claim_explain(error, FILE_KIND_TRACE));
     } else if (!error && was_failing) {
-        log_line(writer->say_aside, LOG_INFO, "%s can be written to now", writer->delivery.file.path);
+        log_line(writer->say_aside, LOG_INFO, "%s can be written to now", writer->delivery.file.at.path);
     }
     pthread_mutex_lock(&writer->mutex);
     writer->is_failing = error != 0;
@@ -134,9 +134,12 @@ static void say_opened(const struct trace_writer * writer, int error) {
     if (error) {
         log_line(writer->say_aside, LOG_ERROR, "cannot write the routing trace %s: %s. Nothing is recorded; a trace needs a name of its own in "
             "a folder that can be written, with room left", writer->path, claim_explain(error, FILE_KIND_TRACE));
-    } else if (writer->delivery.file.n_sibling > 1) {
+    } else if (writer->delivery.file.at.reason == CLAIM_BESIDE_ANOTHER) {
         log_line(writer->say_aside, LOG_INFO, "%s belongs to another model or process; this routing trace goes to %s", writer->path,
-            writer->delivery.file.path);
+            writer->delivery.file.at.path);
+    } else if (writer->delivery.file.at.reason == CLAIM_BESIDE_EARLIER) {
+        log_line(writer->say_aside, LOG_INFO, "%s has an earlier run, which stays; this routing trace goes to %s", writer->path,
+            writer->delivery.file.at.path);
     }
 }
 
@@ -268,6 +271,7 @@ struct trace_writer * trace_writer_new(const struct trace_options * options, con
         .about = { .model = model, .run = run, .weights = options->weights, .tokens = options->tokens, .sample = writer->options.sample },
         .rotate_size = options->rotate_size,
         .rotate_time = options->rotate_time,
+        .limit       = options->keep,
         .say         = say_aside,
         .file        = TRACE_FILE_NONE,
     };
@@ -320,7 +324,7 @@ static void say_end(struct trace_writer * writer) {
     if (delivery->first_path) {
         text_add(&text, "%s to ", delivery->first_path);
     }
-    text_add(&text, "%s, %" PRIu64 " tokens, ", delivery->file.path, delivery->counts.n_tokens);
+    text_add(&text, "%s, %" PRIu64 " tokens, ", delivery->file.at.path, delivery->counts.n_tokens);
     add_size(&text, trace_delivery_size(delivery));
     const size_t length = text.length;
     add_losses(&text, writer);
@@ -343,7 +347,7 @@ void trace_writer_end(struct trace_writer * writer, bool complete) {
         pthread_mutex_lock(&writer->mutex);
         trace_buffer_free(&writer->buffer); // what streams deliver from now on is not looked at
         pthread_mutex_unlock(&writer->mutex);
-        if (writer->delivery.file.fd >= 0) {
+        if (writer->delivery.file.at.fd >= 0) {
             say_end(writer);
             trace_file_close(&writer->delivery.file);
         }
@@ -368,7 +372,7 @@ void trace_writer_free(struct trace_writer * writer) {
 }
 
 void trace_writer_abandon(struct trace_writer * writer) {
-    if (writer->delivery.file.fd >= 0) {
-        close(writer->delivery.file.fd); // the lock is the parent's
+    if (writer->delivery.file.at.fd >= 0) {
+        close(writer->delivery.file.at.fd); // the lock is the parent's
     }
 }

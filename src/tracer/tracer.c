@@ -306,6 +306,23 @@ static void want_output(struct tracer_model * model, char * path) {
     model->wanted = path;
 }
 
+// With the model's output_mutex. Somebody has put another file in its place.
+static void give_up_output(struct tracer_model * model, struct text * remarks) {
+    if (model->output.path) {
+        text_add(remarks, LOG_PREFIX "%s was replaced while it was written; what is there stays\n", model->output.path);
+    }
+    output_release(&model->output);
+}
+
+static void tell_claimed(const struct output * output, const char * wanted, struct text * remarks) {
+    if (output->moved) {
+        text_add(remarks, LOG_PREFIX "an earlier run's statistics in %s are in %s now\n", wanted, output->moved);
+    }
+    if (output->reason == CLAIM_BESIDE_ANOTHER) {
+        text_add(remarks, LOG_PREFIX "%s belongs to another model or process; these statistics go to %s\n", wanted, output->path);
+    }
+}
+
 enum occasion { FIRST_BATCH, NOW_AND_THEN, AT_THE_END };
 
 // With the model's output_mutex. What is worth saying of it is added to `remarks`. Where the program waits for it, at
@@ -315,17 +332,22 @@ static void write_output(struct tracer_model * model, const struct config * conf
     const char * wanted   = model->wanted;
     const bool   news     = take_news(&model->news_to_write);
     struct text  json     = { 0 };
-    const bool   claiming = !model->output.path;
-    char       * path     = claiming ? folder_path(config->folder, wanted) : NULL;
+    bool         claiming = !model->output.path;
+    char       * path     = folder_path(config->folder, wanted);
     int          error    = -ENOMEM;
 
     struct expert_tracer_snapshot * snapshot = model_snapshot(model, occasion == AT_THE_END);
     if (snapshot) {
         snapshot_write_json(&json, snapshot, config->per_layer, run);
     }
-    if (snapshot && !json.failed && (path || !claiming)) {
-        error = claiming ? output_claim  (&model->output, path, run, json.data, json.length)
-                         : output_replace(&model->output,            json.data, json.length, occasion == NOW_AND_THEN);
+    if (snapshot && !json.failed && path) {
+        const struct output_wish wish = { path, run, config->trace.keep };
+        error = claiming ? -ESTALE : output_replace(&model->output, json.data, json.length, occasion == NOW_AND_THEN);
+        if (error == -ESTALE) {
+            give_up_output(model, remarks);
+            claiming = true;
+            error    = output_claim(&model->output, &wish, json.data, json.length);
+        }
     }
     free(path);
     if (error) {
@@ -338,10 +360,11 @@ static void write_output(struct tracer_model * model, const struct config * conf
             }
             text_add(remarks, "at the end\n");
         }
-    } else if (claiming && model->output.is_sibling) {
-        text_add(remarks, LOG_PREFIX "%s belongs to another model or process; these statistics go to %s\n", wanted, model->output.path);
     } else if (model->output_failed) {
         text_add(remarks, LOG_PREFIX "%s can be written now\n", model->output.path);
+    }
+    if (!error && claiming) {
+        tell_claimed(&model->output, wanted, remarks);
     }
     model->output_failed = error != 0;
     if (!error && news && snapshot->complete) {

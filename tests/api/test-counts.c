@@ -178,6 +178,9 @@ static void test_export(void ** state) {
     fclose(file);
 
     oracle_evaluate(fixture.ctx, "export");
+    assert_int_equal(expert_tracer_export_json(fixture.tracer, 0, in_folder("stats.json")), -EBADMSG);
+    assert_int_equal(remove(in_folder("stats.json")), 0);
+    assert_int_equal(expert_tracer_export_json(fixture.tracer, 0, in_folder("stats.json")), 0);
     assert_int_equal(expert_tracer_export_json(fixture.tracer, 0, in_folder("stats.json")), 0);
     assert_int_equal(n_files(), 1);
 

@@ -204,11 +204,37 @@ class Full(Output):
 
 
 class Neighbours(Output):
-    def test_a_rerun_replaces_the_file(self):
-        self.complete(self.stats_path)
-        first = self.stats()
-        self.complete(self.stats_path)
-        self.assertNotEqual(self.stats()["run"], first["run"])
+    def test_the_path_has_the_newest_run(self):
+        runs = []
+        for n in range(1, 4):
+            result = self.complete(self.stats_path)
+            runs.append(self.stats()["run"])
+            self.assertEqual(self.names(), [f"stats-{i}.json" for i in range(2, n + 1)] + ["stats.json"])
+            moved = f"an earlier run's statistics in {self.stats_path} are in {self.folder}/stats-{n}.json now"
+            self.assertEqual(result.err.count(moved), n > 1)
+        self.assertEqual([self.stats(self.folder / f"stats-{i}.json")["run"] for i in (2, 3)], runs[:2])
+        self.assertEqual(len(set(runs)), 3)
+
+    def test_what_all_runs_may_take(self):
+        for _ in range(4):
+            self.complete(self.stats_path)
+        (self.folder / "stats-9.json").write_text("mine")
+        size = max(path.stat().st_size for path in self.folder.iterdir())
+        self.complete(self.stats_path, KEEP=int(3.5 * size))
+        self.assertEqual(self.names(), ["stats-10.json", "stats-4.json", "stats-9.json", "stats.json"])
+        self.assert_written(self.stats_path)
+
+    def test_replaced_while_running(self):
+        with Server("-m", MIXTRAL.path, "-t", 1, "-c", 512, trace=self.trace(INTERVAL=0)) as server:
+            server.post("/completion", prompt="gone", n_predict=3)
+            precious = self.folder / "precious"
+            precious.write_text("mine")
+            precious.rename(self.stats_path)
+            self.assertEqual(server.stop(), 0)
+            told = [line for line in server.said() if "EXPERT-TRACE" in line and str(self.stats_path) in line]
+            self.assertIn(f"[EXPERT-TRACE] {self.stats_path} was replaced while it was written; what is there stays", told)
+            self.assertTrue(any("there is a file of that name that is no statistics file" in line for line in told))
+        self.assertEqual(self.stats_path.read_text(), "mine")
         self.assertEqual(self.names(), ["stats.json"])
 
     def test_what_is_no_statistics_stays(self):

@@ -3,6 +3,7 @@
 
 import re
 import resource
+import shutil
 import signal
 import subprocess
 
@@ -60,11 +61,35 @@ class Paths(Files):
         self.assert_held(bytes(MIXTRAL.generate(b"here", 3)))
         self.assertEqual(list(other.iterdir()), [])
 
-    def test_a_rerun_replaces_the_file(self):
-        for prompt in b"once", b"again":
-            self.complete(prompt=prompt)
-            self.assert_held(bytes(MIXTRAL.generate(prompt, N - 1)))
-        self.assertEqual(self.names(), ["run.moetrace"])
+    def test_a_rerun_replaces_nothing(self):
+        runs = (b"once", "run.moetrace"), (b"again", "run-2.moetrace"), (b"more", "run-3.moetrace")
+        for prompt, name in runs:
+            result = self.complete(prompt=prompt)
+            goes_to = f"{self.path} has an earlier run, which stays; this routing trace goes to {self.folder / name}"
+            self.assertEqual(len(self.told(result, goes_to)), name != "run.moetrace")
+        for prompt, name in runs:
+            self.assert_held(bytes(MIXTRAL.generate(prompt, N - 1)), self.folder / name)
+        self.assertEqual(len(self.names()), 3)
+
+    def test_the_model_stays(self):
+        model = self.folder / "m.gguf"
+        shutil.copyfile(MIXTRAL.path, model)
+        before = model.read_bytes()
+        result = run("llama-completion", "-m", model, "-p", "write", "-n", N, "-no-cnv", "-t", 1, trace=self.routing(ROUTING=model))
+        self.assertEqual(result.status, 0, result.err)
+        self.assertEqual(len(self.told(result, f"cannot write the routing trace {model}: there is a file of that name")), 1)
+        self.assertEqual(model.read_bytes(), before)
+        self.assertEqual(self.names(), ["m.gguf"])
+
+    def test_what_all_runs_may_take(self):
+        for _ in range(3):
+            self.complete(n=30)
+        size = self.path.stat().st_size
+        self.complete(self.routing(KEEP=int(2.5 * size)), n=30)
+        self.assertEqual(self.names(), ["run-3.moetrace", "run-4.moetrace"])
+        self.complete(self.routing(KEEP=1), n=30)
+        (name,) = self.names() # what is being written stays
+        self.assertIn(name, ("run.moetrace", "run-5.moetrace"))
 
     def test_a_file_of_another_kind_stays(self):
         self.path.write_text("precious")
@@ -99,6 +124,7 @@ class Paths(Files):
     def test_a_fork(self):
         for scenario, texts in ("fork", [b"parent"]), ("fork_goes_on", [b"parent", b"the child"]):
             with self.subTest(scenario):
+                self.path.unlink(missing_ok=True)
                 result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", scenario, OLD_ENGINE, MIXTRAL.path,
                              trace=self.routing())
                 self.assertEqual(result.status, 0, result.err)

@@ -44,7 +44,8 @@ static void assert_n_files(int expected) {
 }
 
 static int claim(struct output * output, const char * path, const char * content) {
-    return output_claim(output, path, strstr(content, "run-2") ? "run-2" : "run-1", content, strlen(content));
+    const struct output_wish wish = { path, strstr(content, "run-2") ? "run-2" : "run-1", 0 };
+    return output_claim(output, &wish, content, strlen(content));
 }
 
 static void claims_and_replaces(void ** state) {
@@ -87,13 +88,49 @@ static void a_file_of_the_same_run_is_not_taken(void ** state) {
     output_release(&output);
 }
 
-static void a_file_of_another_run_is_replaced(void ** state) {
+static void an_earlier_run_is_renamed(void ** state) {
     (void) state;
     struct output output = OUTPUT_UNCLAIMED;
     assert_int_equal(claim(&output, "stats.json", ONE), 0);
     output_release(&output);
     assert_int_equal(claim(&output, "stats.json", TWO), 0);
-    assert_content("stats.json", TWO);
+    assert_int_equal(output.reason, CLAIM_AS_WANTED);
+    assert_non_null(strstr(output.moved, "/stats-2.json"));
+    output_release(&output);
+    assert_content("stats.json",   TWO);
+    assert_content("stats-2.json", ONE);
+
+    assert_int_equal(claim(&output, "stats.json", ONE), 0);
+    assert_non_null(strstr(output.moved, "/stats-3.json"));
+    output_release(&output);
+    assert_content("stats.json",   ONE);
+    assert_content("stats-2.json", ONE);
+    assert_content("stats-3.json", TWO);
+    assert_n_files(3);
+}
+
+static void a_file_put_in_its_place_is_not_replaced(void ** state) {
+    (void) state;
+    static const char * const others[] = { "another's", TWO, "" };
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        struct output output = OUTPUT_UNCLAIMED;
+        assert_int_equal(claim(&output, "stats.json", ONE), 0);
+        write_content("other", others[i]);
+        assert_int_equal(rename("other", "stats.json"), 0);
+        assert_int_equal(output_replace(&output, ONE, strlen(ONE), true), -ESTALE);
+        assert_content("stats.json", others[i]);
+        output_release(&output);
+        assert_int_equal(unlink("stats.json"), 0);
+    }
+}
+
+static void a_truncated_file_is_written_again(void ** state) {
+    (void) state;
+    struct output output = OUTPUT_UNCLAIMED;
+    assert_int_equal(claim(&output, "stats.json", ONE), 0);
+    write_content("stats.json", "");
+    assert_int_equal(output_replace(&output, ONE, strlen(ONE), true), 0);
+    assert_content("stats.json", ONE);
     output_release(&output);
     assert_n_files(1);
 }
@@ -208,7 +245,9 @@ int main(void) {
         TEST(claims_and_replaces),
         TEST(a_claimed_file_is_not_taken),
         TEST(a_file_of_the_same_run_is_not_taken),
-        TEST(a_file_of_another_run_is_replaced),
+        TEST(an_earlier_run_is_renamed),
+        TEST(a_file_put_in_its_place_is_not_replaced),
+        TEST(a_truncated_file_is_written_again),
         TEST(siblings_of_odd_names),
         TEST(a_link_is_followed),
         TEST(another_file_stays),

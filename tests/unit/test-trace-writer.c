@@ -827,17 +827,20 @@ static void a_part_of_another_is_not_taken(void ** state) {
     struct trace_options options = plain;
     options.rotate_size = 50000;
     options.wait        = true;
-    const int fd = open("run-000001.moetrace", O_RDWR | O_CREAT, 0600);
-    assert_int_equal(flock(fd, LOCK_EX), 0);
     struct trace_writer * writer = start(&options);
     struct trace_stream * stream = join(writer);
-    for (uint64_t i = 0; i < 80; i++) {
+    evaluate(stream, 0, 0, TOKENS);
+    wait_for_file("run-000000.moetrace");
+    const int fd = open("run-000001.moetrace", O_RDWR | O_CREAT, 0600);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    for (uint64_t i = 1; i < 80; i++) {
         evaluate(stream, i, i, TOKENS);
     }
     finish(writer, stream);
+    assert_int_equal(lseek(fd, 0, SEEK_END), 0);
     close(fd);
-    assert_true(exists("run-2-000001.moetrace") && exists("run-2-000002.moetrace"));
-    assert_int_equal(content_of("run-2-000001.moetrace").first, content_of("run-000000.moetrace").next);
+    assert_true(exists("run-000002.moetrace") && exists("run-000003.moetrace"));
+    assert_int_equal(content_of("run-000002.moetrace").first, content_of("run-000000.moetrace").next);
 }
 
 static void a_part_that_cannot_be_made(void ** state) {
@@ -845,17 +848,23 @@ static void a_part_that_cannot_be_made(void ** state) {
     struct trace_options options = plain;
     options.rotate_size = 50000;
     options.wait        = true;
-    assert_int_equal(mkdir("run-000001.moetrace", 0700), 0);
     struct trace_writer * writer = start(&options);
     struct trace_stream * stream = join(writer);
-    for (uint64_t i = 0; i < 80; i++) {
+    evaluate(stream, 0, 0, TOKENS);
+    wait_for_file("run-000000.moetrace");
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    const struct rlimit none = { 3, limit.rlim_max };
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    for (uint64_t i = 1; i < 80; i++) {
         evaluate(stream, i, i, TOKENS);
     }
     finish(writer, stream);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
     const struct content content = content_of("run-000000.moetrace");
     assert_int_equal(content.n_ubatches, 80);
     assert_end(&content, true, true);
-    assert_int_equal(n_said("cannot begin the next file of the routing trace: Is a directory"), 1);
+    assert_int_equal(n_said("cannot begin the next file of the routing trace: Too many open files"), 1);
 }
 
 static void others_files_stay(void ** state) {
@@ -887,7 +896,161 @@ static void others_files_stay(void ** state) {
     streams[0] = join(later);
     evaluate(streams[0], 0, 0, 4);
     finish(later, streams[0]);
-    assert_int_equal(content_of("run.moetrace").n_tokens, 4);
+    assert_int_equal(n_said("run.moetrace has an earlier run, which stays; this routing trace goes to "), 1);
+    assert_int_equal(content_of("run.moetrace").n_tokens, 1);
+    assert_int_equal(content_of("run-4.moetrace").n_tokens, 4);
+}
+
+static void parts_of_an_earlier_run_stay(void ** state) {
+    (void) state;
+    struct trace_options options = plain;
+    options.rotate_size = 50000;
+    options.wait        = true;
+    for (int i = 0; i < 2; i++) {
+        struct trace_writer * writer = start_run(&options, i == 0 ? "run-1" : "run-2");
+        struct trace_stream * stream = join(writer);
+        for (uint64_t k = 0; k < 30; k++) { // two parts
+            evaluate(stream, k, k, TOKENS);
+        }
+        finish(writer, stream);
+    }
+    for (int part = 0; part < 4; part++) {
+        char path[64];
+        char expected[64];
+        snprintf(path, sizeof(path), "run-%06d.moetrace", part);
+        snprintf(expected, sizeof(expected), "\"part\": %d,", part % 2);
+        const struct content content = content_of(path);
+        assert_non_null(strstr(content.header, expected));
+        assert_non_null(strstr(content.header, part < 2 ? "\"run\": \"run-1\"" : "\"run\": \"run-2\""));
+    }
+    assert_false(exists("run-000004.moetrace"));
+    assert_int_equal(n_said("run.moetrace has an earlier run, which stays; this routing trace goes to "), 1);
+}
+
+//
+// a file that somebody changes while it is written
+//
+
+static uint64_t n_on_disk(const char * path) {
+    static uint8_t data[1 << 20];
+    uint64_t       n_ubatches = 0;
+    const int      fd   = open(path, O_RDONLY);
+    const ssize_t  size = read(fd, data, sizeof(data));
+    close(fd);
+    for (uint64_t at = 0; size > 0 && at + TRACE_HEADER_SIZE <= (uint64_t) size; at += TRACE_HEADER_SIZE + get(data + at + TRACE_AT_SIZE, 4)) {
+        n_ubatches += get(data + at + TRACE_AT_N_UBATCHES, 4);
+    }
+    return n_ubatches;
+}
+
+// Of twenty ubatches of 3 tokens, ten are on the disk when `change` happens to the file.
+static void changed_on_the_way(void (*change)(void)) {
+    struct trace_options options = plain;
+    options.wait = true;
+    struct trace_writer * writer = start(&options);
+    struct trace_stream * stream = join(writer);
+    for (uint64_t i = 0; i < 10; i++) {
+        evaluate(stream, i, i, 3);
+    }
+    for (int tries = 0; tries < 30000 && n_on_disk("run.moetrace") < 10; tries++) {
+        usleep(1000);
+    }
+    assert_int_equal(n_on_disk("run.moetrace"), 10);
+    change();
+    for (uint64_t i = 10; i < 20; i++) {
+        evaluate(stream, i, i, 3);
+    }
+    finish(writer, stream);
+}
+
+static void assert_rest(const char * path) {
+    const struct content rest = content_of(path);
+    assert_non_null(strstr(rest.header, "\"part\": 1,"));
+    assert_int_equal(rest.n_chunks[TRACE_CHUNK_LAYERS], 1);
+    assert_int_equal(rest.first, 10);
+    assert_int_equal(rest.n_ubatches, 10);
+    assert_end(&rest, true, true);
+}
+
+static void delete_it(void) {
+    assert_int_equal(unlink("run.moetrace"), 0);
+}
+
+static void a_file_that_is_deleted(void ** state) {
+    (void) state;
+    changed_on_the_way(delete_it);
+    assert_rest("run.moetrace");
+    assert_int_equal(n_said("run.moetrace was deleted or replaced: what was recorded until now is gone. The routing trace goes on in "), 1);
+}
+
+static void truncate_it(void) {
+    assert_int_equal(truncate("run.moetrace", 10), 0);
+}
+
+static void a_file_that_is_truncated(void ** state) {
+    (void) state;
+    changed_on_the_way(truncate_it);
+    assert_rest("run-2.moetrace");
+    assert_int_equal(n_said("run.moetrace was truncated: what was recorded until now is incomplete. The routing trace goes on in "), 1);
+}
+
+static void move_it(void) {
+    assert_int_equal(rename("run.moetrace", "kept"), 0);
+}
+
+static void a_file_that_is_moved(void ** state) {
+    (void) state;
+    changed_on_the_way(move_it);
+    assert_rest("run.moetrace");
+    const struct content before = content_of("kept");
+    assert_int_equal(before.n_ubatches, 10);
+    assert_end(&before, false, false);
+    assert_int_equal(n_said("run.moetrace was moved or replaced. The routing trace goes on in "), 1);
+}
+
+static void replace_it(void) {
+    FILE * file = fopen("other", "w");
+    fputs("precious", file);
+    fclose(file);
+    assert_int_equal(rename("other", "run.moetrace"), 0);
+}
+
+static void a_file_that_is_replaced(void ** state) {
+    (void) state;
+    changed_on_the_way(replace_it);
+    assert_rest("run-2.moetrace");
+    struct stat about;
+    assert_int_equal(stat("run.moetrace", &about), 0);
+    assert_int_equal(about.st_size, strlen("precious"));
+    assert_int_equal(n_said("run.moetrace was deleted or replaced: what was recorded until now is gone. The routing trace goes on in "), 1);
+}
+
+static void move_its_folder(void) {
+    assert_int_equal(rename(folder, "/tmp/expert-tracer-unit-moved"), 0);
+}
+
+static void a_folder_that_is_moved(void ** state) {
+    (void) state;
+    changed_on_the_way(move_its_folder);
+    assert_int_equal(rename("/tmp/expert-tracer-unit-moved", folder), 0);
+    const struct content all = content_of("run.moetrace");
+    assert_int_equal(all.n_ubatches, 20);
+    assert_end(&all, true, true);
+    assert_int_equal(n_said("The routing trace goes on in the file that had this name, as a new one cannot be made: No such file"), 1);
+}
+
+static void delete_its_folder(void) {
+    assert_int_equal(rename("run.moetrace", "../gone-with-its-folder"), 0);
+    assert_int_equal(unlink("../gone-with-its-folder"), 0);
+    assert_int_equal(rmdir(folder), 0);
+}
+
+static void a_folder_that_is_deleted(void ** state) {
+    (void) state;
+    changed_on_the_way(delete_its_folder);
+    assert_int_equal(n_said("cannot write to "), 1);
+    assert_int_equal(n_said("No such file or directory"), 1);
+    assert_int_equal(mkdir(folder, 0700), 0);
 }
 
 static void what_is_no_trace_stays(void ** state) {
@@ -1053,6 +1216,13 @@ int main(void) {
         TEST(a_part_of_another_is_not_taken),
         TEST(a_part_that_cannot_be_made),
         TEST(others_files_stay),
+        TEST(parts_of_an_earlier_run_stay),
+        TEST(a_file_that_is_deleted),
+        TEST(a_file_that_is_truncated),
+        TEST(a_file_that_is_moved),
+        TEST(a_file_that_is_replaced),
+        TEST(a_folder_that_is_moved),
+        TEST(a_folder_that_is_deleted),
         TEST(what_is_no_trace_stays),
         TEST(a_child_leaves_it_to_its_parent),
         TEST(contexts_in_threads),

@@ -1,0 +1,238 @@
+#include "family.h"
+
+#include "aside.h"
+#include "descriptor.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SIBLING_DIGITS  8 // at the most
+#define PART_DIGITS     6 // at the least
+#define PART_DIGITS_MAX 15
+
+// What a name says.
+struct member {
+    int     n;
+    int64_t part;
+    bool    is_aside;
+};
+
+// Where the part of a name begins that stays at its end.
+static size_t stem_length(const char * name) {
+    const char * dot = strrchr(name, '.');
+    return dot && dot != name ? (size_t) (dot - name) : strlen(name);
+}
+
+char * family_member(const char * path, int n, int64_t part) {
+    const char * slash      = strrchr(path, '/');
+    const size_t start      = slash ? (size_t) (slash + 1 - path) : 0;
+    const size_t stem       = start + stem_length(path + start);
+    char         number[16] = "";
+    char         digits[32] = "";
+    char       * member     = NULL;
+    if (n > 1) {
+        snprintf(number, sizeof(number), "-%d", n);
+    }
+    if (part != FAMILY_NO_PART) {
+        snprintf(digits, sizeof(digits), "-%06" PRId64, part);
+    }
+    return asprintf(&member, "%.*s%s%s%s", (int) stem, path, number, digits, path + stem) < 0 ? NULL : member;
+}
+
+//
+// names
+//
+
+// Takes "-123". Returns the number of digits, 0 where it is none.
+static size_t take_number(const char ** at, int64_t * number) {
+    const size_t digits = **at == '-' ? strspn(*at + 1, "0123456789") : 0;
+    if (digits > 0 && digits <= PART_DIGITS_MAX) {
+        *number = strtoll(*at + 1, NULL, 10);
+        *at += 1 + digits;
+        return digits;
+    }
+    return 0;
+}
+
+static bool is_part(const char * digits, size_t n_digits) {
+    return n_digits == PART_DIGITS || (n_digits > PART_DIGITS && digits[0] != '0');
+}
+
+static bool is_sibling(const char * digits, size_t n_digits, int64_t number) {
+    return n_digits > 0 && n_digits <= SIBLING_DIGITS && digits[0] != '0' && number > 1;
+}
+
+// What is between the stem and its end.
+static bool read_numbers(const char * text, bool rotated, struct member * member) {
+    const char * at    = text;
+    int64_t      first = 0;
+    const size_t n     = take_number(&at, &first);
+    *member = (struct member) { .n = 1, .part = FAMILY_NO_PART };
+    if (n == 0) {
+        return *text == '\0';
+    }
+    if (*at == '\0' && is_part(text + 1, n) && (rotated || !is_sibling(text + 1, n, first))) {
+        member->part = first;
+        return true;
+    }
+    if (!is_sibling(text + 1, n, first)) {
+        return false;
+    }
+    member->n = (int) first;
+    const char * second = at;
+    const size_t digits = take_number(&at, &member->part);
+    return *at == '\0' && (digits == 0 || is_part(second + 1, digits));
+}
+
+static bool read_member(const struct family * family, const char * entry, struct member * member) {
+    const size_t stem   = stem_length(family->name);
+    const char * ending = family->name + stem;
+    size_t       length = strlen(entry);
+    const bool   aside  = length > ASIDE_SUFFIX_SIZE && aside_is_suffix(entry + length - ASIDE_SUFFIX_SIZE);
+    char         numbers[48];
+    length -= aside ? ASIDE_SUFFIX_SIZE : 0;
+    if (length < stem + strlen(ending) || length - stem - strlen(ending) >= sizeof(numbers) || strncmp(entry, family->name, stem) != 0 ||
+        memcmp(entry + length - strlen(ending), ending, strlen(ending)) != 0) {
+        return false;
+    }
+    snprintf(numbers, sizeof(numbers), "%.*s", (int) (length - stem - strlen(ending)), entry + stem);
+    const bool is_member = read_numbers(numbers, family->rotated, member);
+    member->is_aside = aside;
+    return is_member;
+}
+
+//
+// files
+//
+
+static bool is_my_file(int directory, const char * name, struct stat * about) {
+    return fstatat(directory, name, about, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(about->st_mode) && about->st_uid == geteuid();
+}
+
+// Deletes a file of the kind whose owner is gone. An empty one is of all kinds.
+static bool delete_abandoned(const struct family * family, const char * name) {
+    struct stat about;
+    const int   fd = descriptor_open(family->directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+    if (fd < 0) {
+        return false;
+    }
+    const bool deleted = aside_lock(fd, true) && file_kind_check(fd, family->kind) == 0 &&
+        is_my_file(family->directory, name, &about) && aside_is_at(fd, family->directory, name) && unlinkat(family->directory, name, 0) == 0;
+    close(fd);
+    return deleted;
+}
+
+// NULL: it cannot be read.
+static DIR * open_folder(const struct family * family) {
+    const int fd     = descriptor_open(family->directory, ".", O_RDONLY | O_DIRECTORY, 0);
+    DIR     * folder = fd >= 0 ? fdopendir(fd) : NULL;
+    if (fd >= 0 && !folder) {
+        close(fd);
+    }
+    return folder;
+}
+
+struct family_last family_look(const struct family * family, int n) {
+    struct family_last last   = { 1, FAMILY_NO_PART };
+    DIR              * folder = open_folder(family);
+    struct member      member;
+    for (const struct dirent * entry; folder && (entry = readdir(folder)); ) {
+        if (!read_member(family, entry->d_name, &member)) {
+            continue;
+        }
+        if (member.is_aside) {
+            delete_abandoned(family, entry->d_name);
+        }
+        last.n    = member.n > last.n ? member.n : last.n;
+        last.part = member.n == n && member.part > last.part ? member.part : last.part;
+    }
+    if (folder) {
+        closedir(folder);
+    }
+    return last;
+}
+
+//
+// the limit
+//
+
+struct aged {
+    char          * name;
+    uint64_t        size;
+    struct timespec time; // of the last write
+};
+
+struct aged_list {
+    struct aged * files;
+    size_t        n;
+    size_t        room;
+};
+
+static void add_aged(struct aged_list * list, const char * name, const struct stat * about) {
+    if (list->n == list->room) {
+        const size_t  room  = list->room * 2 + 16;
+        struct aged * files = realloc(list->files, room * sizeof(*files));
+        if (!files) {
+            return; // it is not deleted, and does not count
+        }
+        list->files = files;
+        list->room  = room;
+    }
+    char * copy = strdup(name);
+    if (copy) {
+        list->files[list->n++] = (struct aged) { copy, (uint64_t) about->st_size, about->st_mtim };
+    }
+}
+
+static int by_age(const void * one, const void * other) {
+    const struct aged * a = one;
+    const struct aged * b = other;
+    if (a->time.tv_sec != b->time.tv_sec) {
+        return a->time.tv_sec < b->time.tv_sec ? -1 : 1;
+    }
+    if (a->time.tv_nsec != b->time.tv_nsec) {
+        return a->time.tv_nsec < b->time.tv_nsec ? -1 : 1;
+    }
+    return strcmp(a->name, b->name);
+}
+
+static uint64_t list_members(const struct family * family, struct aged_list * list) {
+    DIR         * folder = open_folder(family);
+    struct member member;
+    struct stat   about;
+    uint64_t      total = 0;
+    for (const struct dirent * entry; folder && (entry = readdir(folder)); ) {
+        if (read_member(family, entry->d_name, &member) && !member.is_aside && is_my_file(family->directory, entry->d_name, &about) &&
+            about.st_size > 0) {
+            add_aged(list, entry->d_name, &about);
+            total += (uint64_t) about.st_size;
+        }
+    }
+    if (folder) {
+        closedir(folder);
+    }
+    return total;
+}
+
+uint64_t family_limit(const struct family * family, uint64_t limit) {
+    struct aged_list list  = { 0 };
+    uint64_t         total = list_members(family, &list);
+    if (total > limit && list.n > 0) {
+        qsort(list.files, list.n, sizeof(list.files[0]), by_age);
+    }
+    for (size_t i = 0; i < list.n; i++) {
+        if (total > limit && delete_abandoned(family, list.files[i].name)) {
+            total -= list.files[i].size;
+        }
+        free(list.files[i].name);
+    }
+    free(list.files);
+    return total;
+}
