@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,7 +70,7 @@ bool aside_is_at(int fd, int directory, const char * name) {
     return fstatat(fd, "", &one, AT_EMPTY_PATH) == 0 && fstatat(directory, name, &other, AT_SYMLINK_NOFOLLOW) == 0 && same_inode(&one, &other);
 }
 
-// A name that no other process, thread or machine writes to, most likely.
+// A name that no other process, thread or machine writes to, most likely, and no longer than names may be.
 static char * aside_name(const char * name) {
     uint8_t random[ASIDE_RANDOM];
     if (getrandom(random, sizeof(random), GRND_NONBLOCK) != (ssize_t) sizeof(random)) {
@@ -83,7 +84,7 @@ static char * aside_name(const char * name) {
     for (size_t i = 0; i < ASIDE_RANDOM; i++) {
         end[i] = ASIDE_LETTERS[random[i] % (sizeof(ASIDE_LETTERS) - 1)];
     }
-    return asprintf(&aside, "%s.%s" ASIDE_END, name, end) < 0 ? NULL : aside;
+    return asprintf(&aside, "%.*s.%s" ASIDE_END, NAME_MAX - ASIDE_SUFFIX_SIZE, name, end) < 0 ? NULL : aside;
 }
 
 // Until it is locked, a file that is empty may be taken for one that a program which was killed has left behind.

@@ -89,6 +89,15 @@ class Paths(Output):
         self.assert_written(self.folder / "-")
 
 
+    def test_the_longest_names(self):
+        for length in 245, 255:
+            path = self.folder / ("x" * (length - 5) + ".json")
+            result = self.complete(path)
+            self.assert_written(path)
+            self.assertNotIn("cannot write", result.err)
+        self.assertEqual(len(self.names()), 2)
+
+
 class NotAFile(Output):
     def test_folder(self):
         for path in self.folder, f"{self.folder}/":
