@@ -2,13 +2,52 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+static const char * advice_of(int why) {
+    switch (why) {
+        case ENOSPC:
+        case EDQUOT: return ": make room there, or name a file elsewhere";
+        case EFBIG:  return ": allow larger files (ulimit -f), or name a file elsewhere";
+        default:     return "";
+    }
+}
+
+static bool failed_because(const struct output_file * file, int why, struct error * error) {
+    return error_set(error, "%s: cannot be written: %s%s", file->path, why == 0 ? "the device did not take all of it" : strerror(why),
+        advice_of(why));
+}
+
 static bool failed(const struct output_file * file, struct error * error) {
-    return error_set(error, "%s: cannot be written: %s", file->path, errno == 0 ? "not all of it arrived" : strerror(errno));
+    return failed_because(file, errno, error);
+}
+
+// Why something could not be written a while ago, which stdio does not remember: what is written now, to a file that will
+// be deleted, fails in the same way. 0: it does not.
+static int why_it_fails(const struct output_file * file) {
+    static const char zeros[4096];
+    for (int i = 0; file->aside != NULL && i < 64; i++) {
+        if (write(fileno(file->out), zeros, sizeof(zeros)) < 0) {
+            return errno;
+        }
+    }
+    return 0;
+}
+
+// Not longer than names may be, and of no other process.
+static char * aside_of(const char * path) {
+    const char * slash  = strrchr(path, '/');
+    const size_t folder = slash == NULL ? 0 : (size_t) (slash + 1 - path);
+    char       * end    = memory_text(".tmp-%ld", (long) getpid());
+    const size_t room   = NAME_MAX - strlen(end);
+    const size_t length = strlen(path + folder);
+    char       * aside  = memory_text("%.*s%s", (int) (folder + (length < room ? length : room)), path, end);
+    free(end);
+    return aside;
 }
 
 static void forget(struct output_file * file) {
@@ -47,7 +86,7 @@ bool output_file_open(struct output_file * file, const char * path, struct error
     if (exists && !S_ISREG(status.st_mode)) {
         return open_fd(file, path, 0, error);
     }
-    file->aside = memory_text("%s.tmp-%ld", file->path, (long) getpid());
+    file->aside = aside_of(file->path);
     return open_fd(file, file->aside, O_CREAT | O_EXCL, error);
 }
 
@@ -57,9 +96,12 @@ bool output_file_close(struct output_file * file, struct error * error) {
         forget(file);
         return true;
     }
-    errno   = 0;
-    bool ok = ferror(file->out) == 0 && fflush(file->out) == 0 && (file->aside == NULL || fsync(fileno(file->out)) == 0);
-    ok = ok || failed(file, error);
+    bool ok = ferror(file->out) == 0;
+    if (!ok) {
+        failed_because(file, why_it_fails(file), error);
+    } else if (fflush(file->out) != 0 || (file->aside != NULL && fsync(fileno(file->out)) != 0)) {
+        ok = failed(file, error);
+    }
     if (fclose(file->out) != 0 && ok) {
         ok = failed(file, error);
     }

@@ -90,7 +90,7 @@ static bool convert(const struct options * options, const struct trace * trace, 
     struct progress progress = progress_begin(options->unpack ? "unpacking" : "packing", trace_about(trace)->file_size);
     const char    * wrong    = (options->unpack ? trace_unpack : trace_pack)(trace, out, tell, &progress, report);
     progress_end(&progress);
-    if (wrong != NULL) {
+    if (wrong != NULL && !ferror(out)) { // of what cannot be written closing it tells
         error_say("%s: %s", trace_input_name(options->file), wrong);
     }
     return wrong == NULL;
@@ -112,6 +112,9 @@ static bool convert_aside(const struct options * options, const struct trace * t
     FILE * aside = tmpfile();
     bool   ok    = aside != NULL || (error_say("no temporary file: %s", strerror(errno)), false);
     ok = ok && convert(options, trace, aside, report);
+    if (aside != NULL && ferror(aside)) {
+        error_say("the temporary file that the result is made in (in " P_tmpdir ") cannot be written: is there room?");
+    }
     if (ok && !copy(aside, out)) {
         error_say("the result cannot be written: %s", strerror(errno));
         ok = false;
@@ -130,7 +133,7 @@ static bool write_result(const struct options * options, const char * path, cons
         return false;
     }
     const bool ok = (file.aside != NULL ? convert : convert_aside)(options, trace, file.out, report);
-    if (!ok) {
+    if (!ok && !ferror(file.out)) {
         output_file_drop(&file);
     } else if (!output_file_close(&file, &error)) {
         error_say("%s", error.text);

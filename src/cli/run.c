@@ -9,10 +9,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define INTERVAL_MIN     0.1 // the library takes no less, but 0
 #define INTERVAL_MAX 86400.0 // and no more
+#define BUFFER_MIN      0x1p20
+#define ROTATE_SIZE_MIN 0x1p20
+#define ROTATE_SIZE_MAX 0x1p60
+#define ROTATE_TIME_MAX 1e9
+#define SAMPLE_MAX      1e15
 #define FIRST_OPTION     256 // of those that have no letter
 
 // What `run` passes on, each in a variable of its own.
@@ -64,12 +71,37 @@ struct options {
     const char * values[N_SETTINGS];
 };
 
-static bool is_number(const char * text, const char * units, double min, double max) {
-    char       * end;
-    const double number = strtod(text, &end);
-    const size_t length = strlen(end);
-    return ((text[0] >= '0' && text[0] <= '9') || text[0] == '.') && length <= 3 && strspn(end, units) == length &&
-           (number == 0.0 || (number >= min && number <= max));
+struct unit {
+    const char * name;
+    double       factor;
+};
+
+// As the library reads them (src/tracer/config.c): what it would not take is told before the program begins.
+static const struct unit none [] = { { "", 1 }, { NULL, 0 } };
+static const struct unit times[] = { { "", 1 }, { "s", 1 }, { "m", 60 }, { "min", 60 }, { "h", 3600 }, { "d", 86400 }, { NULL, 0 } };
+static const struct unit sizes[] = {
+    { "", 1 }, { "k", 0x1p10 }, { "kib", 0x1p10 }, { "kb", 1e3 }, { "m", 0x1p20 }, { "mib", 0x1p20 }, { "mb", 1e6 },
+    { "g", 0x1p30 }, { "gib", 0x1p30 }, { "gb", 1e9 }, { "t", 0x1p40 }, { "tib", 0x1p40 }, { "tb", 1e12 }, { NULL, 0 },
+};
+
+// Digits, with a point among them perhaps, and a unit.
+static bool is_number(const char * text, const struct unit * units, double min, double max) {
+    const size_t n_digits = strspn(text, "0123456789");
+    const size_t n_point  = text[n_digits] == '.' ? 1 : 0;
+    const size_t n_more   = n_point == 0 ? 0 : strspn(text + n_digits + 1, "0123456789");
+    const char * end      = text + n_digits + n_point + n_more;
+    while (units->name != NULL && strcasecmp(units->name, end) != 0) {
+        units++;
+    }
+    if (units->name == NULL || n_digits + n_more == 0) {
+        return false;
+    }
+    const double number = strtod(text, NULL) * units->factor;
+    return number == 0.0 || (number >= min && number <= max);
+}
+
+static bool is_whole_number(const char * text, double min, double max) {
+    return strchr(text, '.') == NULL && is_number(text, none, min, max);
 }
 
 static bool is_one_of(const char * text, const char * const * choices) {
@@ -95,29 +127,42 @@ static int check_choice(const char * option, const char * value, const char * co
         command_usage_error(&command_run, "--%s needs %s, not '%s'", option, needs, value);
 }
 
-static int check_number(const char * option, const char * value, const char * units, double min, double max, const char * needs) {
+static int check_number(const char * option, const char * value, const struct unit * units, double min, double max, const char * needs) {
     return value == NULL || is_number(value, units, min, max) ? STATUS_OK :
         command_usage_error(&command_run, "--%s needs %s, not '%s'", option, needs, value);
+}
+
+static int check_sample(const char * value) {
+    return value == NULL || is_whole_number(value, 1, SAMPLE_MAX) ? STATUS_OK :
+        command_usage_error(&command_run, "--sample needs a whole number, not '%s': one batch in so many is recorded", value);
+}
+
+static int check_both_files(const char * output, const char * routing) {
+    return output == NULL || routing == NULL || strcmp(output, routing) != 0 ? STATUS_OK :
+        command_usage_error(&command_run, "--output and --routing are one file, %s: name two", output);
+}
+
+static double machine_memory(void) {
+    return (double) sysconf(_SC_PHYS_PAGES) * (double) sysconf(_SC_PAGESIZE);
 }
 
 // What the library checks again: here it can be told before the program begins.
 static int check_options(const struct options * options) {
     static const char * const ways    [] = { "auto", "graph", "eval-callback", NULL };
     static const char * const policies[] = { "drop", "wait", NULL };
-    static const char         bytes   [] = "KkMmGgTtiIbB";
     const char * const      * value      = options->values;
 
     int status = check_file("output", value[OUTPUT]);
     status = status ? status : check_file  ("routing",     value[ROUTING]);
-    status = status ? status : check_number("interval",    value[INTERVAL],    "",        INTERVAL_MIN, INTERVAL_MAX, "seconds, 0 (only at the end) or 0.1 to 86400");
+    status = status ? status : check_number("interval",    value[INTERVAL],    none,  INTERVAL_MIN, INTERVAL_MAX, "seconds, 0 (only at the end) or 0.1 to 86400");
     status = status ? status : check_choice("capture",     value[CAPTURE],     ways,      "auto, graph or eval-callback");
     status = status ? status : check_choice("on-full",     value[ON_FULL],     policies,  "drop or wait");
-    status = status ? status : check_number("buffer",      value[BUFFER],      bytes,     0, 1e15, "a size, such as 64MiB");
-    status = status ? status : check_number("rotate-size", value[ROTATE_SIZE], bytes,     0, 1e18, "a size, such as 1GiB");
-    status = status ? status : check_number("rotate-time", value[ROTATE_TIME], "sminhd",  0, 1e9,  "seconds, or a time such as 90m or 1h");
-    status = status ? status : check_number("sample",      value[SAMPLE],      "",        1, 1e15, "a number: one batch in so many is recorded");
-    status = status ? status : check_number("keep",        value[KEEP],        bytes,     0, 1e18, "a size, such as 10GiB");
-    return status;
+    status = status ? status : check_number("buffer",      value[BUFFER],      sizes, BUFFER_MIN, machine_memory(), "a size, such as 64MiB: 1MiB at least, and not more memory than the machine has");
+    status = status ? status : check_number("rotate-size", value[ROTATE_SIZE], sizes, ROTATE_SIZE_MIN, ROTATE_SIZE_MAX, "a size, such as 1GiB: 1MiB at least");
+    status = status ? status : check_number("rotate-time", value[ROTATE_TIME], times, 1, ROTATE_TIME_MAX, "seconds, or a time such as 90m or 1h: one second at least");
+    status = status ? status : check_sample(value[SAMPLE]);
+    status = status ? status : check_number("keep",        value[KEEP],        sizes, 0, 1e18, "a size, such as 10GiB");
+    return status ? status : check_both_files(value[OUTPUT], value[ROUTING]);
 }
 
 // STATUS_OK, or the exit status; *help where help was asked for. The program begins at argv[optind].
@@ -180,6 +225,32 @@ static void set_environment(const struct options * options) {
     }
 }
 
+// Statistics and traces are for whole runs: that they cannot be written is told before a model is loaded. What of a path
+// depends on the run is not known yet.
+static bool check_folder(const struct options * options, enum setting setting, const char * option) {
+    const char * path  = getenv(variables[setting]);
+    const char * slash = path == NULL ? NULL : strrchr(path, '/');
+    if (path == NULL || *path == '\0' || strcmp(path, "0") == 0) {
+        return true;
+    }
+    char * source = options->values[setting] != NULL ? memory_text("--%s ", option) : memory_text("%s=", variables[setting]);
+    char * folder = slash == NULL ? memory_text(".") : memory_text("%.*s", (int) (slash == path ? 1 : slash - path), path);
+    struct stat status;
+    int why = 0;
+    if (strchr(folder, '%') == NULL) {
+        why = stat(folder, &status) != 0 ? errno : !S_ISDIR(status.st_mode) ? ENOTDIR : access(folder, W_OK | X_OK) != 0 ? errno : 0;
+    }
+    if (why != 0) {
+        error_say("%s%s: nothing can be written to the folder %s: %s. Make it, or name another file", source, path, folder, strerror(why));
+    } else if (strchr(path, '%') == NULL && stat(path, &status) == 0 && S_ISDIR(status.st_mode)) {
+        error_say("%s%s: a directory: name a file in it", source, path);
+        why = EISDIR;
+    }
+    free(folder);
+    free(source);
+    return why == 0;
+}
+
 static void set_preload(const char * library) {
     char * preload = library_preload(library, getenv("LD_PRELOAD"));
     set_variable("LD_PRELOAD", preload);
@@ -223,8 +294,11 @@ static int run_with(const char * library, const struct options * options, char *
     if (!can) {
         return STATUS_FAILED;
     }
-    set_preload(library);
     set_environment(options);
+    if (!check_folder(options, OUTPUT, "output") || !check_folder(options, ROUTING, "routing")) {
+        return STATUS_FAILED;
+    }
+    set_preload(library);
     return start(argv);
 }
 

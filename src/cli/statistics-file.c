@@ -1,11 +1,11 @@
 #include "statistics-file.h"
 
 #include "imatrix-file.h"
+#include "output-file.h"
 #include "statistics-json.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -125,51 +125,11 @@ bool statistics_file_write(FILE * out, const struct statistics * statistics, boo
     return ok && fflush(out) == 0;
 }
 
-static bool save_failed(struct error * error, const char * path) {
-    return error_set(error, "%s: cannot be written: %s", path, strerror(errno));
-}
-
-static bool write_in_place(FILE * out, const char * path, const struct statistics * statistics, struct error * error) {
-    return statistics_file_write(out, statistics, false) || save_failed(error, path);
-}
-
-static bool write_aside(const char * path, const struct statistics * statistics, struct error * error) {
-    char       * aside = memory_text("%s.tmp-%ld", path, (long) getpid());
-    FILE       * out   = fopen(aside, "wbxe");
-    bool         ok    = out != NULL && statistics_file_write(out, statistics, false) && fsync(fileno(out)) == 0;
-    const int    why   = errno;
-    const bool   open  = out != NULL;
-
-    ok = (!open || fclose(out) == 0) && ok;
-    errno = ok ? 0 : why;
-    if (!ok || rename(aside, path) != 0) {
-        save_failed(error, path);
-        if (open) {
-            unlink(aside);
-        }
-        ok = false;
-    }
-    free(aside);
-    return ok;
-}
-
-// A device or a pipe is written to, not replaced; so is what a link points at.
 bool statistics_file_save(const char * path, const struct statistics * statistics, struct error * error) {
-    if (path == NULL || is_stdin(path)) {
-        return write_in_place(stdout, "standard output", statistics, error);
+    struct output_file file;
+    if (!output_file_open(&file, path, error)) {
+        return false;
     }
-    struct stat status;
-    const bool  exists = stat(path, &status) == 0;
-    if (exists && S_ISDIR(status.st_mode)) {
-        return error_set(error, "%s: a directory: name a file in it", path);
-    }
-    if (exists && !S_ISREG(status.st_mode)) {
-        FILE * out = fopen(path, "wbe");
-        const bool ok = out == NULL ? save_failed(error, path) : write_in_place(out, path, statistics, error);
-        return (out == NULL || fclose(out) == 0) && ok;
-    }
-    char     * real = exists ? realpath(path, NULL) : NULL;
-    const bool ok   = write_aside(real == NULL ? path : real, statistics, error);
-    free(real);
-    return ok;
+    statistics_file_write(file.out, statistics, false); // what fails there is told when it is closed
+    return output_file_close(&file, error);
 }

@@ -3,6 +3,7 @@
 #include "trace-buffer.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -97,6 +98,10 @@ static double plain_number_of(const char * value) {
     return quantity_of(value, units, 1);
 }
 
+static double whole_number_of(const char * value) {
+    return strchr(value, '.') ? -1 : plain_number_of(value);
+}
+
 static double seconds_of(const char * value) {
     static const struct unit units[] = { { "", 1 }, { "s", 1 }, { "m", 60 }, { "min", 60 }, { "h", 3600 }, { "d", 86400 } };
     return quantity_of(value, units, sizeof(units) / sizeof(units[0]));
@@ -152,22 +157,70 @@ static const char * read_path(enum variable variable) {
     return value && *value && strcmp(value, "0") != 0 ? value : NULL;
 }
 
+static double buffer_max(void) {
+    const size_t most = trace_buffer_most();
+    return (double) (most < BUFFER_MAX ? most : BUFFER_MAX);
+}
+
 static struct trace_options read_trace(struct text * remarks) {
     return (struct trace_options) {
         .weights     = read_switch(WEIGHTS, remarks),
         .tokens      = read_switch(TOKENS, remarks),
         .wait        = read_on_full(remarks),
-        .buffer      = (size_t) read_quantity(BUFFER, bytes_of, (double) BUFFER_MIN, (double) BUFFER_MAX, TRACE_BUFFER_DEFAULT, remarks,
-            "give the memory for the routing trace, such as 64MiB, 1MiB at least; taken as 32MiB"),
+        .buffer      = (size_t) read_quantity(BUFFER, bytes_of, (double) BUFFER_MIN, buffer_max(), TRACE_BUFFER_DEFAULT, remarks,
+            "give the memory for the routing trace, such as 64MiB, 1MiB at least and not more than the machine has; taken as 32MiB"),
         .rotate_size = (uint64_t) read_quantity(ROTATE_SIZE, bytes_of, ROTATE_SIZE_MIN, 0x1p60, 0, remarks,
             "give the size at which the routing trace goes on in a further file, such as 1GiB, 1MiB at least; taken as never"),
         .rotate_time = read_quantity(ROTATE_TIME, seconds_of, 1, 1e9, 0, remarks,
             "give the time after which the routing trace goes on in a further file, such as 3600 or 1h; taken as never"),
-        .sample      = (uint64_t) read_quantity(SAMPLE, plain_number_of, 1, 1e15, 1, remarks,
-            "give a number: one batch in so many is recorded; taken as 1, all of them"),
+        .sample      = (uint64_t) read_quantity(SAMPLE, whole_number_of, 1, 1e15, 1, remarks,
+            "give a whole number: one batch in so many is recorded; taken as 1, all of them"),
         .keep        = (uint64_t) read_quantity(KEEP, bytes_of, 1, 0x1p60, 0, remarks,
             "give the size that the files of all runs may take, such as 10GiB; taken as no limit"),
     };
+}
+
+static char * folder_of(const char * path) {
+    const char * slash = strrchr(path, '/');
+    char       * start = slash ? strndup(path, slash == path ? 1 : (size_t) (slash - path)) : strdup(".");
+    char       * real  = start ? realpath(start, NULL) : NULL;
+    free(start);
+    return real;
+}
+
+static bool is_same_folder(const char * one_path, const char * other_path) {
+    char     * one   = folder_of(one_path);
+    char     * other = folder_of(other_path);
+    const bool same  = one && other && strcmp(one, other) == 0;
+    free(one);
+    free(other);
+    return same;
+}
+
+static bool is_same_path(const char * one, const char * other) {
+    const char * one_slash   = strrchr(one,   '/');
+    const char * other_slash = strrchr(other, '/');
+    return strcmp(one, other) == 0 ||
+           (strcmp(one_slash ? one_slash + 1 : one, other_slash ? other_slash + 1 : other) == 0 && is_same_folder(one, other));
+}
+
+// One file cannot be both: the trace goes beside it. Returns false where memory runs out.
+static bool part_paths(struct config * config, struct text * remarks) {
+    static atomic_bool said;
+    char * beside = NULL;
+    if (!config->output || !config->routing || !is_same_path(config->output, config->routing)) {
+        return true;
+    }
+    if (asprintf(&beside, "%s.moetrace", config->routing) < 0) {
+        return false;
+    }
+    if (remarks && !atomic_exchange(&said, true)) {
+        text_add(remarks, LOG_PREFIX "%s and %s are one file, %s: the routing trace goes to %s\n", variable_names[OUTPUT],
+            variable_names[ROUTING], config->output, beside);
+    }
+    free(config->routing);
+    config->routing = beside;
+    return true;
 }
 
 // What is asked for of a trace that is not.
@@ -194,7 +247,8 @@ bool config_from_env(struct config * config, struct text * remarks) {
         .interval  = read_interval(remarks),
         .trace     = read_trace(remarks),
     };
-    if (!take_path(&config->output, read_path(OUTPUT)) || !take_path(&config->routing, read_path(ROUTING))) {
+    if (!take_path(&config->output, read_path(OUTPUT)) || !take_path(&config->routing, read_path(ROUTING)) ||
+        !part_paths(config, remarks)) {
         text_add(remarks, LOG_PREFIX "out of memory; nothing is traced\n");
         config_free(config);
     }
@@ -241,7 +295,7 @@ bool config_from_api(struct config * config, const struct expert_tracer_config *
         },
     };
     if (!take_path(&config->output,  full.output  && *full.output  ? full.output  : NULL) ||
-        !take_path(&config->routing, full.routing && *full.routing ? full.routing : NULL)) {
+        !take_path(&config->routing, full.routing && *full.routing ? full.routing : NULL) || !part_paths(config, NULL)) {
         config_free(config);
         return false;
     }

@@ -2,16 +2,23 @@
 
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define OVERHEAD   (sizeof(struct trace_chunk) + TRACE_HEADER_SIZE) // of a chunk, before its payload
 #define SIZE_LIMIT (UINT32_MAX / 2) // of a ubatch: what is told of a payload's size has 32 bits
 #define ALIGNED    _Alignof(struct trace_chunk)
 
+size_t trace_buffer_most(void) {
+    const long pages = sysconf(_SC_PHYS_PAGES);
+    const long page  = sysconf(_SC_PAGESIZE);
+    return pages > 0 && page > 0 ? (size_t) pages * (size_t) page : SIZE_MAX;
+}
+
 // Mapped, so that freed memory is the system's again whatever the program's malloc() would do with it, and so that the
 // size from which that maps memory itself stays as it is.
 bool trace_buffer_init(struct trace_buffer * buffer, size_t size) {
-    void * memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     *buffer = (struct trace_buffer) { 0 };
+    void * memory = size > trace_buffer_most() ? MAP_FAILED : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
         return false;
     }

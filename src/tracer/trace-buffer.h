@@ -45,6 +45,9 @@ struct trace_buffer {
     bool                 is_open; // the last one
 };
 
+// More than the machine has is not given, though the system would promise it.
+size_t trace_buffer_most(void);
+
 // Returns false where memory runs out.
 bool trace_buffer_init(struct trace_buffer * buffer, size_t size);
 void trace_buffer_free(struct trace_buffer * buffer);

@@ -21,7 +21,7 @@ CLI = os.environ.get("EXPERT_TRACER_CLI", "")
 ENGINE = Path(os.environ.get("EXPERT_TRACER_ENGINE", "/nonexistent"))
 LIST = os.environ.get("EXPERT_TRACER_LIST", "")
 CC = shutil.which(os.environ.get("CC", "cc")) or shutil.which("cc")
-NAMES = ("STATS", "NAMES", "PER_LAYER", "OUTPUT", "INTERVAL", "CAPTURE")
+NAMES = ("STATS", "NAMES", "PER_LAYER", "OUTPUT", "INTERVAL", "CAPTURE", "ROUTING", "BUFFER", "ROTATE_SIZE", "ROTATE_TIME", "SAMPLE")
 
 STATISTICS = {
     "format": "llama-expert-tracer-statistics",
@@ -173,15 +173,14 @@ __attribute__((constructor)) static void begin(void) {
     if (out == NULL) {
         return;
     }
-    const char * names[] = { "LLAMA_EXPERT_TRACE_STATS", "LLAMA_EXPERT_TRACE_NAMES", "LLAMA_EXPERT_TRACE_PER_LAYER",
-                             "LLAMA_EXPERT_TRACE_OUTPUT", "LLAMA_EXPERT_TRACE_INTERVAL", "LLAMA_EXPERT_TRACE_CAPTURE", "LD_PRELOAD" };
-    for (int i = 0; i < 7; i++) {
+    const char * names[] = { VARIABLES, "LD_PRELOAD" };
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         fprintf(out, "%s%s", i == 0 ? "" : "|", getenv(names[i]) == NULL ? "-" : getenv(names[i]));
     }
     fputs("\n", out);
     fclose(out);
 }
-"""
+""".replace("VARIABLES", ", ".join(f'"LLAMA_EXPERT_TRACE_{name}"' for name in NAMES))
 
 
 @unittest.skipUnless(CC, "needs a C compiler")
@@ -229,10 +228,10 @@ class Run(WithPrograms):
             (("--per-layer",),                 {"PER_LAYER": "1", "STATS": "1"}),
             (("--interval", "2.5"),            {"INTERVAL": "2.5", "STATS": "1"}),
             (("--capture", "eval-callback"),   {"CAPTURE": "eval-callback", "STATS": "1"}),
-            (("-o", "/x/y"),                   {"OUTPUT": "/x/y", "STATS": "1"}),
-            (("-o", "/x/y", "--names"),        {"OUTPUT": "/x/y", "NAMES": "1", "STATS": "1"}),
-            (("--output=/x/y", "--stats"),     {"OUTPUT": "/x/y", "STATS": "1"}),
-            (("-o", "/x/y", "--per-layer"),    {"OUTPUT": "/x/y", "PER_LAYER": "1", "STATS": "1"}),
+            (("-o", "/tmp/y"),                   {"OUTPUT": "/tmp/y", "STATS": "1"}),
+            (("-o", "/tmp/y", "--names"),        {"OUTPUT": "/tmp/y", "NAMES": "1", "STATS": "1"}),
+            (("--output=/tmp/y", "--stats"),     {"OUTPUT": "/tmp/y", "STATS": "1"}),
+            (("-o", "/tmp/y", "--per-layer"),    {"OUTPUT": "/tmp/y", "PER_LAYER": "1", "STATS": "1"}),
         ):
             seen = self.traced(*args)
             del seen["PRELOAD"]
@@ -250,6 +249,34 @@ class Run(WithPrograms):
         odd = Path(here) / "100%pure"
         odd.mkdir()
         self.assertEqual(self.traced("-o", "a.json", cwd=odd)["OUTPUT"], "a.json")
+
+    def test_a_file_that_cannot_be_is_told_before_the_program_begins(self):
+        self.file("file", "")
+        (self.folder / "folder").mkdir(exist_ok=True)
+        missing = self.folder / "missing"
+        for path, says in ((missing / "x", (f"to the folder {missing}: No such file", "Make it, or name another file")),
+                           (self.folder / "file" / "x", "Not a directory"), (self.folder / "folder", "a directory: name a file in it"),
+                           ("/proc/x" if os.geteuid() else missing / "%p", "nothing can be written to the folder")):
+            for option, variable in ("--output", "OUTPUT"), ("--routing", "ROUTING"):
+                for args, changes, source in ((option, str(path)), {}, f"{option} "), ((), {f"LLAMA_EXPERT_TRACE_{variable}": str(path)}, f"{variable}="):
+                    done = self.cli("run", *args, "sh", "-c", "echo began", status=1, env=self.env(**changes))
+                    self.assertEqual(done.stdout, "")
+                    for what in (f"{source}{path}: ", says) if isinstance(says, str) else (f"{source}{path}: ", *says):
+                        self.assertIn(what, done.stderr)
+
+    def test_values_that_the_library_would_not_take(self):
+        for option, values in (("--buffer", ("1", "1023KiB", "999999TiB", "1e9", "64 MiB", "-1", "")), ("--sample", ("1.5", "2.", "-1", "1e3", "2k", "x", "")),
+                               ("--rotate-size", ("1", "1000", "x")), ("--rotate-time", ("0.5", "2y", "1hm")), ("--interval", ("0.05", "86401", "1s", "nan", "0x1"))):
+            for value in values:
+                done = self.cli("run", option, value, "sh", "-c", "echo began", status=2, env=self.env())
+                self.assertIn(f"{option} needs", done.stderr)
+                self.assertEqual(done.stdout, "")
+        for option, values in (("--buffer", ("1MiB", "2.5m", "1048576", "0")), ("--sample", ("1", "1000", "0")), ("--rotate-size", ("1MiB", "1.5GB", "0")),
+                               ("--rotate-time", ("1", "1.5h", "90min", "0")), ("--interval", ("0", "0.1", "86400", ".5"))):
+            for value in values:
+                self.assertEqual(self.traced(option, value)[option[2:].replace("-", "_").upper()], value)
+        done = self.cli("run", "-o", "x", "-r", "x", "true", status=2, env=self.env())
+        self.assertIn("--output and --routing are one file, x: name two", done.stderr)
 
     def test_preload(self):
         self.assertEqual(self.traced()["PRELOAD"], self.library)
@@ -841,6 +868,9 @@ class Merge(Case):
         self.refuses("merge", "-o", "/no/such/folder/x", path, says="/no/such/folder/x")
         self.refuses("merge", "-o", str(self.folder), path, says="directory")
         self.refuses("merge", "-o", "/dev/full", path, says="/dev/full")
+        longest = self.folder / ("x" * 255)
+        self.cli("merge", "-o", str(longest), path)
+        self.assertEqual(longest.read_text(), self.cli("merge", path).stdout)
         before = out.read_text()
         self.refuses("merge", "-o", str(out), path, "/no/such", says="/no/such")
         self.assertEqual(out.read_text(), before)

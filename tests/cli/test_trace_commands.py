@@ -707,7 +707,30 @@ class ExportText(Case):
 
     def test_a_full_disk(self):
         self.run_cli("export", "-f", "csv", "-o", "/dev/full", self.trace, status=1)
-        self.assertIn("/dev/full", self.stderr)
+        self.assertIn("/dev/full: cannot be written: No space left on device: make room there, or name a file elsewhere", self.stderr)
+
+    @unittest.skipUnless(os.geteuid() == 0, "mounts a file system")
+    def test_a_disk_that_fills_up(self):
+        # what fails long before the end is told as what fails at the end
+        its = [m.new_ubatch(i, TABLE, tokens(0, 0, 100 * i, 100), expert, weight, first=True) for i in range(100)]
+        trace = self.write("long", m.joined(m.encode(header(), [TABLE], its, chunk_every=10)))
+        folder = self.folder / "mounted"
+        folder.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], stderr=subprocess.DEVNULL).returncode:
+            self.skipTest("may not mount")
+        self.addCleanup(subprocess.run, ["umount", folder])
+        (folder / "before").write_bytes(bytes(60000))
+        for command in ("export", "-f", "csv"), ("cat",), ("pack", "--unpack"):
+            out = folder / "out"
+            self.refuses(*command, "-o", out, trace, says=f"{out}")
+            self.assertIn("No space left on device", self.stderr)
+            self.assertIn("make room", self.stderr)
+            self.assertEqual([path.name for path in folder.iterdir()], ["before"])
+
+    def test_the_longest_name(self):
+        out = self.folder / ("x" * 251 + ".csv")
+        self.quiet("export", "-f", "csv", "-o", out, self.trace)
+        self.assertEqual(out.read_text(), self.quiet("export", "-f", "csv", self.trace))
 
 
 QUERY = """

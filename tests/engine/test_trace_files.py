@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Files of routing traces: where they are, what is said where they cannot be, and what is in them however a program ends."""
 
+import os
 import re
 import resource
 import shutil
@@ -90,6 +91,21 @@ class Paths(Files):
         self.complete(self.routing(KEEP=1), n=30)
         (name,) = self.names() # what is being written stays
         self.assertIn(name, ("run.moetrace", "run-5.moetrace"))
+
+    def test_the_longest_name(self):
+        self.path = self.folder / ("x" * 246 + ".moetrace")
+        self.complete()
+        self.assert_held(HELD)
+
+    def test_one_file_for_trace_and_statistics(self):
+        for name, stats in ("both", f"{self.folder}/both"), ("two", f"{self.folder}/./two"):
+            both = self.folder / name
+            how = both, stats
+            result = self.complete(self.routing(ROUTING=how[0], OUTPUT=how[1], PER_LAYER=1))
+            beside = f"{how[0]}.moetrace"
+            self.assertEqual(len(self.told(result, f"LLAMA_EXPERT_TRACE_OUTPUT and LLAMA_EXPERT_TRACE_ROUTING are one file, {how[1]}: "
+                                                   f"the routing trace goes to {beside}")), 1)
+            self.assert_statistics(self.read(beside), self.stats(both))
 
     def test_a_file_of_another_kind_stays(self):
         self.path.write_text("precious")
@@ -292,11 +308,20 @@ class Packed(Files):
 class Settings(Files):
     def test_what_is_not_understood(self):
         for variable, value in [("WEIGHTS", "yes"), ("TOKENS", "2"), ("ON_FULL", "block"), ("BUFFER", "1k"), ("ROTATE_SIZE", "big"),
-                                ("ROTATE_TIME", "-1"), ("SAMPLE", "0.5")]:
+                                ("ROTATE_TIME", "-1"), ("SAMPLE", "0.5"), ("SAMPLE", "1.5"), ("BUFFER", "1000TiB"),
+                                ("BUFFER", f"{2 * os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') >> 20}MiB")]:
             with self.subTest(variable):
                 result = self.complete(self.routing(**{variable: value}), n=1)
                 self.assertEqual(len(self.told(result, f"LLAMA_EXPERT_TRACE_{variable}={value} is not understood")), 1)
                 self.assertTrue(self.read().ubatches)
+
+    def test_memory_that_is_not_to_be_had(self):
+        # as much as the machine has, of which the program may take less
+        buffer = f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') >> 20}MiB"
+        result = self.complete(self.routing(BUFFER=buffer), before=["/usr/bin/prlimit", f"--as={16 << 30}"])
+        if 16 << 10 <= os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') >> 20:
+            self.assertEqual(len(self.told(result, "LLAMA_EXPERT_TRACE_BUFFER: the system does not give ")), 1)
+        self.assert_held(HELD)
 
     def test_what_belongs_to_a_trace(self):
         for variable, value in ("WEIGHTS", 1), ("TOKENS", 1), ("ON_FULL", "wait"), ("SAMPLE", 2):

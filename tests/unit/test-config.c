@@ -1,8 +1,10 @@
 #include "unit.h"
 
 #include "tracer/config.h"
+#include "tracer/trace-buffer.h"
 
 #include <locale.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -130,6 +132,80 @@ static void a_trace_alone_counts_nothing(void ** state) {
     config_free(&config);
 }
 
+static void a_sample_is_a_whole_number(void ** state) {
+    (void) state;
+    static const char * const refused[] = { "1.5", "2.", "1e3", "0x10", "-3", " 2", "1,5", "1000000000000001", "2k" };
+    set("ROUTING", "run.moetrace");
+    struct config config = read(true, NULL);
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        config_free(&config);
+        set("SAMPLE", refused[i]);
+        config = read(true, i == 0 ? "LLAMA_EXPERT_TRACE_SAMPLE=1.5 is not understood: give a whole number" : NULL); // once
+        assert_int_equal(config.trace.sample, 1);
+    }
+    config_free(&config);
+}
+
+// A trace that fits into memory is better than none.
+static void a_buffer_is_no_larger_than_the_machine(void ** state) {
+    (void) state;
+    char too_much[32];
+    snprintf(too_much, sizeof(too_much), "%zu", trace_buffer_most() + 1);
+    set("ROUTING", "run.moetrace");
+    set("BUFFER", too_much);
+    struct config config = read(true, "is not understood: give the memory for the routing trace, such as 64MiB, 1MiB at least and not more");
+    assert_int_equal(config.trace.buffer, 32 << 20);
+    config_free(&config);
+    static const char * const refused[] = { "1TiB1", "1", "-1", "1024TiB", "1e9", "lots" };
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        set("BUFFER", refused[i]);
+        config = read(true, NULL); // that was said
+        assert_int_equal(config.trace.buffer, 32 << 20);
+        config_free(&config);
+    }
+
+    struct expert_tracer_config from = EXPERT_TRACER_CONFIG_INIT;
+    from.buffer = trace_buffer_most() + 1;
+    assert_true(config_from_api(&config, &from));
+    struct trace_buffer buffer;
+    assert_false(trace_buffer_init(&buffer, config.trace.buffer)); // the writer takes less then
+    config_free(&config);
+}
+
+static void one_file_is_not_taken_for_both(void ** state) {
+    (void) state;
+    static const char * const same[][2] = { { "x", "x" }, { "x", "./x" }, { "/tmp/x", "/tmp/../tmp/x" } };
+    for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
+        set("OUTPUT",  same[i][0]);
+        set("ROUTING", same[i][1]);
+        struct config config;
+        struct text   text = { 0 };
+        assert_true(config_from_env(&config, &text));
+        assert_string_equal(config.output, same[i][0]);
+        assert_int_equal(strncmp(config.routing, same[i][1], strlen(same[i][1])), 0);
+        assert_string_equal(config.routing + strlen(same[i][1]), ".moetrace");
+        if (i == 0) {
+            assert_non_null(strstr(text.data, "LLAMA_EXPERT_TRACE_OUTPUT and LLAMA_EXPERT_TRACE_ROUTING are one file, x: the routing trace "
+                "goes to x.moetrace\n"));
+        }
+        text_free(&text);
+        config_free(&config);
+    }
+    set("ROUTING", "/x");
+    struct config config;
+    struct text   text = { 0 };
+    assert_true(config_from_env(&config, &text));
+    assert_string_equal(config.routing, "/x");
+    text_free(&text);
+    config_free(&config);
+
+    struct expert_tracer_config from = EXPERT_TRACER_CONFIG_INIT;
+    from.output = from.routing = "x";
+    assert_true(config_from_api(&config, &from));
+    assert_string_equal(config.routing, "x.moetrace");
+    config_free(&config);
+}
+
 static void what_a_trace_is_like(void ** state) {
     (void) state;
     set("ROUTING",     "run.moetrace");
@@ -160,7 +236,7 @@ static void what_a_trace_is_like(void ** state) {
 static void what_is_not_understood_of_a_trace(void ** state) {
     (void) state;
     static const struct { const char * variable; const char * value; } cases[] = {
-        { "ON_FULL", "block" }, { "BUFFER", "lots" }, { "ROTATE_SIZE", "1 KiB" }, { "ROTATE_TIME", "0.5" }, { "SAMPLE", "-3" },
+        { "ON_FULL", "block" }, { "ROTATE_SIZE", "1 KiB" }, { "ROTATE_TIME", "0.5" },
     };
     set("ROUTING", "run.moetrace");
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -253,7 +329,10 @@ int main(void) {
         cmocka_unit_test_setup(intervals, clear),
         cmocka_unit_test_setup(a_trace_alone_counts_nothing, clear),
         cmocka_unit_test_setup(what_a_trace_is_like, clear),
+        cmocka_unit_test_setup(a_sample_is_a_whole_number, clear),
+        cmocka_unit_test_setup(a_buffer_is_no_larger_than_the_machine, clear),
         cmocka_unit_test_setup(what_is_not_understood_of_a_trace, clear),
+        cmocka_unit_test_setup(one_file_is_not_taken_for_both, clear),
         cmocka_unit_test_setup(a_traces_options_without_a_trace, clear),
         cmocka_unit_test_setup(the_apis_trace, clear),
         cmocka_unit_test_setup(a_comma_in_the_programs_locale_changes_nothing, clear),
