@@ -73,22 +73,22 @@ static double random_normal(struct random * random) {
 // numbers of a tensor
 //
 
-static float read_number(const struct gguf_file_tensor * tensor, uint64_t i) {
+static float read_number(const struct gguf_file_tensor * tensor, const void * data, uint64_t i) {
     if (tensor->type == GGUF_FILE_TENSOR_F32) {
         float value;
-        memcpy(&value, (const uint8_t *) tensor->data + i*sizeof(value), sizeof(value));
+        memcpy(&value, (const uint8_t *) data + i*sizeof(value), sizeof(value));
         return value;
     }
     uint16_t value;
-    memcpy(&value, (const uint8_t *) tensor->data + i*sizeof(value), sizeof(value));
+    memcpy(&value, (const uint8_t *) data + i*sizeof(value), sizeof(value));
     return half_float_read(value);
 }
 
-static double spread_of(const struct gguf_file_tensor * tensor) {
+static double spread_of(const struct gguf_file_tensor * tensor, const void * data) {
     const uint64_t n       = gguf_file_n_elements(tensor);
     double         squares = 0;
     for (uint64_t i = 0; i < n; i++) {
-        const double value = (double) read_number(tensor, i);
+        const double value = (double) read_number(tensor, data, i);
         squares += value*value;
     }
     return n > 0 && squares > 0 ? sqrt(squares/(double) n) : 0.1;
@@ -155,14 +155,27 @@ static void write_random(const struct expansion * expansion, int64_t i_tensor, u
     }
 }
 
-static void write_tensors(const struct expansion * expansion) {
-    for (size_t i = 0; i < gguf_file_n_tensors(expansion->in); i++) {
-        const struct gguf_file_tensor * tensor = gguf_file_tensor(expansion->in, i);
-        gguf_file_writer_write(expansion->out, (int64_t) i, 0, tensor->data, (size_t) tensor->nbytes);
-        if (has_experts(expansion, tensor)) {
-            write_random(expansion, (int64_t) i, gguf_file_n_elements(tensor), spread_of(tensor));
-        }
+static bool write_tensor(const struct expansion * expansion, size_t i) {
+    const struct gguf_file_tensor * tensor = gguf_file_tensor(expansion->in, i);
+    void * data = malloc((size_t) tensor->nbytes + 1);
+    if (data == NULL || !gguf_file_read(expansion->in, tensor, 0, data, (size_t) tensor->nbytes)) {
+        free(data);
+        return fail(expansion, "cannot be read: ", tensor->name);
     }
+    gguf_file_writer_write(expansion->out, (int64_t) i, 0, data, (size_t) tensor->nbytes);
+    if (has_experts(expansion, tensor)) {
+        write_random(expansion, (int64_t) i, gguf_file_n_elements(tensor), spread_of(tensor, data));
+    }
+    free(data);
+    return true;
+}
+
+static bool write_tensors(const struct expansion * expansion) {
+    bool ok = true;
+    for (size_t i = 0; i < gguf_file_n_tensors(expansion->in) && ok; i++) {
+        ok = write_tensor(expansion, i);
+    }
+    return ok;
 }
 
 //
@@ -249,7 +262,10 @@ static bool expand(struct expansion * expansion, const char * path) {
         gguf_file_writer_discard(expansion->out);
         return false;
     }
-    write_tensors(expansion);
+    if (!write_tensors(expansion)) {
+        gguf_file_writer_discard(expansion->out);
+        return false;
+    }
     char error[1024];
     if (!gguf_file_writer_finish(expansion->out, error, sizeof(error))) {
         fprintf(stderr, "expand-experts: %s\n", error);

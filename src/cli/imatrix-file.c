@@ -37,9 +37,13 @@ static bool is_per_expert(const struct gguf_file_tensor * tensor) {
     return gguf_file_n_elements(tensor) > 1;
 }
 
-static bool read_count(const char * path, const struct gguf_file_tensor * tensor, size_t i, uint64_t * count, struct error * error) {
-    float value;
-    memcpy(&value, (const char *) tensor->data + i * sizeof(value), sizeof(value));
+static bool read_count(const struct gguf_file * file, const struct gguf_file_tensor * tensor, size_t i, uint64_t * count, struct error * error) {
+    const char * path = gguf_file_path(file);
+    float        value;
+    if (!gguf_file_read(file, tensor, i * sizeof(value), &value, sizeof(value))) {
+        return error_set(error, "%s: %s cannot be read: the file became shorter meanwhile, or its disk fails; write it anew with llama-imatrix",
+                         path, tensor->name);
+    }
     if (!(value >= 0.0f && value < 9.0e18f && value == floorf(value))) {
         return error_set(error, "%s: element %zu of %s is %g, which is no count: the file is damaged, write it anew with llama-imatrix",
                          path, i, tensor->name, (double) value);
@@ -66,7 +70,7 @@ static bool read_layer_tokens(const struct gguf_file * file, const char * path, 
     const struct gguf_file_tensor * tensor = find_counts(file, layer, "ffn_gate_inp");
     *tokens = 0;
     return tensor == NULL || gguf_file_n_elements(tensor) != 1
-        || (check_shape(path, tensor, error) && read_count(path, tensor, 0, tokens, error));
+        || (check_shape(path, tensor, error) && read_count(file, tensor, 0, tokens, error));
 }
 
 static bool has_suffix(const char * text, const char * suffix) {
@@ -83,7 +87,7 @@ static bool read_total_tokens(const struct gguf_file * file, const char * path, 
         if (!has_suffix(tensor->name, ".weight.counts") || gguf_file_n_elements(tensor) != 1) {
             continue;
         }
-        if (!check_shape(path, tensor, error) || !read_count(path, tensor, 0, &tokens, error)) {
+        if (!check_shape(path, tensor, error) || !read_count(file, tensor, 0, &tokens, error)) {
             return false;
         }
         *total = (int64_t) tokens > *total ? (int64_t) tokens : *total;
@@ -101,7 +105,7 @@ static bool read_layer(struct statistics * statistics, const struct gguf_file * 
     const size_t                n_expert = (size_t) gguf_file_n_elements(tensor);
     uint64_t                  * counts   = statistics_layers_at(&model->per_layer, layer, model->n_expert);
     for (size_t i = 0; i < n_expert; i++) {
-        if (!read_count(statistics->path, tensor, i, &counts[i], error)) {
+        if (!read_count(file, tensor, i, &counts[i], error)) {
             return false;
         }
         if (!counts_add(&model->activations[i], counts[i]) || !counts_add(&model->total_activations, counts[i])) {

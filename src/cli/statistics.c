@@ -190,15 +190,24 @@ bool statistics_same_model(const struct statistics * a, const struct statistics 
     return comparison.same;
 }
 
+static int compare_runs(const void * one, const void * other) {
+    return strcmp(*(const char * const *) one, *(const char * const *) other);
+}
+
+// Statistics that were merged of very many have as many runs.
 const char * statistics_common_run(const struct statistics * a, const struct statistics * b) {
-    for (size_t i = 0; i < a->n_runs; i++) {
-        for (size_t j = 0; j < b->n_runs; j++) {
-            if (strcmp(a->runs[i], b->runs[j]) == 0) {
-                return a->runs[i];
-            }
-        }
+    const char * common = NULL;
+    const char ** sorted = memory_new(b->n_runs, sizeof(*sorted));
+    for (size_t i = 0; i < b->n_runs; i++) {
+        sorted[i] = b->runs[i];
     }
-    return NULL;
+    qsort(sorted, b->n_runs, sizeof(*sorted), compare_runs);
+    for (size_t i = 0; i < a->n_runs && common == NULL; i++) {
+        const char * run = a->runs[i];
+        common = bsearch(&run, sorted, b->n_runs, sizeof(*sorted), compare_runs) != NULL ? a->runs[i] : NULL;
+    }
+    free(sorted);
+    return common;
 }
 
 //

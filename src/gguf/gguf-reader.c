@@ -6,9 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#ifndef GGUF_FILE_READ_FIRST
+#define GGUF_FILE_READ_FIRST (1u << 20) // bytes; as many again and again where what comes before the data is longer
+#endif
+#define GGUF_FILE_READ_MOST  (1u << 30) // what comes before the data is not longer than that
 
 struct gguf_string {
     const char * text;
@@ -20,7 +24,7 @@ struct gguf_key {
     enum gguf_file_value_type type;
     enum gguf_file_value_type element_type;
     size_t                    n_values;
-    const uint8_t *           values;   // in the mapping, not aligned
+    const uint8_t *           values;   // in the file's beginning, not aligned
     struct gguf_string *      strings;  // of a string or an array of strings, their text behind them
     const uint8_t *           encoded;  // from the value's type on
     size_t                    n_encoded;
@@ -28,21 +32,26 @@ struct gguf_key {
 
 struct gguf_file {
     char *                    path;
-    const uint8_t *           data;
-    size_t                    size;
+    int                       fd;
+    uint64_t                  size;
+    uint8_t *                 beginning; // all that comes before the data of the tensors
 
     struct gguf_key *         keys;
     size_t                    n_keys;
     struct gguf_file_tensor * tensors;
     size_t                    n_tensors;
+    const struct gguf_file_tensor ** by_name; // those of one name in their order
+    uint64_t                  data;      // where that of the tensors begins
 };
 
 // Where reading has got to. After a failure it reads zeros, and the first failure stays.
 struct cursor {
     const char *    path;
-    const uint8_t * data;
-    size_t          size;
+    const uint8_t * data;      // [n_data] what was read of the file
+    size_t          n_data;
+    uint64_t        size;      // of the file
     size_t          at;
+    bool            is_short;  // the failure is that more has to be read
     bool            failed;
     char *          error;
     size_t          n_error;
@@ -60,13 +69,16 @@ static void cursor_fail(struct cursor * cursor, const char * format, ...) {
     va_end(args);
 }
 
-static size_t cursor_left(const struct cursor * cursor) {
+static uint64_t cursor_left(const struct cursor * cursor) {
     return cursor->size - cursor->at;
 }
 
 static const uint8_t * cursor_skip(struct cursor * cursor, uint64_t n, const char * what) {
     if (!cursor->failed && n > cursor_left(cursor)) {
-        cursor_fail(cursor, "ends after %zu bytes, in the middle of %s: the file is truncated or damaged", cursor->size, what);
+        cursor_fail(cursor, "ends after %" PRIu64 " bytes, in the middle of %s: the file is truncated or damaged", cursor->size, what);
+    }
+    if (!cursor->failed && n > cursor->n_data - cursor->at) {
+        cursor->is_short = cursor->failed = true;
     }
     if (cursor->failed) {
         return NULL;
@@ -232,14 +244,14 @@ static void read_counts(struct cursor * cursor, uint64_t * n_keys, uint64_t * n_
         return;
     }
     // the least a key takes (name's size, type, one byte), and a tensor (name's size, dimensions, type, offset)
-    const size_t max_keys    = cursor_left(cursor)/(8 + 4 + 1);
-    const size_t max_tensors = cursor_left(cursor)/(8 + 4 + 4 + 8);
+    const uint64_t max_keys    = cursor_left(cursor)/(8 + 4 + 1);
+    const uint64_t max_tensors = cursor_left(cursor)/(8 + 4 + 4 + 8);
     if ((version & 0xffff) == 0) {
         cursor_fail(cursor, "is a big-endian GGUF file, these are not read");
     } else if (version < 2 || version > GGUF_FILE_VERSION) {
         cursor_fail(cursor, "is a GGUF file of version %" PRIu32 ", only 2 and 3 are read", version);
     } else if (*n_keys > max_keys || *n_tensors > max_tensors) {
-        cursor_fail(cursor, "claims %" PRIu64 " keys and %" PRIu64 " tensors, more than its %zu bytes can hold: the file is truncated or damaged",
+        cursor_fail(cursor, "claims %" PRIu64 " keys and %" PRIu64 " tensors, more than its %" PRIu64 " bytes can hold: the file is truncated or damaged",
                 *n_keys, *n_tensors, cursor->size);
     }
 }
@@ -247,17 +259,36 @@ static void read_counts(struct cursor * cursor, uint64_t * n_keys, uint64_t * n_
 // Where the data of every tensor is, once all of the header is read.
 static void find_data(struct cursor * cursor, struct gguf_file * file) {
     const uint64_t alignment = read_alignment(cursor, file);
-    const uint64_t data      = gguf_file_align(cursor->at, alignment);
+    const uint64_t data      = file->data = gguf_file_align(cursor->at, alignment);
     for (size_t i = 0; i < file->n_tensors && !cursor->failed; i++) {
-        struct gguf_file_tensor * tensor = &file->tensors[i];
+        const struct gguf_file_tensor * tensor = &file->tensors[i];
         if (tensor->offset % alignment != 0) {
             cursor_fail(cursor, "the data of tensor %s is not aligned: the file is damaged", tensor->name);
         } else if (data > file->size || tensor->offset > file->size - data || tensor->nbytes > file->size - data - tensor->offset) {
-            cursor_fail(cursor, "ends after %zu bytes, before the data of tensor %s does: the file is truncated or damaged", file->size, tensor->name);
-        } else {
-            tensor->data = file->data + data + tensor->offset;
+            cursor_fail(cursor, "ends after %" PRIu64 " bytes, before the data of tensor %s does: the file is truncated or damaged", file->size,
+                    tensor->name);
         }
     }
+}
+
+static int compare_names(const void * one, const void * other) {
+    const struct gguf_file_tensor * a = *(const struct gguf_file_tensor * const *) one;
+    const struct gguf_file_tensor * b = *(const struct gguf_file_tensor * const *) other;
+    const int order = strcmp(a->name, b->name);
+    return order != 0 ? order : (a > b) - (a < b);
+}
+
+// A file may have as many tensors as it likes, and each may be asked for.
+static void sort_tensors(struct cursor * cursor, struct gguf_file * file) {
+    file->by_name = calloc(file->n_tensors + 1, sizeof(file->by_name[0]));
+    if (file->by_name == NULL) {
+        cursor_fail(cursor, "no memory for the names of %zu tensors", file->n_tensors);
+        return;
+    }
+    for (size_t i = 0; i < file->n_tensors; i++) {
+        file->by_name[i] = &file->tensors[i];
+    }
+    qsort(file->by_name, file->n_tensors, sizeof(file->by_name[0]), compare_names);
 }
 
 static void read_file(struct cursor * cursor, struct gguf_file * file) {
@@ -281,12 +312,76 @@ static void read_file(struct cursor * cursor, struct gguf_file * file) {
     if (!cursor->failed) {
         find_data(cursor, file);
     }
+    if (!cursor->failed) {
+        sort_tensors(cursor, file);
+    }
 }
 
-static const uint8_t * map_file(struct cursor * cursor) {
-    const uint8_t * data = NULL;
-    struct stat     info;
+static void forget_contents(struct gguf_file * file) {
+    for (size_t i = 0; i < file->n_keys; i++) {
+        free(file->keys[i].key);
+        free(file->keys[i].strings);
+    }
+    for (size_t i = 0; i < file->n_tensors; i++) {
+        free((char *) file->tensors[i].name);
+    }
+    free(file->by_name);
+    free(file->keys);
+    free(file->tensors);
+    free(file->beginning);
+    *file = (struct gguf_file) { .path = file->path, .fd = file->fd, .size = file->size };
+}
 
+// How many bytes there are of as many as were asked for.
+static size_t read_at(int fd, void * data, size_t size, uint64_t offset) {
+    size_t got = 0;
+    while (got < size) {
+        const ssize_t n = pread(fd, (uint8_t *) data + got, size - got, (off_t) (offset + got));
+        if (n == 0 || (n < 0 && errno != EINTR)) {
+            break;
+        }
+        got += n > 0 ? (size_t) n : 0;
+    }
+    return got;
+}
+
+// Reads as much as there may be of the header: where that is not enough, `cursor` says so.
+static void read_beginning(struct cursor * cursor, struct gguf_file * file, size_t size) {
+    file->beginning = malloc(size + 1);
+    if (file->beginning == NULL) {
+        cursor_fail(cursor, "no memory for its first %zu bytes", size);
+        return;
+    }
+    errno = 0;
+    if (read_at(file->fd, file->beginning, size, 0) != size) {
+        cursor_fail(cursor, "%s", errno != 0 ? strerror(errno) : "became shorter while it was read");
+        return;
+    }
+    cursor->data   = file->beginning;
+    cursor->n_data = size;
+    read_file(cursor, file);
+}
+
+// It is read, not mapped: whatever becomes of the file meanwhile, that is no danger.
+static void read_all(struct cursor * cursor, struct gguf_file * file) {
+    for (size_t size = GGUF_FILE_READ_FIRST; ; size *= 4) {
+        const struct cursor begin = *cursor;
+        read_beginning(cursor, file, size < file->size ? size : (size_t) file->size);
+        if (!cursor->is_short) {
+            return;
+        }
+        forget_contents(file);
+        *cursor = begin;
+        if (size >= GGUF_FILE_READ_MOST) {
+            cursor_fail(cursor, "has more than %u bytes before its tensors' data: the file is damaged", GGUF_FILE_READ_MOST);
+            return;
+        }
+    }
+}
+
+// Returns a descriptor, and tells the size. -1 where it is none to be read.
+static int open_regular(struct cursor * cursor) {
+    struct stat info;
     const int fd = open(cursor->path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &info) != 0) {
         cursor_fail(cursor, "%s", strerror(errno));
@@ -294,21 +389,10 @@ static const uint8_t * map_file(struct cursor * cursor) {
         cursor_fail(cursor, "is not a regular file");
     } else if (info.st_size == 0) {
         cursor_fail(cursor, "is empty");
-    } else if ((uintmax_t) info.st_size > SIZE_MAX) {
-        cursor_fail(cursor, "is too large for this machine");
     } else {
-        void * mapped = mmap(NULL, (size_t) info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (mapped == MAP_FAILED) {
-            cursor_fail(cursor, "%s", strerror(errno));
-        } else {
-            data = mapped;
-            cursor->size = (size_t) info.st_size;
-        }
+        cursor->size = (uint64_t) info.st_size;
     }
-    if (fd >= 0) {
-        close(fd);
-    }
-    return data;
+    return fd;
 }
 
 struct gguf_file * gguf_file_open(const char * path, char * error, size_t n_error) {
@@ -322,10 +406,10 @@ struct gguf_file * gguf_file_open(const char * path, char * error, size_t n_erro
         return NULL;
     }
     file->path = copy;
-    file->data = cursor.data = map_file(&cursor);
+    file->fd   = open_regular(&cursor);
     file->size = cursor.size;
     if (!cursor.failed) {
-        read_file(&cursor, file);
+        read_all(&cursor, file);
     }
     if (cursor.failed) {
         gguf_file_close(file);
@@ -338,18 +422,10 @@ void gguf_file_close(struct gguf_file * file) {
     if (file == NULL) {
         return;
     }
-    for (size_t i = 0; i < file->n_keys; i++) {
-        free(file->keys[i].key);
-        free(file->keys[i].strings);
+    forget_contents(file);
+    if (file->fd >= 0) {
+        close(file->fd);
     }
-    for (size_t i = 0; i < file->n_tensors; i++) {
-        free((char *) file->tensors[i].name);
-    }
-    if (file->data != NULL) {
-        munmap((void *) file->data, file->size);
-    }
-    free(file->keys);
-    free(file->tensors);
     free(file->path);
     free(file);
 }
@@ -540,11 +616,22 @@ const struct gguf_file_tensor * gguf_file_tensor(const struct gguf_file * file, 
     return &file->tensors[i_tensor];
 }
 
+// The first of that name.
 const struct gguf_file_tensor * gguf_file_find_tensor(const struct gguf_file * file, const char * name) {
-    for (size_t i = 0; i < file->n_tensors; i++) {
-        if (strcmp(file->tensors[i].name, name) == 0) {
-            return &file->tensors[i];
+    size_t first = 0;
+    size_t end   = file->n_tensors;
+    while (first < end) {
+        const size_t middle = first + (end - first)/2;
+        if (strcmp(file->by_name[middle]->name, name) < 0) {
+            first = middle + 1;
+        } else {
+            end = middle;
         }
     }
-    return NULL;
+    return first < file->n_tensors && strcmp(file->by_name[first]->name, name) == 0 ? file->by_name[first] : NULL;
+}
+
+bool gguf_file_read(const struct gguf_file * file, const struct gguf_file_tensor * tensor, uint64_t offset, void * data, size_t size) {
+    return offset <= tensor->nbytes && size <= tensor->nbytes - offset &&
+           read_at(file->fd, data, size, file->data + tensor->offset + offset) == size;
 }

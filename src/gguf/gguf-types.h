@@ -50,7 +50,6 @@ struct gguf_file_tensor {
     uint64_t     ne[GGUF_FILE_MAX_DIMS]; // elements per dimension, 1 behind the last one
     uint64_t     offset;                 // of the data, from the beginning of the tensor data (where a writer starts to count too)
     uint64_t     nbytes;
-    const void * data;                   // NULL while writing; aligned as the file says, commonly to 32
 };
 
 const char * gguf_file_tensor_type_name(uint32_t type); // "f32", "q4_0", …; NULL for a type that is not known

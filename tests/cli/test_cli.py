@@ -719,6 +719,12 @@ class Imatrix(Case):
         self.assertIn(b"save it", done.stderr)
 
 
+    def test_truncated(self):
+        whole = imatrix(self.LAYERS, tokens=4)
+        for size in range(1, len(whole) - 32, 41):  # behind the last tensor there is nothing
+            self.refuses("show", self.file("cut.gguf", whole[:size]), says="cut.gguf")
+
+
 class BadInput(Case):
     def test_each(self):
         for name, content, *says in (
