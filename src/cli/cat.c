@@ -42,6 +42,10 @@ static int write_joined(const struct options * options, struct trace_join * join
     struct error       error;
     bool               ok = output_file_open(&file, options->output, &error);
     const bool         whole = ok && trace_join_write(join, file.out);
+    if (ok && trace_join_changed(join, &error)) {
+        output_file_drop(&file);
+        ok = false;
+    }
     ok = ok && output_file_close(&file, &error);
     if (!ok) {
         error_say("%s", error.text);

@@ -247,7 +247,12 @@ static bool dump_trace(struct dump * dump, const struct trace * trace) {
     }
     dump->lost = trace_cursor_lost(cursor);
     trace_cursor_free(cursor);
-    return true;
+    struct error error;
+    const bool   changed = trace_input_changed(trace, &error);
+    if (changed) {
+        error_say("%s", error.text);
+    }
+    return !changed;
 }
 
 static bool fits(const struct options * options, const struct trace_info * info) {

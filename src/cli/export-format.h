@@ -32,6 +32,7 @@ struct export_survey {
 
 struct trace_export {
     const struct trace_info    * info;
+    const char                 * input;   // its name
     const char                 * output;  // NULL: the standard output
     bool                         split;   // a file for each life of a sequence
     const struct export_survey * survey;  // NULL unless the format needs it
@@ -78,5 +79,8 @@ static inline const uint16_t * export_experts_of(const struct trace_routing * ro
 static inline const float * export_weights_of(const struct trace_routing * routing, int32_t row) {
     return routing->weights == NULL ? NULL : routing->weights + (size_t) row * (size_t) routing->n_used;
 }
+
+// Always false: the trace is not what the survey found.
+bool export_changed(const struct trace_export * export, struct error * error);
 
 void export_number(FILE * out, int64_t number);

@@ -152,7 +152,7 @@ static bool begin_npy(struct trace_export * export, struct error * error) {
     npy->experts    = memory_new(npy->cells, npy->cell_bytes);
     npy->weights    = memory_new(npy->cells, sizeof(float));
     npy->all        = export->split ? NULL : open_arrays(export, "", survey->n_tokens, error);
-    return (export->split || npy->all != NULL) && (export->output == NULL || write_layers(export, error));
+    return export->split || npy->all != NULL;
 }
 
 static void put_f32(uint8_t * at, float value) {
@@ -255,7 +255,10 @@ static bool write_npy(struct trace_export * export, const struct export_ubatch *
         if (npy->all == NULL) {
             ok = write_split_token(export, ubatch, ubatch->tokens[i], error);
         } else {
-            write_npy_token(export, npy->all, ubatch, ubatch->tokens[i]);
+            ok = npy->all->n_left > 0 || export_changed(export, error);
+            if (ok) {
+                write_npy_token(export, npy->all, ubatch, ubatch->tokens[i]);
+            }
         }
     }
     return ok;
@@ -266,6 +269,9 @@ static bool end_npy(struct trace_export * export, bool ok, struct error * error)
     if (npy == NULL) {
         return ok;
     }
+    if (ok && npy->all != NULL && npy->all->n_left > 0) {
+        ok = export_changed(export, error);
+    }
     if (npy->all != NULL) {
         ok = close_arrays(npy->all, ok, error);
     }
@@ -275,6 +281,7 @@ static bool end_npy(struct trace_export * export, bool ok, struct error * error)
             close_arrays(life->data, false, error);
         }
     }
+    ok = ok && (export->output == NULL || write_layers(export, error));
     free(npy->experts);
     free(npy->weights);
     free(npy);

@@ -196,7 +196,7 @@ static bool go_through(struct source * source, const char * what, visitor * visi
     source->lost = trace_cursor_lost(cursor);
     choice_free(&choice);
     trace_cursor_free(cursor);
-    return ok;
+    return ok && !trace_input_changed(source->trace, error);
 }
 
 //
@@ -243,8 +243,27 @@ struct writer {
     struct trace_export        * export;
 };
 
+// What was counted is what the formats have room for.
+static bool has_room(const struct export_survey * survey, const struct export_ubatch * ubatch) {
+    bool ok = true;
+    for (size_t i = 0; survey != NULL && i < ubatch->n_layers && ok; i++) {
+        const struct trace_routing * routing = ubatch->layers[i];
+        const size_t                 index   = export_layer_index(survey, routing->layer);
+        ok = index < survey->n_layers && survey->layers[index] == routing->layer && routing->n_used <= survey->n_used
+          && routing->n_expert <= survey->n_expert;
+    }
+    return ok;
+}
+
+bool export_changed(const struct trace_export * export, struct error * error) {
+    return error_set(error, "%s: " TRACE_INPUT_CHANGED, export->input);
+}
+
 static bool write_ubatch(void * self, const struct export_ubatch * ubatch, struct error * error) {
     const struct writer * writer = self;
+    if (!has_room(writer->export->survey, ubatch)) {
+        return export_changed(writer->export, error);
+    }
     return writer->format->ubatch(writer->export, ubatch, error);
 }
 
@@ -271,7 +290,7 @@ static bool write_to_file(struct source * source, struct trace_export * export, 
 static bool export_trace(struct source * source, struct error * error) {
     const struct options * options = source->options;
     struct export_survey   survey  = { .lives = trace_lives_new() };
-    struct trace_export    export  = { .info = trace_about(source->trace), .output = options->output, .split = options->split };
+    struct trace_export    export  = { .info = trace_about(source->trace), .input = trace_name(source->trace), .output = options->output, .split = options->split };
     bool                   ok      = true;
     if (options->format->needs_survey) {
         export.survey = &survey;

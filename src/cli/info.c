@@ -96,6 +96,15 @@ static void count_ubatch(struct counts * counts, struct trace_lives * lives, con
     counts->end              = ubatch->time;
 }
 
+static bool is_unchanged(const struct trace * trace) {
+    struct error error;
+    const bool   changed = trace_input_changed(trace, &error);
+    if (changed) {
+        error_say("%s", error.text);
+    }
+    return !changed;
+}
+
 static bool count(const struct trace * trace, struct counts * counts) {
     struct trace_cursor * cursor = trace_cursor_new(trace);
     if (cursor == NULL) {
@@ -116,7 +125,7 @@ static bool count(const struct trace * trace, struct counts * counts) {
     counts->lives     = trace_lives_n(lives);
     trace_lives_free(lives);
     trace_cursor_free(cursor);
-    return true;
+    return is_unchanged(trace);
 }
 
 //

@@ -1,6 +1,7 @@
 #include "report.h"
 
 #include "counts.h"
+#include "trace-input.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -167,6 +168,10 @@ struct report * report_new(const char * path, const struct trace_filter * filter
     report->verdict = verdict_of(report);
     if (counts->trace != NULL && report->activations > 0) {
         answer_cache(report, filter, per_layer);
+    }
+    if (counts->trace != NULL && trace_input_changed(counts->trace, error)) {
+        report_free(report);
+        return NULL;
     }
     return report;
 }

@@ -1,7 +1,5 @@
 #include "trace-input.h"
 
-#include "error.h"
-
 #include <string.h>
 
 const char * trace_input_name(const char * path) {
@@ -15,6 +13,13 @@ struct trace * trace_input_open(const char * path) {
         error_say("%s", why);
     }
     return trace;
+}
+
+bool trace_input_changed(const struct trace * trace, struct error * error) {
+    if (trace_changed(trace)) {
+        error_set(error, "%s: " TRACE_INPUT_CHANGED, trace_name(trace));
+    }
+    return trace_changed(trace);
 }
 
 bool trace_input_is_damaged(const struct trace_info * info, uint64_t lost) {

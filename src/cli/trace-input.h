@@ -2,10 +2,16 @@
 
 // Routing traces as the commands open them: what is wrong with one is told where a command finds it.
 
+#include "error.h"
 #include "trace-reader.h"
 
 // NULL where it cannot be read or is no trace, which was said then. "-" is the standard input.
 struct trace * trace_input_open(const char * path);
+
+#define TRACE_INPUT_CHANGED "it changed while it was read: copy it, and use the copy"
+
+// Whether its file changed while it was read; the error names it then.
+bool trace_input_changed(const struct trace * trace, struct error * error);
 
 const char * trace_input_name(const char * path); // to be told to people
 

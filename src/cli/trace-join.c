@@ -61,11 +61,16 @@ static json_t * find_json(const struct trace * trace, enum trace_chunk_kind kind
     struct trace_buffer payload = { 0 };
     struct trace_chunk  chunk;
     json_t            * json    = NULL;
+    bool                all     = true; // of what was gone through when it was opened
     while (trace_walk_next(&walk, &chunk)) {
-        if (chunk.kind == kind && trace_chunk_load(&trace->source, &chunk, &payload)) {
+        all = all && (chunk.kind != TRACE_CHUNK_HEADER || chunk.number == 0);
+        if (chunk.kind == kind && trace_read(trace, &chunk, &payload)) {
             json_decref(json);
             json = json_loadb((const char *) payload.data, payload.size, 0, NULL);
         }
+    }
+    if (all) {
+        trace_compare_walk(trace, &walk);
     }
     trace_buffer_free(&payload);
     return json;
@@ -513,7 +518,7 @@ static bool copy_chunk(struct trace_join * join, const struct input * input, con
     if (chunk->kind == TRACE_CHUNK_DATA || chunk->kind == TRACE_CHUNK_PACKED) {
         return copy_data(join, input, chunk);
     }
-    if (!trace_chunk_load(&input->trace->source, chunk, &join->payload)) {
+    if (!trace_read(input->trace, chunk, &join->payload)) {
         return false;
     }
     if (chunk->kind == TRACE_CHUNK_LAYERS) {
@@ -541,8 +546,10 @@ static void copy_input(struct trace_join * join, const struct input * input, str
     struct trace_walk  walk = { .source = &input->trace->source };
     struct trace_chunk chunk;
     uint64_t           lost = 0;
+    bool               all  = true; // of what was gone through when it was opened
     begin_input(join, input);
     while (ferror(join->out) == 0 && trace_walk_next(&walk, &chunk)) {
+        all = all && (chunk.kind != TRACE_CHUNK_HEADER || chunk.number == 0);
         join->number += (uint32_t) chunk.n_missing;
         const bool ok = copy_chunk(join, input, &chunk);
         join->number += !ok;
@@ -550,7 +557,10 @@ static void copy_input(struct trace_join * join, const struct input * input, str
         progress_tell(progress, done + walk.offset);
     }
     lost += walk.lost_chunks + (walk.lost_bytes > 0 && input->end != NULL);
-    if (lost > 0) {
+    if (all && ferror(join->out) == 0) {
+        trace_compare_walk(input->trace, &walk);
+    }
+    if (lost > 0 && !trace_changed(input->trace)) {
         join->lost = true;
         error_warning("%s: damaged: %" PRIu64 " chunks or more cannot be read, and are missing in the result too", trace_input_name(input->path), lost);
     }
@@ -619,6 +629,14 @@ static void write_end(struct trace_join * join) {
     }
     write_json(join, TRACE_CHUNK_END, 0, end);
     json_decref(end);
+}
+
+bool trace_join_changed(const struct trace_join * join, struct error * error) {
+    bool changed = false;
+    for (size_t i = 0; i < join->n_inputs && !changed; i++) {
+        changed = trace_input_changed(join->inputs[i].trace, error);
+    }
+    return changed;
 }
 
 bool trace_join_write(struct trace_join * join, FILE * out) {

@@ -17,3 +17,6 @@ void                trace_join_close(struct trace_join * join);
 
 // Warns of what is missing. Returns false where a chunk was lost.
 bool trace_join_write(struct trace_join * join, FILE * out);
+
+// Whether one of them changed while it was read, and which: what was written then is not to be kept.
+bool trace_join_changed(const struct trace_join * join, struct error * error);

@@ -22,6 +22,9 @@ bool trace_walk(struct trace_walk * walk, trace_visitor * visit, void * self, st
     progress_end(&progress);
     walk->lost = trace_cursor_lost(cursor);
     trace_cursor_free(cursor);
+    if (ok && trace_changed(walk->trace)) {
+        return error_set(error, TRACE_INPUT_CHANGED);
+    }
     return ok;
 }
 

@@ -17,6 +17,7 @@ struct trace_walk {
     uint64_t                    lost;   // result: ubatches that do not check
 };
 
+// False too where the file turns out to have changed since it was gone through before.
 bool trace_walk(struct trace_walk * walk, trace_visitor * visit, void * self, struct error * error);
 
 // Answers of a single word are not what a trace of long prompts is about.

@@ -3,9 +3,110 @@
 #include "trace-packed.h"
 #include "trace-records.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+//
+// what was read before
+//
+
+enum { NOT_READ, WAS_GOOD, WAS_BAD };
+
+struct outcome {
+    uint64_t offset; // of the chunk
+    bool     good;
+};
+
+struct trace_memory {
+    atomic_uchar   * chunks;      // [n_chunks] of data
+    struct outcome * others;      // that were read when the trace was opened, their offsets rising
+    size_t           n_others;
+    size_t           others_room;
+    uint64_t         lost_chunks; // of the walk
+    uint64_t         lost_bytes;
+    atomic_bool      changed;
+};
+
+static void memory_free(struct trace_memory * memory) {
+    if (memory) {
+        free(memory->chunks);
+        free(memory->others);
+        free(memory);
+    }
+}
+
+// Returns false where memory runs out.
+static bool remember_other(struct trace_memory * memory, uint64_t offset, bool good) {
+    if (!trace_array_grow(&memory->others, &memory->others_room, memory->n_others + 1, sizeof(memory->others[0]))) {
+        return false;
+    }
+    memory->others[memory->n_others++] = (struct outcome) { offset, good };
+    return true;
+}
+
+static const struct trace_chunk * find_data(const struct trace * trace, uint64_t offset) {
+    size_t low  = 0;
+    size_t high = trace->n_chunks;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (trace->chunks[middle].offset < offset) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < trace->n_chunks && trace->chunks[low].offset == offset ? &trace->chunks[low] : NULL;
+}
+
+static int compare_outcomes(const void * a, const void * b) {
+    const struct outcome * x = a;
+    const struct outcome * y = b;
+    return (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+static bool is_same_chunk(const struct trace_chunk * a, const struct trace_chunk * b) {
+    return a->crc == b->crc && a->size == b->size && a->first == b->first && a->n_ubatches == b->n_ubatches && a->kind == b->kind;
+}
+
+// Whether a chunk of data is as it was, or is read for the first time.
+static bool is_as_before(const struct trace * trace, const struct trace_chunk * known, const struct trace_chunk * chunk, bool good) {
+    const unsigned char now    = good ? WAS_GOOD : WAS_BAD;
+    unsigned char       before = NOT_READ;
+    if (!is_same_chunk(known, chunk)) {
+        return false;
+    }
+    return atomic_compare_exchange_strong(&trace->memory->chunks[known - trace->chunks], &before, now) || before == now;
+}
+
+static bool is_other_as_before(const struct trace_memory * memory, const struct trace_chunk * chunk, bool good) {
+    const struct outcome   key    = { chunk->offset, good };
+    const struct outcome * before = memory->n_others == 0 ? NULL :
+        bsearch(&key, memory->others, memory->n_others, sizeof(key), compare_outcomes);
+    return !before || before->good == good;
+}
+
+bool trace_read(const struct trace * trace, const struct trace_chunk * chunk, struct trace_buffer * payload) {
+    const bool                 good  = trace_chunk_load(&trace->source, chunk, payload);
+    const struct trace_chunk * known = trace->memory ? find_data(trace, chunk->offset) : NULL;
+    if (!trace->memory || (known ? is_as_before(trace, known, chunk, good) : is_other_as_before(trace->memory, chunk, good))) {
+        return good;
+    }
+    atomic_store(&trace->memory->changed, true);
+    return false;
+}
+
+void trace_compare_walk(const struct trace * trace, const struct trace_walk * walk) {
+    struct trace_memory * memory = trace->memory;
+    if (walk->lost_chunks != memory->lost_chunks || walk->lost_bytes != memory->lost_bytes) {
+        atomic_store(&memory->changed, true);
+    }
+}
+
+bool trace_changed(const struct trace * trace) {
+    return atomic_load(&trace->memory->changed);
+}
 
 //
 // the chunks
@@ -32,11 +133,12 @@ static bool add_data(struct trace * trace, const struct trace_chunk * chunk) {
 }
 
 struct opening {
-    struct trace      * trace;
-    struct trace_buffer payload;
-    struct trace_end    end;
-    bool                has_end;
-    uint64_t            n_missing; // chunks, since the last one of data
+    struct trace        * trace;
+    struct trace_memory * memory;
+    struct trace_buffer   payload;
+    struct trace_end      end;
+    bool                  has_end;
+    uint64_t              n_missing; // chunks, since the last one of data
 };
 
 static bool add_end(struct opening * opening) {
@@ -58,7 +160,8 @@ static bool add_chunk(struct opening * opening, struct trace_chunk * chunk) {
     if (chunk->kind == TRACE_CHUNK_HEADER || chunk->kind > TRACE_CHUNK_PACKED) {
         return true;
     }
-    if (!trace_chunk_load(&trace->source, chunk, &opening->payload)) {
+    const bool good = trace_chunk_load(&trace->source, chunk, &opening->payload);
+    if (!remember_other(opening->memory, chunk->offset, good) || !good) {
         return false;
     }
     switch (chunk->kind) {
@@ -84,6 +187,8 @@ static void add_chunks(struct opening * opening) {
     info->lost_chunks   += walk.lost_chunks;
     info->lost_ubatches += walk.lost_ubatches;
     info->lost_bytes    += walk.lost_bytes;
+    opening->memory->lost_chunks = walk.lost_chunks;
+    opening->memory->lost_bytes  = walk.lost_bytes;
 }
 
 //
@@ -93,7 +198,7 @@ static void add_chunks(struct opening * opening) {
 bool trace_load(const struct trace * trace, const struct trace_chunk * chunk, struct trace_parts * parts) {
     const bool packed = chunk->kind == TRACE_CHUNK_PACKED;
     parts->n = 0;
-    if (!trace_chunk_load(&trace->source, chunk, packed ? &parts->packed : &parts->data)) {
+    if (!trace_read(trace, chunk, packed ? &parts->packed : &parts->data)) {
         return false;
     }
     return packed ? trace_packed_read(parts, chunk, &trace->tables, &trace->code) : trace_parts_single(parts, chunk);
@@ -162,8 +267,10 @@ static void compare_with_end(struct trace_info * info, const struct opening * op
 // opening and closing
 //
 
-static const char * read_header(struct trace * trace, struct trace_buffer * payload) {
-    struct trace_chunk chunk;
+static const char * read_header(struct opening * opening) {
+    struct trace        * trace   = opening->trace;
+    struct trace_buffer * payload = &opening->payload;
+    struct trace_chunk    chunk;
     if (trace->source.size == 0) {
         return "the file is empty: the traced program has not evaluated anything yet, or had no room for it";
     }
@@ -183,13 +290,25 @@ static const char * read_header(struct trace * trace, struct trace_buffer * payl
     if (!trace_chunk_load(&trace->source, &chunk, payload)) {
         return "its beginning is damaged, without which the rest tells nothing: copy it again, or trace again";
     }
+    if (!remember_other(opening->memory, chunk.offset, true)) {
+        return "out of memory";
+    }
     trace->info.first_time = chunk.time;
     return trace_json_header(payload, &trace->info, &trace->header);
 }
 
+// From now on it is known what was read. Takes the memory over, NULL where there is none.
+static const char * begin_memory(struct trace * trace, struct trace_memory * memory) {
+    if (memory) {
+        memory->chunks = calloc(trace->n_chunks + 1, sizeof(memory->chunks[0]));
+    }
+    trace->memory = memory;
+    return memory && memory->chunks ? NULL : "out of memory";
+}
+
 static const char * read_all(struct trace * trace) {
-    struct opening opening = { .trace = trace };
-    const char   * wrong   = read_header(trace, &opening.payload);
+    struct opening opening = { .trace = trace, .memory = calloc(1, sizeof(*opening.memory)) };
+    const char   * wrong   = opening.memory ? read_header(&opening) : "out of memory";
     if (!wrong) {
         struct trace_info * info = &trace->info;
         info->file_size = trace->source.size;
@@ -200,6 +319,9 @@ static const char * read_all(struct trace * trace) {
         info->ending   = ending_of(&opening);
         info->tables   = trace->tables.tables;
         info->n_tables = trace->tables.n;
+        wrong          = begin_memory(trace, opening.memory);
+    } else {
+        memory_free(opening.memory);
     }
     trace_buffer_free(&opening.payload);
     return wrong;
@@ -214,7 +336,8 @@ static struct trace * open_source(struct trace_source source, const char * name,
         return NULL;
     }
     trace->source = source;
-    const char * wrong = read_all(trace);
+    trace->name   = strdup(name);
+    const char * wrong = trace->name ? read_all(trace) : "out of memory";
     if (wrong) {
         snprintf(error, TRACE_ERROR_MAX, "%s: %s", name, wrong);
         trace_close(trace);
@@ -247,8 +370,14 @@ void trace_close(struct trace * trace) {
     trace_code_free(&trace->code);
     trace_amendments_free(&trace->amendments);
     json_decref(trace->header);
+    memory_free(trace->memory);
     free(trace->chunks);
+    free(trace->name);
     free(trace);
+}
+
+const char * trace_name(const struct trace * trace) {
+    return trace->name;
 }
 
 const struct trace_info * trace_about(const struct trace * trace) {

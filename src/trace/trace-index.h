@@ -11,7 +11,11 @@
 #include "trace-reader.h"
 #include "trace-source.h"
 
+// What was read of a chunk, for those who read it again: a file may change meanwhile.
+struct trace_memory;
+
 struct trace {
+    char                  * name;
     struct trace_source     source;
     struct trace_info       info;
     json_t                * header;
@@ -21,9 +25,17 @@ struct trace {
     struct trace_chunk    * chunks;    // of data, packed or not, their numbers rising
     size_t                  n_chunks;
     size_t                  chunks_room;
+    struct trace_memory   * memory;    // NULL while it is opened
 };
 
-// Reads a chunk of data. Returns false where it does not check.
+// Reads the payload of a chunk. Returns false where it does not check, or did not the last time: who went through the
+// trace once finds nothing more the next time.
+bool trace_read(const struct trace * trace, const struct trace_chunk * chunk, struct trace_buffer * payload);
+
+// Reads a chunk of data, likewise.
 bool trace_load(const struct trace * trace, const struct trace_chunk * chunk, struct trace_parts * parts);
+
+// For who has gone through the chunks again, up to the end: whether as many were found is noted for trace_changed().
+void trace_compare_walk(const struct trace * trace, const struct trace_walk * walk);
 
 #endif // TRACE_INDEX_H

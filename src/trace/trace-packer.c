@@ -207,7 +207,7 @@ static void write_chunk(struct packer * packer, const struct trace_chunk * chunk
 
 // One that does not check any more is missing in what is written.
 static void copy_chunk(struct packer * packer, const struct trace_chunk * chunk) {
-    if (trace_chunk_load(&packer->trace->source, chunk, &packer->payload)) {
+    if (trace_read(packer->trace, chunk, &packer->payload)) {
         write_chunk(packer, chunk, packer->payload.data, packer->payload.size);
     } else {
         packer->number++;
@@ -233,6 +233,16 @@ static void copy_file(struct packer * packer) {
     }
     if (!packer->wrong && offset != packer->trace->source.size) {
         fail(packer, "it became shorter while it was read");
+    }
+}
+
+// `walk`: at its end.
+static void expect_no_change(struct packer * packer, const struct trace_walk * walk) {
+    if (!packer->wrong) {
+        trace_compare_walk(packer->trace, walk);
+    }
+    if (!packer->wrong && trace_changed(packer->trace)) {
+        fail(packer, "it changed while it was read: copy it, and pack the copy");
     }
 }
 
@@ -318,7 +328,7 @@ static bool is_next_data(struct packer * packer, const struct trace_chunk * chun
 }
 
 static void pack_data(struct packer * packer, const struct trace_chunk * chunk) {
-    if (!is_next_data(packer, chunk) || !trace_chunk_load(&packer->trace->source, chunk, &packer->payload)) {
+    if (!is_next_data(packer, chunk) || !trace_read(packer->trace, chunk, &packer->payload)) {
         flush(packer);
         packer->number++;
         return;
@@ -377,6 +387,7 @@ static void pack_all(struct packer * packer, const struct progress * progress) {
         tell(progress, source->size + walk.offset);
     }
     flush(packer);
+    expect_no_change(packer, &walk);
 }
 
 const char * trace_pack(const struct trace * trace, FILE * out, trace_pack_progress progress, void * self, struct trace_pack_report * report) {
@@ -510,6 +521,7 @@ static void unpack_all(struct packer * packer, struct trace_pack_report * report
         tell(progress, packed.next_chunk < trace->n_chunks ? trace->chunks[packed.next_chunk].offset : trace->source.size);
     }
     report->lost = packed.lost;
+    expect_no_change(packer, &others.walk);
     trace_parts_free(&packed.parts);
 }
 

@@ -27,6 +27,7 @@ import moetrace as m  # noqa: E402
 CLI = os.environ.get("EXPERT_TRACER_CLI", "")
 ROOT = HERE.parents[1]
 DUCKDB = Path(os.environ.get("EXPERT_TRACER_DUCKDB", ROOT / "build" / "duckdb"))
+FLIP_READ = os.environ.get("EXPERT_TRACER_FLIP_READ", "")
 NUMPY = next((python for python in (sys.executable, "/usr/bin/python3")
               if Path(python).exists() and subprocess.run([python, "-c", "import numpy"], capture_output=True).returncode == 0), None)
 
@@ -114,6 +115,7 @@ class Case(unittest.TestCase):
     @classmethod
     def write(cls, name, content):
         path = cls.folder / name
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return str(path)
 
@@ -545,6 +547,52 @@ class ExportNpy(Case):
         self.assertEqual((array["dtype"], array["values"]), ("int32", [[[39999]], [[39998]]]))
         array, = self.load(self.write("none.npy", self.run_cli("export", "-f", "npy", "--sequence", "7", path, binary=True)))
         self.assertEqual(array["values"], [])
+
+
+class ChangedWhileRead(Case):
+    """One read is another one than the file is: before, between and after the passes of whoever reads twice."""
+    def flipped(self, read, *args, **more):
+        env = {**os.environ, "LC_ALL": "C.UTF-8", "LD_PRELOAD": FLIP_READ, "FLIP_READ": str(read), **more}
+        return subprocess.run([CLI, *map(str, args)], capture_output=True, env=env, timeout=60)
+
+    def sweep(self, *args, out=None):
+        """Every read once: the result is the same, or it is said what is wrong with the file; and that something changed is
+        said at least once."""
+        files = lambda: {path.name: path.read_bytes() for path in self.folder.glob(out + "*")} if out else {}
+        whole = self.flipped(0, *args, FLIP_COUNT=str(self.folder / "count"))
+        self.assertEqual(whole.returncode, 0, whole.stderr)
+        expected, said = files(), []
+        for read in range(1, int((self.folder / "count").read_text()) + 1):
+            for path in self.folder.glob(out + "*") if out else ():
+                path.unlink()
+            done = self.flipped(read, *args)
+            if done.returncode == 0:
+                self.assertEqual((done.stdout, files()), (whole.stdout, expected), (args, read, done.stderr))
+            else:
+                self.assertEqual(done.returncode, 1, (args, read, done.stderr))
+                self.assertIn(b"a.moetrace", done.stderr)
+            if b"changed while it was read" in done.stderr:
+                said.append(read)
+                self.assertEqual(files(), {}, (args, read))
+        return said
+
+    def test_exports(self):
+        for form in ("npy", "sglang", "hot-csv", "hot-json", "importance", "moe-cache-profile"):
+            self.assertTrue(self.sweep("export", "-f", form, "-o", self.folder / "changed.out", self.trace, out="changed"), form)
+
+    def test_pack(self):
+        trace = self.write("long/a.moetrace", m.joined(made([m.new_ubatch(i, TABLE, tokens(0, 0, 64 * i, 64), expert) for i in range(40)],
+                                                            head=header(weights=False))))
+        packed = self.folder / "packed.moetrace"
+        self.assertTrue(self.sweep("pack", "--force", "-o", packed, trace, out="packed"))
+        self.run_cli("pack", "-o", self.folder / "long/packed.a.moetrace", trace)
+        self.sweep("pack", "--unpack", "--force", "-o", packed, self.folder / "long/packed.a.moetrace", out="packed")
+        self.assertTrue(self.sweep("cat", "-o", packed, trace, out="packed"))
+
+    def test_analyses(self):
+        for args in (("report",), ("report", "--json"), ("cache", "--vram", "1MiB"), ("predict",), ("compare", self.trace),
+                     ("info",), ("dump",)):
+            self.sweep(*args, self.trace)
 
 
 class ExportText(Case):

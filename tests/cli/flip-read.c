@@ -1,0 +1,39 @@
+// Preloaded: the last byte of one pread is another one, as if the file had changed for a moment. FLIP_READ tells which,
+// from 1, and gets the number of all in the file that FLIP_COUNT names.
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static long n_reads;
+
+__attribute__((destructor)) static void tell(void) {
+    const char * path = getenv("FLIP_COUNT");
+    FILE       * out  = path == NULL ? NULL : fopen(path, "w");
+    if (out != NULL) {
+        fprintf(out, "%ld", n_reads);
+        fclose(out);
+    }
+}
+
+static ssize_t flip(void * data, ssize_t n) {
+    const char * wanted = getenv("FLIP_READ");
+    if (n > 0 && ++n_reads == (wanted == NULL ? 0 : atol(wanted))) {
+        ((unsigned char *) data)[n - 1] ^= 0x40;
+    }
+    return n;
+}
+
+static ssize_t read_at(int fd, void * data, size_t size, off64_t offset) {
+    const struct iovec part = { data, size };
+    return flip(data, preadv64(fd, &part, 1, offset));
+}
+
+ssize_t pread(int fd, void * data, size_t size, off_t offset) {
+    return read_at(fd, data, size, offset);
+}
+
+ssize_t pread64(int fd, void * data, size_t size, off64_t offset) {
+    return read_at(fd, data, size, offset);
+}
