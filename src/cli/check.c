@@ -55,7 +55,7 @@ static char * find_library(void) {
 static int check(const char * name) {
     struct error error;
     int          status;
-    char       * path = program_find(name, &error, &status);
+    char       * path = program_is_library(name) ? memory_text("%s", name) : program_find(name, &error, &status);
     if (path == NULL) {
         error_say("%s", error.text);
         return STATUS_USAGE;

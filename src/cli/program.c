@@ -17,10 +17,11 @@
 
 // The name that routing has in every graph of llama.cpp: who has it in himself has llama.cpp in himself.
 #define ROUTING_NAME "ffn_moe_topk"
-// A function that only llama.cpp has, and exports where it is inside a library that lets others call it.
-#define LLAMA_CALL   "llama_decode"
-// A function of libggml that libllama calls.
-#define ENGINE_CALL  "ggml_backend_sched_graph_compute_async"
+// Functions of libggml that libllama calls, and that are stood between: without the first there is nothing of them.
+static const char * const engine_calls[] = {
+    "ggml_backend_sched_graph_compute_async", "ggml_backend_sched_alloc_graph", "ggml_backend_sched_synchronize",
+    "ggml_backend_sched_set_eval_callback",
+};
 
 // What the tracer leaves in an engine that it is built into.
 #define BUILT_IN_MARK "llama-expert-tracer is built in"
@@ -28,8 +29,10 @@
 // What this command has in itself, whose own search words would be taken for llama.cpp's.
 #define OWN_MARK "llama-expert-tracer searches programs"
 
-#define BUILD_SHARED "build llama.cpp with -DBUILD_SHARED_LIBS=ON, which is its default, and link the program to libllama.so"
-#define BUILD_IN     "build the tracer into its llama.cpp (llama-expert-tracer integrate SOURCE-TREE)"
+#define BUILD_SHARED  "build llama.cpp with -DBUILD_SHARED_LIBS=ON, which is its default, and link the program to libllama.so"
+#define NOT_PRELOADED BUILD_SHARED "; or build the tracer into its llama.cpp (llama-expert-tracer integrate)"
+#define IN_CONTAINER  "run the tracer inside the container: install it in the image, or mount the library and set LD_PRELOAD and " \
+                      "LLAMA_EXPERT_TRACE_* there (docker run -v LIBRARY:/tracer.so -e LD_PRELOAD=/tracer.so …)"
 
 #define SCRIPTS_MAX 4
 
@@ -151,6 +154,16 @@ static bool contains(const struct elf_file * file, const char * text) {
     return elf_file_contains(file, text, strlen(text));
 }
 
+// Whether what it has or calls of libggml goes through the linker. A library that has all of llama.cpp inside may have been
+// built so that some of it does and some does not.
+static bool is_reached(const struct elf_file * file) {
+    bool reached = elf_file_calls(file, engine_calls[0]);
+    for (size_t i = 1; i < sizeof(engine_calls) / sizeof(engine_calls[0]) && reached; i++) {
+        reached = !elf_file_names(file, engine_calls[i]) || elf_file_calls(file, engine_calls[i]);
+    }
+    return reached;
+}
+
 static bool is_musl(const char * interpreter) {
     return interpreter != NULL && begins(base_name(interpreter), "ld-musl");
 }
@@ -202,13 +215,71 @@ static bool is_loader(struct examination * examination) {
     return advise(examination, "check that program");
 }
 
-static bool is_library(struct examination * examination) {
-    const struct elf_file * elf = &examination->elf;
-    if (elf->interpreter != NULL || elf->is_executable || elf->is_pie || elf->soname == NULL) {
+static bool is_shared(const struct elf_file * elf) {
+    return elf->is_dynamic && elf->interpreter == NULL && !elf->is_executable && !elf->is_pie && elf->soname != NULL;
+}
+
+bool program_is_library(const char * path) {
+    struct elf_file file;
+    struct error    error;
+    if (strchr(path, '/') == NULL || !elf_file_open(&file, path, &error)) {
         return false;
     }
-    decide(examination, PROGRAM_CANNOT, "it is a shared library, not a program");
-    return advise(examination, "check the program that uses it");
+    const bool is = is_shared(&file);
+    elf_file_close(&file);
+    return is;
+}
+
+static bool is_library(struct examination * examination) {
+    const struct elf_file * elf = &examination->elf;
+    if (!is_shared(elf)) {
+        return false;
+    }
+    if (!contains(elf, ROUTING_NAME)) {
+        decide(examination, PROGRAM_CANNOT, "it is a shared library, not a program");
+        return advise(examination, "check the program that uses it");
+    }
+    if (contains(elf, BUILT_IN_MARK)) {
+        return decide(examination, PROGRAM_CAN, "it is a library with llama.cpp inside, and the tracer built in");
+    }
+    if (is_reached(elf)) {
+        decide(examination, PROGRAM_MAY, "it is a library with llama.cpp inside: a program that loads it is traced");
+        return advise(examination, "run the program that uses it");
+    }
+    decide(examination, PROGRAM_CANNOT, "it is a library with llama.cpp inside, which calls it directly, where nothing can stand between");
+    return advise(examination, NOT_PRELOADED);
+}
+
+// Clients of a service that starts containers elsewhere: neither a preloaded library nor a variable gets there.
+static const char * const container_clients[] = {
+    "docker", "docker-compose", "podman", "podman-compose", "podman-remote", "nerdctl", "kubectl", "lxc", "incus",
+};
+
+static bool is_container_client(struct examination * examination) {
+    char * real  = realpath(examination->path, NULL);
+    bool   found = false;
+    for (size_t i = 0; i < sizeof(container_clients) / sizeof(container_clients[0]) && !found; i++) {
+        found = strcmp(base_name(examination->path), container_clients[i]) == 0
+             || (real != NULL && strcmp(base_name(real), container_clients[i]) == 0);
+    }
+    free(real);
+    if (!found) {
+        return false;
+    }
+    decide(examination, PROGRAM_CANNOT, "it starts programs in containers, where neither the tracer nor its variables come");
+    return advise(examination, IN_CONTAINER);
+}
+
+// A script that names one of them as a command.
+static bool starts_container(struct examination * examination, const char * text, size_t size) {
+    for (size_t i = 0; i < sizeof(container_clients) / sizeof(container_clients[0]); i++) {
+        if (script_has_command(text, size, container_clients[i])) {
+            decide(examination, PROGRAM_IN_VAIN, "it is a script that uses %s: what runs in a container is not traced, as neither the "
+                   "tracer nor its variables come there", container_clients[i]);
+            return advise(examination, IN_CONTAINER);
+        }
+    }
+    return false;
 }
 
 static bool is_this_command(struct examination * examination) {
@@ -231,7 +302,7 @@ static bool is_static(struct examination * examination) {
     }
     decide(examination, PROGRAM_CANNOT, "it is statically linked, so no library can be put before it");
     return advise(examination, contains(elf, ROUTING_NAME)
-                  ? "llama.cpp is inside: " BUILD_SHARED "; or link the tracer into the program"
+                  ? "llama.cpp is inside: " NOT_PRELOADED
                   : "use a dynamically linked build of it");
 }
 
@@ -329,15 +400,15 @@ static bool file_names(const char * path, const char * name) {
     return found;
 }
 
-static bool file_calls(const char * path, const char * name) {
+static bool file_is_reached(const char * path) {
     struct elf_file file;
     struct error    error;
     if (!elf_file_open(&file, path, &error)) {
         return false;
     }
-    const bool found = elf_file_calls(&file, name);
+    const bool reached = is_reached(&file);
     elf_file_close(&file);
-    return found;
+    return reached;
 }
 
 static bool file_contains(const char * path, const char * text) {
@@ -379,9 +450,9 @@ static bool uses_llama(struct examination * examination) {
     if (ggml != NULL) {
         examination->verdict->ggml = part_of(ggml);
     }
-    if (!file_calls(llama, ENGINE_CALL)) {
+    if (!file_is_reached(llama)) {
         decide(examination, PROGRAM_IN_VAIN, "%s has ggml inside and calls it directly, where nothing can stand between", llama);
-        return advise(examination, BUILD_SHARED);
+        return advise(examination, NOT_PRELOADED);
     }
     examination->verdict->fork = fork_of(ggml);
     return decide(examination, PROGRAM_CAN, "it uses llama.cpp as a shared library%s",
@@ -397,19 +468,19 @@ static bool has_llama_inside(struct examination * examination) {
     const struct loader_listing * listing = &examination->listing;
     if (contains(&examination->elf, ROUTING_NAME)) {
         decide(examination, PROGRAM_IN_VAIN, "llama.cpp is linked into the program itself, where nothing can stand between");
-        return advise(examination, BUILD_SHARED "; or build the tracer into the program");
+        return advise(examination, NOT_PRELOADED);
     }
     for (size_t i = 0; i < listing->n; i++) {
         const char * path = listing->paths[i];
         if (path == NULL || is_tracer(examination, path) || !file_contains(path, ROUTING_NAME)) {
             continue;
         }
-        if (file_calls(path, ENGINE_CALL)) {
+        if (file_is_reached(path)) {
             decide(examination, PROGRAM_MAY, "llama.cpp is inside its library %s, which may call it in a way that can be traced", path);
             return advise(examination, "trace it, and see; if nothing is counted, " BUILD_SHARED);
         }
         decide(examination, PROGRAM_IN_VAIN, "llama.cpp is linked into its library %s, where nothing can stand between", path);
-        return advise(examination, BUILD_SHARED);
+        return advise(examination, NOT_PRELOADED);
     }
     return false;
 }
@@ -457,7 +528,7 @@ static bool may_come_to_llama(struct examination * examination) {
 }
 
 static bool judge_elf(struct examination * examination) {
-    if (is_foreign(examination) || is_loader(examination) || is_library(examination) || is_this_command(examination)
+    if (is_container_client(examination) || is_foreign(examination) || is_loader(examination) || is_library(examination) || is_this_command(examination)
             || has_tracer_inside(examination) || is_static(examination) || is_of_other_libc(examination) || is_privileged(examination)
             || has_no_interpreter(examination)) {
         return true;
@@ -498,7 +569,7 @@ static void judge_other(struct examination * examination, int depth) {
     } else {
         decide(examination, PROGRAM_MAY, "it is a script for %s; what it starts is traced, if that has llama.cpp", interpreter);
         advise(examination, "check the program that it starts");
-        if (depth < SCRIPTS_MAX && script_exec_target(head, size, target, sizeof(target))) {
+        if (!starts_container(examination, head, size) && depth < SCRIPTS_MAX && script_exec_target(head, size, target, sizeof(target))) {
             judge_target(examination, target, depth);
         }
     }

@@ -36,6 +36,9 @@ struct program_verdict {
 // end with: 127 not found, 126 found and not executable.
 char * program_find(const char * name, struct error * error, int * status);
 
+// Whether it is the path of a shared library, which need not be executable to be judged.
+bool program_is_library(const char * path);
+
 // `library` (may be NULL) is what would be preloaded. False, and why, where the file cannot be read.
 bool program_judge(const char * path, const char * library, struct program_verdict * verdict, struct error * error);
 void program_verdict_clear(struct program_verdict * verdict);

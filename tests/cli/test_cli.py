@@ -389,6 +389,40 @@ class Check(WithPrograms):
         inside = self.compile("inside", 'const char * volatile x = "ffn_moe_topk"; int main(void) { return !x; }')
         self.check(inside, 1, "linked into the program", "BUILD_SHARED_LIBS")
 
+    def test_llama_inside_a_library(self):
+        """What calls itself through the linker can be traced, as an addon of Node; what does not cannot."""
+        code = ('const char * volatile x = "ffn_moe_topk"; int ggml_backend_sched_graph_compute_async(void) { return !x; }\n'
+                "int llama_decode(void) { return ggml_backend_sched_graph_compute_async(); }")
+        addon = self.compile("addon.node", code, "-shared", "-fPIC", "-Wl,-soname,addon.node")
+        os.chmod(addon, 0o644)
+        self.check(addon, 0, "may be traced", "a library with llama.cpp inside")
+        partly = self.compile("partly.node", code + "\n__attribute__((visibility(\"protected\"))) void ggml_backend_sched_synchronize(void) {}\n"
+                              "void f(void) { ggml_backend_sched_synchronize(); }", "-shared", "-fPIC", "-Wl,-soname,partly.node")
+        self.check(partly, 1, "calls it directly")
+        for name, flag in (("direct", "-Wl,-Bsymbolic"), ("symbolic", "-Wl,-z,now,-Bsymbolic-functions")):
+            addon = self.compile(f"{name}.node", code, "-shared", "-fPIC", f"-Wl,-soname,{name}.node", flag)
+            self.check(addon, 1, "a library with llama.cpp inside", "calls it directly", "BUILD_SHARED_LIBS", "integrate")
+            program = self.compile(f"uses-{name}", "int llama_decode(void); int main(void) { return llama_decode(); }", addon,
+                                   "-Wl,-rpath,$ORIGIN")
+            self.check(program, 1, "linked into its library", "integrate")
+            self.assertIn("nothing will be traced", self.cli("run", program, status=None, env=self.env()).stderr)
+
+    def test_containers(self):
+        """The client of a container service, by itself and behind a script: the tracer does not come there."""
+        client = self.folder / "docker"
+        shutil.copy(self.plain, client)
+        path = f"{self.folder}:{os.environ['PATH']}"
+        self.check(client, 1, "in containers", "LD_PRELOAD", "inside the container")
+        self.assertIn("inside the container", self.cli("run", "docker", "run", "x", status=1, env=self.env(PATH=path)).stderr)
+        for i, body in enumerate(("docker run x", "exec docker run x", "cd / && sudo docker run x", "if true; then\n  /usr/bin/podman run x\nfi")):
+            self.check(self.script(f"starts{i}", body), 1, "in a container", "inside the container")
+        self.check(self.script("bash", "docker run x", "#!/usr/bin/env bash"), 1, "in a container")
+        for i, body in enumerate(("echo docker run x", "# docker run x", "dockers run x", "")):
+            self.check(self.script(f"none{i}", body), 0, "a script")
+        self.check(self.script("python", "docker run x", "#!/usr/bin/env python3"), 0, "a script")
+        done = self.cli("run", self.script("runs", "docker run x"), env=self.env(PATH=path))
+        self.assertIn("warning", done.stderr)
+
     def test_this_command(self):
         """What it searches programs for is in itself."""
         self.check(CLI, 0, "may be traced", "it is this command")
