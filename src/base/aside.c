@@ -54,20 +54,16 @@ bool aside_is_suffix(const char * suffix) {
            strcmp(suffix + 1 + ASIDE_RANDOM, ASIDE_END) == 0;
 }
 
-static bool same_inode(const struct stat * one, const struct stat * other) {
-    return one->st_ino == other->st_ino && one->st_dev == other->st_dev;
+bool aside_is_at(int fd, int directory, const char * name) {
+    struct statx one;
+    struct statx other;
+    return statx(fd, "", AT_EMPTY_PATH, STATX_INO, &one) == 0 &&
+           statx(directory, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_INO, &other) == 0 && one.stx_ino == other.stx_ino &&
+           one.stx_dev_major == other.stx_dev_major && one.stx_dev_minor == other.stx_dev_minor;
 }
 
 bool aside_is_same(int fd, int other_fd) {
-    struct stat one;
-    struct stat other;
-    return fstatat(fd, "", &one, AT_EMPTY_PATH) == 0 && fstatat(other_fd, "", &other, AT_EMPTY_PATH) == 0 && same_inode(&one, &other);
-}
-
-bool aside_is_at(int fd, int directory, const char * name) {
-    struct stat one;
-    struct stat other;
-    return fstatat(fd, "", &one, AT_EMPTY_PATH) == 0 && fstatat(directory, name, &other, AT_SYMLINK_NOFOLLOW) == 0 && same_inode(&one, &other);
+    return aside_is_at(fd, other_fd, "");
 }
 
 // A name that no other process, thread or machine writes to, most likely, and no longer than names may be.
@@ -89,8 +85,8 @@ static char * aside_name(const char * name) {
 
 // Until it is locked, a file that is empty may be taken for one that a program which was killed has left behind.
 static bool is_still_there(int fd) {
-    struct stat about;
-    return fstatat(fd, "", &about, AT_EMPTY_PATH) == 0 && about.st_nlink > 0;
+    struct statx about;
+    return statx(fd, "", AT_EMPTY_PATH, STATX_NLINK, &about) == 0 && about.stx_nlink > 0;
 }
 
 // Makes and locks an empty file. Returns its descriptor and its name, or -errno.

@@ -53,12 +53,15 @@ char * family_member(const char * path, int n, int64_t part) {
 // Takes "-123". Returns the number of digits, 0 where it is none.
 static size_t take_number(const char ** at, int64_t * number) {
     const size_t digits = **at == '-' ? strspn(*at + 1, "0123456789") : 0;
-    if (digits > 0 && digits <= PART_DIGITS_MAX) {
-        *number = strtoll(*at + 1, NULL, 10);
-        *at += 1 + digits;
-        return digits;
+    if (digits == 0 || digits > PART_DIGITS_MAX) {
+        return 0;
     }
-    return 0;
+    *number = 0;
+    for (size_t i = 1; i <= digits; i++) {
+        *number = *number * 10 + ((*at)[i] - '0');
+    }
+    *at += 1 + digits;
+    return digits;
 }
 
 static bool is_part(const char * digits, size_t n_digits) {
@@ -112,13 +115,14 @@ static bool read_member(const struct family * family, const char * entry, struct
 // files
 //
 
-static bool is_my_file(int directory, const char * name, struct stat * about) {
-    return fstatat(directory, name, about, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(about->st_mode) && about->st_uid == geteuid();
+static bool is_my_file(int directory, const char * name, struct statx * about) {
+    return statx(directory, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, about) == 0 && S_ISREG(about->stx_mode) &&
+           about->stx_uid == geteuid();
 }
 
 // Deletes a file of the kind whose owner is gone. An empty one is of all kinds.
 static bool delete_abandoned(const struct family * family, const char * name) {
-    struct stat about;
+    struct statx about;
     const int   fd = descriptor_open(family->directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
     if (fd < 0) {
         return false;
@@ -166,7 +170,7 @@ struct family_last family_look(const struct family * family, int n) {
 struct aged {
     char          * name;
     uint64_t        size;
-    struct timespec time; // of the last write
+    int64_t         time; // of the last write, in nanoseconds
 };
 
 struct aged_list {
@@ -175,7 +179,7 @@ struct aged_list {
     size_t        room;
 };
 
-static void add_aged(struct aged_list * list, const char * name, const struct stat * about) {
+static void add_aged(struct aged_list * list, const char * name, const struct statx * about) {
     if (list->n == list->room) {
         const size_t  room  = list->room * 2 + 16;
         struct aged * files = realloc(list->files, room * sizeof(*files));
@@ -187,32 +191,27 @@ static void add_aged(struct aged_list * list, const char * name, const struct st
     }
     char * copy = strdup(name);
     if (copy) {
-        list->files[list->n++] = (struct aged) { copy, (uint64_t) about->st_size, about->st_mtim };
+        const int64_t time = about->stx_mtime.tv_sec * 1000000000 + about->stx_mtime.tv_nsec;
+        list->files[list->n++] = (struct aged) { copy, about->stx_size, time };
     }
 }
 
 static int by_age(const void * one, const void * other) {
     const struct aged * a = one;
     const struct aged * b = other;
-    if (a->time.tv_sec != b->time.tv_sec) {
-        return a->time.tv_sec < b->time.tv_sec ? -1 : 1;
-    }
-    if (a->time.tv_nsec != b->time.tv_nsec) {
-        return a->time.tv_nsec < b->time.tv_nsec ? -1 : 1;
-    }
-    return strcmp(a->name, b->name);
+    return a->time != b->time ? (a->time < b->time ? -1 : 1) : strcmp(a->name, b->name);
 }
 
 static uint64_t list_members(const struct family * family, struct aged_list * list) {
     DIR         * folder = open_folder(family);
     struct member member;
-    struct stat   about;
+    struct statx  about;
     uint64_t      total = 0;
     for (const struct dirent * entry; folder && (entry = readdir(folder)); ) {
         if (read_member(family, entry->d_name, &member) && !member.is_aside && is_my_file(family->directory, entry->d_name, &about) &&
-            about.st_size > 0) {
+            about.stx_size > 0) {
             add_aged(list, entry->d_name, &about);
-            total += (uint64_t) about.st_size;
+            total += about.stx_size;
         }
     }
     if (folder) {

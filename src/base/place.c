@@ -88,16 +88,16 @@ static int way_turn(struct way * way, char * rest) {
 }
 
 // Where anybody may put a link it is followed only if it is ours, or root's, who needs no link to lead us astray.
-static bool is_to_be_followed(const struct way * way, const struct stat * link) {
-    struct stat folder;
-    if (fstatat(way->directory, "", &folder, AT_EMPTY_PATH) != 0) {
+static bool is_to_be_followed(const struct way * way, const struct statx * link) {
+    struct statx folder;
+    if (statx(way->directory, "", AT_EMPTY_PATH, STATX_MODE, &folder) != 0) {
         return false;
     }
-    const bool is_shared = (folder.st_mode & S_IWOTH) || ((folder.st_mode & S_ISVTX) && (folder.st_mode & S_IWGRP));
-    return !is_shared || link->st_uid == geteuid() || link->st_uid == 0;
+    const bool is_shared = (folder.stx_mode & S_IWOTH) || ((folder.stx_mode & S_ISVTX) && (folder.stx_mode & S_IWGRP));
+    return !is_shared || link->stx_uid == geteuid() || link->stx_uid == 0;
 }
 
-static int way_follow(struct way * way, int link, const struct stat * about, const char * after) {
+static int way_follow(struct way * way, int link, const struct statx * about, const char * after) {
     char target[PATH_MAX];
     if (!is_to_be_followed(way, about)) {
         return -EXDEV;
@@ -116,18 +116,18 @@ static int way_follow(struct way * way, int link, const struct stat * about, con
 
 // Returns 0, 1 where `name` is the place that is looked for, or -errno.
 static int way_step(struct way * way, const char * name, const char * after) {
-    struct stat about;
+    struct statx about;
     const bool  is_last = *after == '\0';
     const int   fd      = descriptor_open(way->directory, name, O_PATH | O_NOFOLLOW, 0);
     if (fd < 0) {
         return fd == -ENOENT && is_last ? 1 : fd;
     }
-    int result = fstatat(fd, "", &about, AT_EMPTY_PATH) != 0 ? -errno : is_last ? 1 : -ENOTDIR;
+    int result = statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_UID, &about) != 0 ? -errno : is_last ? 1 : -ENOTDIR;
     if (result != 1 && result != -ENOTDIR) {
         // it is unknown
-    } else if (S_ISLNK(about.st_mode)) {
+    } else if (S_ISLNK(about.stx_mode)) {
         result = way_follow(way, fd, &about, after);
-    } else if (S_ISDIR(about.st_mode)) {
+    } else if (S_ISDIR(about.stx_mode)) {
         return way_enter(way, fd, way_below(way, name));
     }
     close(fd);

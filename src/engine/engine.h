@@ -23,6 +23,9 @@ void engine_say(enum log_level level, const char * lines);
 // The engine whose current log callback is meant. Until it is told, lines go to stderr.
 void engine_say_through(const struct real * real);
 
+// When the library is loaded.
+void engine_note_stderr(void);
+
 // Says lines to stderr alone: from threads that the program does not know.
 void engine_say_to_stderr(const char * lines);
 

@@ -12,6 +12,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@ enum { GGML_LOG_LEVEL_INFO = 2, GGML_LOG_LEVEL_WARN = 3, GGML_LOG_LEVEL_ERROR = 
 
 static _Atomic(const struct real *) engine; // whose log callback is asked for
 static atomic_bool exiting;
+static atomic_bool has_no_stderr; // when the program began
 static atomic_bool used_common_log;
 static atomic_bool common_log_is_paused;
 
@@ -47,7 +49,15 @@ static bool stderr_takes_more(void) {
     return ready > 0 || (ready < 0 && errno == EINTR);
 }
 
+// Where there is no stderr its number is free: what the program opens may get it, and is no place for our lines.
+void engine_note_stderr(void) {
+    atomic_store(&has_no_stderr, fcntl(STDERR_FILENO, F_GETFD) < 0);
+}
+
 void engine_say_to_stderr(const char * lines) {
+    if (atomic_load(&has_no_stderr)) {
+        return;
+    }
     const int           saved = errno;
     size_t              left  = strlen(lines);
     ssize_t             n     = 0;

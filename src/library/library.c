@@ -4,6 +4,8 @@
 #include "engine/engine.h"
 #include "fork-reset.h"
 #include "llama-expert-tracer.h"
+#include "sudden-end.h"
+#include "tracer/periodic-writer.h"
 #include "tracer/tracer.h"
 
 #include <pthread.h>
@@ -58,6 +60,8 @@ static void at_end(void) {
 
 static void abandon_all(void) {
     fork_reset_mutex(&attached_mutex);
+    periodic_writers_forget();
+    sudden_end_watch();
     for (int i = 0; i < SINKS_MAX; i++) {
         if (attached[i]) {
             tracer_abandon(attached[i]);
@@ -128,7 +132,9 @@ static void read_environment(void) {
 }
 
 __attribute__((constructor)) static void begin_library(void) {
+    engine_note_stderr();
     begin_run();
+    sudden_end_watch();
     pthread_atfork(NULL, NULL, abandon_all);
     engine_set_on_context_created(read_environment);
 }

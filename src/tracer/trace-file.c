@@ -40,21 +40,22 @@ int trace_file_create(struct trace_file * file, const struct trace_file_wish * w
 
 // Where that cannot be known it stands.
 enum trace_file_fate trace_file_look(const struct trace_file * file) {
-    struct stat ours;
-    struct stat there;
-    if (fstatat(file->at.fd, "", &ours, AT_EMPTY_PATH) != 0) {
+    struct statx ours;
+    struct statx there;
+    if (statx(file->at.fd, "", AT_EMPTY_PATH, STATX_NLINK | STATX_SIZE | STATX_INO, &ours) != 0) {
         return TRACE_FILE_STANDS;
     }
-    if (ours.st_nlink == 0) {
+    if (ours.stx_nlink == 0) {
         return TRACE_FILE_DELETED;
     }
-    if ((uint64_t) ours.st_size < file->size) {
+    if (ours.stx_size < file->size) {
         return TRACE_FILE_TRUNCATED;
     }
-    if (fstatat(AT_FDCWD, file->at.path, &there, AT_SYMLINK_NOFOLLOW) != 0) {
+    if (statx(AT_FDCWD, file->at.path, AT_SYMLINK_NOFOLLOW, STATX_INO, &there) != 0) {
         return errno == ENOENT || errno == ENOTDIR ? TRACE_FILE_MOVED : TRACE_FILE_STANDS;
     }
-    return there.st_ino == ours.st_ino && there.st_dev == ours.st_dev ? TRACE_FILE_STANDS : TRACE_FILE_MOVED;
+    const bool is_there = there.stx_ino == ours.stx_ino && there.stx_dev_major == ours.stx_dev_major && there.stx_dev_minor == ours.stx_dev_minor;
+    return is_there ? TRACE_FILE_STANDS : TRACE_FILE_MOVED;
 }
 
 static int write_at(int fd, const uint8_t * data, size_t size, uint64_t offset) {

@@ -12,6 +12,7 @@
 
 #define CHUNK_AGE    900000000  // nanoseconds: a chunk of that age is sealed
 #define RETRY_AFTER  1000000000 // nanoseconds, where the file could not be written to
+#define FLUSH_WITHIN 300000000  // nanoseconds
 #define BUFFER_LEAST (64 << 10)
 
 void trace_wait_until(pthread_cond_t * condition, pthread_mutex_t * mutex, int64_t time) {
@@ -352,6 +353,18 @@ void trace_writer_end(struct trace_writer * writer, bool complete) {
             trace_file_close(&writer->delivery.file);
         }
     }
+}
+
+void trace_writer_flush(struct trace_writer * writer) {
+    const int64_t until = trace_monotonic_now() + FLUSH_WITHIN;
+    pthread_mutex_lock(&writer->mutex);
+    if (writer->state == TRACE_RUNS) {
+        trace_writer_seal(writer);
+    }
+    while (writer->state == TRACE_RUNS && !writer->is_failing && trace_buffer_oldest(&writer->buffer) && trace_monotonic_now() < until) {
+        trace_wait_until(&writer->room, &writer->mutex, until);
+    }
+    pthread_mutex_unlock(&writer->mutex);
 }
 
 void trace_writer_free(struct trace_writer * writer) {

@@ -41,6 +41,9 @@ struct trace_writer * trace_writer_new(const struct trace_options * options, con
 void trace_writer_end (struct trace_writer * writer, bool complete);
 void trace_writer_free(struct trace_writer * writer); // NULL, or ended before
 
+// Brings what there is to the disk, and waits for that, a few tenths of a second at the most.
+void trace_writer_flush(struct trace_writer * writer);
+
 // In the child of a fork: the file and the thread are the parent's. Nothing is written, closed or freed that is shared.
 void trace_writer_abandon(struct trace_writer * writer);
 

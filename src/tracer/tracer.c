@@ -6,6 +6,7 @@
 #include "meter.h"
 #include "names.h"
 #include "output.h"
+#include "periodic-writer.h"
 #include "snapshot.h"
 #include "text.h"
 #include "trace-writer.h"
@@ -13,11 +14,9 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SUBSCRIPTIONS_MAX 8
@@ -79,11 +78,7 @@ struct expert_tracer {
     char                  * remarks;       // to be said when the first batch comes
     bool                    greeted;
     atomic_bool             lacked_memory; // and that was said
-    bool                    has_thread;
-    bool                    has_new_model; // for the thread: perhaps one without an output
-    bool                    stopping;
-    pthread_cond_t          wake;
-    pthread_t               thread;
+    struct periodic_writer  writer;
 
     pthread_mutex_t         subscription_mutex;
     struct subscription     subscriptions[SUBSCRIPTIONS_MAX];
@@ -513,76 +508,27 @@ static void end_trace(struct tracer_model * model) {
     }
 }
 
-static struct timespec after(double seconds) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    const long whole = (long) seconds;
-    time.tv_sec  += whole;
-    time.tv_nsec += (long) ((seconds - (double) whole) * 1e9);
-    if (time.tv_nsec >= 1000000000) {
-        time.tv_sec  += 1;
-        time.tv_nsec -= 1000000000;
+// Called from the tracer's thread. Who evaluates never waits for a file system: the first output of a model is its work too.
+static void write_models(void * self, enum periodic_occasion occasion) {
+    struct expert_tracer * tracer = self;
+    pthread_mutex_lock(&tracer->mutex);
+    for (struct tracer_model * model = tracer->models; occasion == PERIODIC_END && model; model = model->next) {
+        if (model->trace) {
+            trace_writer_flush(model->trace);
+        }
     }
-    return time;
-}
-
-// With the tracer's mutex, which is not held meanwhile.
-static void write_models(struct expert_tracer * tracer, enum occasion occasion) {
     pthread_mutex_unlock(&tracer->mutex);
     for (struct tracer_model * model = first_model(tracer); model; model = next_model(model)) {
-        model_write(model, occasion, tracer->setup.say_aside);
+        model_write(model, occasion == PERIODIC_NEW ? FIRST_BATCH : NOW_AND_THEN, tracer->setup.say_aside);
         model_finish(model); // what could not be written when it went is now
     }
-    pthread_mutex_lock(&tracer->mutex);
-}
-
-// Who evaluates never waits for a file system: the first output of a model is this thread's work too.
-static void * write_now_and_then(void * data) {
-    struct expert_tracer * tracer   = data;
-    struct timespec        until    = { 0 };
-    double                 interval = 0;
-    pthread_mutex_lock(&tracer->mutex);
-    while (!tracer->stopping) {
-        if (interval != tracer->config.interval) {
-            interval = tracer->config.interval;
-            until    = after(interval);
-        }
-        if (tracer->has_new_model) {
-            tracer->has_new_model = false;
-            write_models(tracer, FIRST_BATCH);
-        } else if (interval <= 0) {
-            pthread_cond_wait(&tracer->wake, &tracer->mutex);
-        } else if (pthread_cond_timedwait(&tracer->wake, &tracer->mutex, &until) == ETIMEDOUT) {
-            write_models(tracer, NOW_AND_THEN);
-            until = after(interval);
-        }
-    }
-    pthread_mutex_unlock(&tracer->mutex);
-    return NULL;
-}
-
-// With the tracer's mutex.
-static void start_thread(struct expert_tracer * tracer) {
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    if (tracer->has_thread || pthread_sigmask(SIG_SETMASK, &all, &before) != 0) {
-        return; // the program's signals are not for us
-    }
-    tracer->has_thread = pthread_create(&tracer->thread, NULL, write_now_and_then, tracer) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static void stop_thread(struct expert_tracer * tracer) {
     pthread_mutex_lock(&tracer->mutex);
-    const bool had_thread = tracer->has_thread;
-    tracer->stopping   = true;
-    tracer->has_thread = false;
-    pthread_cond_signal(&tracer->wake);
+    periodic_writer_ask_to_stop(&tracer->writer);
     pthread_mutex_unlock(&tracer->mutex);
-    if (had_thread) {
-        pthread_join(tracer->thread, NULL);
-    }
+    periodic_writer_join(&tracer->writer);
 }
 
 //
@@ -692,10 +638,9 @@ static struct tracer_context * tracer_context_new(struct expert_tracer * tracer,
         }
         model->config.folder = folder_current();
     }
-    if (model->config.output) {
-        start_thread(tracer); // without one the output is made at the end
-        tracer->has_new_model = true;
-        pthread_cond_signal(&tracer->wake);
+    if (model->config.output || model->config.routing) {
+        periodic_writer_start(&tracer->writer); // without a thread the output is made at the end
+        periodic_writer_new(&tracer->writer);
     }
     context->model = model;
     context->key   = key;
@@ -938,11 +883,7 @@ struct expert_tracer * tracer_new(struct config * config, const struct tracer_se
     }
     tracer->setup  = *setup;
     tracer->config = *config;
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&tracer->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
+    periodic_writer_init(&tracer->writer, write_models, tracer, tracer->config.interval);
     pthread_mutex_init(&tracer->mutex, NULL);
     pthread_mutex_init(&tracer->subscription_mutex, NULL);
     note_wants(tracer);
@@ -952,7 +893,7 @@ struct expert_tracer * tracer_new(struct config * config, const struct tracer_se
 void tracer_configure(struct expert_tracer * tracer, struct config * config) {
     pthread_mutex_lock(&tracer->mutex);
     if (tracer->config.interval != config->interval) {
-        pthread_cond_signal(&tracer->wake);
+        periodic_writer_set_interval(&tracer->writer, config->interval);
     }
     config_free(&tracer->config);
     tracer->config = *config;
@@ -999,7 +940,6 @@ void tracer_free(struct expert_tracer * tracer) {
     }
     config_free(&tracer->config);
     free(tracer->remarks);
-    pthread_cond_destroy(&tracer->wake);
     pthread_mutex_destroy(&tracer->mutex);
     pthread_mutex_destroy(&tracer->subscription_mutex);
     free(tracer);

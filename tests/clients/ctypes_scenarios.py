@@ -6,6 +6,7 @@ usage: ctypes_scenarios.py SCENARIO ENGINE_LIB_DIR MODEL.gguf [ARGUMENT...]
 
 import ctypes
 import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -74,6 +75,23 @@ def fork_goes_on(engine, path):
     _, status = os.waitpid(child, 0)
     engine.free(model, context)
     sys.exit(status != 0)
+
+
+def ends_suddenly(engine, path, how):
+    """Ends without any of what happens at a normal end, after children that do the same."""
+    model = engine.load(path)
+    context = engine.new_context(model)
+    for command in "no-such-program", "true": # by vfork(), which leaves the parent's memory to the child
+        try:
+            subprocess.run([command], close_fds=False)
+        except FileNotFoundError:
+            pass
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    engine.generate(model, context, tokens("sudden"), 6)
+    getattr(ctypes.CDLL(None), how)(7)
 
 
 def twice(engine, path):
@@ -172,7 +190,7 @@ def reload_linked(engine, path, n):
 def main():
     scenario, folder, path, *arguments = sys.argv[1:]
     engine = Engine(Path(folder).resolve(), linked=scenario.endswith("_linked"))
-    scenarios = (threads, idle, fork, fork_goes_on, twice, moves, callback, old_names, missing, overlapping, one_after_another,
+    scenarios = (threads, idle, fork, fork_goes_on, ends_suddenly, twice, moves, callback, old_names, missing, overlapping, one_after_another,
                  reload, reload_linked)
     {f.__name__: f for f in scenarios}[scenario](engine, path, *arguments)
 

@@ -7,6 +7,7 @@ import time
 import unittest
 
 from harness import (CLIENTS, ENGINE, MIXTRAL, OLD_ENGINES, Server, TestCase, environment, main, run, strip_prefix, wait_for)
+from traces import Trace
 
 OLD_ENGINE = OLD_ENGINES / "0.5.0" / "lib"
 INTERVAL = 0.2
@@ -52,6 +53,59 @@ class ByItself(Ending):
             self.assertNotEqual(plain.status, 0)
             self.assertEqual(traced.status, plain.status)
             self.assertFalse(self.stats_path.exists())
+
+
+class Suddenly(Ending):
+    """Programs whose end runs nothing of ours but what stands in front of _exit()."""
+
+    def test_everything_is_written(self):
+        for how in "_exit", "_Exit", "quick_exit":
+            with self.subTest(how):
+                routing = self.folder / f"{how}.moetrace"
+                self.stats_path.unlink(missing_ok=True)
+                result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", "ends_suddenly", OLD_ENGINE, MIXTRAL.path, how,
+                             trace=self.trace(INTERVAL=0, ROUTING=routing))
+                self.assertEqual(result.status, 7, result.err)
+                self.assertFalse(self.stats()["complete"])
+                self.assert_counts(self.stats(), MIXTRAL, MIXTRAL.completion(b"sudden", 6))
+                self.assertEqual(sum(len(ubatch.tokens) for ubatch in Trace(routing).ubatches), 6 + 5)
+
+    def test_ctrl_c_in_completion(self):
+        # its handler calls _exit(), whatever it interrupts
+        routing = self.folder / "run.moetrace"
+        status, out, stats = self.interrupt(ROUTING=routing)
+        self.assertEqual(status, 130)
+        self.assert_counts(stats, MIXTRAL, MIXTRAL.completion(b"forever", stats["total_tokens"] - len(b"forever") + 1))
+        self.assertGreaterEqual(stats["total_tokens"], len(out.strip(b"\n").split(b"\n")[0]) - 1)
+        trace = Trace(routing)
+        self.assertGreaterEqual(sum(len(ubatch.tokens) for ubatch in trace.ubatches if not ubatch.warmup), stats["total_tokens"] - 1)
+
+    def interrupt(self, **trace):
+        """Its exit status, its output and the statistics. The stock handler may wait for itself forever: see BySignal."""
+        for _ in range(5):
+            for path in self.folder.iterdir():
+                path.unlink()
+            with open(self.folder / "out", "w+b") as out:
+                process = subprocess.Popen([ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", "forever", "-n", "30000", "-no-cnv",
+                                            "-t", "1", "-c", "32768"], env=environment(self.trace(INTERVAL=3600, **trace)),
+                                           stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.DEVNULL)
+                self.addCleanup(process.wait)
+                self.addCleanup(process.kill)
+                wait_for("generation", lambda: (self.folder / "out").stat().st_size > 100)
+                process.send_signal(signal.SIGINT)
+                try:
+                    status = process.wait(timeout=10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+                    continue
+            return status, (self.folder / "out").read_bytes(), self.stats()
+        raise AssertionError("llama-completion does not end")
+
+    def test_the_first_snapshot_is_soon(self):
+        with Server("-m", MIXTRAL.path, "-t", 1, "-c", 512, trace=self.trace(INTERVAL=3600)) as server:
+            wait_for("a snapshot of the warm-up", lambda: self.stats_path.exists() and self.stats()["warmup_tokens"] > 0, timeout=30)
+            self.assertEqual(server.stop(signal.SIGKILL), -9)
 
 
 class BySignal(Ending):

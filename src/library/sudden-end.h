@@ -1,0 +1,10 @@
+// Programs that end by _exit(), as llama-completion does in its handler of Ctrl-C: no destructor and no atexit() function
+// runs. What was counted and recorded is written all the same, by threads of ours, if that takes no longer than half a second. Not where we are built into llama.cpp.
+
+#ifndef LIBRARY_SUDDEN_END_H
+#define LIBRARY_SUDDEN_END_H
+
+// When the library is loaded, and in the child of a fork.
+void sudden_end_watch(void);
+
+#endif // LIBRARY_SUDDEN_END_H
