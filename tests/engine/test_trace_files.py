@@ -308,9 +308,10 @@ class Packed(Files):
 class Settings(Files):
     def test_what_is_not_understood(self):
         for variable, value in [("WEIGHTS", "yes"), ("TOKENS", "2"), ("ON_FULL", "block"), ("BUFFER", "1k"), ("ROTATE_SIZE", "big"),
-                                ("ROTATE_TIME", "-1"), ("SAMPLE", "0.5"), ("SAMPLE", "1.5"), ("BUFFER", "1000TiB"),
+                                ("ROTATE_TIME", "-1"), ("SAMPLE", "0.5"), ("SAMPLE", "1.5"), ("KEEP", "all"), ("BUFFER", "1000TiB"),
                                 ("BUFFER", f"{2 * os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') >> 20}MiB")]:
             with self.subTest(variable):
+                self.path.unlink(missing_ok=True)
                 result = self.complete(self.routing(**{variable: value}), n=1)
                 self.assertEqual(len(self.told(result, f"LLAMA_EXPERT_TRACE_{variable}={value} is not understood")), 1)
                 self.assertTrue(self.read().ubatches)

@@ -9,7 +9,7 @@
 #include <string.h>
 
 static const char * const variables[] = {
-    "STATS", "NAMES", "PER_LAYER", "OUTPUT", "INTERVAL", "ROUTING", "WEIGHTS", "TOKENS", "ON_FULL", "BUFFER", "ROTATE_SIZE", "ROTATE_TIME", "SAMPLE",
+    "STATS", "NAMES", "PER_LAYER", "OUTPUT", "INTERVAL", "ROUTING", "WEIGHTS", "TOKENS", "ON_FULL", "BUFFER", "ROTATE_SIZE", "ROTATE_TIME", "SAMPLE", "KEEP",
 };
 
 static void set(const char * variable, const char * value) {
@@ -216,6 +216,7 @@ static void what_a_trace_is_like(void ** state) {
     set("ROTATE_SIZE", "1GB");
     set("ROTATE_TIME", "1.5h");
     set("SAMPLE",      "100");
+    set("KEEP",        "10GiB");
     struct config config = read(true, NULL);
     assert_true     (config.trace.weights);
     assert_true     (config.trace.tokens);
@@ -224,6 +225,7 @@ static void what_a_trace_is_like(void ** state) {
     assert_int_equal(config.trace.rotate_size, 1000000000);
     assert_true     (config.trace.rotate_time == 5400);
     assert_int_equal(config.trace.sample, 100);
+    assert_int_equal(config.trace.keep, INT64_C(10) << 30);
 
     struct config copy;
     assert_true(config_copy(&copy, &config));
@@ -236,7 +238,7 @@ static void what_a_trace_is_like(void ** state) {
 static void what_is_not_understood_of_a_trace(void ** state) {
     (void) state;
     static const struct { const char * variable; const char * value; } cases[] = {
-        { "ON_FULL", "block" }, { "ROTATE_SIZE", "1 KiB" }, { "ROTATE_TIME", "0.5" },
+        { "ON_FULL", "block" }, { "ROTATE_SIZE", "1 KiB" }, { "ROTATE_TIME", "0.5" }, { "KEEP", "some" },
     };
     set("ROUTING", "run.moetrace");
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -249,6 +251,7 @@ static void what_is_not_understood_of_a_trace(void ** state) {
         assert_int_equal(config.trace.rotate_size, 0);
         assert_true     (config.trace.rotate_time == 0);
         assert_int_equal(config.trace.sample, 1);
+        assert_int_equal(config.trace.keep, 0);
         config_free(&config);
     }
 }
