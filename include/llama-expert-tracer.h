@@ -46,10 +46,11 @@ struct expert_tracer_config {
     size_t       buffer;      // bytes of memory for what is not on the disk yet, 0: 32 MiB; so is more than there is
     uint64_t     rotate_size; // go on in a further file at this many bytes, 0: never
     double       rotate_time; // and after this many seconds, 0: never
-    uint64_t     sample;      // record one batch in so many, 0: all
+    uint64_t     sample;      // record one batch in so many, chosen at random in each row of so many, 0: all
+    uint64_t     seed;        // of that choice, to make it again: 1 to 2^53; 0: a new one, which the trace's header has
 };
 
-#define EXPERT_TRACER_CONFIG_INIT { sizeof(struct expert_tracer_config), true, false, false, NULL, 10.0, NULL, false, false, false, 0, 0, 0, 0 }
+#define EXPERT_TRACER_CONFIG_INIT { sizeof(struct expert_tracer_config), true, false, false, NULL, 10.0, NULL, false, false, false, 0, 0, 0, 0, 0 }
 
 // Creates a tracer. `config` is copied (NULL: EXPERT_TRACER_CONFIG_INIT).
 // Returns NULL where memory, or the room for tracers (8 in a process), is used up, or where its size is 0.

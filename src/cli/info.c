@@ -349,7 +349,9 @@ static void print_ending(const struct terminal * terminal, const struct trace_in
         [TRACE_INTERRUPTED] = "interrupted: the program still runs, or was killed",
     };
     if (info->sample > 1) {
-        terminal_field_free(terminal, "sampled", memory_text("one batch in %lld", (long long) info->sample));
+        terminal_field_free(terminal, "sampled", info->seed >= 0 ?
+            memory_text("one batch in %lld, at random (seed %lld)", (long long) info->sample, (long long) info->seed) :
+            memory_text("one batch in %lld", (long long) info->sample));
     }
     print_missing(terminal, "left out", info->left_out_ubatches, info->left_out_tokens, "sampled");
     print_missing(terminal, "dropped",  info->dropped_ubatches,  info->dropped_tokens,  "the disk could not keep up, or memory was short");
@@ -445,6 +447,7 @@ static void add_counts(json_t * root, const struct trace_info * info, const stru
     json_object_set_new(root, "weights",      json_boolean(info->has_weights));
     json_object_set_new(root, "tokens_known", json_boolean(info->has_tokens));
     json_object_set_new(root, "sample",       json_integer(info->sample));
+    json_object_set_new(root, "seed",         info->seed >= 0 ? json_integer(info->seed) : json_null());
     json_object_set_new(root, "tokens",       json_tokens(info, counts));
     json_object_set_new(root, "ubatches",     json_count(counts->ubatches));
     json_object_set_new(root, "batches",      json_count(counts->batches));

@@ -20,6 +20,7 @@
 #define ROTATE_SIZE_MAX 0x1p60
 #define ROTATE_TIME_MAX 1e9
 #define SAMPLE_MAX      1e15
+#define SEED_MAX        0x1p53
 #define FIRST_OPTION     256 // of those that have no letter
 
 // What `run` passes on, each in a variable of its own.
@@ -132,9 +133,18 @@ static int check_number(const char * option, const char * value, const struct un
         command_usage_error(&command_run, "--%s needs %s, not '%s'", option, needs, value);
 }
 
+static bool is_sampling(const char * text) {
+    const char * seed = strchr(text, ':');
+    char       * n    = seed == NULL ? memory_text("%s", text) : memory_text("%.*s", (int) (seed - text), text);
+    const bool   is   = is_whole_number(n, 1, SAMPLE_MAX) && (seed == NULL || is_whole_number(seed + 1, 1, SEED_MAX));
+    free(n);
+    return is;
+}
+
 static int check_sample(const char * value) {
-    return value == NULL || is_whole_number(value, 1, SAMPLE_MAX) ? STATUS_OK :
-        command_usage_error(&command_run, "--sample needs a whole number, not '%s': one batch in so many is recorded", value);
+    return value == NULL || is_sampling(value) ? STATUS_OK :
+        command_usage_error(&command_run, "--sample needs a whole number: one batch in so many is recorded, "
+            "or with a seed, such as 100:7; not '%s'", value);
 }
 
 static int check_both_files(const char * output, const char * routing) {
@@ -349,7 +359,8 @@ const struct command command_run = {
         "      --buffer SIZE        memory for what is not on the disk yet (32MiB)\n"
         "      --rotate-size SIZE   go on in a further file at this size\n"
         "      --rotate-time TIME   and after this time, such as 3600 or 1h\n"
-        "      --sample N           record one batch in N\n"
+        "      --sample N[:SEED]    record one batch in N, chosen at random in each row of N;\n"
+        "                           the same ones again with the seed that `info` shows\n"
         "      --keep SIZE          delete the oldest files of earlier runs, so that all of FILE take no more\n"
         "  -h, --help               show this\n"
         "\n"

@@ -330,6 +330,7 @@ static void write_header(struct trace_join * join) {
         json_object_set_new(header, "trace", json_string(id));
         json_object_set_new(header, "part",  json_integer(0));
         json_object_set    (header, "runs",  runs);
+        json_object_del    (header, "seed"); // contexts have other numbers now
     }
     write_json(join, TRACE_CHUNK_HEADER, 0, header);
     json_decref(runs);

@@ -55,6 +55,7 @@ const char * trace_json_header(const struct trace_buffer * payload, struct trace
     info->pid          = number_of(header, "pid",    -1);
     info->part         = number_of(header, "part",    0);
     info->sample       = number_of(header, "sample",  1);
+    info->seed         = number_of(header, "seed",   -1);
     info->n_layer      = bounded_number_of(header, "n_layer", INT32_MAX);
     info->phases_known = json_is_true(json_object_get(header, "phases_known"));
     info->has_weights  = json_is_true(json_object_get(header, "weights"));

@@ -61,6 +61,7 @@ struct trace_info {
     bool                       has_weights;
     bool                       has_tokens;       // token ids
     int64_t                    sample;           // one batch in so many
+    int64_t                    seed;             // of the choice, -1: there is none, or it is not known
     bool                       is_packed;
     size_t                     n_tables;
     const struct trace_table * tables;

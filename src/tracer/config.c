@@ -1,6 +1,7 @@
 #include "config.h"
 
 #include "trace-buffer.h"
+#include "trace-sampling.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -98,10 +99,6 @@ static double plain_number_of(const char * value) {
     return quantity_of(value, units, 1);
 }
 
-static double whole_number_of(const char * value) {
-    return strchr(value, '.') ? -1 : plain_number_of(value);
-}
-
 static double seconds_of(const char * value) {
     static const struct unit units[] = { { "", 1 }, { "s", 1 }, { "m", 60 }, { "min", 60 }, { "h", 3600 }, { "d", 86400 } };
     return quantity_of(value, units, sizeof(units) / sizeof(units[0]));
@@ -162,8 +159,32 @@ static double buffer_max(void) {
     return (double) (most < BUFFER_MAX ? most : BUFFER_MAX);
 }
 
+// "N" or "N:SEED", whole numbers. Returns false where it is neither, or one of them is out of its range.
+static bool sampling_of(const char * value, uint64_t * sample, uint64_t * seed) {
+    const char * end;
+    const char * seed_end = NULL;
+    const double n        = number_of(value, &end);
+    const double number   = *end == ':' ? number_of(end + 1, &seed_end) : 0;
+    const bool   is_one   = seed_end ? *seed_end == 0 && number >= 1 && number <= (double) TRACE_SEED_MAX : *end == 0;
+    if (!is_one || strchr(value, '.') || !(n >= 1 && n <= 1e15)) {
+        return false;
+    }
+    *sample = (uint64_t) n;
+    *seed   = (uint64_t) number;
+    return true;
+}
+
+static void read_sampling(struct trace_options * options, struct text * remarks) {
+    const char * value = getenv(variable_names[SAMPLE]);
+    options->sample = 1;
+    if (value && *value && strcmp(value, "0") != 0 && !sampling_of(value, &options->sample, &options->seed)) {
+        complain(remarks, SAMPLE, value, "give a whole number: one batch in so many is recorded, or with the seed of a choice "
+            "that shall be made again, such as 100:7; taken as 1, all of them");
+    }
+}
+
 static struct trace_options read_trace(struct text * remarks) {
-    return (struct trace_options) {
+    struct trace_options options = {
         .weights     = read_switch(WEIGHTS, remarks),
         .tokens      = read_switch(TOKENS, remarks),
         .wait        = read_on_full(remarks),
@@ -173,11 +194,11 @@ static struct trace_options read_trace(struct text * remarks) {
             "give the size at which the routing trace goes on in a further file, such as 1GiB, 1MiB at least; taken as never"),
         .rotate_time = read_quantity(ROTATE_TIME, seconds_of, 1, 1e9, 0, remarks,
             "give the time after which the routing trace goes on in a further file, such as 3600 or 1h; taken as never"),
-        .sample      = (uint64_t) read_quantity(SAMPLE, whole_number_of, 1, 1e15, 1, remarks,
-            "give a whole number: one batch in so many is recorded; taken as 1, all of them"),
         .keep        = (uint64_t) read_quantity(KEEP, bytes_of, 1, 0x1p60, 0, remarks,
             "give the size that the files of all runs may take, such as 10GiB; taken as no limit"),
     };
+    read_sampling(&options, remarks);
+    return options;
 }
 
 static char * folder_of(const char * path) {
@@ -292,6 +313,7 @@ bool config_from_api(struct config * config, const struct expert_tracer_config *
             .rotate_size = full.rotate_size > 0 && full.rotate_size < ROTATE_SIZE_MIN ? ROTATE_SIZE_MIN : full.rotate_size,
             .rotate_time = full.rotate_time > 0 ? full.rotate_time : 0,
             .sample      = full.sample > 1 ? full.sample : 1,
+            .seed        = full.seed > TRACE_SEED_MAX ? TRACE_SEED_MAX : full.seed,
         },
     };
     if (!take_path(&config->output,  full.output  && *full.output  ? full.output  : NULL) ||

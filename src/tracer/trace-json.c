@@ -32,7 +32,11 @@ void trace_json_header(struct text * text, const struct trace_about * about) {
     text_add  (text, ", \"phases_known\": %s", boolean(model->phases_known));
     text_add  (text, ", \"weights\": %s", boolean(about->weights));
     text_add  (text, ", \"tokens\": %s", boolean(about->tokens));
-    text_add  (text, ", \"sample\": %" PRIu64 "}\n", about->sample);
+    text_add  (text, ", \"sample\": %" PRIu64, about->sample);
+    if (about->seed > 0) {
+        text_add(text, ", \"seed\": %" PRIu64, about->seed);
+    }
+    text_add  (text, "}\n");
 }
 
 static void add_tensors(struct text * text, const struct routing_layer * layer) {

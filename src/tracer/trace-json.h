@@ -17,6 +17,7 @@ struct trace_about {
     bool                         weights;
     bool                         tokens;
     uint64_t                     sample;
+    uint64_t                     seed;        // 0: there is none, all is recorded
 };
 
 void trace_json_header(struct text * text, const struct trace_about * about);

@@ -1,5 +1,6 @@
 #include "trace-state.h"
 
+#include "trace-sampling.h"
 #include "trace-trust.h"
 
 #include <inttypes.h>
@@ -350,7 +351,10 @@ static void take(struct trace_stream * stream, const struct routing_ubatch * uba
     struct trace_writer * writer = stream->writer;
     char doubt[256];
     begin_batch(stream, ubatch->batch);
-    if (ubatch->batch % writer->options.sample != 0) {
+    if (!trace_sampling_takes(writer->options.seed, writer->options.sample, stream->context, ubatch->batch)) {
+        if (writer->state == TRACE_NOT_BEGUN) {
+            trace_writer_begin(writer, ubatch, remark); // a trace that says so, where no batch comes that is taken
+        }
         note_gap(writer, ubatch->n_tokens, TRACE_GAP_SAMPLING);
         return;
     }

@@ -2,6 +2,7 @@
 
 #include "base/claim.h"
 #include "folder.h"
+#include "trace-sampling.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -264,12 +265,21 @@ struct trace_writer * trace_writer_new(const struct trace_options * options, con
     writer->options.folder = NULL;
     writer->options.buffer = options->buffer < BUFFER_LEAST ? BUFFER_LEAST : options->buffer;
     writer->options.sample = options->sample > 0 ? options->sample : 1;
+    writer->options.seed   = writer->options.sample == 1 ? 0 :
+                             options->seed > 0           ? options->seed : trace_sampling_new_seed();
     writer->path           = path;
     writer->folder         = folder;
     writer->say            = say;
     writer->say_aside      = say_aside;
     writer->delivery       = (struct trace_delivery) {
-        .about = { .model = model, .run = run, .weights = options->weights, .tokens = options->tokens, .sample = writer->options.sample },
+        .about = {
+            .model   = model,
+            .run     = run,
+            .weights = options->weights,
+            .tokens  = options->tokens,
+            .sample  = writer->options.sample,
+            .seed    = writer->options.seed,
+        },
         .rotate_size = options->rotate_size,
         .rotate_time = options->rotate_time,
         .limit       = options->keep,

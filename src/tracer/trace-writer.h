@@ -21,6 +21,7 @@ struct trace_options {
     uint64_t     rotate_size; // bytes of a file, 0: no limit
     double       rotate_time; // seconds that a file tells of, 0: no limit
     uint64_t     sample;      // one batch in so many, 1: all
+    uint64_t     seed;        // of the choice (trace-sampling.h), 0: a new one
     uint64_t     keep;        // bytes of all files of this path, the oldest are deleted; 0: no limit
 };
 

@@ -194,7 +194,7 @@ class Info(Case):
             "activations": sum(len(experts) for u, i, _ in counted for _, experts in rows(u, i)),
             "dropped": {"ubatches": 3, "tokens": 7}, "left_out": {"ubatches": 1, "tokens": 1}, "lost": {"damaged": False, "ubatches": 0},
             "model": MODEL, "n_layer": 6, "trace": "first", "part": 0, "run": "1-1", "pid": 7, "engine": "llama.cpp", "capture": "graph",
-            "tracer": "0.0.0", "phases_known": True, "weights": True, "tokens_known": True, "sample": 1, "packed": False,
+            "tracer": "0.0.0", "phases_known": True, "weights": True, "tokens_known": True, "sample": 1, "seed": None, "packed": False,
             "size": os.path.getsize(self.trace), "ended": "complete", "file": self.trace, "begin": 1700000000.0, "end": 1700000018.0,
             "layers": [{"layer": layer, "n_expert": N_EXPERT, "n_expert_used": N_USED, "expert_bytes": 150} for layer in (1, 2, 4)] +
                       [{"layer": 6, "n_expert": 4, "n_expert_used": 1, "expert_bytes": 7}],
@@ -435,6 +435,18 @@ class Cat(Case):
         self.assertNotIn(both.header["trace"], ("first", "second"))
         self.assertEqual((both.end["complete"], both.end["waited_ms"], both.end["dropped_tokens"]), (True, 5, 14))
         self.assertEqual(json.loads(self.quiet("info", "--json", self.folder / "joined"))["lives"], 8)
+
+    def test_sampled(self):
+        """One trace keeps its seed; contexts of several get other numbers, for which it tells nothing."""
+        paths = [self.write(trace, m.joined(made(head=header(trace=trace, sample=4, seed=7)))) for trace in ("first", "second")]
+        self.assertIn("one batch in 4, at random (seed 7)", self.quiet("info", paths[0]))
+        self.assertEqual(json.loads(self.quiet("info", "--json", paths[0]))["seed"], 7)
+        self.assertEqual(self.joined(paths[0]).header["seed"], 7)
+        both = self.joined(*paths).header
+        self.assertEqual((both["sample"], "seed" in both), (4, False))
+        told = self.quiet("info", self.folder / "joined")
+        self.assertIn("one batch in 4\n", told)
+        self.assertNotIn("seed", told)
 
     def test_joined_again(self):
         second = self.write("second", m.joined(made(head=header(trace="second"))))

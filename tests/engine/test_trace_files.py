@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Files of routing traces: where they are, what is said where they cannot be, and what is in them however a program ends."""
 
+import json
 import os
 import re
 import resource
@@ -9,7 +10,7 @@ import signal
 import subprocess
 
 from harness import CLIENTS, COMMAND, ENGINE, MIXTRAL, OLD_ENGINES, QWEN3NEXT, Server, environment, main, run, wait_for
-from traces import MEMORY, SAMPLING, Gap, Trace, TraceTestCase, Ubatch, unpacked
+from traces import MEMORY, SAMPLING, Gap, Trace, TraceTestCase, Ubatch, is_sampled, unpacked
 
 OLD_ENGINE = OLD_ENGINES / "0.5.0" / "lib"
 PROMPT, N = b"write", 4
@@ -269,30 +270,92 @@ class Parts(Files):
 
 
 class Sampling(Files):
-    def test_one_batch_in_three(self):
-        result = self.complete(self.routing(SAMPLE=3), n=20)
+    """One batch of so many. Python knows from the header's seed which."""
+
+    def complete_sampled(self, sample, n=20, **how):
+        self.path.unlink(missing_ok=True)
+        result = self.complete(self.routing(SAMPLE=sample), n=n, **how)
         self.assertNotIn("dropped", result.err)
-        trace = Trace(self.path)
+        return Trace(self.path)
+
+    def test_one_batch_in_three(self):
+        trace = self.complete_sampled(3)
         self.assertEqual(trace.header["sample"], 3)
+        self.assertIn("seed", trace.header)
         self.assert_routing(trace, MIXTRAL)
-        for event in trace.events:
-            if isinstance(event, Ubatch):
-                self.assertEqual(event.number % 3, 0)
-            else:
-                self.assertEqual((event.number % 3, event.why), (1, SAMPLING))
+        # a batch has one ubatch here
+        self.assertEqual([ubatch.number for ubatch in trace.ubatches], [i for i in range(21) if is_sampled(trace.header, 0, i)])
+        self.assertEqual({event.why for event in trace.events if not isinstance(event, Ubatch)}, {SAMPLING})
         n_tokens = 2 + len(PROMPT) + 19
         self.assertEqual(trace.end["tokens"] + trace.end["left_out_tokens"], n_tokens)
-        self.assertEqual(trace.end["ubatches"] + trace.end["left_out_ubatches"], 21)
+        self.assertEqual((trace.end["ubatches"], trace.end["left_out_ubatches"]), (7, 14))
         held = MIXTRAL.generate(PROMPT, 19)
-        for ubatch in trace.ubatches[1:]:
-            self.assertEqual([token.id for token in ubatch.tokens], [held[token.position] for token in ubatch.tokens])
+        for ubatch in trace.ubatches:
+            if not ubatch.warmup:
+                self.assertEqual([token.id for token in ubatch.tokens], [held[token.position] for token in ubatch.tokens])
+
+    def test_the_same_ones_by_the_same_seed(self):
+        traces = [self.complete_sampled(sample) for sample in ("4:7", "4:7", "4:8", "4", "4")]
+        chosen = [[ubatch.number for ubatch in trace.ubatches] for trace in traces]
+        self.assertEqual([trace.header["seed"] for trace in traces[:3]], [7, 7, 8])
+        self.assertEqual(chosen[0], chosen[1])
+        self.assertNotEqual(chosen[0], chosen[2])
+        self.assertNotEqual(traces[3].header["seed"], traces[4].header["seed"])
+
+    def test_is_told_by_info(self):
+        self.complete_sampled("4:7", n=8)
+        self.assertIn("one batch in 4, at random (seed 7)", run(COMMAND, "info", self.path, preload=False).out)
+        info = json.loads(run(COMMAND, "info", "--json", self.path, preload=False).out)
+        self.assertEqual((info["sample"], info["seed"]), (4, 7))
+        self.path.unlink()
+        self.complete(n=1)
+        info = json.loads(run(COMMAND, "info", "--json", self.path, preload=False).out)
+        self.assertEqual((info["sample"], info["seed"]), (1, None))
+
+    def test_by_an_option_of_run(self):
+        command = [COMMAND, "run", "-r", self.path, "--sample"]
+        completion = [ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", "option", "-n", 6, "-no-cnv", "-t", 1]
+        result = run(*command, "2:5", "--", *completion, preload=False)
+        self.assertEqual(result.status, 0, result.err)
+        trace = Trace(self.path)
+        self.assertEqual((trace.header["sample"], trace.header["seed"]), (2, 5))
+        for wrong in "0.5", "2:", "2:0", ":5", "2:5:1", "2:x", "-2", "2:-5":
+            result = run(*command, wrong, "--", *completion, preload=False)
+            self.assertEqual(result.status, 2, wrong)
+            self.assertIn("--sample needs a number", result.err)
+
+    def test_a_regular_load(self):
+        """Requests of four batches each, a prompt and three steps: every fourth batch is a prompt."""
+        n_requests = 48
+        with self.server(SAMPLE="4:1") as server:
+            for i in range(n_requests):
+                server.post("/completion", prompt=f"{i:02} is a request", n_predict=4, cache_prompt=False)
+            self.assertEqual(server.stop(), 0)
+        trace = Trace(self.path)
+        prompts = [ubatch for ubatch in trace.ubatches if not ubatch.warmup and not ubatch.tokens[0].generation]
+        n_ubatches = trace.end["ubatches"] + trace.end["left_out_ubatches"]
+        self.assertGreaterEqual(n_ubatches, 4 * n_requests)
+        self.assertEqual([ubatch.number for ubatch in trace.ubatches],
+                         [i for i in range(n_ubatches) if is_sampled(trace.header, 0, i)])
+        for first in range(0, n_ubatches - 3, 4):
+            self.assertEqual(sum(first <= ubatch.number < first + 4 for ubatch in trace.ubatches), 1)
+        self.assertAlmostEqual(len(prompts), n_requests / 4, delta=n_requests / 8) # 12 of 48
 
     def test_a_batch_is_recorded_as_a_whole(self):
         result = run("llama-completion", "-m", MIXTRAL.path, "-p", "0123456789" * 12, "-n", 1, "-no-cnv", "-t", 1, "-b", 40, "-ub", 20,
-                     trace=self.routing(SAMPLE=2))
+                     trace=self.routing(SAMPLE="2:5"))
         self.assertEqual(result.status, 0, result.err)
         # a warm-up, and three batches of two ubatches
-        self.assertEqual([(ubatch.number, ubatch.first) for ubatch in Trace(self.path).ubatches], [(0, True), (3, True), (4, False)])
+        batches = [[0], [1, 2], [3, 4], [5, 6]]
+        trace = Trace(self.path)
+        self.assertEqual([(ubatch.number, ubatch.first) for ubatch in trace.ubatches],
+                         [(number, number == batch[0]) for i, batch in enumerate(batches) if is_sampled(trace.header, 0, i)
+                          for number in batch])
+
+    def test_no_batch_that_is_taken(self):
+        seed = next(seed for seed in range(1, 100) if not any(is_sampled({"sample": 1000, "seed": seed}, 0, i) for i in range(9)))
+        trace = self.complete_sampled(f"1000:{seed}", n=4)
+        self.assertEqual((trace.ubatches, trace.end["left_out_ubatches"]), ([], 5))
 
 
 class Packed(Files):

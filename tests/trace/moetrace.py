@@ -229,11 +229,29 @@ def header_of(payload):
     check_keys(header["model"], MODEL_KEYS, "model")
     check((header["format"], header["version"]) == (FORMAT, VERSION), f"{header['format']}, version {header['version']}")
     check(header["sample"] >= 1, "sample is 0")
+    if "seed" in header:
+        check_keys(header, {"seed": NUMBER}, "header")
+        check(header["sample"] > 1 and 1 <= header["seed"] <= 1 << 53, f"seed is {header['seed']}")
     fingerprint = header["model"]["fingerprint"]
     if fingerprint is not None:
         size, _, digest = fingerprint.partition("-")
         check(size.isdigit() and len(digest) == 16 and not set(digest) - set("0123456789abcdef"), f"fingerprint {fingerprint!r}")
     return header
+
+
+def splitmix64(seed, i):
+    """The i-th number of SplitMix64, from 0."""
+    mask = (1 << 64) - 1
+    z = seed + (i + 1) * 0x9E3779B97F4A7C15 & mask
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & mask
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & mask
+    return z ^ z >> 31
+
+
+def is_sampled(header, context, batch):
+    """Whether a context's batch, both counted from 0, is recorded in a trace with this header."""
+    n = header["sample"]
+    return batch % n == splitmix64(splitmix64(header["seed"], context), batch // n) % n if "seed" in header else batch % n == 0
 
 
 def table_of(payload):

@@ -150,7 +150,8 @@ class Refused(unittest.TestCase):
 
     def test_headers(self):
         for broken, why in [({"version": 2}, "version 2"), ({"pid": "1"}, "pid is '1'"), ({"sample": 0}, "sample is 0"),
-                            ({"weights": 1}, "weights is 1"), ({"model": {}}, "model has no name")]:
+                            ({"weights": 1}, "weights is 1"), ({"seed": 5}, "seed is 5"),
+                            ({"sample": 2, "seed": 0}, "seed is 0"), ({"model": {}}, "model has no name")]:
             self.refuse(file_of(**broken), why)
         twice = json.dumps(new_header()).replace('"pid": 1', '"pid": 1, "pid": 1').encode()
         self.refuse(chunk(0, HEADER, twice), "a key twice")

@@ -52,7 +52,7 @@ def info_lines(trace):
         yield f"{name} {header[name] or '?'}"
     for name in ("name", "architecture", "file", "fingerprint"):
         yield f"{name} {model[name] or '?'}"
-    yield f"numbers {header['pid']} {header['part']} {header['n_layer']} {header['sample']}"
+    yield f"numbers {header['pid']} {header['part']} {header['n_layer']} {header['sample']} {header.get('seed', -1)}"
     yield f"flags {header['phases_known']:d} {header['weights']:d} {header['tokens']:d}"
     yield f"ubatches {len(trace.ubatches)} {sum(len(ubatch.tokens) for ubatch in trace.ubatches)}"
     dropped = [gap for gap in gaps if gap.why != SAMPLING]

@@ -32,7 +32,8 @@ static void print_info(const struct trace_info * info) {
     print_string("architecture", info->architecture);
     print_string("file",         info->model_file);
     print_string("fingerprint",  info->fingerprint);
-    printf("numbers %" PRId64 " %" PRId64 " %d %" PRId64 "\n", info->pid, info->part, info->n_layer, info->sample);
+    printf("numbers %" PRId64 " %" PRId64 " %d %" PRId64 " %" PRId64 "\n", info->pid, info->part, info->n_layer,
+           info->sample, info->seed);
     printf("flags %d %d %d\n", info->phases_known, info->has_weights, info->has_tokens);
     printf("ubatches %" PRIu64 " %" PRIu64 "\n", info->n_ubatches, info->n_tokens);
     printf("gaps %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", info->dropped_ubatches, info->dropped_tokens, info->left_out_ubatches,

@@ -226,6 +226,7 @@ static void what_a_trace_is_like(void ** state) {
     assert_true     (config.trace.rotate_time == 5400);
     assert_int_equal(config.trace.sample, 100);
     assert_int_equal(config.trace.keep, INT64_C(10) << 30);
+    assert_int_equal(config.trace.seed, 0);
 
     struct config copy;
     assert_true(config_copy(&copy, &config));
@@ -239,6 +240,9 @@ static void what_is_not_understood_of_a_trace(void ** state) {
     (void) state;
     static const struct { const char * variable; const char * value; } cases[] = {
         { "ON_FULL", "block" }, { "ROTATE_SIZE", "1 KiB" }, { "ROTATE_TIME", "0.5" }, { "KEEP", "some" },
+    };
+    static const char * const samples[] = {
+        "3:", ":3", "3:x", "3:0", "3:-1", "3:1:2", "3:1e3", "3:9007199254740993000", "0:7", "x:7",
     };
     set("ROUTING", "run.moetrace");
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -254,6 +258,27 @@ static void what_is_not_understood_of_a_trace(void ** state) {
         assert_int_equal(config.trace.keep, 0);
         config_free(&config);
     }
+    for (size_t i = 0; i < sizeof(samples) / sizeof(samples[0]); i++) {
+        set("SAMPLE", samples[i]);
+        struct config config = read(true, NULL); // one was remarked on
+        assert_int_equal(config.trace.sample, 1);
+        assert_int_equal(config.trace.seed, 0);
+        config_free(&config);
+    }
+}
+
+static void a_sample_with_its_seed(void ** state) {
+    (void) state;
+    set("ROUTING", "run.moetrace");
+    set("SAMPLE",  "4:9007199254740992");
+    struct config config = read(true, NULL);
+    assert_int_equal(config.trace.sample, 4);
+    assert_int_equal(config.trace.seed, INT64_C(1) << 53);
+    config_free(&config);
+    set("SAMPLE", "0");
+    config = read(true, NULL);
+    assert_int_equal(config.trace.sample, 1);
+    config_free(&config);
 }
 
 static void a_traces_options_without_a_trace(void ** state) {
@@ -336,6 +361,7 @@ int main(void) {
         cmocka_unit_test_setup(a_buffer_is_no_larger_than_the_machine, clear),
         cmocka_unit_test_setup(what_is_not_understood_of_a_trace, clear),
         cmocka_unit_test_setup(one_file_is_not_taken_for_both, clear),
+        cmocka_unit_test_setup(a_sample_with_its_seed, clear),
         cmocka_unit_test_setup(a_traces_options_without_a_trace, clear),
         cmocka_unit_test_setup(the_apis_trace, clear),
         cmocka_unit_test_setup(a_comma_in_the_programs_locale_changes_nothing, clear),

@@ -424,6 +424,7 @@ static void some_batches_are_left_out(void ** state) {
     (void) state;
     struct trace_options options = plain;
     options.sample = 3;
+    options.seed   = 12;
     struct trace_writer * writer = start(&options);
     struct trace_stream * stream = join(writer);
     for (uint64_t i = 0; i < 20; i++) { // two ubatches in each of ten batches
@@ -432,14 +433,43 @@ static void some_batches_are_left_out(void ** state) {
     evaluate(stream, 20, 10, 4);
     finish(writer, stream);
     const struct content content = content_of("run.moetrace");
-    assert_int_equal(content.n_ubatches, 8); // 0, 3, 6, 9
-    assert_int_equal(content.n_first, 4);
-    assert_int_equal(content.gaps[TRACE_GAP_SAMPLING].n_ubatches, 13);
-    assert_int_equal(content.gaps[TRACE_GAP_SAMPLING].n_tokens, 12 * 5 + 4);
+    assert_int_equal(content.n_ubatches, 6); // 1, 3, 6, and 11 does not come
+    assert_int_equal(content.n_first, 3);
+    assert_int_equal(content.gaps[TRACE_GAP_SAMPLING].n_ubatches, 15);
+    assert_int_equal(content.gaps[TRACE_GAP_SAMPLING].n_tokens, 14 * 5 + 4);
     assert_int_equal(content.n_gaps, 4);
     assert_int_equal(content.next, 21);
     assert_sums(&content);
-    assert_non_null(strstr(content.header, "\"sample\": 3}"));
+    assert_non_null(strstr(content.header, "\"sample\": 3, \"seed\": 12}"));
+}
+
+static void no_batch_is_taken(void ** state) {
+    (void) state;
+    struct trace_options options = plain;
+    options.sample = 1000;
+    options.seed   = 12;
+    struct trace_writer * writer = start(&options);
+    struct trace_stream * stream = join(writer);
+    evaluate(stream, 0, 0, 5);
+    finish(writer, stream);
+    const struct content content = content_of("run.moetrace"); // there is a trace, which says so
+    assert_int_equal(content.n_ubatches, 0);
+    assert_int_equal(content.gaps[TRACE_GAP_SAMPLING].n_ubatches, 1);
+    assert_end(&content, true, true);
+}
+
+static void a_seed_of_its_own(void ** state) {
+    (void) state;
+    struct trace_options options = plain;
+    options.sample = 2;
+    struct trace_writer * writer = start(&options);
+    struct trace_stream * stream = join(writer);
+    evaluate(stream, 0, 0, 1);
+    evaluate(stream, 1, 1, 1);
+    finish(writer, stream);
+    const struct content content = content_of("run.moetrace");
+    assert_int_equal(content.n_ubatches, 1);
+    assert_non_null(strstr(content.header, "\"sample\": 2, \"seed\": "));
 }
 
 static void a_table_for_each_set_of_layers(void ** state) {
@@ -1196,6 +1226,8 @@ int main(void) {
         TEST(without_a_ubatch_there_is_no_file),
         TEST(what_comes_after_the_end_is_ignored),
         TEST(some_batches_are_left_out),
+        TEST(no_batch_is_taken),
+        TEST(a_seed_of_its_own),
         TEST(a_table_for_each_set_of_layers),
         TEST(a_chunk_is_on_the_disk_after_a_second),
         TEST(what_becomes_known_later),
