@@ -107,6 +107,10 @@ int32_t layer_of_experts(const char * name) {
     return ends_in(name, "_exps.weight") ? index : -1;
 }
 
+bool is_projection(const char * name) {
+    return projection_rank(name) >= 0 || strstr(name, ".ffn_gate_up_exps.") || strstr(name, ".ffn_up_gate_exps.");
+}
+
 struct layer * layers_add_weights(struct layers * layers, const char * name, size_t expert_bytes) {
     name = name_of_weights(name);
     const int32_t  index = layer_of_experts(name);

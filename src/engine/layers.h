@@ -54,6 +54,9 @@ struct layer * layers_add_weights(struct layers * layers, const char * name, siz
 // The layer that a stacked expert tensor of this name belongs to, -1: it is none.
 int32_t layer_of_experts(const char * name);
 
+// Whether a tensor of this name is multiplied with by the experts that a token is routed to. Arctic stacks a norm likewise.
+bool is_projection(const char * name);
+
 // Holds the sizes that were seen in the graph against the model's file, which has them right: an engine may use tensors by
 // operations that we do not see (fused ones), or change them as it loads. `tensors`: of this layer, [n]. What is missing is taken
 // from there; where the two disagree for another reason no size is known.

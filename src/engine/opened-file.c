@@ -69,7 +69,7 @@ static void read_tensors(struct opened_file * file, const struct real * real, co
     for (int i = 0; i < n; i++) {
         const char  * name  = real->gguf_get_tensor_name(gguf, i);
         const int32_t layer = name ? layer_of_experts(name) : -1;
-        if (layer < 0 || strlen(name) >= LAYER_NAME_MAX) {
+        if (layer < 0 || !is_projection(name) || strlen(name) >= LAYER_NAME_MAX) {
             continue;
         }
         if (file->n_tensors % 64 == 0) {
