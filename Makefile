@@ -5,6 +5,7 @@ PREFIX  ?= /usr/local
 WERROR  ?= OFF
 JOBS    ?= $(shell nproc)
 MINUTES ?= 60
+KILLS   ?= 100
 TRACE   ?= $(BUILD)/demo.moetrace
 
 .DEFAULT_GOAL := all
@@ -51,9 +52,10 @@ bench: engine models-full ## measure what tracing costs, 25 minutes (BENCH=--qui
 	@cmake --build $(BUILD) -j $(JOBS) --target bench-client bench-analysis expand-experts -- --no-print-directory --quiet
 	@BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 python3 bench/overhead.py $(BENCH)
 
-soak: engines models ## record the routing of a busy server, and of a model that is reloaded, for an hour (MINUTES=60)
+soak: engines models ## record a busy server and a reloaded model for an hour (MINUTES=60), kill and restart a program (KILLS=100)
 	@scripts/install-deps.sh bench
 	@BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 python3 bench/soak.py --minutes $(MINUTES)
+	@EXPERT_TRACER_BUILD=$(abspath $(BUILD)) PYTHONDONTWRITEBYTECODE=1 python3 bench/soak-restarts.py --kills $(KILLS)
 
 train: engine ## train the small model anew, an hour on two cores (TRAIN="--steps 100"); goes on where it was interrupted
 	@scripts/install-deps.sh train
