@@ -50,16 +50,17 @@ bool aside_lock(int fd, bool strictly) {
 }
 
 bool aside_is_suffix(const char * suffix) {
-    return strlen(suffix) == ASIDE_SUFFIX_SIZE && suffix[0] == '.' && strspn(suffix + 1, ASIDE_LETTERS) == ASIDE_RANDOM &&
-           strcmp(suffix + 1 + ASIDE_RANDOM, ASIDE_END) == 0;
+    return strlen(suffix) == ASIDE_SUFFIX_SIZE && suffix[0] == '.' &&
+           strspn(suffix + 1, ASIDE_LETTERS) == ASIDE_RANDOM && strcmp(suffix + 1 + ASIDE_RANDOM, ASIDE_END) == 0;
 }
 
 bool aside_is_at(int fd, int directory, const char * name) {
     struct statx one;
     struct statx other;
     return statx(fd, "", AT_EMPTY_PATH, STATX_INO, &one) == 0 &&
-           statx(directory, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_INO, &other) == 0 && one.stx_ino == other.stx_ino &&
-           one.stx_dev_major == other.stx_dev_major && one.stx_dev_minor == other.stx_dev_minor;
+           statx(directory, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_INO, &other) == 0 &&
+           one.stx_ino == other.stx_ino && one.stx_dev_major == other.stx_dev_major &&
+           one.stx_dev_minor == other.stx_dev_minor;
 }
 
 bool aside_is_same(int fd, int other_fd) {

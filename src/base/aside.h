@@ -23,7 +23,7 @@ bool aside_is_suffix(const char * suffix);
 // fail: true. `strictly`: false then.
 bool aside_lock(int fd, bool strictly);
 
-// Whether two descriptors are of one file, or a descriptor and a name of a folder, which is not followed where it is a link.
+// Whether two descriptors are of one file, or a descriptor and a name of a folder (no link is followed).
 bool aside_is_same(int fd, int other_fd);
 bool aside_is_at  (int fd, int directory, const char * name);
 

@@ -56,7 +56,7 @@ static int judge_found(int fd, const struct place * place, const struct claim * 
     return is_empty(fd) ? FOUND_EMPTY : FOUND_EARLIER;
 }
 
-// Returns enum found, or -errno. What is nobody's is locked as long as `*fd` is open: nobody else takes it over meanwhile.
+// Returns enum found, or -errno. What is nobody's is locked as long as `*fd` is open: nobody else takes it over.
 static int look_at(const struct place * place, const struct claim * claim, int * fd) {
     *fd = descriptor_open(place->directory, place->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
     return *fd >= 0 ? judge_found(*fd, place, claim) : *fd == -ENOENT ? FOUND_NOTHING : *fd == -ENXIO ? -ENOTSUP : *fd;
@@ -76,8 +76,8 @@ static int put_new(const struct place * place, const char * name, const struct c
     return aside_put(place->directory, name, claim->data, claim->size, false, false);
 }
 
-// Puts the file at the path that was wanted, if that is free. Returns its descriptor, or -errno; -EEXIST: see `found`, and
-// `*old` is its descriptor.
+// Puts the file at the path that was wanted, if that is free. Returns its descriptor, or -errno; -EEXIST: see `found`,
+// and `*old` is its descriptor.
 static int put_as_wanted(const struct place * place, const struct claim * claim, int * found, int * old) {
     for (int tries = 0; tries < CLAIM_TRIES; tries++) {
         int fd = put_new(place, place->name, claim);
@@ -187,7 +187,8 @@ static int make_first_part(const struct place * place, const struct claim * clai
     return fill_claimed(claimed, place, fd, n, part);
 }
 
-static int make_next_part(const struct place * place, const struct claim * claim, const struct claimed * after, struct claimed * claimed) {
+static int make_next_part(const struct place * place, const struct claim * claim, const struct claimed * after,
+        struct claimed * claimed) {
     const struct family family = family_of(place, claim, true);
     int64_t part = after->part + 1;
     int     fd   = put_part(place, claim, after->n, part);
@@ -250,7 +251,8 @@ static uint64_t others_of(const struct family * family, const struct claim * cla
     return all > size ? all - size : 0;
 }
 
-static int make_at_place(const struct claim * claim, bool rotated, make_fn make, const struct claimed * after, struct claimed * claimed) {
+static int make_at_place(const struct claim * claim, bool rotated, make_fn make, const struct claimed * after,
+        struct claimed * claimed) {
     struct place place;
     int error = place_find(&place, claim->path);
     *claimed = (struct claimed) { .fd = -1 };

@@ -1,5 +1,5 @@
-// Which file is written to where one is asked for: never one that somebody else writes to, never one that holds something
-// else, and no earlier run's in a way that loses it.
+// Which file is written to where one is asked for: never one that somebody else writes to, never one that holds
+// something else, and no earlier run's in a way that loses it.
 
 #ifndef BASE_CLAIM_H
 #define BASE_CLAIM_H
@@ -38,22 +38,22 @@ struct claimed {
     uint64_t          others;  // bytes that the other files of this path take; only with a limit
 };
 
-// All return 0, or -errno. -EBADMSG: what is there is of another kind; -ENOTSUP: it is not a regular file; -EISDIR: it is a
-// folder; -EBUSY: it is where the program's standard output or error goes; -EXDEV: see place_find().
+// All return 0, or -errno. -EBADMSG: what is there is of another kind; -ENOTSUP: it is not a regular file; -EISDIR: it
+// is a folder; -EBUSY: it is where the program's standard output or error goes; -EXDEV: see place_find().
 
 // The path itself, or else a sibling that is not there yet. Only an empty file is replaced.
 int claim_new(const struct claim * claim, struct claimed * claimed);
 
-// The next part of the path, behind all that there are. `after` NULL: the first of a trace; of a sibling where the last part
-// is another's.
+// The next part of the path, behind all that there are. `after` NULL: the first of a trace; of a sibling where the last
+// part is another's.
 int claim_part(const struct claim * claim, const struct claimed * after, struct claimed * claimed);
 
-// The path itself: what an earlier run has left there is renamed to a sibling that is not there yet. Where it is another's
-// a sibling is made.
+// The path itself: what an earlier run has left there is renamed to a sibling that is not there yet. Where it is
+// another's a sibling is made.
 int claim_newest(const struct claim * claim, struct claimed * claimed);
 
-// Replaces the file whose descriptor is `fd` and whose path was claimed. `durable`: see aside_put(). Returns the new version's descriptor, or -errno.
-// -ESTALE: there is another one now.
+// Replaces the file whose descriptor is `fd` and whose path was claimed. `durable`: see aside_put(). Returns the new
+// version's descriptor, or -errno. -ESTALE: there is another one now.
 int claim_replace(const char * path, int fd, const void * data, size_t size, bool durable);
 
 // Writes a file that nobody claims, in place of one of the same kind. Returns 0, or -errno.

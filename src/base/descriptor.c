@@ -6,8 +6,8 @@
 
 #define DESCRIPTORS_STANDARD 3
 
-// Takes what is free of 0, 1 and 2. Nothing can be read from such a descriptor or written to it: for the program's other
-// threads it is as good as closed. Returns how many, to be closed again.
+// Takes what is free of 0, 1 and 2. Nothing can be read from such a descriptor or written to it: for the program's
+// other threads it is as good as closed. Returns how many, to be closed again.
 static int fill_standard(int fillers[DESCRIPTORS_STANDARD]) {
     int n = 0;
     while (n < DESCRIPTORS_STANDARD) {

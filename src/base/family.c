@@ -101,11 +101,12 @@ static bool read_member(const struct family * family, const char * entry, struct
     const bool   aside  = length > ASIDE_SUFFIX_SIZE && aside_is_suffix(entry + length - ASIDE_SUFFIX_SIZE);
     char         numbers[48];
     length -= aside ? ASIDE_SUFFIX_SIZE : 0;
-    if (length < stem + strlen(ending) || length - stem - strlen(ending) >= sizeof(numbers) || strncmp(entry, family->name, stem) != 0 ||
+    const size_t around = stem + strlen(ending);
+    if (length < around || length - around >= sizeof(numbers) || strncmp(entry, family->name, stem) != 0 ||
         memcmp(entry + length - strlen(ending), ending, strlen(ending)) != 0) {
         return false;
     }
-    snprintf(numbers, sizeof(numbers), "%.*s", (int) (length - stem - strlen(ending)), entry + stem);
+    snprintf(numbers, sizeof(numbers), "%.*s", (int) (length - around), entry + stem);
     const bool is_member = read_numbers(numbers, family->rotated, member);
     member->is_aside = aside;
     return is_member;
@@ -128,7 +129,8 @@ static bool delete_abandoned(const struct family * family, const char * name) {
         return false;
     }
     const bool deleted = aside_lock(fd, true) && file_kind_check(fd, family->kind) == 0 &&
-        is_my_file(family->directory, name, &about) && aside_is_at(fd, family->directory, name) && unlinkat(family->directory, name, 0) == 0;
+        is_my_file(family->directory, name, &about) && aside_is_at(fd, family->directory, name) &&
+        unlinkat(family->directory, name, 0) == 0;
     close(fd);
     return deleted;
 }
@@ -208,8 +210,8 @@ static uint64_t list_members(const struct family * family, struct aged_list * li
     struct statx  about;
     uint64_t      total = 0;
     for (const struct dirent * entry; folder && (entry = readdir(folder)); ) {
-        if (read_member(family, entry->d_name, &member) && !member.is_aside && is_my_file(family->directory, entry->d_name, &about) &&
-            about.stx_size > 0) {
+        if (read_member(family, entry->d_name, &member) && !member.is_aside &&
+            is_my_file(family->directory, entry->d_name, &about) && about.stx_size > 0) {
             add_aged(list, entry->d_name, &about);
             total += about.stx_size;
         }

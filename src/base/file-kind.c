@@ -17,20 +17,55 @@ struct kind_bytes {
 
 #define REFUSAL(what) "there is a file of that name that is no " what ", and stays"
 
-// No kind has a zero byte in what it begins with but npy, whose version comes after what is compared.
 static const struct kind_bytes kind_table[] = {
-    [FILE_KIND_STATISTICS]  = { "{\n  \"format\": \"llama-expert-tracer-statistics\"", NULL, REFUSAL("statistics file") },
-    [FILE_KIND_TRACE]       = { "\x89MOET\r\n\x1a", NULL, REFUSAL("routing trace") },
-    [FILE_KIND_PAGE]        = { "<!DOCTYPE html>", "<title>llama-expert-tracer</title>", REFUSAL("page of llama-expert-tracer") },
-    [FILE_KIND_NPY]         = { "\x93NUMPY", "), }" FILE_KIND_NPY_MARK, REFUSAL("npy file of llama-expert-tracer") },
-    [FILE_KIND_CSV]         = { "ubatch,token,context,sequence,life,position,phase,", NULL, REFUSAL("csv export") },
-    [FILE_KIND_JSONL]       = { "{\"ubatch\":", NULL, REFUSAL("jsonl export") },
-    [FILE_KIND_LIBCACHESIM] = { "time,obj_id,obj_size,layer,expert,tokens\n", NULL, REFUSAL("libcachesim export") },
-    [FILE_KIND_SGLANG]      = { "layer_id,expert_id,count\n", NULL, REFUSAL("sglang export") },
-    [FILE_KIND_HOT_CSV]     = { "layer,rank,expert,activations,share\n", NULL, REFUSAL("hot-csv export") },
-    [FILE_KIND_HOT_JSON]    = { "{\"llama_expert_tracer_hot\":", NULL, REFUSAL("hot-json export") },
-    [FILE_KIND_IMPORTANCE]  = { "layer,expert,activations,share,mean_weight,weight_sum\n", NULL, REFUSAL("importance export") },
-    [FILE_KIND_UNMARKED]    = { NULL, NULL, "there is a file of that name, which nothing marks as an earlier export, and stays" },
+    [FILE_KIND_STATISTICS] = {
+        "{\n  \"format\": \"llama-expert-tracer-statistics\"", NULL,
+        REFUSAL("statistics file"),
+    },
+    [FILE_KIND_TRACE] = {
+        "\x89MOET\r\n\x1a", NULL,
+        REFUSAL("routing trace"),
+    },
+    [FILE_KIND_PAGE] = {
+        "<!DOCTYPE html>", "<title>llama-expert-tracer</title>",
+        REFUSAL("page of llama-expert-tracer"),
+    },
+    [FILE_KIND_NPY] = {
+        "\x93NUMPY", "), }" FILE_KIND_NPY_MARK,
+        REFUSAL("npy file of llama-expert-tracer"),
+    },
+    [FILE_KIND_CSV] = {
+        "ubatch,token,context,sequence,life,position,phase,", NULL,
+        REFUSAL("csv export"),
+    },
+    [FILE_KIND_JSONL] = {
+        "{\"ubatch\":", NULL,
+        REFUSAL("jsonl export"),
+    },
+    [FILE_KIND_LIBCACHESIM] = {
+        "time,obj_id,obj_size,layer,expert,tokens\n", NULL,
+        REFUSAL("libcachesim export"),
+    },
+    [FILE_KIND_SGLANG] = {
+        "layer_id,expert_id,count\n", NULL,
+        REFUSAL("sglang export"),
+    },
+    [FILE_KIND_HOT_CSV] = {
+        "layer,rank,expert,activations,share\n", NULL,
+        REFUSAL("hot-csv export"),
+    },
+    [FILE_KIND_HOT_JSON] = {
+        "{\"llama_expert_tracer_hot\":", NULL,
+        REFUSAL("hot-json export"),
+    },
+    [FILE_KIND_IMPORTANCE] = {
+        "layer,expert,activations,share,mean_weight,weight_sum\n", NULL,
+        REFUSAL("importance export"),
+    },
+    [FILE_KIND_UNMARKED] = {
+        NULL, NULL,
+        "there is a file of that name, which nothing marks as an earlier export, and stays",
+    },
 };
 
 static bool begins_as(const struct kind_bytes * kind, const char * head, size_t size) {

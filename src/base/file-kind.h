@@ -1,5 +1,5 @@
-// What we write, known again by its first bytes, and the one rule of what may be replaced: a file that is new, or empty,
-// or of the same kind. The library and the commands both go by it.
+// What we write, known again by its first bytes, and the one rule of what may be replaced: a file that is new, or
+// empty, or of the same kind. The library and the commands both go by it.
 
 #ifndef BASE_FILE_KIND_H
 #define BASE_FILE_KIND_H
@@ -16,13 +16,14 @@ enum file_kind {
     FILE_KIND_HOT_CSV,
     FILE_KIND_HOT_JSON,
     FILE_KIND_IMPORTANCE,
-    FILE_KIND_UNMARKED,    // nothing tells it from what others write (moe-trace, moe-cache-profile): only an empty file is replaced
+    FILE_KIND_UNMARKED,    // nothing tells it from what others write (moe-trace, moe-cache-profile): an empty file alone
+                           // is replaced
 };
 
 #define FILE_KIND_NPY_MARK "\t\t\t\t"
 
-// Whether an open file may be replaced by one of `kind`. Returns 0, or -errno. -EBADMSG: it holds something else; -EISDIR: it
-// is a folder; -ENOTSUP: it is another thing that is no regular file.
+// Whether an open file may be replaced by one of `kind`. Returns 0, or -errno. -EBADMSG: it holds something else;
+// -EISDIR: it is a folder; -ENOTSUP: it is another thing that is no regular file.
 int file_kind_check(int fd, enum file_kind kind);
 
 // Why -EBADMSG, in words that follow the file's name and a colon. A constant.

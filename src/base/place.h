@@ -1,5 +1,5 @@
-// Where a path leads: a folder that is open, and a name in it. Whatever happens to the path then, who goes on with these
-// two works in the folder that was looked at.
+// Where a path leads: a folder that is open, and a name in it. Whatever happens to the path then, who goes on with
+// these two works in the folder that was looked at.
 
 #ifndef BASE_PLACE_H
 #define BASE_PLACE_H

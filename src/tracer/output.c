@@ -8,7 +8,8 @@
 #include <unistd.h>
 
 // Claims an absolute path, which is taken over.
-static int claim_output(struct output * output, char * path, const struct output_wish * wish, const void * data, size_t size) {
+static int claim_output(struct output * output, char * path, const struct output_wish * wish, const void * data,
+        size_t size) {
     const struct claim claim = {
         .path = path, .kind = FILE_KIND_STATISTICS, .run = wish->run, .data = data, .size = size, .limit = wish->limit,
     };

@@ -3,8 +3,8 @@
 // Every version is written aside and renamed. The current version carries a lock (flock) as long as its owner
 // lives, so that a second process, or a second model in this one, that is given the same path notices and takes a
 // path of its own: stats.json, stats-2.json, stats-3.json … A file of the same run of a program is not taken
-// either when its owner has ended: a server's models come and go. An earlier run's file is renamed to a sibling, so that
-// the path has the newest run and no run is lost.
+// either when its owner has ended: a server's models come and go. An earlier run's file is renamed to a sibling, so
+// that the path has the newest run and no run is lost.
 
 #ifndef TRACER_OUTPUT_H
 #define TRACER_OUTPUT_H
@@ -31,10 +31,12 @@ struct output_wish {
     uint64_t     limit;
 };
 
-// Writes the first version, to the path or to a sibling. Returns 0, or -errno: nothing is claimed then. See claim_newest().
+// Writes the first version, to the path or to a sibling. Returns 0, or -errno: nothing is claimed then. See
+// claim_newest().
 int output_claim(struct output * output, const struct output_wish * wish, const void * data, size_t size);
 
-// Replaces the file. `durable`: see aside_put(). Returns 0, or -errno: the version before stands. -ESTALE: there is another file in its place, which stays.
+// Replaces the file. `durable`: see aside_put(). Returns 0, or -errno: the version before stands. -ESTALE: there is
+// another file in its place, which stays.
 int output_replace(struct output * output, const void * data, size_t size, bool durable);
 
 void output_release(struct output * output);

@@ -10,7 +10,8 @@
 #define SECOND   INT64_C(1000000000)
 #define PATIENCE (SECOND / 2) // for the last write
 
-// Words that the kernel knows (futex): to wait for them and to wake who waits takes no lock, in a signal handler either.
+// Words that the kernel knows (futex): to wait for them and to wake who waits takes no lock, and a signal handler
+// may do it.
 static _Atomic uint32_t wakes;      // rises: there is something to look at
 static _Atomic uint32_t unfinished; // threads that have not written for the last time
 static atomic_bool      ending;
@@ -21,8 +22,8 @@ static int64_t monotonic_now(void) {
     return (int64_t) now.tv_sec * SECOND + now.tv_nsec;
 }
 
-// Until the word is no longer `value`, or somebody wakes, or something else happens; for `time` nanoseconds at the most,
-// negative: forever.
+// Until the word is no longer `value`, or somebody wakes, or something else happens; for `time` nanoseconds at the
+// most, negative: forever.
 static void word_wait(_Atomic uint32_t * word, uint32_t value, int64_t time) {
     const struct timespec left = { (time_t) (time / SECOND), (long) (time % SECOND) };
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, time < 0 ? NULL : &left, NULL, 0);
@@ -119,7 +120,8 @@ void periodic_writer_start(struct periodic_writer * writer) {
     sigset_t all;
     sigset_t before;
     sigfillset(&all);
-    if (atomic_load(&writer->has_thread) || atomic_load(&writer->stopping) || pthread_sigmask(SIG_SETMASK, &all, &before) != 0) {
+    if (atomic_load(&writer->has_thread) || atomic_load(&writer->stopping) ||
+        pthread_sigmask(SIG_SETMASK, &all, &before) != 0) {
         return; // the program's signals are not for us
     }
     atomic_fetch_add(&unfinished, 1);

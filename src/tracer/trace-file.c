@@ -31,7 +31,8 @@ int trace_file_create(struct trace_file * file, const struct trace_file_wish * w
         .goes_on = wish->after != NULL, .limit = wish->limit,
     };
     struct claimed claimed;
-    const int error = wish->rotated ? claim_part(&claim, wish->after ? &wish->after->at : NULL, &claimed) : claim_new(&claim, &claimed);
+    const struct claimed * after = wish->after ? &wish->after->at : NULL;
+    const int              error = wish->rotated ? claim_part(&claim, after, &claimed) : claim_new(&claim, &claimed);
     if (!error) {
         *file = (struct trace_file) { claimed, wish->n_chunks, wish->size };
     }
@@ -54,7 +55,8 @@ enum trace_file_fate trace_file_look(const struct trace_file * file) {
     if (statx(AT_FDCWD, file->at.path, AT_SYMLINK_NOFOLLOW, STATX_INO, &there) != 0) {
         return errno == ENOENT || errno == ENOTDIR ? TRACE_FILE_MOVED : TRACE_FILE_STANDS;
     }
-    const bool is_there = there.stx_ino == ours.stx_ino && there.stx_dev_major == ours.stx_dev_major && there.stx_dev_minor == ours.stx_dev_minor;
+    const bool is_there = there.stx_ino == ours.stx_ino && there.stx_dev_major == ours.stx_dev_major &&
+                          there.stx_dev_minor == ours.stx_dev_minor;
     return is_there ? TRACE_FILE_STANDS : TRACE_FILE_MOVED;
 }
 
