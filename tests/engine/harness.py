@@ -5,6 +5,7 @@ models, so that a mistake in one of them shows.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -186,6 +187,13 @@ class Server:
         return self.out.read().decode(errors="replace")
 
 
+def forget(path):
+    """Removes what an earlier run has left: the next one would tell of it, or go elsewhere. What is being written stays."""
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file, contextlib.suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+
+
 def wait_for(what, condition, timeout=60):
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
@@ -237,6 +245,7 @@ class TestCase(unittest.TestCase):
 
     def trace(self, **more):
         """Variables for counts per layer into this test's file."""
+        forget(self.stats_path)
         return {"STATS": 1, "PER_LAYER": 1, "OUTPUT": self.stats_path, **more}
 
     def assert_counts(self, stats, oracle, batches):

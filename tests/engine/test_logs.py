@@ -26,10 +26,6 @@ class Logs(TestCase):
         super().setUp()
         self.log_path = self.folder / "log"
 
-    def trace(self, **more):
-        self.stats_path.unlink(missing_ok=True) # of an earlier run there would be another line
-        return super().trace(**more)
-
     def expected(self, evaluated):
         counts, _ = MIXTRAL.counts(evaluated)
         total = [sum(row[e] for row in counts) for e in range(MIXTRAL.n_expert)]

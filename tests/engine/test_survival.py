@@ -39,7 +39,7 @@ class Restarts(Survival):
         out = self.folder / "out"
         with open(out, "wb") as stdout:
             process = subprocess.Popen([ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", "forever", "-n", "30000", "-no-cnv", "-t", "1",
-                                        "-c", "32768"], env=environment(self.routing(STATS=1, OUTPUT=self.stats_path, INTERVAL=0.2)),
+                                        "-c", "32768"], env=environment(self.routing_again(STATS=1, OUTPUT=self.stats_path, INTERVAL=0.2)),
                                        stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.DEVNULL)
             self.addCleanup(process.wait)
             self.addCleanup(process.kill)
@@ -70,7 +70,7 @@ class Restarts(Survival):
     def test_servers(self):
         prompts = [b"first life", b"second life", b"third life"]
         for prompt in prompts:
-            with Server("-m", MIXTRAL.path, "-t", 1, "-c", 512, "-np", 1, trace=self.routing()) as server:
+            with Server("-m", MIXTRAL.path, "-t", 1, "-c", 512, "-np", 1, trace=self.routing_again()) as server:
                 server.post("/completion", prompt=prompt.decode(), n_predict=5)
                 held = bytes(MIXTRAL.generate(prompt, 4))
                 wait_for("a trace of everything", lambda: any(held in self.texts(Trace(path)) for path in self.folder.glob("*.moetrace")))

@@ -66,7 +66,7 @@ class Paths(Files):
     def test_a_rerun_replaces_nothing(self):
         runs = (b"once", "run.moetrace"), (b"again", "run-2.moetrace"), (b"more", "run-3.moetrace")
         for prompt, name in runs:
-            result = self.complete(prompt=prompt)
+            result = self.complete(self.routing_again(), prompt=prompt)
             goes_to = f"{self.path} has an earlier run, which stays; this routing trace goes to {self.folder / name}"
             self.assertEqual(len(self.told(result, goes_to)), name != "run.moetrace")
         for prompt, name in runs:
@@ -85,11 +85,11 @@ class Paths(Files):
 
     def test_what_all_runs_may_take(self):
         for _ in range(3):
-            self.complete(n=30)
+            self.complete(self.routing_again(), n=30)
         size = self.path.stat().st_size
-        self.complete(self.routing(KEEP=int(2.5 * size)), n=30)
+        self.complete(self.routing_again(KEEP=int(2.5 * size)), n=30)
         self.assertEqual(self.names(), ["run-3.moetrace", "run-4.moetrace"])
-        self.complete(self.routing(KEEP=1), n=30)
+        self.complete(self.routing_again(KEEP=1), n=30)
         (name,) = self.names() # what is being written stays
         self.assertIn(name, ("run.moetrace", "run-5.moetrace"))
 
@@ -110,7 +110,7 @@ class Paths(Files):
 
     def test_a_file_of_another_kind_stays(self):
         self.path.write_text("precious")
-        told = self.told(self.complete(), "cannot write")
+        told = self.told(self.complete(self.routing_again()), "cannot write")
         self.assertEqual(len(told), 1)
         self.assertIn(f"{self.path}: there is a file of that name that is no routing trace, and stays", told[0])
         self.assertEqual(self.path.read_text(), "precious")
@@ -141,7 +141,6 @@ class Paths(Files):
     def test_a_fork(self):
         for scenario, texts in ("fork", [b"parent"]), ("fork_goes_on", [b"parent", b"the child"]):
             with self.subTest(scenario):
-                self.path.unlink(missing_ok=True)
                 result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", scenario, OLD_ENGINE, MIXTRAL.path,
                              trace=self.routing())
                 self.assertEqual(result.status, 0, result.err)
@@ -374,7 +373,6 @@ class Settings(Files):
                                 ("ROTATE_TIME", "-1"), ("SAMPLE", "0.5"), ("SAMPLE", "1.5"), ("KEEP", "all"), ("BUFFER", "1000TiB"),
                                 ("BUFFER", f"{2 * os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') >> 20}MiB")]:
             with self.subTest(variable):
-                self.path.unlink(missing_ok=True)
                 result = self.complete(self.routing(**{variable: value}), n=1)
                 self.assertEqual(len(self.told(result, f"LLAMA_EXPERT_TRACE_{variable}={value} is not understood")), 1)
                 self.assertTrue(self.read().ubatches)

@@ -3,7 +3,7 @@
 import sys
 from collections import Counter
 
-from harness import REPOSITORY, TestCase
+from harness import REPOSITORY, TestCase, forget
 
 sys.path.insert(0, str(REPOSITORY / "tests" / "trace"))
 from moetrace import MEMORY, SAMPLING, Cut, Gap, Trace, Ubatch, is_sampled  # noqa: E402, F401
@@ -54,6 +54,11 @@ class TraceTestCase(TestCase):
 
     def routing(self, **more):
         """Variables for a trace into this test's file."""
+        forget(self.path)
+        return self.routing_again(**more)
+
+    def routing_again(self, **more):
+        """The same, and what an earlier run has left there stays."""
         return {"ROUTING": self.path, "TOKENS": 1, **more}
 
     def read(self, *paths, complete=True):
