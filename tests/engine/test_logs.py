@@ -47,21 +47,16 @@ class Logs(TestCase):
         if self.log_path.exists():
             self.assertEqual(ours(self.log_path.read_text(errors="replace")), expected if file else [])
 
-    def fresh(self):
-        """Variables for a run that finds no earlier one's file, which it would tell of."""
-        self.stats_path.unlink(missing_ok=True)
-        return self.trace()
-
     def complete(self, *options, **how):
         result = run("llama-completion", "-m", MIXTRAL.path, "-p", PROMPT, "-n", N, "-no-cnv", "-t", 1, "--log-file", self.log_path, *options,
-                     trace=self.fresh())
+                     trace=self.trace())
         self.assertEqual(result.status, 0, result.err)
         self.assert_said(result.err, result.out, MIXTRAL.completion(PROMPT.encode(), N), **how)
         return result
 
     def chat(self, *options, file=True):
         result = run("llama-cli", "-m", MIXTRAL.path, "-p", PROMPT, "-n", N, "-st", "-t", 1, "--log-file", self.log_path, *options,
-                     trace=self.fresh())
+                     trace=self.trace())
         self.assertEqual(result.status, 0, result.err)
         # the prompt is the template's: how long it is, and what it says, the program knows
         stats = self.stats()
@@ -123,7 +118,7 @@ class Programs(Logs):
         for options in [], ["-v"], ["--verbosity", 0], ["--log-disable"], ["--log-jsonl"]:
             with self.subTest(options):
                 self.log_path.unlink(missing_ok=True)
-                with Server("-m", MIXTRAL.path, "-t", 1, "-c", 512, "--log-file", self.log_path, *options, trace=self.fresh()) as server:
+                with Server("-m", MIXTRAL.path, "-t", 1, "-c", 512, "--log-file", self.log_path, *options, trace=self.trace()) as server:
                     server.post("/completion", prompt=PROMPT, n_predict=N)
                     self.assertEqual(server.stop(), 0)
                     file = options not in (["--log-disable"], ["--log-jsonl"])
@@ -136,13 +131,13 @@ class Programs(Logs):
 
     def test_simple(self):
         # its callback shows errors alone
-        result = run("llama-simple", "-m", MIXTRAL.path, "-n", N, PROMPT, trace=self.fresh())
+        result = run("llama-simple", "-m", MIXTRAL.path, "-n", N, PROMPT, trace=self.trace())
         self.assertEqual(result.status, 0, result.err)
         self.assert_said(result.err, result.out, MIXTRAL.completion(PROMPT.encode(), N))
 
     def test_bench(self):
         # its callback shows nothing
-        result = run("llama-bench", "-m", MIXTRAL.path, "-p", 8, "-n", 0, "-r", 1, "-t", 1, "--no-warmup", trace=self.fresh())
+        result = run("llama-bench", "-m", MIXTRAL.path, "-p", 8, "-n", 0, "-r", 1, "-t", 1, "--no-warmup", trace=self.trace())
         self.assertEqual(result.status, 0, result.err)
         lines = ours(result.err)
         self.assertEqual(len(lines), 7 + MIXTRAL.n_expert + MIXTRAL.n_layer * (1 + MIXTRAL.n_expert))
@@ -150,7 +145,7 @@ class Programs(Logs):
         self.assertNotIn("Expert", result.out)
 
     def test_closed_standard_error(self):
-        result = run("/bin/sh", "-c", 'exec "$0" "$@" 2>&-', ENGINE / "llama-simple", "-m", MIXTRAL.path, "-n", N, PROMPT, trace=self.fresh())
+        result = run("/bin/sh", "-c", 'exec "$0" "$@" 2>&-', ENGINE / "llama-simple", "-m", MIXTRAL.path, "-n", N, PROMPT, trace=self.trace())
         self.assertEqual(result.status, 0)
         self.assert_counts(self.stats(), MIXTRAL, MIXTRAL.completion(PROMPT.encode(), N))
 
@@ -159,7 +154,7 @@ class Callbacks(Logs):
     """A host with a log callback of its own gets the lines; stderr has them as well, as the callback may drop them."""
 
     def check(self, setter):
-        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", "callback", OLD_ENGINE, MIXTRAL.path, setter, trace=self.fresh())
+        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", "callback", OLD_ENGINE, MIXTRAL.path, setter, trace=self.trace())
         self.assertEqual(result.status, 0, result.err)
         expected = self.expected(MIXTRAL.completion(b"hear me", 4))
         heard = [line.removeprefix("level 2: ") for line in result.out.splitlines() if line.startswith("level 2: ")]
@@ -178,7 +173,7 @@ class NobodyReads(TestCase):
         # llama-bench says nothing on stderr itself, once its backends are loaded
         reader, writer = os.pipe()
         program = subprocess.Popen([ENGINE / "llama-bench", "-m", MIXTRAL.path, "-p", "8", "-n", "2", "-r", "1", "-t", "1", "--no-warmup"],
-                                   env=environment(self.fresh()), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=writer)
+                                   env=environment(self.trace()), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=writer)
         os.close(writer)
         while b"Statistics enabled" not in os.read(reader, 65536):
             pass

@@ -274,7 +274,6 @@ class OtherPrograms(TestCase):
     def test_fit_is_not_heard(self):
         said = {}
         for fit in "on", "off":
-            self.stats_path.unlink(missing_ok=True)
             result = run("llama-completion", "-m", MIXTRAL.path, "-p", "fit", "-n", 2, "-no-cnv", "-t", 1, "--fit", fit, trace=self.trace())
             self.assert_counts(self.stats(), MIXTRAL, MIXTRAL.completion(b"fit", 2))
             said[fit] = said_by_us(result.err.splitlines())
