@@ -370,8 +370,8 @@ void context_forget_all(void) {
 // prompt and generation
 //
 
-// A token is generation when its sequence asked for logits in an earlier batch, results were read since then, and all of that
-// sequence's tokens in this batch ask for logits; otherwise it is prompt. Embeddings are asked for likewise, and never sampled from.
+// A token is generation when its sequence asked for logits in an earlier batch, and all of that sequence's tokens in this
+// batch ask for logits; otherwise it is prompt. Embeddings are asked for likewise: who reads those does not generate.
 static void tell_phases(struct context * context, const struct batch * batch) {
     const int32_t n = batch_n_tokens(batch);
 
@@ -393,7 +393,7 @@ static void tell_phases(struct context * context, const struct batch * batch) {
     }
     for (int32_t i = 0; i < n; i++) {
         struct sequence * sequence = sequences_known(&context->sequences, batch_token(batch, i).sequence);
-        sequence->generates = sequence->asked_at > 0 && context->n_reads >= sequence->asked_at && !sequence->asks_not_for_all;
+        sequence->generates = sequence->has_asked && !sequence->asks_not_for_all && !context->is_embedding;
         if (sequence->generates) {
             context->n_generation++;
         } else {
@@ -411,17 +411,25 @@ static void remember_who_asked(struct context * context, const struct batch * ba
         for (int32_t k = 0; k < n_of; k++) {
             struct sequence * sequence = sequences_at(&context->sequences, batch_sequence(batch, i, k));
             if (sequence) {
-                sequence->asked_at = context->n_reads + 1;
+                sequence->has_asked = true;
             }
         }
     }
 }
 
-void context_on_results_read(const struct llama_context * key) {
+static void note_read(const struct llama_context * key, bool embeddings) {
     struct context * context = context_of_key(key);
     if (context) {
-        context->n_reads++;
+        context->is_embedding = embeddings;
     }
+}
+
+void context_on_logits_read(const struct llama_context * key) {
+    note_read(key, false);
+}
+
+void context_on_embeddings_read(const struct llama_context * key) {
+    note_read(key, true);
 }
 
 //

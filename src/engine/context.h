@@ -80,7 +80,7 @@ struct context {
     bool                      stopped;     // what it evaluates is not traced any more
     struct context          * outer;       // of the batch that this thread decodes meanwhile, NULL mostly
     struct sequences          sequences;
-    uint64_t                  n_reads;     // of results
+    bool                      is_embedding; // embeddings were read of it last, not logits
     struct drafted          * drafted;     // [n_drafted] of the batch that was evaluated last
     size_t                    n_drafted;
     size_t                    n_drafted_max;
@@ -141,7 +141,8 @@ void context_on_seq_rm      (const struct llama_context * key, int32_t seq, int3
 void context_on_seq_cp      (const struct llama_context * key, int32_t from, int32_t to, int32_t p0, int32_t p1);
 void context_on_seq_keep    (const struct llama_context * key, int32_t seq);
 void context_on_state_set   (const struct llama_context * key, int32_t seq); // what was evaluated is replaced; negative: of all
-void context_on_results_read(const struct llama_context * key); // logits, or what was sampled from them
+void context_on_logits_read    (const struct llama_context * key); // or what was sampled from them
+void context_on_embeddings_read(const struct llama_context * key);
 void context_on_file_opened (void);
 void context_on_model_loaded(const struct llama_model * model, const char * path);
 void context_on_model_free  (const struct llama_model * model);

@@ -361,20 +361,29 @@ HOOK_LLAMA(llama_kv_cache_seq_rm)   { return remove_of_context(call); }
 HOOK_LLAMA(llama_kv_cache_seq_cp)   { return copy_of_context(call); }
 HOOK_LLAMA(llama_kv_cache_seq_keep) { return keep_of_context(call); }
 
-// What is sampled from, in whichever way: a sequence generates only where that was read.
-static struct call_result read_results(const struct call * call) {
-    context_on_results_read(call_pointer(call, 0));
+// What is sampled from, in whichever way, and what is not.
+static struct call_result read_logits(const struct call * call) {
+    context_on_logits_read(call_pointer(call, 0));
     return call_on(call);
 }
 
-HOOK_LLAMA(llama_get_logits)             { return read_results(call); }
-HOOK_LLAMA(llama_get_logits_ith)         { return read_results(call); }
-HOOK_LLAMA(llama_get_sampled_token_ith)  { return read_results(call); }
-HOOK_LLAMA(llama_get_sampled_probs_ith)  { return read_results(call); }
-HOOK_LLAMA(llama_get_sampled_logits_ith) { return read_results(call); }
+static struct call_result read_embeddings(const struct call * call) {
+    context_on_embeddings_read(call_pointer(call, 0));
+    return call_on(call);
+}
+
+HOOK_LLAMA(llama_get_logits)             { return read_logits(call); }
+HOOK_LLAMA(llama_get_logits_ith)         { return read_logits(call); }
+HOOK_LLAMA(llama_get_sampled_token_ith)  { return read_logits(call); }
+HOOK_LLAMA(llama_get_sampled_probs_ith)  { return read_logits(call); }
+HOOK_LLAMA(llama_get_sampled_logits_ith) { return read_logits(call); }
+
+HOOK_LLAMA(llama_get_embeddings)         { return read_embeddings(call); }
+HOOK_LLAMA(llama_get_embeddings_ith)     { return read_embeddings(call); }
+HOOK_LLAMA(llama_get_embeddings_seq)     { return read_embeddings(call); }
 
 HOOK_LLAMA(llama_sampler_sample) {
-    context_on_results_read(call_pointer(call, 1));
+    context_on_logits_read(call_pointer(call, 1));
     return call_on(call);
 }
 

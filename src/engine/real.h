@@ -165,6 +165,9 @@ typedef void      (*ggml_log_fn) (int level, const char * text, void * user_data
     X(size_t, llama_state_seq_load_file, (struct llama_context *, const char *, int32_t, int32_t *, size_t, size_t *)) \
     X(float *, llama_get_logits, (struct llama_context *))                                                             \
     X(float *, llama_get_logits_ith, (struct llama_context *, int32_t))                                                \
+    X(float *, llama_get_embeddings, (struct llama_context *))                                                         \
+    X(float *, llama_get_embeddings_ith, (struct llama_context *, int32_t))                                            \
+    X(float *, llama_get_embeddings_seq, (struct llama_context *, int32_t))                                            \
     X(int32_t, llama_get_sampled_token_ith, (struct llama_context *, int32_t))                                         \
     X(float *, llama_get_sampled_probs_ith, (struct llama_context *, int32_t))                                         \
     X(float *, llama_get_sampled_logits_ith, (struct llama_context *, int32_t))                                        \

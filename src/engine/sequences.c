@@ -24,9 +24,9 @@ struct sequence * sequences_at(struct sequences * sequences, int32_t sequence) {
 }
 
 static void begin_anew(struct sequence * sequence) {
-    sequence->asked_at = 0;
-    sequence->life    += sequence->next > 0;
-    sequence->next     = 0;
+    sequence->has_asked = false;
+    sequence->life     += sequence->next > 0;
+    sequence->next      = 0;
 }
 
 void sequences_clear(struct sequences * sequences, int32_t sequence) {
@@ -55,8 +55,8 @@ void sequences_copy(struct sequences * sequences, int32_t from, int32_t to, int3
     const bool            whole  = end < 0 || (source.next > 0 && end >= source.next);
     struct sequence     * copy   = sequences_at(sequences, to);
     if (copy) {
-        copy->asked_at = whole ? source.asked_at : 0;
-        copy->next     = whole ? source.next     : end;
+        copy->has_asked = whole && source.has_asked;
+        copy->next      = whole ? source.next : end;
     }
 }
 

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 struct sequence {
-    uint64_t asked_at;        // for logits, in an earlier batch: how often results had been read until then, and 1; 0: never
+    bool     has_asked;       // for logits, in an earlier batch
     bool     asks_not_for_all; // of its tokens in the batch that is looked at
     bool     generates;        // its tokens in that batch are generation
     int32_t  life;             // rises when it is cleared

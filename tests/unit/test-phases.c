@@ -102,8 +102,7 @@ static void decode_batch(const struct llama_batch * plain, int32_t status, uint6
     assert_null(context_current());
 }
 
-// A batch whose results are read, as programs that generate do, or not.
-static void decode_and(bool reads, const struct token * tokens, int32_t n) {
+static void decode(const struct token * tokens, int32_t n) {
     int32_t   ids[16];
     int32_t   positions[16] = { 0 };
     int32_t   n_seq[16];
@@ -119,13 +118,6 @@ static void decode_and(bool reads, const struct token * tokens, int32_t n) {
     }
     const struct llama_batch batch = { n, ids, NULL, positions, n_seq, sequence_lists, logits };
     decode_batch(&batch, 0, (uint64_t) n);
-    if (reads) {
-        context_on_results_read(context_key);
-    }
-}
-
-static void decode(const struct token * tokens, int32_t n) {
-    decode_and(true, tokens, n);
 }
 
 static void decode_bare(int32_t first, int32_t second) {
@@ -192,7 +184,6 @@ static void a_token_of_several_sequences_is_one_of_each(void ** state) {
     int8_t                   logits[]   = { 1 };
     const struct llama_batch batch      = { 1, ids, NULL, position, n_seq, lists, logits };
     decode_batch(&batch, 0, 1);
-    context_on_results_read(context_key);
     assert_phases(1, 0);
     decode((struct token[]) { { 7, 0, 1 }, { 7, 1, 1 }, { 7, 2, 1 }, { 7, 3, 1 } }, 4);
     assert_phases(1, 3);
@@ -200,9 +191,13 @@ static void a_token_of_several_sequences_is_one_of_each(void ** state) {
 
 static void embeddings_are_no_generation(void ** state) {
     (void) state;
-    decode_and(false, (struct token[]) { { 5, 0, 1 }, { 6, 0, 1 } }, 2);
-    decode_and(false, (struct token[]) { { 7, 0, 1 }, { 8, 0, 1 } }, 2);
+    decode((struct token[]) { { 5, 0, 1 }, { 6, 0, 1 } }, 2);
+    context_on_embeddings_read(context_key);
+    decode((struct token[]) { { 7, 0, 1 }, { 8, 0, 1 } }, 2);
     assert_phases(2, 0);
+    context_on_logits_read(context_key);
+    decode((struct token[]) { { 7, 0, 1 } }, 1);
+    assert_phases(0, 1);
 }
 
 static void a_batch_that_failed_evaluated_nothing(void ** state) {
