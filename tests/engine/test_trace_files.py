@@ -321,7 +321,7 @@ class Sampling(Files):
         for wrong in "0.5", "2:", "2:0", ":5", "2:5:1", "2:x", "-2", "2:-5":
             result = run(*command, wrong, "--", *completion, preload=False)
             self.assertEqual(result.status, 2, wrong)
-            self.assertIn("--sample needs a number", result.err)
+            self.assertIn("--sample needs a whole number", result.err)
 
     def test_a_regular_load(self):
         """Requests of four batches each, a prompt and three steps: every fourth batch is a prompt."""
