@@ -90,8 +90,7 @@ static bool is_still_there(int fd) {
     return statx(fd, "", AT_EMPTY_PATH, STATX_NLINK, &about) == 0 && about.stx_nlink > 0;
 }
 
-// Makes and locks an empty file. Returns its descriptor and its name, or -errno.
-static int make_aside(int directory, const char * name, char ** aside) {
+int aside_make(int directory, const char * name, char ** aside) {
     int fd = -EEXIST;
     for (int tries = 0; tries < ASIDE_TRIES && fd == -EEXIST; tries++) {
         *aside = aside_name(name);
@@ -130,7 +129,7 @@ int aside_rename(int directory, const char * from, const char * to) {
 
 int aside_put(int directory, const char * name, const void * data, size_t size, bool replace, bool durable) {
     char * aside = NULL;
-    int    fd    = make_aside(directory, name, &aside);
+    int    fd    = aside_make(directory, name, &aside);
     if (fd < 0) {
         return fd;
     }

@@ -13,6 +13,10 @@
 // Returns the file's descriptor, which carries the lock and may be written to, or -errno.
 int aside_put(int directory, const char * name, const void * data, size_t size, bool replace, bool durable);
 
+// Makes an empty file beside the one of that name, which carries the lock as long as it is open. Returns its descriptor, and
+// its name (to be freed), or -errno.
+int aside_make(int directory, const char * name, char ** aside);
+
 // Gives a file another name of the same folder. Returns 0, or -errno. -EEXIST: something is there.
 int aside_rename(int directory, const char * from, const char * to);
 

@@ -121,14 +121,20 @@ static bool is_my_file(int directory, const char * name, struct statx * about) {
            about->stx_uid == geteuid();
 }
 
-// Deletes a file of the kind whose owner is gone. An empty one is of all kinds.
-static bool delete_abandoned(const struct family * family, const char * name) {
+// Whether a file is of the family's kind. An empty one is of all kinds; of one that nothing marks, the name of a file that
+// is written aside is mark enough.
+static bool is_of_kind(const struct family * family, int fd, bool is_aside) {
+    return (is_aside && family->kind == FILE_KIND_UNMARKED) || file_kind_check(fd, family->kind) == 0;
+}
+
+// Deletes a file of the kind whose owner is gone.
+static bool delete_abandoned(const struct family * family, const char * name, bool is_aside) {
     struct statx about;
     const int   fd = descriptor_open(family->directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
     if (fd < 0) {
         return false;
     }
-    const bool deleted = aside_lock(fd, true) && file_kind_check(fd, family->kind) == 0 &&
+    const bool deleted = aside_lock(fd, true) && is_of_kind(family, fd, is_aside) &&
         is_my_file(family->directory, name, &about) && aside_is_at(fd, family->directory, name) &&
         unlinkat(family->directory, name, 0) == 0;
     close(fd);
@@ -154,7 +160,7 @@ struct family_last family_look(const struct family * family, int n) {
             continue;
         }
         if (member.is_aside) {
-            delete_abandoned(family, entry->d_name);
+            delete_abandoned(family, entry->d_name, true);
         }
         last.n    = member.n > last.n ? member.n : last.n;
         last.part = member.n == n && member.part > last.part ? member.part : last.part;
@@ -229,7 +235,7 @@ uint64_t family_limit(const struct family * family, uint64_t limit) {
         qsort(list.files, list.n, sizeof(list.files[0]), by_age);
     }
     for (size_t i = 0; i < list.n; i++) {
-        if (total > limit && delete_abandoned(family, list.files[i].name)) {
+        if (total > limit && delete_abandoned(family, list.files[i].name, false)) {
             total -= list.files[i].size;
         }
         free(list.files[i].name);

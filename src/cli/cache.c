@@ -37,6 +37,7 @@ enum {
     OPTION_HALF_LIFE,
     OPTION_JSON,
     OPTION_HTML,
+    OPTION_FORCE,
     OPTION_COLOR,
 };
 
@@ -98,6 +99,7 @@ static enum trace_filter_answer take_option(struct options * options, int option
             return answer_of(terminal_color_parse(optarg, &options->color) || error_set(error, "--color is auto, always or never, not '%s'", optarg));
         case OPTION_JSON: options->output.json         = true;   return TRACE_FILTER_TAKEN;
         case OPTION_HTML: options->output.page         = optarg; return TRACE_FILTER_TAKEN;
+        case OPTION_FORCE: options->output.force       = true;   return TRACE_FILTER_TAKEN;
         case 'l':         options->questions.per_layer = true;   return TRACE_FILTER_TAKEN;
         default:          return trace_filter_option(&options->filter, option, optarg, error);
     }
@@ -118,6 +120,7 @@ static int parse_options(struct options * options, int argc, char ** argv, bool 
         { "per-layer",     no_argument,       NULL, 'l'                  },
         { "json",          no_argument,       NULL, OPTION_JSON          },
         { "html",          required_argument, NULL, OPTION_HTML          },
+        { "force",         no_argument,       NULL, OPTION_FORCE         },
         { "color",         required_argument, NULL, OPTION_COLOR         },
         { "help",          no_argument,       NULL, 'h'                  },
         { NULL, 0, NULL, 0 },
@@ -242,6 +245,7 @@ const struct command command_cache = {
         "      --mtp               also layers of a multi-token-prediction head\n"
         "      --json              for machines\n"
         "      --html OUT          a page with pictures\n"
+        "      --force             the page replaces whatever is there, not only an earlier page\n"
         "      --color WHEN        auto (the default), always or never\n"
         "  -h, --help              show this\n"
         "\n"

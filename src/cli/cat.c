@@ -8,6 +8,7 @@
 
 struct options {
     const char * output; // NULL: the standard output
+    bool         force;
     char      ** files;
     size_t       n_files;
 };
@@ -16,12 +17,14 @@ struct options {
 static int parse_options(struct options * options, int argc, char ** argv, bool * help) {
     static const struct option known[] = {
         { "output", required_argument, NULL, 'o' },
+        { "force",  no_argument,       NULL, 'f' },
         { "help",   no_argument,       NULL, 'h' },
         { NULL, 0, NULL, 0 },
     };
-    for (int option; (option = getopt_long(argc, argv, ":o:h", known, NULL)) != -1;) {
+    for (int option; (option = getopt_long(argc, argv, ":o:fh", known, NULL)) != -1;) {
         switch (option) {
             case 'o': options->output = optarg; break;
+            case 'f': options->force  = true;   break;
             case 'h': *help           = true;   return STATUS_OK;
             default:  return command_option_error(&command_cat, argv, option);
         }
@@ -40,7 +43,7 @@ static int parse_options(struct options * options, int argc, char ** argv, bool 
 static int write_joined(const struct options * options, struct trace_join * join) {
     struct output_file file;
     struct error       error;
-    bool               ok = output_file_open(&file, options->output, &error);
+    bool               ok = output_file_open(&file, options->output, FILE_KIND_TRACE, options->force, &error);
     const bool         whole = ok && trace_join_write(join, file.out);
     if (ok && trace_join_changed(join, &error)) {
         output_file_drop(&file);
@@ -80,13 +83,14 @@ const struct command command_cat = {
     .summary = "joins routing traces of one model",
     .main    = cat_main,
     .help    =
-        "usage: llama-expert-tracer cat [-o OUT] FILE…\n"
+        "usage: llama-expert-tracer cat [--force] [-o OUT] FILE…\n"
         "\n"
         "Joins routing traces of one model into one: the parts of a trace that was rotated,\n"
         "in their order, or the traces of several runs. Ubatches and contexts of the latter\n"
         "are numbered on.\n"
         "\n"
         "  -o, --output OUT  write here, whole or not at all (default: -, the standard output)\n"
+        "  -f, --force       replace whatever OUT is, not only a trace\n"
         "  -h, --help        show this\n"
         "\n"
         "A FILE is what `run --routing` wrote, packed or not, - the standard input. The result\n"

@@ -1,6 +1,7 @@
 #include "document.h"
 
 #include "error.h"
+#include "output-file.h"
 #include "page.h"
 
 #include <stdio.h>
@@ -21,6 +22,10 @@ int document_check(const struct command * command, const struct document_output 
         error_say("--html: %s", error.text);
         return STATUS_FAILED;
     }
+    if (output->page != NULL && !output_file_check(output->page, FILE_KIND_PAGE, output->force, &error)) {
+        error_say("%s", error.text);
+        return STATUS_FAILED;
+    }
     return STATUS_OK;
 }
 
@@ -39,7 +44,7 @@ int document_put(const struct document_output * output, json_t * document) {
         json_dumpf(document, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(DIGITS));
         fputc('\n', stdout);
     }
-    if (output->page != NULL && !page_write(output->page, document, &error)) {
+    if (output->page != NULL && !page_write(output->page, output->force, document, &error)) {
         error_say("%s", error.text);
         ok = false;
     }

@@ -9,7 +9,8 @@
 
 struct document_output {
     bool         json;
-    const char * page; // NULL: none, "-": the standard output
+    const char * page;  // NULL: none, "-": the standard output
+    bool         force; // the page replaces whatever is there
 };
 
 // STATUS_OK, or the exit status where the options do not go together, or no page can be made.

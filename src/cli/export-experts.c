@@ -117,7 +117,7 @@ static bool end_requests(struct trace_export * export, bool ok, struct error * e
     return ok;
 }
 
-const struct export_format export_libcachesim = { .name = "libcachesim", .begin = begin_requests, .ubatch = write_requests, .end = end_requests };
+const struct export_format export_libcachesim = { .name = "libcachesim", .kind = FILE_KIND_LIBCACHESIM, .begin = begin_requests, .ubatch = write_requests, .end = end_requests };
 
 //
 // sglang: how often each expert was chosen
@@ -163,5 +163,5 @@ static bool end_distribution(struct trace_export * export, bool ok, struct error
 }
 
 const struct export_format export_sglang = {
-    .name = "sglang", .needs_survey = true, .begin = begin_distribution, .ubatch = write_distribution, .end = end_distribution,
+    .name = "sglang", .kind = FILE_KIND_SGLANG, .needs_survey = true, .begin = begin_distribution, .ubatch = write_distribution, .end = end_distribution,
 };

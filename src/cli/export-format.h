@@ -2,6 +2,7 @@
 
 // What `export` writes: docs/export-formats.md.
 
+#include "base/file-kind.h"
 #include "error.h"
 #include "trace-filter.h"
 #include "trace-lives.h"
@@ -34,6 +35,7 @@ struct trace_export {
     const struct trace_info    * info;
     const char                 * input;   // its name
     const char                 * output;  // NULL: the standard output
+    bool                         force;   // whatever is there is replaced
     bool                         split;   // a file for each life of a sequence
     const struct export_survey * survey;  // NULL unless the format needs it
     FILE                       * out;     // NULL where the format has files of its own
@@ -42,12 +44,13 @@ struct trace_export {
 
 // Functions that can fail tell in `error`. After a failure nothing but `end` is called, with `ok` false, which frees all.
 struct export_format {
-    const char * name;
-    bool         needs_survey;
-    bool         own_files;
-    bool      (* begin) (struct trace_export * export, struct error * error);
-    bool      (* ubatch)(struct trace_export * export, const struct export_ubatch * ubatch, struct error * error);
-    bool      (* end)   (struct trace_export * export, bool ok, struct error * error);
+    const char   * name;
+    enum file_kind kind;
+    bool           needs_survey;
+    bool           own_files;
+    bool        (* begin) (struct trace_export * export, struct error * error);
+    bool        (* ubatch)(struct trace_export * export, const struct export_ubatch * ubatch, struct error * error);
+    bool        (* end)   (struct trace_export * export, bool ok, struct error * error);
 };
 
 extern const struct export_format export_npy;

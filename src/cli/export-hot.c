@@ -110,7 +110,7 @@ static bool end_hot_csv(struct trace_export * export, bool ok, struct error * er
 }
 
 const struct export_format export_hot_csv = {
-    .name = "hot-csv", .needs_survey = true, .begin = begin_uses, .ubatch = take_ubatch, .end = end_hot_csv,
+    .name = "hot-csv", .kind = FILE_KIND_HOT_CSV, .needs_survey = true, .begin = begin_uses, .ubatch = take_ubatch, .end = end_hot_csv,
 };
 
 //
@@ -158,7 +158,7 @@ static bool end_hot_json(struct trace_export * export, bool ok, struct error * e
 }
 
 const struct export_format export_hot_json = {
-    .name = "hot-json", .needs_survey = true, .begin = begin_uses, .ubatch = take_ubatch, .end = end_hot_json,
+    .name = "hot-json", .kind = FILE_KIND_HOT_JSON, .needs_survey = true, .begin = begin_uses, .ubatch = take_ubatch, .end = end_hot_json,
 };
 
 //
@@ -195,5 +195,5 @@ static bool end_importance(struct trace_export * export, bool ok, struct error *
 }
 
 const struct export_format export_importance = {
-    .name = "importance", .needs_survey = true, .begin = begin_uses, .ubatch = take_ubatch, .end = end_importance,
+    .name = "importance", .kind = FILE_KIND_IMPORTANCE, .needs_survey = true, .begin = begin_uses, .ubatch = take_ubatch, .end = end_importance,
 };

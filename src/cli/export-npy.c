@@ -58,22 +58,23 @@ static char * file_name(const char * output, const char * more) {
     return memory_text("%.*s%s.npy", (int) (is_npy ? n - 4 : n), output, more);
 }
 
-static bool open_file(struct output_file * file, const char * output, const char * more, struct error * error) {
-    char     * name = *more == '\0' ? memory_text("%s", output) : file_name(output, more);
-    const bool ok   = output_file_open(file, name, error);
+static bool open_file(struct output_file * file, const struct trace_export * export, const char * more,
+                      struct error * error) {
+    char     * name = *more == '\0' ? memory_text("%s", export->output) : file_name(export->output, more);
+    const bool ok   = output_file_open(file, name, FILE_KIND_NPY, export->force, error);
     free(name);
     return ok;
 }
 
 static bool open_files(const struct trace_export * export, struct arrays * arrays, const char * life, struct error * error) {
     if (export->output == NULL) {
-        return output_file_open(&arrays->experts, NULL, error);
+        return output_file_open(&arrays->experts, NULL, FILE_KIND_NPY, false, error);
     }
     char * tokens  = memory_text("%s.tokens",  life);
     char * weights = memory_text("%s.weights", life);
-    const bool ok  = open_file(&arrays->experts, export->output, life, error)
-                  && open_file(&arrays->tokens, export->output, tokens, error)
-                  && (!export->info->has_weights || open_file(&arrays->weights, export->output, weights, error));
+    const bool ok  = open_file(&arrays->experts, export, life, error)
+                  && open_file(&arrays->tokens, export, tokens, error)
+                  && (!export->info->has_weights || open_file(&arrays->weights, export, weights, error));
     free(tokens);
     free(weights);
     return ok;
@@ -93,50 +94,61 @@ static void write_headers(const struct trace_export * export, const struct array
     }
 }
 
+static void free_arrays(struct arrays * arrays) {
+    if (arrays != NULL) {
+        output_file_drop(&arrays->experts);
+        output_file_drop(&arrays->tokens);
+        output_file_drop(&arrays->weights);
+        free(arrays);
+    }
+}
+
 // NULL: a file could not be opened.
 static struct arrays * open_arrays(const struct trace_export * export, const char * life, uint64_t n_tokens, struct error * error) {
     struct arrays * arrays = memory_new(1, sizeof(*arrays));
     arrays->n_left = n_tokens;
+    arrays->experts.place.directory = arrays->tokens.place.directory = arrays->weights.place.directory = -1;
     if (!open_files(export, arrays, life, error)) {
-        output_file_drop(&arrays->experts);
-        output_file_drop(&arrays->tokens);
-        free(arrays);
+        free_arrays(arrays);
         return NULL;
     }
     write_headers(export, arrays, n_tokens);
     return arrays;
 }
 
-static bool close_arrays(struct arrays * arrays, bool ok, struct error * error) {
+typedef bool file_step(struct output_file * file, struct error * error);
+
+// Each of them, or until one fails.
+static bool for_each_file(struct arrays * arrays, file_step * step, struct error * error) {
     struct output_file * const files[] = { &arrays->experts, &arrays->weights, &arrays->tokens };
-    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-        if (files[i]->out == NULL) {
-            continue;
-        }
-        if (ok) {
-            ok = output_file_close(files[i], error);
-        } else {
-            output_file_drop(files[i]);
-        }
+    bool                       ok      = true;
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]) && ok; i++) {
+        ok = (files[i]->out == NULL && files[i]->path == NULL) || step(files[i], error);
     }
-    free(arrays);
     return ok;
 }
 
-static bool write_layers(const struct trace_export * export, struct error * error) {
-    struct output_file file;
-    if (!open_file(&file, export->output, ".layers", error)) {
+static bool finish_arrays(struct arrays * arrays, struct error * error) {
+    return for_each_file(arrays, output_file_finish, error);
+}
+
+// Beside the arrays, not beside the standard output.
+static bool write_layers(const struct trace_export * export, struct output_file * file, struct error * error) {
+    if (export->output == NULL) {
+        return true;
+    }
+    if (!open_file(file, export, ".layers", error)) {
         return false;
     }
     char shape[32];
     snprintf(shape, sizeof(shape), "%zu,", export->survey->n_layers);
-    write_header(file.out, "'<i4'", shape);
+    write_header(file->out, "'<i4'", shape);
     for (size_t i = 0; i < export->survey->n_layers; i++) {
         uint8_t bytes[4];
         trace_put_u32(bytes, (uint32_t) export->survey->layers[i]);
-        fwrite(bytes, 1, sizeof(bytes), file.out);
+        fwrite(bytes, 1, sizeof(bytes), file->out);
     }
-    return output_file_close(&file, error);
+    return output_file_finish(file, error);
 }
 
 //
@@ -232,7 +244,7 @@ static void write_npy_token(const struct trace_export * export, struct arrays * 
     arrays->n_left--;
 }
 
-// Into the files of its life, which are closed with the last token.
+// Into the files of its life, which are finished with the last token: there may be more lives than files can be open.
 static bool write_split_token(const struct trace_export * export, const struct export_ubatch * ubatch, int32_t i_token, struct error * error) {
     const struct trace_token * token  = &ubatch->all->tokens[i_token];
     struct noted_life        * life   = trace_lives_at(export->survey->lives, ubatch->all->context, token->sequence, token->life);
@@ -240,12 +252,11 @@ static bool write_split_token(const struct trace_export * export, const struct e
     if (arrays == NULL) {
         return false;
     }
-    write_npy_token(export, arrays, ubatch, i_token);
-    if (arrays->n_left > 0) {
-        return true;
+    if (arrays->n_left == 0) {
+        return export_changed(export, error);
     }
-    life->data = NULL;
-    return close_arrays(arrays, true, error);
+    write_npy_token(export, arrays, ubatch, i_token);
+    return arrays->n_left > 0 || finish_arrays(arrays, error);
 }
 
 static bool write_npy(struct trace_export * export, const struct export_ubatch * ubatch, struct error * error) {
@@ -264,30 +275,56 @@ static bool write_npy(struct trace_export * export, const struct export_ubatch *
     return ok;
 }
 
-static bool end_npy(struct trace_export * export, bool ok, struct error * error) {
+// All files of the export, the one of the layers first; none of them takes its place before all are whole.
+static bool publish(struct trace_export * export, struct output_file * layers, struct error * error) {
+    struct npy         * npy   = export->data;
+    struct trace_lives * lives = export->survey->lives;
+    bool                 ok    = layers->path == NULL || output_file_publish(layers, error);
+    ok = ok && (npy->all == NULL || for_each_file(npy->all, output_file_publish, error));
+    for (size_t i = 0; ok && i < trace_lives_n(lives); i++) {
+        struct noted_life * life = trace_lives_get(lives, i);
+        ok = life->data == NULL || for_each_file(life->data, output_file_publish, error);
+    }
+    return ok;
+}
+
+// Whether each array has all of the tokens that were counted for it.
+static bool are_whole(const struct trace_export * export, struct error * error) {
+    const struct npy   * npy   = export->data;
+    struct trace_lives * lives = export->survey->lives;
+    bool                 whole = npy->all == NULL || npy->all->n_left == 0;
+    for (size_t i = 0; whole && i < trace_lives_n(lives); i++) {
+        const struct arrays * arrays = trace_lives_get(lives, i)->data;
+        whole = arrays == NULL || arrays->n_left == 0;
+    }
+    return whole || export_changed(export, error);
+}
+
+static void free_npy(struct trace_export * export) {
     struct npy * npy = export->data;
-    if (npy == NULL) {
-        return ok;
-    }
-    if (ok && npy->all != NULL && npy->all->n_left > 0) {
-        ok = export_changed(export, error);
-    }
-    if (npy->all != NULL) {
-        ok = close_arrays(npy->all, ok, error);
-    }
+    free_arrays(npy->all);
     for (size_t i = 0; i < trace_lives_n(export->survey->lives); i++) {
-        struct noted_life * life = trace_lives_get(export->survey->lives, i);
-        if (life->data != NULL) {
-            close_arrays(life->data, false, error);
-        }
+        free_arrays(trace_lives_get(export->survey->lives, i)->data);
     }
-    ok = ok && (export->output == NULL || write_layers(export, error));
     free(npy->experts);
     free(npy->weights);
     free(npy);
+}
+
+static bool end_npy(struct trace_export * export, bool ok, struct error * error) {
+    struct npy       * npy    = export->data;
+    struct output_file layers = { .place = PLACE_NONE };
+    if (npy == NULL) {
+        return ok;
+    }
+    ok = ok && are_whole(export, error) && (npy->all == NULL || finish_arrays(npy->all, error))
+            && write_layers(export, &layers, error) && publish(export, &layers, error);
+    output_file_drop(&layers);
+    free_npy(export);
     return ok;
 }
 
 const struct export_format export_npy = {
-    .name = "npy", .needs_survey = true, .own_files = true, .begin = begin_npy, .ubatch = write_npy, .end = end_npy,
+    .name = "npy", .kind = FILE_KIND_NPY, .needs_survey = true, .own_files = true,
+    .begin = begin_npy, .ubatch = write_npy, .end = end_npy,
 };

@@ -143,7 +143,7 @@ static bool write_csv(struct trace_export * export, const struct export_ubatch *
     return true;
 }
 
-const struct export_format export_csv = { .name = "csv", .begin = begin_csv, .ubatch = write_csv, .end = end_nothing };
+const struct export_format export_csv = { .name = "csv", .kind = FILE_KIND_CSV, .begin = begin_csv, .ubatch = write_csv, .end = end_nothing };
 
 //
 // jsonl: an object for each token
@@ -215,7 +215,7 @@ static bool write_jsonl(struct trace_export * export, const struct export_ubatch
     return true;
 }
 
-const struct export_format export_jsonl = { .name = "jsonl", .begin = begin_nothing, .ubatch = write_jsonl, .end = end_nothing };
+const struct export_format export_jsonl = { .name = "jsonl", .kind = FILE_KIND_JSONL, .begin = begin_nothing, .ubatch = write_jsonl, .end = end_nothing };
 
 //
 // moe-trace: "layer,expert" for each activation
@@ -242,7 +242,7 @@ static bool write_moe_trace(struct trace_export * export, const struct export_ub
     return true;
 }
 
-const struct export_format export_moe_trace = { .name = "moe-trace", .begin = begin_nothing, .ubatch = write_moe_trace, .end = end_nothing };
+const struct export_format export_moe_trace = { .name = "moe-trace", .kind = FILE_KIND_UNMARKED, .begin = begin_nothing, .ubatch = write_moe_trace, .end = end_nothing };
 
 //
 // moe-cache-profile: "pos,layer,id0,id1,…", prompt rows from below zero to -1, generation from 0 on
@@ -312,5 +312,5 @@ static bool end_profile(struct trace_export * export, bool ok, struct error * er
 }
 
 const struct export_format export_moe_cache_profile = {
-    .name = "moe-cache-profile", .needs_survey = true, .begin = begin_profile, .ubatch = write_profile, .end = end_profile,
+    .name = "moe-cache-profile", .kind = FILE_KIND_UNMARKED, .needs_survey = true, .begin = begin_profile, .ubatch = write_profile, .end = end_profile,
 };

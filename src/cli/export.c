@@ -23,6 +23,7 @@ struct options {
     const struct export_format * format;
     struct trace_filter          filter;
     bool                         split;
+    bool                         force;
     const char                 * output; // NULL: the standard output
     const char                 * file;
 };
@@ -40,7 +41,7 @@ static const struct export_format * find_format(const char * name) {
     return NULL;
 }
 
-enum { OPTION_SPLIT = 256 };
+enum { OPTION_SPLIT = 256, OPTION_FORCE };
 
 // TRACE_FILTER_OTHER: it is none of these.
 static enum trace_filter_answer take_option(struct options * options, int option, struct error * error) {
@@ -58,6 +59,9 @@ static enum trace_filter_answer take_option(struct options * options, int option
                 error_set(error, "--split is sequence, not '%s'", optarg);
                 return TRACE_FILTER_WRONG;
             }
+            return TRACE_FILTER_TAKEN;
+        case OPTION_FORCE:
+            options->force = true;
             return TRACE_FILTER_TAKEN;
         case 'o':
             options->output = strcmp(optarg, "-") == 0 ? NULL : optarg;
@@ -90,6 +94,7 @@ static int parse_options(struct options * options, int argc, char ** argv, bool 
         { "format", required_argument, NULL, 'f'          },
         { "output", required_argument, NULL, 'o'          },
         { "split",  required_argument, NULL, OPTION_SPLIT },
+        { "force",  no_argument,       NULL, OPTION_FORCE },
         { "help",   no_argument,       NULL, 'h'          },
         { NULL, 0, NULL, 0 },
     };
@@ -276,7 +281,7 @@ static bool write_out(struct source * source, struct trace_export * export, stru
 
 static bool write_to_file(struct source * source, struct trace_export * export, struct error * error) {
     struct output_file file;
-    if (!output_file_open(&file, export->output, error)) {
+    if (!output_file_open(&file, export->output, source->options->format->kind, export->force, error)) {
         return false;
     }
     export->out = file.out;
@@ -290,7 +295,13 @@ static bool write_to_file(struct source * source, struct trace_export * export, 
 static bool export_trace(struct source * source, struct error * error) {
     const struct options * options = source->options;
     struct export_survey   survey  = { .lives = trace_lives_new() };
-    struct trace_export    export  = { .info = trace_about(source->trace), .input = trace_name(source->trace), .output = options->output, .split = options->split };
+    struct trace_export    export  = {
+        .info   = trace_about(source->trace),
+        .input  = trace_name(source->trace),
+        .output = options->output,
+        .force  = options->force,
+        .split  = options->split,
+    };
     bool                   ok      = true;
     if (options->format->needs_survey) {
         export.survey = &survey;
@@ -319,6 +330,10 @@ static bool fits(const struct options * options, const struct trace_info * info,
 static int export_open(const struct options * options, const struct trace * trace) {
     struct source source = { options, trace, 0 };
     struct error  error;
+    if (!output_file_check(options->output, options->format->kind, options->force, &error)) {
+        error_say("%s", error.text);
+        return STATUS_FAILED;
+    }
     if (!fits(options, trace_about(trace), &error)) {
         error_say("%s: %s", trace_input_name(options->file), error.text);
         return STATUS_FAILED;
@@ -378,6 +393,7 @@ const struct command command_export = {
         "\n"
         "  -f, --format FORMAT one of them\n"
         "  -o, --output OUT    write here, whole or not at all (default: standard output)\n"
+        "      --force         replace whatever is there, not only an earlier export\n"
         "      --split sequence  npy: a file for each life of a sequence\n"
         "      --layer LIST      only these layers, such as 0,3-5,40-\n"
         "      --sequence LIST   only tokens of these sequences\n"

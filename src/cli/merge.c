@@ -5,6 +5,7 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 struct options {
     const char * output; // NULL: standard output
@@ -126,6 +127,18 @@ static bool merge_into(struct statistics * sum, const struct options * options) 
     return true;
 }
 
+// What was read as statistics may get the sum, however it was written: nothing of it is lost.
+static bool is_input(const struct options * options) {
+    struct stat output;
+    struct stat input;
+    bool        found = false;
+    for (int i = 0; i < options->n_files && options->output != NULL && !found; i++) {
+        found = stat(options->output, &output) == 0 && stat(options->files[i], &input) == 0
+             && output.st_dev == input.st_dev && output.st_ino == input.st_ino;
+    }
+    return found;
+}
+
 static int merge(const struct options * options) {
     struct error        error;
     struct statistics * sum = statistics_file_load(options->files[0], &error);
@@ -134,7 +147,7 @@ static int merge(const struct options * options) {
         return STATUS_FAILED;
     }
     bool ok = merge_into(sum, options);
-    if (ok && !statistics_file_save(options->output, sum, &error)) {
+    if (ok && !statistics_file_save(options->output, sum, options->force || is_input(options), &error)) {
         error_say("%s", error.text);
         ok = false;
     }
@@ -163,6 +176,7 @@ const struct command command_merge = {
         "what `run -o` or llama-imatrix wrote, - the standard input.\n"
         "\n"
         "  -o, --output OUT  write here, whole or not at all (default: -, the standard output)\n"
-        "  -f, --force       also add up different models of the same shape, and a run twice\n"
+        "  -f, --force       also add up different models of the same shape, and a run twice,\n"
+        "                    and replace whatever OUT is\n"
         "  -h, --help        show this\n",
 };

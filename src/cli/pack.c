@@ -128,7 +128,7 @@ static bool convert_aside(const struct options * options, const struct trace * t
 static bool write_result(const struct options * options, const char * path, const struct trace * trace, struct trace_pack_report * report) {
     struct output_file file;
     struct error       error;
-    if (!output_file_open(&file, path, &error)) {
+    if (!output_file_open(&file, path, FILE_KIND_TRACE, options->force, &error)) {
         error_say("%s", error.text);
         return false;
     }
@@ -207,7 +207,7 @@ const struct command command_pack = {
         "  -o, --output OUT  write here, whole or not at all, - the standard output (default:\n"
         "                    run.packed.moetrace of run.moetrace, and the other way round)\n"
         "  -u, --unpack      make the trace that was packed, byte by byte\n"
-        "  -f, --force       replace a file that is there already\n"
+        "  -f, --force       replace a file that is there already, but not FILE itself\n"
         "  -h, --help        show this\n"
         "\n"
         "A FILE is what `run --routing` wrote, - the standard input. One that would not become\n"

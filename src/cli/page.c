@@ -55,9 +55,9 @@ static void put_page(FILE * out, const json_t * document) {
     fputs(rest, out);
 }
 
-bool page_write(const char * path, json_t * document, struct error * error) {
+bool page_write(const char * path, bool force, json_t * document, struct error * error) {
     struct output_file file;
-    if (!page_possible(error) || !output_file_open(&file, path, error)) {
+    if (!page_possible(error) || !output_file_open(&file, path, FILE_KIND_PAGE, force, error)) {
         return false;
     }
     put_page(file.out, document);

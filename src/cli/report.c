@@ -18,7 +18,7 @@ struct options {
 // the options
 //
 
-enum { OPTION_JSON = 256, OPTION_HTML, OPTION_COLOR };
+enum { OPTION_JSON = 256, OPTION_HTML, OPTION_FORCE, OPTION_COLOR };
 
 static int check_options(const struct options * options) {
     if (options->n_files == 0) {
@@ -35,6 +35,7 @@ static int parse_options(struct options * options, int argc, char ** argv, bool 
     static const struct option known[] = {
         { "json",      no_argument,       NULL, OPTION_JSON  },
         { "html",      required_argument, NULL, OPTION_HTML  },
+        { "force",     no_argument,       NULL, OPTION_FORCE },
         { "per-layer", no_argument,       NULL, 'l'          },
         { "color",     required_argument, NULL, OPTION_COLOR },
         { "help",      no_argument,       NULL, 'h'          },
@@ -46,6 +47,7 @@ static int parse_options(struct options * options, int argc, char ** argv, bool 
         switch (option) {
             case OPTION_JSON: options->output.json = true;   break;
             case OPTION_HTML: options->output.page = optarg; break;
+            case OPTION_FORCE: options->output.force = true; break;
             case 'l':         options->per_layer   = true;   break;
             case 'h':         *help                = true;   return STATUS_OK;
             case OPTION_COLOR:
@@ -131,6 +133,7 @@ const struct command command_report = {
         "  -l, --per-layer       all layers\n"
         "      --json            the same as JSON, one document a FILE\n"
         "      --html PAGE       writes a page with pictures, which needs no network\n"
+        "      --force           the page replaces whatever is there, not only an earlier page\n"
         "      --layer LIST      only these layers, such as 0,3-5,40-\n"
         "      --sequence LIST   only tokens of these sequences\n"
         "      --tokens LIST     only tokens at these positions of their sequence, from 0\n"

@@ -2,6 +2,7 @@
 
 #include "counts.h"
 #include "input-kind.h"
+#include "output-file.h"
 #include "statistics-file.h"
 #include "trace-input.h"
 #include "trace-lives.h"
@@ -316,6 +317,7 @@ struct routing_counts * routing_counts_load(const char * path, const struct trac
     if (!input_kind_of(path, &kind, error)) {
         return NULL;
     }
+    output_file_protect(path);
     struct routing_counts * counts = memory_new(1, sizeof(*counts));
     counts->path = path;
     if (kind == INPUT_TRACE ? load_trace(counts, filter, halves, error) : load_statistics(counts, filter, error)) {

@@ -125,9 +125,9 @@ bool statistics_file_write(FILE * out, const struct statistics * statistics, boo
     return ok && fflush(out) == 0;
 }
 
-bool statistics_file_save(const char * path, const struct statistics * statistics, struct error * error) {
+bool statistics_file_save(const char * path, const struct statistics * statistics, bool force, struct error * error) {
     struct output_file file;
-    if (!output_file_open(&file, path, error)) {
+    if (!output_file_open(&file, path, FILE_KIND_STATISTICS, force, error)) {
         return false;
     }
     statistics_file_write(file.out, statistics, false); // what fails there is told when it is closed

@@ -1,5 +1,7 @@
 #include "trace-input.h"
 
+#include "output-file.h"
+
 #include <string.h>
 
 const char * trace_input_name(const char * path) {
@@ -7,7 +9,8 @@ const char * trace_input_name(const char * path) {
 }
 
 struct trace * trace_input_open(const char * path) {
-    char           why[TRACE_ERROR_MAX];
+    char why[TRACE_ERROR_MAX];
+    output_file_protect(path);
     struct trace * trace = trace_open(path, why);
     if (trace == NULL) {
         error_say("%s", why);

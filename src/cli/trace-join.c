@@ -1,5 +1,6 @@
 #include "trace-join.h"
 
+#include "output-file.h"
 #include "progress.h"
 #include "trace-index.h"
 #include "trace-input.h"
@@ -78,6 +79,7 @@ static json_t * find_json(const struct trace * trace, enum trace_chunk_kind kind
 
 static bool open_input(struct input * input, const char * path, struct error * error) {
     char why[TRACE_ERROR_MAX];
+    output_file_protect(path);
     input->path  = path;
     input->trace = trace_open(path, why);
     if (input->trace == NULL) {

@@ -216,11 +216,11 @@ static void test_save_and_load(void ** state) {
     struct statistics * statistics = parsed(WHOLE);
     assert_null(statistics_file_load(path, &error));
     assert_non_null(strstr(error.text, "empty"));
-    assert_true(statistics_file_save(path, statistics, &error));
+    assert_true(statistics_file_save(path, statistics, false, &error));
     struct statistics * loaded = statistics_file_load(path, &error);
     assert_non_null(loaded);
     assert_int_equal(loaded->model.total_activations, 9);
-    assert_false(statistics_file_save("/nowhere/at/all", statistics, &error));
+    assert_false(statistics_file_save("/nowhere/at/all", statistics, false, &error));
     assert_non_null(strstr(error.text, "/nowhere/at/all"));
     assert_null(statistics_file_load("/tmp", &error));
     assert_non_null(strstr(error.text, "directory"));

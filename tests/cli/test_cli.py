@@ -914,7 +914,12 @@ class Merge(Case):
         before = out.read_text()
         self.refuses("merge", "-o", str(out), path, "/no/such", says="/no/such")
         self.assertEqual(out.read_text(), before)
-        self.assertEqual([p.name for p in self.folder.iterdir() if ".tmp-" in p.name], [])
+        other = self.file("model.gguf", b"GGUF\3\0\0\0")
+        self.refuses("merge", "-o", other, path, says=(other, "a GGUF file", "--force"))
+        self.assertEqual(Path(other).read_bytes(), b"GGUF\3\0\0\0")
+        self.cli("merge", "--force", "-o", other, path)
+        self.assertEqual(json.loads(Path(other).read_text()), STATISTICS)
+        self.assertEqual([p.name for p in self.folder.iterdir() if ".tmp" in p.name], [])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ The traces are made by tests/trace/moetrace.py; what comes out is compared with 
 """
 
 import csv
+import fcntl
 import io
 import json
 import math
@@ -527,7 +528,7 @@ class ExportNpy(Case):
             {"ubatch": u.number, "token": i, "context": 0, "sequence": t.sequence, "life": t.life, "position": t.position, "id": t.id,
              "generation": t.generation, "output": t.output, "warmup": u.warmup, "rejected": t.rejected} for u, i, t in its])
         self.assertEqual({stat.S_IMODE(path.stat().st_mode) for path in self.folder.glob("all.*npy")}, {0o600})
-        self.assertEqual(list(self.folder.glob("*.tmp-*")), [])
+        self.assertEqual(list(self.folder.glob("*.tmp*")), [])
 
     def test_standard_output(self):
         path = self.write("piped.npy", self.run_cli("export", "-f", "npy", "--warmup", "--mtp", self.trace, binary=True))
@@ -591,6 +592,7 @@ class ChangedWhileRead(Case):
     def test_exports(self):
         for form in ("npy", "sglang", "hot-csv", "hot-json", "importance", "moe-cache-profile"):
             self.assertTrue(self.sweep("export", "-f", form, "-o", self.folder / "changed.out", self.trace, out="changed"), form)
+        self.assertTrue(self.sweep("export", "-f", "npy", "--split", "sequence", "-o", self.folder / "lives", self.trace, out="lives"))
 
     def test_pack(self):
         trace = self.write("long/a.moetrace", m.joined(made([m.new_ubatch(i, TABLE, tokens(0, 0, 64 * i, 64), expert) for i in range(40)],
@@ -605,6 +607,114 @@ class ChangedWhileRead(Case):
         for args in (("report",), ("report", "--json"), ("cache", "--vram", "1MiB"), ("predict",), ("compare", self.trace),
                      ("info",), ("dump",)):
             self.sweep(*args, self.trace)
+
+
+WRITERS = {"page": ("report", "--html"), "page of cache": ("cache", "--html"), "trace": ("cat", "-o"),
+           **{form: ("export", "-f", form, "-o") for form in
+              ("npy", "csv", "jsonl", "libcachesim", "sglang", "hot-csv", "hot-json", "importance", "moe-trace", "moe-cache-profile")}}
+UNMARKED = ("moe-trace", "moe-cache-profile")
+
+
+class Outputs(Case):
+    """What is written over what, and how."""
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.writers = dict(WRITERS)
+        page = subprocess.run([CLI, "report", "--html", cls.folder / "try.html", cls.trace], capture_output=True)
+        if b"built without" in page.stderr:
+            cls.writers = {name: args for name, args in WRITERS.items() if "page" not in name}
+
+    def test_over_what_is_not_its_own(self):
+        """getopt takes a file for an option's value: nothing is lost by that."""
+        out = self.folder / "thing"
+        kinds = {"a routing trace": Path(self.trace).read_bytes(), "a GGUF file": b"GGUF\3\0\0\0", "a program": b"\x7fELF\2\1\1",
+                 "a statistics file": b'{\n  "format": "llama-expert-tracer-statistics",', "something else": b"<!DOCTYPE html>\n<title>mine"}
+        for name, args in self.writers.items():
+            for there, content in kinds.items():
+                if (name, there) == ("trace", "a routing trace"):
+                    continue
+                out.write_bytes(content)
+                self.refuses(*args, out, self.trace, says=(str(out), "--force", "there" if name in UNMARKED else there))
+                self.assertEqual(out.read_bytes(), content)
+            self.run_cli(*args, out, "--force", self.trace)
+            self.assertNotEqual(out.read_bytes(), content)
+        self.assertEqual(list(self.folder.glob("*.tmp")), [])
+
+    def test_over_its_own(self):
+        for i, (name, args) in enumerate(self.writers.items()):
+            out = self.folder / f"own{i}"
+            out.touch()
+            self.run_cli(*args, out, self.trace)
+            once = out.read_bytes()
+            self.run_cli(*args, out, self.trace, status=1 if name in UNMARKED else 0)
+            self.assertEqual(out.read_bytes(), once, name)
+
+    def test_npy_and_what_is_beside_it(self):
+        other = self.folder / "beside.tokens.npy"
+        other.write_bytes(b"mine")
+        self.refuses("export", "-f", "npy", "-o", self.folder / "beside.npy", self.trace, says=("beside.tokens.npy", "--force"))
+        self.assertEqual([path.name for path in self.folder.glob("beside*")], [other.name])
+
+    def test_an_input_is_no_output(self):
+        mine = self.write("in.moetrace", Path(self.trace).read_bytes())
+        hard, soft = self.folder / "hard.moetrace", self.folder / "soft.moetrace"
+        os.link(mine, hard)
+        soft.symlink_to(mine)
+        for args in (*self.writers.values(), ("pack", "-o")):
+            for out in (mine, hard, soft):
+                self.run_cli(*args, out, "--force", mine, status=1)
+                self.assertIn(f"{out}: is what is read", self.stderr)
+        self.refuses("cat", "--force", "-o", mine, mine, says="is what is read")
+        with open(mine, "rb") as stdin:
+            done = subprocess.run([CLI, "cat", "--force", "-o", mine, "-"], stdin=stdin, capture_output=True)
+        self.assertIn(b"is what is read", done.stderr)
+        self.assertEqual(Path(mine).read_bytes(), Path(self.trace).read_bytes())
+
+    def test_devices(self):
+        expected = self.quiet("export", "-f", "csv", self.trace)
+        self.quiet("export", "-f", "csv", "-o", "/dev/null", self.trace)
+        for out in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"):
+            self.assertEqual(self.quiet("export", "-f", "csv", "-o", out, self.trace), expected)
+        path = self.folder / "appended"
+        path.write_text("before\n")
+        with open(path, "a") as stdout:
+            subprocess.run([CLI, "export", "-f", "csv", "-o", "/dev/stdout", self.trace], stdout=stdout, check=True)
+        self.assertEqual(path.read_text(), "before\n" + expected)
+        with open(path, "w") as stdout:
+            done = subprocess.run([CLI, "export", "-f", "csv", "-o", path, self.trace], stdout=stdout, capture_output=False, stderr=subprocess.PIPE)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"own output", done.stderr)
+        fifo = self.folder / "fifo"
+        os.mkfifo(fifo)
+        with subprocess.Popen([CLI, "export", "-f", "csv", "-o", fifo, self.trace]):
+            self.assertEqual(fifo.read_text(), expected)
+
+    def test_what_was_left_behind(self):
+        """By a run that was killed; what another one writes just now stays."""
+        for form in ("csv", "moe-trace"):
+            out = self.folder / f"left.{form}"
+            self.quiet("export", "-f", form, "-o", out, self.trace)
+            left, held, foreign, named = (self.folder / f"{out.name}.{end}" for end in ("abcDE1.tmp", "abcDE2.tmp", "notes.tmp", "tmp-1"))
+            for path in (left, held):
+                path.write_bytes(out.read_bytes()[:100])
+            foreign.write_text("mine")
+            with open(held) as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                self.quiet("export", "-f", form, "--force", "-o", out, self.trace)
+            self.assertEqual([path.exists() for path in (left, held, foreign)], [False, True, True])
+
+    def test_a_name_that_is_taken(self):
+        """As by a run of the same process number that was killed."""
+        out = self.folder / "taken.csv"
+        done = subprocess.run(["sh", "-c", 'echo > "$1.tmp-$$"; exec "$0" export -f csv -o "$1" "$2"', CLI, out, self.trace],
+                              capture_output=True)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+
+    def test_lives_are_whole_or_not_at_all(self):
+        self.write("lives-c0-s1-l1.npy", "mine")
+        self.refuses("export", "-f", "npy", "--split", "sequence", "-o", self.folder / "lives", self.trace, says="lives-c0-s1-l1.npy")
+        self.assertEqual([path.name for path in self.folder.glob("lives*")], ["lives-c0-s1-l1.npy"])
 
 
 class ExportText(Case):
@@ -758,10 +868,10 @@ class ExportText(Case):
         self.assertEqual(out.read_text(), before)
         self.refuses("export", "-f", "csv", "-o", self.folder / "no" / "folder", self.trace, says="folder")
         self.refuses("export", "-f", "npy", "-o", self.folder, self.trace)
-        self.assertEqual(list(self.folder.glob("*.tmp-*")), [])
+        self.assertEqual(list(self.folder.glob("*.tmp*")), [])
         link = self.folder / "link.csv"
         link.symlink_to(out)
-        self.quiet("export", "-f", "sglang", "-o", link, self.trace)
+        self.quiet("export", "-f", "sglang", "--force", "-o", link, self.trace)
         self.assertTrue(link.is_symlink())
         self.assertTrue(out.read_text().startswith("layer_id"))
 

@@ -11,7 +11,7 @@ int main(int argc, char ** argv) {
         fputs("usage: write-page DOCUMENT PAGE\n", stderr);
         return STATUS_USAGE;
     }
-    const bool ok = page_write(argv[2], document, &error);
+    const bool ok = page_write(argv[2], false, document, &error);
     json_decref(document);
     if (!ok) {
         error_say("%s", error.text);
