@@ -4,12 +4,15 @@
 #include "program.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -22,6 +25,7 @@
 #define SAMPLE_MAX      1e15
 #define SEED_MAX        0x1p53
 #define FIRST_OPTION     256 // of those that have no letter
+#define SIGN_DESCRIPTOR  100 // or above
 
 // What `run` passes on, each in a variable of its own.
 enum setting {
@@ -267,13 +271,33 @@ static void set_preload(const char * library) {
     free(preload);
 }
 
-// What would run and silently trace nothing is told now. A program that may not be read can run all the same.
-static bool check_program(const char * path, const char * library) {
+// For the library (src/library/run-sign.h), which tells at the end where nothing was evaluated in all of the run. A script
+// uses the low descriptors.
+static void leave_sign(void) {
+    struct stat status;
+    int fd   = memfd_create("llama-expert-tracer-run", 0);
+    int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD, SIGN_DESCRIPTOR);
+    high = fd >= 0 && high < 0 ? fcntl(fd, F_DUPFD, STDERR_FILENO + 1) : high;
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (high >= 0 && fstat(high, &status) == 0) {
+        char * sign = memory_text("%ld:%d:%ju", (long) getpid(), high, (uintmax_t) status.st_ino);
+        set_variable("LLAMA_EXPERT_TRACE_SIGN", sign);
+        free(sign);
+    }
+}
+
+// What would run and silently trace nothing is told now; `*told` where it was. A program that may not be read can run all
+// the same.
+static bool check_program(const char * path, const char * library, bool * told) {
     struct program_verdict verdict;
     struct error           error;
+    *told = false;
     if (!program_judge(path, library, &verdict, &error)) {
         return true;
     }
+    *told = verdict.answer == PROGRAM_IN_VAIN;
     const bool can = verdict.answer != PROGRAM_CANNOT;
     if (!can) {
         error_say("%s cannot be traced: %s\nto do: %s", verdict.path, verdict.why, verdict.advice);
@@ -299,7 +323,8 @@ static int run_with(const char * library, const struct options * options, char *
         error_say("%s", error.text);
         return status;
     }
-    const bool can = check_program(path, library);
+    bool       told;
+    const bool can = check_program(path, library, &told);
     free(path);
     if (!can) {
         return STATUS_FAILED;
@@ -307,6 +332,10 @@ static int run_with(const char * library, const struct options * options, char *
     set_environment(options);
     if (!check_folder(options, OUTPUT, "output") || !check_folder(options, ROUTING, "routing")) {
         return STATUS_FAILED;
+    }
+    unsetenv("LLAMA_EXPERT_TRACE_SIGN");
+    if (!told) {
+        leave_sign();
     }
     set_preload(library);
     return start(argv);
@@ -364,5 +393,6 @@ const struct command command_run = {
         "      --keep SIZE          delete the oldest files of earlier runs, so that all of FILE take no more\n"
         "  -h, --help               show this\n"
         "\n"
-        "LLAMA_EXPERT_TRACE_* that are set already stay in effect.\n",
+        "LLAMA_EXPERT_TRACE_* that are set already stay in effect. Where nothing of llama.cpp\n"
+        "was evaluated in all of the run, that is said at its end.\n",
 };

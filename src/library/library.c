@@ -4,6 +4,7 @@
 #include "engine/engine.h"
 #include "fork-reset.h"
 #include "llama-expert-tracer.h"
+#include "run-sign.h"
 #include "sudden-end.h"
 #include "tracer/periodic-writer.h"
 #include "tracer/tracer.h"
@@ -72,11 +73,26 @@ static void abandon_all(void) {
     env_is_taken = false;
 }
 
+static void * open_context(void * self, const struct routing_model * model, const void * context_key) {
+    run_sign_leave();
+    return tracer_sink.context_open(self, model, context_key);
+}
+
+// With the mutex. The tracer's, with a sign of it.
+static const struct routing_sink * library_sink(void) {
+    static struct routing_sink sink;
+    if (!sink.context_open) {
+        sink              = tracer_sink;
+        sink.context_open = open_context;
+    }
+    return &sink;
+}
+
 // With the mutex. Takes the configuration over. Returns NULL where memory or room is used up.
 static struct expert_tracer * attach(struct config * config, const struct text * remarks, bool always) {
     const struct tracer_setup setup  = { engine_say, say_aside, run_name, always };
     struct expert_tracer    * tracer = tracer_new(config, &setup);
-    const int                 slot   = tracer ? sinks_attach(&tracer_sink, tracer) : -1;
+    const int                 slot   = tracer ? sinks_attach(library_sink(), tracer) : -1;
     if (slot < 0) {
         if (tracer) {
             tracer_free(tracer);
@@ -132,6 +148,7 @@ static void read_environment(void) {
 }
 
 __attribute__((constructor)) static void begin_library(void) {
+    run_sign_begin();
     engine_note_stderr();
     begin_run();
     sudden_end_watch();

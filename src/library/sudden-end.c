@@ -1,5 +1,6 @@
 #include "sudden-end.h"
 
+#include "run-sign.h"
 #include "tracer/periodic-writer.h"
 
 #include <dlfcn.h>
@@ -22,6 +23,7 @@ static _Atomic pid_t watched; // the process that is ours
 
 // The child of a vfork() has our memory, and is none of ours.
 static void write_before_end(void) {
+    run_sign_end();
     if (atomic_load(&watched) == getpid()) {
         periodic_writers_end();
     }

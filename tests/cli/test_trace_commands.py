@@ -591,7 +591,7 @@ class ChangedWhileRead(Case):
 
     def test_exports(self):
         for form in ("npy", "sglang", "hot-csv", "hot-json", "importance", "moe-cache-profile"):
-            self.assertTrue(self.sweep("export", "-f", form, "-o", self.folder / "changed.out", self.trace, out="changed"), form)
+            self.assertTrue(self.sweep("export", "-f", form, "--mtp", "-o", self.folder / "changed.out", self.trace, out="changed"), form)
         self.assertTrue(self.sweep("export", "-f", "npy", "--split", "sequence", "-o", self.folder / "lives", self.trace, out="lives"))
 
     def test_pack(self):
