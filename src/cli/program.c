@@ -29,10 +29,11 @@ static const char * const engine_calls[] = {
 // What this command has in itself, whose own search words would be taken for llama.cpp's.
 #define OWN_MARK "llama-expert-tracer searches programs"
 
-#define BUILD_SHARED  "build llama.cpp with -DBUILD_SHARED_LIBS=ON, which is its default, and link the program to libllama.so"
+#define BUILD_SHARED  "build llama.cpp with -DBUILD_SHARED_LIBS=ON, which is its default, and link the program to " \
+                      "libllama.so"
 #define NOT_PRELOADED BUILD_SHARED "; or build the tracer into its llama.cpp (llama-expert-tracer integrate)"
-#define IN_CONTAINER  "run the tracer inside the container: install it in the image, or mount the library and set LD_PRELOAD and " \
-                      "LLAMA_EXPERT_TRACE_* there (docker run -v LIBRARY:/tracer.so -e LD_PRELOAD=/tracer.so …)"
+#define IN_CONTAINER  "run the tracer inside the container: install it in the image, or mount the library and set " \
+                      "LD_PRELOAD and LLAMA_EXPERT_TRACE_* there (docker run -v LIBRARY:/tracer.so -e LD_PRELOAD=/tracer.so …)"
 
 #define SCRIPTS_MAX 4
 
@@ -154,8 +155,8 @@ static bool contains(const struct elf_file * file, const char * text) {
     return elf_file_contains(file, text, strlen(text));
 }
 
-// Whether what it has or calls of libggml goes through the linker. A library that has all of llama.cpp inside may have been
-// built so that some of it does and some does not.
+// Whether what it has or calls of libggml goes through the linker. A library that has all of llama.cpp inside may have
+// been built so that some of it does and some does not.
 static bool is_reached(const struct elf_file * file) {
     bool reached = elf_file_calls(file, engine_calls[0]);
     for (size_t i = 1; i < sizeof(engine_calls) / sizeof(engine_calls[0]) && reached; i++) {
@@ -246,7 +247,8 @@ static bool is_library(struct examination * examination) {
         decide(examination, PROGRAM_MAY, "it is a library with llama.cpp inside: a program that loads it is traced");
         return advise(examination, "run the program that uses it");
     }
-    decide(examination, PROGRAM_CANNOT, "it is a library with llama.cpp inside, which calls it directly, where nothing can stand between");
+    decide(examination, PROGRAM_CANNOT, "it is a library with llama.cpp inside, which calls it directly, where nothing can "
+           "stand between");
     return advise(examination, NOT_PRELOADED);
 }
 
@@ -266,7 +268,8 @@ static bool is_container_client(struct examination * examination) {
     if (!found) {
         return false;
     }
-    decide(examination, PROGRAM_CANNOT, "it starts programs in containers, where neither the tracer nor its variables come");
+    decide(examination, PROGRAM_CANNOT, "it starts programs in containers, where neither the tracer nor its variables "
+           "come");
     return advise(examination, IN_CONTAINER);
 }
 
@@ -274,8 +277,8 @@ static bool is_container_client(struct examination * examination) {
 static bool starts_container(struct examination * examination, const char * text, size_t size) {
     for (size_t i = 0; i < sizeof(container_clients) / sizeof(container_clients[0]); i++) {
         if (script_has_command(text, size, container_clients[i])) {
-            decide(examination, PROGRAM_IN_VAIN, "it is a script that uses %s: what runs in a container is not traced, as neither the "
-                   "tracer nor its variables come there", container_clients[i]);
+            decide(examination, PROGRAM_IN_VAIN, "it is a script that uses %s: what runs in a container is not traced, as "
+                   "neither the tracer nor its variables come there", container_clients[i]);
             return advise(examination, IN_CONTAINER);
         }
     }
@@ -347,7 +350,8 @@ static bool has_missing_libraries(struct examination * examination) {
     const struct loader_listing * listing = &examination->listing;
     for (size_t i = 0; i < listing->n; i++) {
         if (listing->paths[i] == NULL) {
-            decide(examination, PROGRAM_IN_VAIN, "it does not start here: its loader will not find %s", listing->names[i]);
+            decide(examination, PROGRAM_IN_VAIN, "it does not start here: its loader will not find %s",
+                   listing->names[i]);
             return advise(examination, "name the folder of %s in LD_LIBRARY_PATH, or install it", listing->names[i]);
         }
     }
@@ -528,7 +532,8 @@ static bool may_come_to_llama(struct examination * examination) {
 }
 
 static bool judge_elf(struct examination * examination) {
-    if (is_container_client(examination) || is_foreign(examination) || is_loader(examination) || is_library(examination) || is_this_command(examination)
+    if (is_container_client(examination) || is_foreign(examination) || is_loader(examination)
+            || is_library(examination) || is_this_command(examination)
             || has_tracer_inside(examination) || is_static(examination) || is_of_other_libc(examination) || is_privileged(examination)
             || has_no_interpreter(examination)) {
         return true;
@@ -567,9 +572,11 @@ static void judge_other(struct examination * examination, int depth) {
         decide(examination, PROGRAM_CANNOT, "it is neither an ELF program nor a script");
         advise(examination, "name the program that runs the model");
     } else {
-        decide(examination, PROGRAM_MAY, "it is a script for %s; what it starts is traced, if that has llama.cpp", interpreter);
+        decide(examination, PROGRAM_MAY, "it is a script for %s; what it starts is traced, if that has llama.cpp",
+               interpreter);
         advise(examination, "check the program that it starts");
-        if (!starts_container(examination, head, size) && depth < SCRIPTS_MAX && script_exec_target(head, size, target, sizeof(target))) {
+        if (!starts_container(examination, head, size) && depth < SCRIPTS_MAX
+                && script_exec_target(head, size, target, sizeof(target))) {
             judge_target(examination, target, depth);
         }
     }

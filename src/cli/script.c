@@ -45,7 +45,9 @@ static bool read_word(const char * line, size_t n, char * word, size_t n_word) {
 
 // What comes before a command, and is none itself.
 static const char * skip_prefix(const char * line, const char * end) {
-    static const char * const words[] = { "exec", "sudo", "env", "if", "then", "else", "do", "time", "nohup", "!", "&&", "||" };
+    static const char * const words[] = {
+        "exec", "sudo", "env", "if", "then", "else", "do", "time", "nohup", "!", "&&", "||",
+    };
     for (bool found = true; found;) {
         found = false;
         while (line < end && strchr(" \t;|&(", *line) != NULL) {
@@ -67,7 +69,8 @@ static bool is_command(const char * line, const char * end, const char * program
         n++;
     }
     const size_t length = strlen(program);
-    return n >= length && memcmp(line + n - length, program, length) == 0 && (n == length || line[n - length - 1] == '/');
+    return n >= length && memcmp(line + n - length, program, length) == 0
+        && (n == length || line[n - length - 1] == '/');
 }
 
 // "#!/bin/sh", "#!/usr/bin/env bash", or nothing of the kind.

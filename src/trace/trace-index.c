@@ -67,11 +67,13 @@ static int compare_outcomes(const void * a, const void * b) {
 }
 
 static bool is_same_chunk(const struct trace_chunk * a, const struct trace_chunk * b) {
-    return a->crc == b->crc && a->size == b->size && a->first == b->first && a->n_ubatches == b->n_ubatches && a->kind == b->kind;
+    return a->crc == b->crc && a->size == b->size && a->first == b->first && a->n_ubatches == b->n_ubatches &&
+           a->kind == b->kind;
 }
 
 // Whether a chunk of data is as it was, or is read for the first time.
-static bool is_as_before(const struct trace * trace, const struct trace_chunk * known, const struct trace_chunk * chunk, bool good) {
+static bool is_as_before(const struct trace * trace, const struct trace_chunk * known, const struct trace_chunk * chunk,
+                         bool good) {
     const unsigned char now    = good ? WAS_GOOD : WAS_BAD;
     unsigned char       before = NOT_READ;
     if (!is_same_chunk(known, chunk)) {
@@ -90,7 +92,10 @@ static bool is_other_as_before(const struct trace_memory * memory, const struct 
 bool trace_read(const struct trace * trace, const struct trace_chunk * chunk, struct trace_buffer * payload) {
     const bool                 good  = trace_chunk_load(&trace->source, chunk, payload);
     const struct trace_chunk * known = trace->memory ? find_data(trace, chunk->offset) : NULL;
-    if (!trace->memory || (known ? is_as_before(trace, known, chunk, good) : is_other_as_before(trace->memory, chunk, good))) {
+    if (!trace->memory) {
+        return good;
+    }
+    if (known ? is_as_before(trace, known, chunk, good) : is_other_as_before(trace->memory, chunk, good)) {
         return good;
     }
     atomic_store(&trace->memory->changed, true);

@@ -131,7 +131,7 @@ struct trace            * trace_open       (const char * path, char error[TRACE_
 struct trace            * trace_open_memory(const void * data, size_t size, char error[TRACE_ERROR_MAX]); // which stays as it is
 void                      trace_close      (struct trace * trace);
 const struct trace_info * trace_about      (const struct trace * trace);
-const char              * trace_name       (const struct trace * trace); // as it is told to people: the path, or where it is from
+const char              * trace_name       (const struct trace * trace); // for people: the path, or where it is from
 
 // Whether something of the file was read a second time and was not the same: it changed meanwhile, and what was gone
 // through is not all of one trace. What was not there the first time is not there later either.
