@@ -249,6 +249,9 @@ static bool gather(struct cache_answer * answer, struct trace_walk * walk, struc
 static bool answer_trace(struct cache_answer * answer, const struct trace * trace, uint64_t * lost, struct error * error) {
     struct trace_walk count = { .trace = trace, .filter = answer->questions.filter, .what = "counting" };
     struct trace_walk walk  = { .trace = trace, .filter = answer->questions.filter, .what = "looking at caches" };
+    if (!trace_input_has_order(answer->info, "what a cache would hit", error)) {
+        return false;
+    }
     answer->shape = trace_shape_new(answer->info, answer->questions.filter->mtp);
     if (answer->shape->n_layers == 0) {
         return error_set(error, "no layer with experts was recorded");

@@ -257,7 +257,7 @@ static bool dump_trace(struct dump * dump, const struct trace * trace) {
 
 static bool fits(const struct options * options, const struct trace_info * info) {
     struct error error;
-    if (!trace_filter_fits(&options->filter, info, &error)) {
+    if (!trace_input_has_order(info, "dump", &error) || !trace_filter_fits(&options->filter, info, &error)) {
         error_say("%s: %s", trace_input_name(options->file), error.text);
         return false;
     }

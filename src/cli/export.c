@@ -319,7 +319,14 @@ static bool needs_phases(const struct options * options) {
     return options->split || options->format == &export_moe_cache_profile;
 }
 
+static bool needs_order(const struct export_format * format) {
+    return format != &export_hot_csv && format != &export_hot_json && format != &export_importance;
+}
+
 static bool fits(const struct options * options, const struct trace_info * info, struct error * error) {
+    if (needs_order(options->format) && !trace_input_has_order(info, options->format->name, error)) {
+        return false;
+    }
     if (needs_phases(options) && !info->phases_known) {
         return error_set(error, "has no phases and sequences, which %s needs: the program called llama.cpp in a way that shows none",
                          options->split ? "--split" : options->format->name);

@@ -253,8 +253,12 @@ static void print_model(const struct terminal * terminal, const struct trace_inf
 static void print_origin(const struct terminal * terminal, const struct trace_info * info) {
     terminal_field(terminal, "engine",  or_unknown(info->engine));
     terminal_field(terminal, "capture", or_unknown(info->capture));
-    terminal_field_free(terminal, "tracer", memory_text("%s, run %s, process %lld", or_unknown(info->tracer), or_unknown(info->run),
-                                                        (long long) info->pid));
+    if (info->shared_window > 0) {
+        terminal_field(terminal, "tracer", or_unknown(info->tracer));
+    } else {
+        terminal_field_free(terminal, "tracer", memory_text("%s, run %s, process %lld", or_unknown(info->tracer),
+                                                            or_unknown(info->run), (long long) info->pid));
+    }
     terminal_field_free(terminal, "trace",  memory_text("%s, part %lld", or_unknown(info->trace_id), (long long) info->part));
 }
 
@@ -292,8 +296,21 @@ static void print_tokens(const struct terminal * terminal, const struct trace_in
     }
 }
 
+static void print_sharing(const struct terminal * terminal, const struct trace_info * info) {
+    if (info->shared_window == 0) {
+        return;
+    }
+    const long long window = (long long) info->shared_window;
+    terminal_field_free(terminal, "shared", memory_text("counts of each expert of each layer, in windows of %lld tokens or more", window));
+    terminal_field(terminal, "", "gone: order, positions, sequences, times, token ids, gate weights");
+    if (info->shared_left_out > 0) {
+        terminal_field_free(terminal, "", memory_text("left out: %lld tokens of a phase that has fewer than a window",
+                                                      (long long) info->shared_left_out));
+    }
+}
+
 static void print_sequences(const struct terminal * terminal, const struct trace_info * info, const struct counts * counts) {
-    if (!info->phases_known) {
+    if (!info->phases_known || info->shared_window > 0) {
         terminal_field(terminal, "sequences", "unknown");
         return;
     }
@@ -307,7 +324,13 @@ static void print_sequences(const struct terminal * terminal, const struct trace
     terminal_field_free(terminal, "sequences", text);
 }
 
-static void print_ubatches(const struct terminal * terminal, const struct counts * counts) {
+static void print_ubatches(const struct terminal * terminal, const struct trace_info * info,
+                           const struct counts * counts) {
+    if (info->shared_window > 0) {
+        terminal_field_free(terminal, "windows",     memory_text("%llu", (unsigned long long) counts->ubatches));
+        terminal_field_free(terminal, "activations", memory_text("%llu", (unsigned long long) counts->activations));
+        return;
+    }
     char * text = memory_text("%llu in %llu batches", (unsigned long long) counts->ubatches, (unsigned long long) counts->batches);
     if (counts->warmup_ubatches > 0) {
         text = memory_append(text, memory_text(", %llu of them warm-up", (unsigned long long) counts->warmup_ubatches));
@@ -366,9 +389,10 @@ static void print_text(const struct terminal * terminal, const struct trace_info
     print_model    (terminal, info);
     print_origin   (terminal, info);
     print_layers   (terminal, info);
+    print_sharing  (terminal, info);
     print_tokens   (terminal, info, counts);
     print_sequences(terminal, info, counts);
-    print_ubatches (terminal, counts);
+    print_ubatches (terminal, info, counts);
     print_time     (terminal, counts);
     print_size     (terminal, info, counts);
     print_ending   (terminal, info, counts);
@@ -408,6 +432,10 @@ static json_t * json_layers(const struct trace_info * info) {
     return array;
 }
 
+static json_t * json_sharing(const struct trace_info * info) {
+    return json_pack("{s:I, s:I}", "window", (json_int_t) info->shared_window, "left_out_tokens", (json_int_t) info->shared_left_out);
+}
+
 static json_t * json_tokens(const struct trace_info * info, const struct counts * counts) {
     const bool known = info->phases_known;
     return json_pack("{s:o, s:o, s:o, s:o, s:o}",
@@ -442,8 +470,11 @@ static void add_origin(json_t * root, const char * path, const struct trace_info
 }
 
 static void add_counts(json_t * root, const struct trace_info * info, const struct counts * counts) {
-    const bool known = info->phases_known;
-    json_object_set_new(root, "phases_known", json_boolean(known));
+    const bool known = info->phases_known && info->shared_window == 0;
+    if (info->shared_window > 0) {
+        json_object_set_new(root, "shared",   json_sharing(info));
+    }
+    json_object_set_new(root, "phases_known", json_boolean(info->phases_known));
     json_object_set_new(root, "weights",      json_boolean(info->has_weights));
     json_object_set_new(root, "tokens_known", json_boolean(info->has_tokens));
     json_object_set_new(root, "sample",       json_integer(info->sample));

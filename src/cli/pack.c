@@ -4,6 +4,7 @@
 #include "progress.h"
 #include "trace-input.h"
 #include "trace-packer.h"
+#include "trace-sharer.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -16,34 +17,60 @@
 #define TRACE_END    ".moetrace"
 #define PACKED_END   ".packed.moetrace"
 #define UNPACKED_END ".unpacked.moetrace"
+#define SHARED_END   ".shared.moetrace"
 
 struct options {
     const char * file;
     const char * output; // NULL: beside the file
     bool         unpack;
+    bool         share;
     bool         force;
+    uint64_t     window; // tokens that a window has at least, 0: as many as it takes
 };
+
+enum { OPTION_WINDOW = 256 };
+
+static bool take_window(struct options * options, const char * text) {
+    char * end;
+    errno = 0;
+    options->window = strtoull(text, &end, 10);
+    return text[0] >= '1' && text[0] <= '9' && *end == '\0' && errno == 0;
+}
 
 // STATUS_OK, or the exit status; *help where help was asked for.
 static int parse_options(struct options * options, int argc, char ** argv, bool * help) {
     static const struct option known[] = {
         { "output", required_argument, NULL, 'o' },
         { "unpack", no_argument,       NULL, 'u' },
+        { "share",  no_argument,       NULL, 's' },
+        { "window", required_argument, NULL, OPTION_WINDOW },
         { "force",  no_argument,       NULL, 'f' },
         { "help",   no_argument,       NULL, 'h' },
         { NULL, 0, NULL, 0 },
     };
-    for (int option; (option = getopt_long(argc, argv, ":o:ufh", known, NULL)) != -1;) {
+    for (int option; (option = getopt_long(argc, argv, ":o:usfh", known, NULL)) != -1;) {
         switch (option) {
             case 'o': options->output = optarg; break;
             case 'u': options->unpack = true;   break;
+            case 's': options->share  = true;   break;
             case 'f': options->force  = true;   break;
+            case OPTION_WINDOW:
+                if (!take_window(options, optarg)) {
+                    return command_usage_error(&command_pack, "--window needs a number of tokens, not '%s'", optarg);
+                }
+                break;
             case 'h': *help           = true;   return STATUS_OK;
             default:  return command_option_error(&command_pack, argv, option);
         }
     }
     if (argc - optind != 1) {
         return command_usage_error(&command_pack, argc == optind ? "which file?" : "one file at a time");
+    }
+    if (options->share && options->unpack) {
+        return command_usage_error(&command_pack, "what --share leaves out nothing brings back: not with --unpack");
+    }
+    if (options->window > 0 && !options->share) {
+        return command_usage_error(&command_pack, "--window goes with --share");
     }
     options->file = argv[optind];
     if (options->output == NULL && strcmp(options->file, "-") == 0) {
@@ -65,6 +92,9 @@ static int stem(const char * path, const char * end) {
 static char * default_output(const struct options * options) {
     const int packed = stem(options->file, PACKED_END);
     const int plain  = stem(options->file, TRACE_END);
+    if (options->share) {
+        return memory_text("%.*s" SHARED_END, options->file[packed] != '\0' ? packed : plain, options->file);
+    }
     if (!options->unpack) {
         return memory_text("%.*s" PACKED_END, plain, options->file);
     }
@@ -86,9 +116,27 @@ static void tell(void * self, double done) {
     progress_tell(progress, (uint64_t) (done * (double) progress->total));
 }
 
-static bool convert(const struct options * options, const struct trace * trace, FILE * out, struct trace_pack_report * report) {
-    struct progress progress = progress_begin(options->unpack ? "unpacking" : "packing", trace_about(trace)->file_size);
-    const char    * wrong    = (options->unpack ? trace_unpack : trace_pack)(trace, out, tell, &progress, report);
+//
+// what packs, unpacks and shares
+//
+
+struct result {
+    struct trace_pack_report  pack;
+    struct trace_share_report share;
+};
+
+static const char * call(const struct options * options, const struct trace * trace, FILE * out,
+                         struct progress * progress, struct result * result) {
+    if (options->share) {
+        return trace_share(trace, options->window, out, tell, progress, &result->share);
+    }
+    return (options->unpack ? trace_unpack : trace_pack)(trace, out, tell, progress, &result->pack);
+}
+
+static bool convert(const struct options * options, const struct trace * trace, FILE * out, struct result * result) {
+    const char    * what     = options->share ? "counting" : options->unpack ? "unpacking" : "packing";
+    struct progress progress = progress_begin(what, trace_about(trace)->file_size);
+    const char    * wrong    = call(options, trace, out, &progress, result);
     progress_end(&progress);
     if (wrong != NULL && !ferror(out)) { // of what cannot be written closing it tells
         error_say("%s: %s", trace_input_name(options->file), wrong);
@@ -108,10 +156,11 @@ static bool copy(FILE * from, FILE * to) {
 }
 
 // What cannot be written twice gets what is ready.
-static bool convert_aside(const struct options * options, const struct trace * trace, FILE * out, struct trace_pack_report * report) {
+static bool convert_aside(const struct options * options, const struct trace * trace, FILE * out,
+                          struct result * result) {
     FILE * aside = tmpfile();
     bool   ok    = aside != NULL || (error_say("no temporary file: %s", strerror(errno)), false);
-    ok = ok && convert(options, trace, aside, report);
+    ok = ok && convert(options, trace, aside, result);
     if (aside != NULL && ferror(aside)) {
         error_say("the temporary file that the result is made in (in " P_tmpdir ") cannot be written: is there room?");
     }
@@ -125,14 +174,15 @@ static bool convert_aside(const struct options * options, const struct trace * t
     return ok;
 }
 
-static bool write_result(const struct options * options, const char * path, const struct trace * trace, struct trace_pack_report * report) {
+static bool write_result(const struct options * options, const char * path, const struct trace * trace,
+                         struct result * result) {
     struct output_file file;
     struct error       error;
     if (!output_file_open(&file, path, FILE_KIND_TRACE, options->force, &error)) {
         error_say("%s", error.text);
         return false;
     }
-    const bool ok = (file.aside != NULL ? convert : convert_aside)(options, trace, file.out, report);
+    const bool ok = (file.aside != NULL ? convert : convert_aside)(options, trace, file.out, result);
     if (!ok && !ferror(file.out)) {
         output_file_drop(&file);
     } else if (!output_file_close(&file, &error)) {
@@ -159,7 +209,37 @@ static void print_report(const struct options * options, const char * path, cons
     }
 }
 
-static int pack_to(const struct options * options, const char * path) {
+static void print_share(const struct options * options, const char * path, const struct trace_share_report * report) {
+    FILE * out = strcmp(path, "-") == 0 ? stderr : stdout;
+    fprintf(out, "%" PRIu64 " tokens in %" PRIu64 " %s of %" PRIu64 " or more, %" PRIu64 " bytes\n", report->n_tokens,
+            report->n_windows, report->n_windows == 1 ? "window" : "windows", options->window, report->size);
+    if (report->left_out_tokens > 0) {
+        fprintf(out, "left out: %" PRIu64 " tokens of a phase that has fewer than a window\n", report->left_out_tokens);
+    }
+    if (report->left_out_rows > 0) {
+        fprintf(out, "left out: what %" PRIu64 " tokens chose in layers that were not computed for the whole window\n",
+                report->left_out_rows);
+    }
+}
+
+// Sets the window. False where that cannot be done.
+static bool may_share(struct options * options, const struct trace_info * info) {
+    const char   * name  = trace_input_name(options->file);
+    const uint64_t least = trace_share_window(info);
+    if (info->shared_window > 0) {
+        error_say("%s: made by `pack --share` already", name);
+        return false;
+    }
+    if (options->window > 0 && options->window < least) {
+        error_say("%s: windows of %" PRIu64 " tokens would give away which tokens they have: %" PRIu64 " is the least, %d for "
+                  "each expert of each layer", name, options->window, least, TRACE_SHARE_TOKENS_EACH);
+        return false;
+    }
+    options->window = options->window > 0 ? options->window : least;
+    return true;
+}
+
+static int pack_to(struct options * options, const char * path) {
     if (!may_write(path, options->force)) {
         return STATUS_FAILED;
     }
@@ -167,12 +247,16 @@ static int pack_to(const struct options * options, const char * path) {
     if (trace == NULL) {
         return STATUS_FAILED;
     }
-    struct trace_pack_report  report;
+    struct result             result = { 0 };
     const struct trace_info * info   = trace_about(trace);
     int                       status = STATUS_FAILED;
-    if (write_result(options, path, trace, &report)) {
-        print_report(options, path, info, &report);
-        status = trace_input_check(options->file, info, report.lost);
+    if ((!options->share || may_share(options, info)) && write_result(options, path, trace, &result)) {
+        if (options->share) {
+            print_share(options, path, &result.share);
+        } else {
+            print_report(options, path, info, &result.pack);
+        }
+        status = trace_input_check(options->file, info, options->share ? result.share.lost : result.pack.lost);
     }
     trace_close(trace);
     return status;
@@ -196,10 +280,11 @@ static int pack_main(int argc, char ** argv) {
 
 const struct command command_pack = {
     .name    = "pack",
-    .summary = "makes a routing trace smaller without losing anything",
+    .summary = "makes a routing trace smaller, or makes one that can be shared",
     .main    = pack_main,
     .help    =
         "usage: llama-expert-tracer pack [--unpack] [--force] [-o OUT] FILE\n"
+        "       llama-expert-tracer pack --share [--window TOKENS] [--force] [-o OUT] FILE\n"
         "\n"
         "Makes a routing trace smaller: about as small as its experts can be told, with each\n"
         "layer's frequencies. Every command reads packed traces as they are.\n"
@@ -207,6 +292,13 @@ const struct command command_pack = {
         "  -o, --output OUT  write here, whole or not at all, - the standard output (default:\n"
         "                    run.packed.moetrace of run.moetrace, and the other way round)\n"
         "  -u, --unpack      make the trace that was packed, byte by byte\n"
+        "  -s, --share       make run.shared.moetrace, of which prompts cannot be made again: how\n"
+        "                    often each layer chose each expert, in windows of many tokens. Order,\n"
+        "                    positions, sequences, times, token ids and gate weights are gone;\n"
+        "                    info, report, compare and export's hot lists and importance work.\n"
+        "                    the manual says what it still tells\n"
+        "      --window TOKENS  tokens of a window, at least 4 for each expert of each layer,\n"
+        "                    which is the default\n"
         "  -f, --force       replace a file that is there already, but not FILE itself\n"
         "  -h, --help        show this\n"
         "\n"

@@ -76,7 +76,7 @@ static int predict_open(const struct options * options, const struct trace * tra
     struct predict_answer   * answer = NULL;
     struct error              error;
     uint64_t                  lost;
-    if (trace_filter_fits(&options->filter, info, &error)) {
+    if (trace_input_has_order(info, "predict", &error) && trace_filter_fits(&options->filter, info, &error)) {
         answer = predict_answer_new(trace, &options->filter, &lost, &error);
     }
     if (answer == NULL) {

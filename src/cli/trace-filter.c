@@ -130,6 +130,10 @@ static bool tells_phases_apart(const struct trace_filter * filter) {
 bool trace_filter_fits(const struct trace_filter * filter, const struct trace_info * info, struct error * error) {
     const char * unknown = filter->sequences.n > 0 ? "--sequence" : filter->positions.n > 0 ? "--tokens"
                          : tells_phases_apart(filter) ? "--phase" : NULL;
+    if (info->shared_window > 0 && (filter->sequences.n > 0 || filter->positions.n > 0)) {
+        return error_set(error, "made by `pack --share`: sequences and positions are gone, so %s cannot choose",
+                         unknown);
+    }
     if (info->phases_known || unknown == NULL) {
         return true;
     }

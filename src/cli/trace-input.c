@@ -37,6 +37,12 @@ int trace_input_check(const char * path, const struct trace_info * info, uint64_
     return STATUS_FAILED;
 }
 
+bool trace_input_has_order(const struct trace_info * info, const char * what, struct error * error) {
+    return info->shared_window == 0 ||
+           error_set(error, "made by `pack --share`: sums of %lld tokens or more have no order, and %s needs one: "
+                            "take the trace that they were made of", (long long) info->shared_window, what);
+}
+
 int32_t trace_input_row(const struct trace_routing * routing, int32_t token) {
     if (routing->tokens == NULL) {
         return token < routing->n_rows ? token : -1;

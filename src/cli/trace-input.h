@@ -22,6 +22,10 @@ bool trace_input_is_damaged(const struct trace_info * info, uint64_t lost);
 // Warns where it is damaged. Returns the exit status: a command does what it can with such a file, and fails all the same.
 int trace_input_check(const char * path, const struct trace_info * info, uint64_t lost);
 
+// Whether rows and their order mean something. A trace made by `pack --share` has counts in windows and no more: false,
+// and in `error` that `what` cannot be done with it.
+bool trace_input_has_order(const struct trace_info * info, const char * what, struct error * error);
+
 // The row of a layer in which one token was routed, -1: none.
 int32_t trace_input_row(const struct trace_routing * routing, int32_t token);
 

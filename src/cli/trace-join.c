@@ -167,6 +167,14 @@ static bool wrong_place(const struct input * a, const struct input * b, struct e
                      b->path, y, a->path, x);
 }
 
+// What is joined has one header, which says of all of it whether it was made to be shared.
+static bool check_sharing(const struct input * a, const struct input * b, struct error * error) {
+    const bool x = a->trace->info.shared_window > 0;
+    const bool y = b->trace->info.shared_window > 0;
+    return x == y || error_set(error, "%s was made by `pack --share` and %s was not: join what they were made of, and "
+                                      "share the result", x ? a->path : b->path, x ? b->path : a->path);
+}
+
 // Where an input is in the order of what was given before it.
 static bool check_place(struct trace_join * join, size_t i, struct error * error) {
     struct input * input = &join->inputs[i];
@@ -183,7 +191,8 @@ static bool check_place(struct trace_join * join, size_t i, struct error * error
         error_warning("parts of the trace between %s and %s are missing", join->inputs[i - 1].path, input->path);
     }
     join->is_one = join->is_one && (i == 0 || input->continues);
-    return i == 0 || check_same_model(&join->inputs[0], input, error);
+    const struct input * first = &join->inputs[0];
+    return i == 0 || (check_sharing(first, input, error) && check_same_model(first, input, error));
 }
 
 struct trace_join * trace_join_open(char ** paths, size_t n, struct error * error) {
@@ -279,6 +288,18 @@ static void merge_flag(json_t * sum, const json_t * next, const char * key, bool
     json_object_set_new(sum, key, json_boolean(both ? a && b : a || b));
 }
 
+// Windows have at least as many tokens as the smallest has.
+static void merge_sharing(json_t * sum, const json_t * next) {
+    if (sum == NULL || next == NULL) {
+        return;
+    }
+    if (number_of(next, "window") < number_of(sum, "window")) {
+        json_object_set(sum, "window", json_object_get(next, "window"));
+    }
+    const int64_t left_out = number_of(sum, "left_out_tokens") + number_of(next, "left_out_tokens");
+    json_object_set_new(sum, "left_out_tokens", json_integer(left_out));
+}
+
 static void merge_header(json_t * sum, const json_t * next) {
     json_t       * model = json_object_get(sum,  "model");
     const json_t * other = json_object_get(next, "model");
@@ -288,6 +309,7 @@ static void merge_header(json_t * sum, const json_t * next) {
     keep_what_is_known(model, other, "fingerprint");
     merge_texts(sum, next, "engine");
     merge_texts(sum, next, "capture");
+    merge_sharing(json_object_get(sum, "shared"), json_object_get(next, "shared"));
     merge_flag(sum, next, "phases_known", true);
     merge_flag(sum, next, "weights",      false);
     merge_flag(sum, next, "tokens",       false);

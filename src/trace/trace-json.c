@@ -29,10 +29,17 @@ static const char * string_of(const json_t * object, const char * key) {
     return json_string_value(json_object_get(object, key));
 }
 
+// A trace that says it was shared is no ordinary one, whatever the size of its windows is said to be.
+static int64_t shared_window_of(const json_t * shared) {
+    const int64_t window = number_of(shared, "window", 1);
+    return !shared || json_is_null(shared) ? 0 : window > 0 ? window : 1;
+}
+
 const char * trace_json_header(const struct trace_buffer * payload, struct trace_info * info, json_t ** kept) {
     json_t       * header = load(payload);
     const char   * format = string_of(header, "format");
     const json_t * model  = json_object_get(header, "model");
+    const json_t * shared = json_object_get(header, "shared");
     const char   * wrong  = NULL;
     if (!format || strcmp(format, TRACE_FORMAT_NAME) != 0) {
         wrong = "the file begins as a routing trace does, but its header is none";
@@ -56,6 +63,8 @@ const char * trace_json_header(const struct trace_buffer * payload, struct trace
     info->part         = number_of(header, "part",    0);
     info->sample       = number_of(header, "sample",  1);
     info->seed         = number_of(header, "seed",   -1);
+    info->shared_window   = shared_window_of(shared);
+    info->shared_left_out = number_of(shared, "left_out_tokens", 0);
     info->n_layer      = bounded_number_of(header, "n_layer", INT32_MAX);
     info->phases_known = json_is_true(json_object_get(header, "phases_known"));
     info->has_weights  = json_is_true(json_object_get(header, "weights"));

@@ -62,6 +62,8 @@ struct trace_info {
     bool                       has_tokens;       // token ids
     int64_t                    sample;           // one batch in so many
     int64_t                    seed;             // of the choice, -1: there is none, or it is not known
+    int64_t                    shared_window;    // tokens that each ubatch has at least, of which counts alone are true; 0: not shared
+    int64_t                    shared_left_out;  // tokens of phases with fewer than a window
     bool                       is_packed;
     size_t                     n_tables;
     const struct trace_table * tables;
