@@ -9,7 +9,7 @@ KILLS   ?= 100
 TRACE   ?= $(BUILD)/demo.moetrace
 
 .DEFAULT_GOAL := all
-.PHONY: all engine engines models models-full demo test test-in-tree configure-tests bench soak train model-card engine-table screenshot install clean help
+.PHONY: all engine engines models models-full demo test test-in-tree configure-tests bench privacy soak train model-card engine-table screenshot install clean help
 
 all: ## build the library and the command
 	@scripts/install-deps.sh build
@@ -51,6 +51,12 @@ bench: engine models-full ## measure what tracing costs, 25 minutes (BENCH=--qui
 	@cmake -S . -B $(BUILD) -DEXPERT_TRACER_BENCH=ON >/dev/null
 	@cmake --build $(BUILD) -j $(JOBS) --target bench-client bench-analysis expand-experts -- --no-print-directory --quiet
 	@BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 python3 bench/overhead.py $(BENCH)
+
+privacy: engine all ## measure what a trace, statistics and a shared trace give away, 15 minutes (PRIVACY=--help: more)
+	@scripts/install-deps.sh privacy
+	@scripts/fetch-source.sh $(BUILD)/llama.cpp-0.5.0
+	@python=python3; $$python -c 'import numpy' 2>/dev/null || python=/usr/bin/python3; \
+	    BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 $$python bench/privacy.py $(PRIVACY)
 
 soak: engines models ## record a busy server and a reloaded model for an hour (MINUTES=60), kill and restart a program (KILLS=100)
 	@scripts/install-deps.sh bench

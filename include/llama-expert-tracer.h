@@ -37,11 +37,12 @@ struct expert_tracer_config {
     double       interval;  // seconds between two writes of `output` while the program runs, 0.1 to 86400 (less or more
                             // is taken as these); 0 or less: only at the end
 
-    // The routing trace: every decision of the router, in a file of its own for each model (docs/trace-format.md).
+    // The routing trace: every decision of the router, in a file of its own for each model (docs/trace-format.md). Anyone
+    // with the file can reconstruct most of the prompts, with token ids or without: SECURITY.md.
     const char * routing;     // write it to this file, NULL: none; %p and %m as in `output`. Where that is the same file the
                               // trace is `output` with .moetrace behind it
     bool         weights;     // with gate weights; subscribers get them too
-    bool         tokens;      // with token ids, which can give a prompt away
+    bool         tokens;      // with token ids: the prompts as they are
     bool         wait;        // where the disk cannot keep up the program waits; otherwise batches are left out, and counted
     size_t       buffer;      // bytes of memory for what is not on the disk yet, 0: 32 MiB; so is more than there is
     uint64_t     rotate_size; // go on in a further file at this many bytes, 0: never

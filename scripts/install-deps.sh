@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that building (build), HTML pages (page), measuring
 # (bench), testing (test) or all of them (all, the default) need, or training the
-# small model (train). Whatever is already there, from wherever, counts; with
-# nothing missing it does nothing.
+# small model (train), or measuring what traces give away (privacy). Whatever is
+# already there, from wherever, counts; with nothing missing it does nothing.
 set -eu
 
 usage() {
-    echo "usage: $(basename "$0") [build|page|bench|test|all|train]" >&2
+    echo "usage: $(basename "$0") [build|page|bench|test|all|train|privacy]" >&2
     exit 2
 }
 
@@ -68,6 +68,14 @@ for_train() {
     ldconfig -p | grep -q libopenblas || missing+=(libopenblas0-pthread)
 }
 
+for_privacy() {
+    command_from python3 python3
+    module_from python3-numpy numpy
+    command_from nodejs node
+    command_from npm npm
+    command_from git git
+}
+
 case ${1:-all} in
     build) for_build ;;
     page)  for_page ;;
@@ -75,6 +83,7 @@ case ${1:-all} in
     test)  for_test ;;
     all)   for_build; for_test ;;
     train) for_train ;;
+    privacy) for_privacy ;;
     *)     usage ;;
 esac
 [ $# -le 1 ] || usage
