@@ -8,14 +8,22 @@ MINUTES ?= 60
 KILLS   ?= 100
 TRACE   ?= $(BUILD)/demo.moetrace
 
+# A preloaded library's path has no space in it: what runs programs does not work where ours has one.
+ifneq ($(words $(abspath $(BUILD)x)),1)
+    ifneq ($(filter-out all install clean help,$(or $(MAKECMDGOALS),all)),)
+        $(error the path of this checkout, or of BUILD, has a space in it. `make` and `make install` work there, but not \
+            what traces programs, as LD_PRELOAD cannot name a library in such a folder: move it)
+    endif
+endif
+
 .DEFAULT_GOAL := all
 .PHONY: all engine engines models models-full demo test test-in-tree configure-tests bench privacy soak train model-card engine-table screenshot install clean help
 
 all: ## build the library and the command
 	@scripts/install-deps.sh build
-	@scripts/fetch-plotting.sh $(BUILD)/plotting || true # it says what is missing then
-	@cmake -S . -B $(BUILD) -DCMAKE_INSTALL_PREFIX=$(PREFIX) -DEXPERT_TRACER_WERROR=$(WERROR) >/dev/null
-	@cmake --build $(BUILD) -j $(JOBS) -- --no-print-directory --quiet
+	@scripts/fetch-plotting.sh "$(BUILD)/plotting" || true # it says what is missing then
+	@cmake -S . -B "$(BUILD)" -DCMAKE_INSTALL_PREFIX="$(PREFIX)" -DEXPERT_TRACER_WERROR=$(WERROR) >/dev/null
+	@cmake --build "$(BUILD)" -j $(JOBS) -- --no-print-directory --quiet
 
 engine: ## put stock llama.cpp programs into build/engine/bin (LLAMA_CPP_BIN=DIR: your own)
 	@scripts/fetch-engine.sh $(BUILD)/engine
@@ -79,10 +87,10 @@ screenshot: all ## make docs/report.png, of a report on TRACE (default: the demo
 	@BUILD=$(BUILD) scripts/screenshot.sh $(TRACE)
 
 install: all ## install to PREFIX (default /usr/local), below DESTDIR
-	@cmake --install $(BUILD) --prefix $(PREFIX)
+	@cmake --install "$(BUILD)" --prefix "$(PREFIX)"
 
 clean: ## remove what was built; engines and models stay
-	@[ ! -f $(BUILD)/Makefile ] || cmake --build $(BUILD) --target clean
+	@[ ! -f "$(BUILD)/Makefile" ] || cmake --build "$(BUILD)" --target clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14

@@ -48,3 +48,35 @@ quietly() {
         return 1
     }
 }
+
+# npm_pack PACKAGE@VERSION FOLDER: downloads a package of npm's and prints where
+# it is, if it is the one that scripts/npm-packages.txt names.
+npm_pack() {
+    local package=$1 folder wanted file found
+    wanted=$(awk -v package="$package" '$1 == package { print $2 }' "$repo/scripts/npm-packages.txt")
+    [ -n "$wanted" ] || fail "no hash of $package in scripts/npm-packages.txt"
+    folder=$(mktemp -d "$2/pack.XXXXXX")
+    quietly "$folder/log" npm pack "$package" --pack-destination "$folder" --ignore-scripts --loglevel=error --fetch-retries=1 ||
+        fail "npm could not download $package; see above, then run this again"
+    file=$(compgen -G "$folder/*.tgz") || fail "npm downloaded no $package"
+    found=$(node -e 'const { createHash } = require("crypto"), { readFileSync } = require("fs");
+                     console.log("sha512-" + createHash("sha512").update(readFileSync(process.argv[1])).digest("base64"))' "$file")
+    [ "$found" = "$wanted" ] ||
+        fail "$package is not the one that was tested: its hash is $found, in scripts/npm-packages.txt it is $wanted"
+    echo "$file"
+}
+
+# seal FOLDER: it is whole, and is what is_whole finds.
+seal() {
+    list_files "$1" >"$1/.files"
+}
+
+# is_whole FOLDER: it was sealed, and all its files have the sizes of then. What
+# an interrupted run, a full disk or somebody's hand left behind is not.
+is_whole() {
+    [ -f "$1/.files" ] && [ "$(list_files "$1")" = "$(cat "$1/.files")" ]
+}
+
+list_files() {
+    (cd "$1" && find . -type f ! -path ./.files ! -name .lock -printf '%p %s\n' | LC_ALL=C sort)
+}

@@ -26,20 +26,25 @@ platform=linux-x64
 
 fetch() {
     local release=$1 version=${client[$1]} work=$dest/$1.partial
+    local -a packages
     say "llama.cpp $release (node-llama-cpp $version)"
     rm -rf "$work"
     mkdir -p "$work/node"
     echo '{ "private": true }' >"$work/node/package.json"
+    packages=("$(npm_pack "node-llama-cpp@$version" "$work")") || exit
+    packages+=("$(npm_pack "@node-llama-cpp/$platform@$version" "$work")") || exit
     # No install scripts: they would look for, or build, a llama.cpp elsewhere.
     # No optional packages: those are the other platforms and the GPUs.
     quietly "$work/log" npm install --prefix "$work/node" \
         --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error \
-        "node-llama-cpp@$version" "@node-llama-cpp/$platform@$version" ||
+        "${packages[@]}" ||
         fail "npm could not install node-llama-cpp@$version; see above, then run this again"
-    rm -f "$work/log" "$work/node/node_modules/node-llama-cpp/llama/gitRelease.bundle"
+    rm -rf "$work/log" "$work"/pack.* "$work/node/node_modules/node-llama-cpp/llama/gitRelease.bundle"
     ln -s "node/node_modules/@node-llama-cpp/$platform/bins/$platform" "$work/lib"
     compgen -G "$work/lib/libllama*.so" >/dev/null ||
         fail "no libllama in @node-llama-cpp/$platform@$version"
+    seal "$work"
+    rm -rf "${dest:?}/$release"
     mv "$work" "$dest/$release"
 }
 
@@ -49,7 +54,7 @@ dest=$(make_folder "${1:-$repo/build/engines}")
 missing=()
 for release in "${releases[@]}"; do
     [ -n "${client[$release]:-}" ] || fail "unknown release '$release'; there are: ${!client[*]}"
-    [ -d "$dest/$release" ] || missing+=("$release")
+    is_whole "$dest/$release" || missing+=("$release")
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
@@ -57,5 +62,5 @@ done
 need npm node
 only_one "$dest"
 for release in "${missing[@]}"; do
-    [ -d "$dest/$release" ] || fetch "$release"
+    is_whole "$dest/$release" || fetch "$release"
 done

@@ -15,19 +15,22 @@ sha256=b66b25aeb4df84e33199dc21694014d336d222cbd9deb0e5a7c14bd6aa0d0fd0
 
 dest=$(make_folder "${1:-$repo/build/plotting}")
 file=$dest/echarts.min.js
-[ ! -e "$file" ] || exit 0
+is_tested() {
+    echo "$sha256  $1" | sha256sum --check --status 2>/dev/null
+}
+
+! is_tested "$file" || exit 0
 "$repo/scripts/install-deps.sh" page || fail "without npm the command is built without HTML pages"
 need npm tar sha256sum
 only_one "$dest"
-[ ! -e "$file" ] || exit 0
+! is_tested "$file" || exit 0
 
 say "downloading $package"
 work=$dest/partial
 rm -rf "$work"
 mkdir "$work"
-quietly "$work/log" npm pack "$package" --pack-destination "$work" --ignore-scripts --loglevel=error --fetch-retries=1 ||
-    fail "npm could not download $package, see above; the command is built without HTML pages until this has run"
-tar -xzf "$work"/*.tgz -C "$work" "$member" || fail "no $member in $package"
-echo "$sha256  $work/$member" | sha256sum --check --quiet || fail "$member of $package is not the one that was tested"
+packed=$(npm_pack "$package" "$work") || fail "the command is built without HTML pages until this has run"
+tar -xzf "$packed" -C "$work" "$member" || fail "no $member in $package"
+is_tested "$work/$member" || fail "$member of $package is not the one that was tested"
 mv "$work/$member" "$file"
 rm -rf "$work"

@@ -17,18 +17,23 @@ esac
 bundle=package/llama/gitRelease.bundle
 
 dest=${1:-$repo/build/llama.cpp-$release}
-[ ! -d "$dest" ] || exit 0
-
-need npm git tar
+need git
+if [ -d "$dest" ]; then
+    # Whoever changed a file of it has a reason; without one of its files it is half a tree.
+    if [ ! -e "$dest/.git" ] || [ -n "$(git -C "$dest" ls-files --deleted | head -n 1)" ]; then
+        fail "$dest is there and not whole; remove it, then run this again"
+    fi
+    exit 0
+fi
+need npm node tar
 mkdir -p "$(dirname "$dest")"
 dest=$(cd "$(dirname "$dest")" && pwd -P)/$(basename "$dest")
 work=$(mktemp -d "$dest.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
 say "downloading $package"
-quietly "$work/log" npm pack "$package" --pack-destination "$work" --ignore-scripts --loglevel=error ||
-    fail "npm could not download $package; see above, then run this again"
-tar -xzf "$work"/*.tgz -C "$work" "$bundle" || fail "no $bundle in $package"
+packed=$(npm_pack "$package" "$work") || exit
+tar -xzf "$packed" -C "$work" "$bundle" || fail "no $bundle in $package"
 
 say "checking out"
 quietly "$work/log" git clone -c advice.detachedHead=false "$work/$bundle" "$work/tree" ||
