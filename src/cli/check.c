@@ -17,16 +17,22 @@ static const char * answer_text(enum program_answer answer) {
     }
 }
 
+// Takes the line over, which is one whatever is in it.
+static void print_line(char * line) {
+    puts(error_clean(line));
+    free(line);
+}
+
 static void print_part(const char * label, const struct program_part * part) {
     if (part->path != NULL) {
-        printf("  %-10s %s%s%s\n", label, part->version == NULL ? "" : part->version, part->version == NULL ? "" : "  ", part->path);
+        print_line(memory_text("  %-10s %s%s%s", label, part->version == NULL ? "" : part->version, part->version == NULL ? "" : "  ", part->path));
     }
 }
 
 static void print_verdict(const char * path, const struct program_verdict * verdict) {
-    printf("%s: %s: %s\n", path, answer_text(verdict->answer), verdict->why);
+    print_line(memory_text("%s: %s: %s", path, answer_text(verdict->answer), verdict->why));
     if (strcmp(path, verdict->path) != 0) {
-        printf("  %-10s %s\n", "starts", verdict->path);
+        print_line(memory_text("  %-10s %s", "starts", verdict->path));
     }
     print_part("llama.cpp", &verdict->llama);
     print_part("ggml",      &verdict->ggml);
@@ -34,9 +40,9 @@ static void print_verdict(const char * path, const struct program_verdict * verd
         printf("  %-10s %s\n", "fork", verdict->fork);
     }
     if (verdict->answer == PROGRAM_CAN) {
-        printf("  %-10s llama-expert-tracer run %s …\n", "to do", path);
+        print_line(memory_text("  %-10s llama-expert-tracer run %s …", "to do", path));
     } else {
-        printf("  %-10s %s\n", "to do", verdict->advice);
+        print_line(memory_text("  %-10s %s", "to do", verdict->advice));
     }
 }
 

@@ -1,6 +1,7 @@
 #include "document.h"
 
 #include "error.h"
+#include "json-output.h"
 #include "output-file.h"
 #include "page.h"
 
@@ -41,8 +42,7 @@ int document_put(const struct document_output * output, json_t * document) {
     struct error error;
     bool         ok = true;
     if (output->json) {
-        json_dumpf(document, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(DIGITS));
-        fputc('\n', stdout);
+        json_output_put(stdout, document, JSON_INDENT(1) | JSON_REAL_PRECISION(DIGITS));
     }
     if (output->page != NULL && !page_write(output->page, output->force, document, &error)) {
         error_say("%s", error.text);

@@ -1,5 +1,7 @@
 #include "error.h"
 
+#include "clean.h"
+
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -7,16 +9,7 @@
 #include <string.h>
 
 char * error_clean(char * text) {
-    for (unsigned char * c = (unsigned char *) text; *c != '\0'; c++) {
-        const bool is_c0 = (*c < 0x20 && *c != '\n') || *c == 0x7f;
-        const bool is_c1 = c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0; // U+0080 to U+009F in UTF-8
-        if (is_c0) {
-            *c = '?';
-        } else if (is_c1) {
-            c[0] = c[1] = '?';
-        }
-    }
-    return text;
+    return clean_in_place(text);
 }
 
 bool error_set(struct error * error, const char * format, ...) {
@@ -39,6 +32,18 @@ void error_say(const char * format, ...) {
     va_start(args, format);
     say("", format, args);
     va_end(args);
+}
+
+void error_more(const char * lines) {
+    char * text = memory_text("%s", lines);
+    for (char * line = text, * end; line != NULL; line = end) {
+        end = strchr(line, '\n');
+        if (end != NULL) {
+            *end++ = '\0';
+        }
+        fprintf(stderr, "%s\n", error_clean(line));
+    }
+    free(text);
 }
 
 void error_warning(const char * format, ...) {

@@ -22,7 +22,11 @@ bool error_set(struct error * error, const char * format, ...) __attribute__((fo
 void error_say    (const char * format, ...) __attribute__((format(printf, 1, 2)));
 void error_warning(const char * format, ...) __attribute__((format(printf, 1, 2)));
 
-// Replaces what a terminal would take for a command: control characters of text that comes from a file.
+// What follows it: whole lines, without the last one's newline.
+void error_more(const char * lines);
+
+// Replaces what a terminal would take for a command, and newlines: text that comes from a file, or a file's name, stays in
+// its line. In place; see clean.h.
 char * error_clean(char * text);
 
 // Memory or the end of the program.

@@ -1,6 +1,7 @@
 #include "export-format.h"
 
 #include "counts.h"
+#include "json-output.h"
 #include "routing-json.h"
 
 #include <jansson.h>
@@ -144,8 +145,7 @@ static void print_hot_json(const struct trace_export * export) {
                                "fingerprint", routing_json_text(info->fingerprint));
     json_t * root  = json_pack("{s:i, s:o, s:I, s:o, s:o}", "llama_expert_tracer_hot", 1, "model", model,
                                "tokens", (json_int_t) export->survey->n_tokens, "layers", layers, "activations", activations);
-    json_dumpf(root, export->out, JSON_COMPACT);
-    putc('\n', export->out);
+    json_output_put(export->out, root, JSON_COMPACT);
     json_decref(root);
 }
 

@@ -1,5 +1,6 @@
 #include "command.h"
 #include "error.h"
+#include "json-output.h"
 #include "progress.h"
 #include "terminal.h"
 #include "trace-input.h"
@@ -505,8 +506,7 @@ static void print_json(FILE * out, const char * path, const struct trace_info * 
     add_origin(root, path, info);
     add_counts(root, info, counts);
     add_ending(root, info, counts);
-    json_dumpf(root, out, JSON_INDENT(2));
-    fputc('\n', out);
+    json_output_put(out, root, JSON_INDENT(2));
     json_decref(root);
 }
 

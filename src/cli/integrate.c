@@ -39,29 +39,37 @@ static int parse_options(struct options * options, int argc, char ** argv, bool 
     return STATUS_OK;
 }
 
+// What became of the tree.
+static void tell(const char * path, const char * what) {
+    char * line = memory_text("%s: %s", path, what);
+    puts(error_clean(line));
+    free(line);
+}
+
 static bool do_integrate(struct source_tree * tree, const char * path, struct error * error) {
     const enum source_tree_state state = source_tree_state(tree);
     if (state == SOURCE_TREE_WITH) {
-        printf("%s: the tracer is in it already\n", path);
+        tell(path, "the tracer is in it already");
         return true;
     }
     if (!source_tree_integrate(tree, error)) {
         return false;
     }
-    printf("%s: the tracer is %s. Build llama.cpp as always, shared or static; then\n"
-           "  LLAMA_EXPERT_TRACE_STATS=1 build/bin/llama-cli -m model.gguf …\n", path, state == SOURCE_TREE_OTHER ? "in it in this version now" : "in it now");
+    tell(path, state == SOURCE_TREE_OTHER ? "the tracer is in it in this version now. Build llama.cpp as always, shared or static; then"
+                                          : "the tracer is in it now. Build llama.cpp as always, shared or static; then");
+    puts("  LLAMA_EXPERT_TRACE_STATS=1 build/bin/llama-cli -m model.gguf …");
     return true;
 }
 
 static bool do_remove(struct source_tree * tree, const char * path, struct error * error) {
     if (source_tree_state(tree) == SOURCE_TREE_WITHOUT) {
-        printf("%s: the tracer is not in it\n", path);
+        tell(path, "the tracer is not in it");
         return true;
     }
     if (!source_tree_remove(tree, error)) {
         return false;
     }
-    printf("%s: the tracer is out of it\n", path);
+    tell(path, "the tracer is out of it");
     return true;
 }
 

@@ -57,7 +57,7 @@ static char * find_near(const char * folder) {
 }
 
 char * library_find(struct error * error) {
-    const char * override = getenv(OVERRIDE);
+    const char * override = secure_getenv(OVERRIDE);
     if (override != NULL && *override != '\0') {
         return find_override(override, error);
     }

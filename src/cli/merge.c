@@ -41,17 +41,20 @@ static int parse_options(struct options * options, int argc, char ** argv, bool 
 static bool check_same_model(const struct statistics * sum, const struct statistics * next, bool force) {
     struct error error;
     if (!statistics_same_model(sum, next, true, &error)) {
-        error_say("not of the same model, and of different shapes, which --force cannot add either:\n%s", error.text);
+        error_say("not of the same model, and of different shapes, which --force cannot add either:");
+        error_more(error.text);
         return false;
     }
     if (statistics_same_model(sum, next, false, &error)) {
         return true;
     }
     if (!force) {
-        error_say("not of the same model (--force merges them all the same):\n%s", error.text);
+        error_say("not of the same model (--force merges them all the same):");
+        error_more(error.text);
         return false;
     }
-    error_warning("merging different models, as --force says:\n%s", error.text);
+    error_warning("merging different models, as --force says:");
+    error_more(error.text);
     return true;
 }
 

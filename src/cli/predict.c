@@ -1,5 +1,6 @@
 #include "command.h"
 #include "error.h"
+#include "json-output.h"
 #include "predict-answer.h"
 #include "trace-input.h"
 
@@ -66,8 +67,7 @@ static void tell(const struct options * options, const struct predict_answer * a
         return;
     }
     json_t * json = predict_answer_json(answer, options->file);
-    json_dumpf(json, stdout, JSON_INDENT(2));
-    putchar('\n');
+    json_output_put(stdout, json, JSON_INDENT(2));
     json_decref(json);
 }
 

@@ -372,6 +372,8 @@ void report_print(const struct report * report, const struct terminal * terminal
     if (report->cache != NULL) {
         cache_answer_print(report->cache, terminal);
     } else if (report->cache_error.text[0] != '\0') {
-        fprintf(terminal->out, "What a cache would hit cannot be told: %s\n", report->cache_error.text);
+        char * clean = error_clean(memory_text("%s", report->cache_error.text));
+        fprintf(terminal->out, "What a cache would hit cannot be told: %s\n", clean);
+        free(clean);
     }
 }

@@ -288,6 +288,12 @@ static void leave_sign(void) {
     }
 }
 
+static void tell_advice(const char * advice) {
+    char * line = memory_text("to do: %s", advice);
+    error_more(line);
+    free(line);
+}
+
 // What would run and silently trace nothing is told now; `*told` where it was. A program that may not be read can run all
 // the same.
 static bool check_program(const char * path, const char * library, bool * told) {
@@ -300,9 +306,11 @@ static bool check_program(const char * path, const char * library, bool * told) 
     *told = verdict.answer == PROGRAM_IN_VAIN;
     const bool can = verdict.answer != PROGRAM_CANNOT;
     if (!can) {
-        error_say("%s cannot be traced: %s\nto do: %s", verdict.path, verdict.why, verdict.advice);
+        error_say("%s cannot be traced: %s", verdict.path, verdict.why);
+        tell_advice(verdict.advice);
     } else if (verdict.answer == PROGRAM_IN_VAIN) {
-        error_warning("nothing will be traced in %s: %s\nto do: %s", verdict.path, verdict.why, verdict.advice);
+        error_warning("nothing will be traced in %s: %s", verdict.path, verdict.why);
+        tell_advice(verdict.advice);
     }
     program_verdict_clear(&verdict);
     return can;

@@ -1,6 +1,7 @@
 #include "statistics-file.h"
 
 #include "imatrix-file.h"
+#include "json-output.h"
 #include "output-file.h"
 #include "statistics-json.h"
 
@@ -111,16 +112,12 @@ struct statistics * statistics_file_load(const char * path, struct error * error
 // writing
 //
 
-static int write_chunk(const char * bytes, size_t size, void * out) {
-    return fwrite(bytes, 1, size, out) == size ? 0 : -1;
-}
-
 bool statistics_file_write(FILE * out, const struct statistics * statistics, bool analysis) {
     json_t * root = statistics_json_of(statistics);
     if (analysis) {
         json_object_set_new(root, "summary", statistics_json_summary(&statistics->model));
     }
-    const bool ok = json_dump_callback(root, write_chunk, out, JSON_INDENT(2)) == 0 && fputc('\n', out) != EOF;
+    const bool ok = json_output_put(out, root, JSON_INDENT(2));
     json_decref(root);
     return ok && fflush(out) == 0;
 }

@@ -147,7 +147,11 @@ static void differ(struct comparison * comparison, const char * what, const char
 static void compare_text(struct comparison * comparison, const char * what, const char * a, const char * b) {
     const bool both_known = a != NULL && b != NULL && *a != '\0' && *b != '\0';
     if (both_known && strcmp(a, b) != 0) {
-        differ(comparison, what, a, b);
+        char * clean_a = error_clean(memory_text("%.200s", a)); // a line for each difference
+        char * clean_b = error_clean(memory_text("%.200s", b));
+        differ(comparison, what, clean_a, clean_b);
+        free(clean_a);
+        free(clean_b);
     }
 }
 

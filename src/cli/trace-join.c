@@ -101,13 +101,13 @@ struct differences {
 };
 
 static void add_difference(struct differences * differences, char * line) {
-    differences->text = memory_append(differences->text, memory_append(memory_text("%s", differences->any ? "\n" : ""), line));
+    differences->text = memory_append(differences->text, memory_append(memory_text("%s", differences->any ? "; " : ""), line));
     differences->any  = true;
 }
 
 static void compare_texts(struct differences * differences, const char * key, const char * a, const char * b) {
     if (a != NULL && b != NULL && strcmp(a, b) != 0) {
-        add_difference(differences, memory_text("  %s: %s and %s", key, a, b));
+        add_difference(differences, memory_text("%s: %.200s and %.200s", key, a, b));
     }
 }
 
@@ -121,7 +121,7 @@ static const struct trace_layer * find_layer(const struct trace_info * info, int
 
 static void compare_layer(struct differences * differences, const struct trace_layer * a, const struct trace_layer * b) {
     if (b != NULL && !differences->any && (a->n_expert != b->n_expert || a->n_used != b->n_used)) {
-        add_difference(differences, memory_text("  layer %d has %d experts, %d used, and %d, %d used", (int) a->layer, (int) a->n_expert,
+        add_difference(differences, memory_text("layer %d has %d experts, %d used, and %d, %d used", (int) a->layer, (int) a->n_expert,
                                                 (int) a->n_used, (int) b->n_expert, (int) b->n_used));
     }
 }
@@ -141,11 +141,11 @@ static bool check_same_model(const struct input * a, const struct input * b, str
     compare_texts(&differences, "fingerprint",  x->fingerprint,  y->fingerprint);
     compare_texts(&differences, "architecture", x->architecture, y->architecture);
     if (x->n_layer != y->n_layer) {
-        add_difference(&differences, memory_text("  layers: %d and %d", (int) x->n_layer, (int) y->n_layer));
+        add_difference(&differences, memory_text("layers: %d and %d", (int) x->n_layer, (int) y->n_layer));
     }
     compare_layers(&differences, x, y);
     if (differences.any) {
-        error_set(error, "%s and %s are not of the same model:\n%s", trace_input_name(a->path), trace_input_name(b->path), differences.text);
+        error_set(error, "%s and %s are not of the same model: %s", trace_input_name(a->path), trace_input_name(b->path), differences.text);
     }
     free(differences.text);
     return !differences.any;

@@ -1,5 +1,6 @@
 #include "vocabulary.h"
 
+#include "clean.h"
 #include "gguf-reader.h"
 
 #include <stdlib.h>
@@ -80,10 +81,6 @@ static char escape_of(uint32_t character) {
     }
 }
 
-static bool is_control(uint32_t character) {
-    return character < 0x20 || (character >= 0x7f && character < 0xa0);
-}
-
 // One character, or one byte that belongs to none. Returns its size.
 static size_t print_escaped(FILE * out, const unsigned char * text, size_t n) {
     uint32_t     character = 0;
@@ -92,7 +89,7 @@ static size_t print_escaped(FILE * out, const unsigned char * text, size_t n) {
     const char   escape    = found == 0 ? '\0' : escape_of(character);
     if (escape != '\0') {
         fprintf(out, "\\%c", escape);
-    } else if (found > 0 && !is_control(character)) {
+    } else if (found > 0 && clean_is_harmless(character)) {
         fwrite(text, 1, size, out);
     } else {
         for (size_t i = 0; i < size; i++) {

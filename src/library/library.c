@@ -17,7 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RUN_VARIABLE "LLAMA_EXPERT_TRACE_RUN"
+#define RUN_VARIABLE   "LLAMA_EXPERT_TRACE_RUN"
+#define RUN_CHARACTERS "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_." // as in JSON
 
 static pthread_mutex_t        attached_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct expert_tracer * attached[SINKS_MAX]; // by the slot that they listen in
@@ -33,15 +34,15 @@ static void say_aside(enum log_level level, const char * lines) {
 
 // The run of a program is it and all that it starts: a server's children do not overwrite each other's files.
 static void begin_run(void) {
-    const char * inherited = getenv(RUN_VARIABLE);
-    if (inherited && *inherited && strlen(inherited) < sizeof(run_name) && !strpbrk(inherited, "\"\\\n")) {
+    const char * inherited = secure_getenv(RUN_VARIABLE);
+    if (inherited && *inherited && strlen(inherited) < sizeof(run_name) && strspn(inherited, RUN_CHARACTERS) == strlen(inherited)) {
         strcpy(run_name, inherited);
         return;
     }
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     snprintf(run_name, sizeof(run_name), "%ld-%lld%03ld", (long) getpid(), (long long) now.tv_sec, now.tv_nsec / 1000000);
-    if (getenv("LLAMA_EXPERT_TRACE_OUTPUT") || getenv("LLAMA_EXPERT_TRACE_ROUTING")) {
+    if (secure_getenv("LLAMA_EXPERT_TRACE_OUTPUT") || secure_getenv("LLAMA_EXPERT_TRACE_ROUTING")) {
         setenv(RUN_VARIABLE, run_name, 1);
     }
 }
@@ -110,11 +111,11 @@ static struct expert_tracer * attach(struct config * config, const struct text *
 
 static void read_capture(struct text * remarks) {
     static atomic_bool said;
-    const char * value = getenv("LLAMA_EXPERT_TRACE_CAPTURE");
+    const char * value = secure_getenv("LLAMA_EXPERT_TRACE_CAPTURE");
     const char * way   = value && *value ? value : "auto";
     if (!engine_set_capture(way) && engine_set_capture("auto") && !atomic_exchange(&said, true)) {
-        text_add(remarks, LOG_PREFIX "LLAMA_EXPERT_TRACE_CAPTURE=%s is not understood: graph and eval-callback are the ways to read "
-            "the routing, auto chooses; taken as auto\n", value);
+        text_add_line(remarks, "LLAMA_EXPERT_TRACE_CAPTURE=%.200s is not understood: graph and eval-callback are the ways to read "
+            "the routing, auto chooses; taken as auto", value);
     }
 }
 

@@ -40,7 +40,7 @@ static bool copy_whole(int from, int to) {
 
 // A file that is gone when it is closed.
 static int nameless_file(void) {
-    const char * set = getenv("TMPDIR");
+    const char * set = secure_getenv("TMPDIR");
     char       * path;
     if (asprintf(&path, "%s/moetrace-XXXXXX", set && *set ? set : "/tmp") < 0) {
         return -1;

@@ -3,6 +3,7 @@
 #include "trace-buffer.h"
 #include "trace-sampling.h"
 
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include <strings.h>
 
 #define PREFIX           "LLAMA_EXPERT_TRACE_"
+#define SHOWN_MAX        200 // bytes of a value
 #define INTERVAL_DEFAULT 10.0
 #define INTERVAL_MIN     0.1
 #define INTERVAL_MAX     86400.0
@@ -41,12 +43,13 @@ static const char * const variable_names[N_VARIABLES] = {
 static void complain(struct text * remarks, enum variable variable, const char * value, const char * advice) {
     static atomic_bool said[N_VARIABLES];
     if (!atomic_exchange(&said[variable], true)) {
-        text_add(remarks, LOG_PREFIX "%s=%s is not understood: %s\n", variable_names[variable], value, advice);
+        text_add_line(remarks, "%s=%.*s%s is not understood: %s", variable_names[variable], SHOWN_MAX, value,
+            strlen(value) > SHOWN_MAX ? "…" : "", advice);
     }
 }
 
 static bool read_switch(enum variable variable, struct text * remarks) {
-    const char * value = getenv(variable_names[variable]);
+    const char * value = secure_getenv(variable_names[variable]);
     if (!value || !*value || strcmp(value, "0") == 0) {
         return false;
     }
@@ -115,7 +118,7 @@ static double bytes_of(const char * value) {
 // Returns `otherwise` where nothing is said, or nothing that is in the range.
 static double read_quantity(enum variable variable, double (*of)(const char *), double min, double max, double otherwise, struct text * remarks,
                             const char * advice) {
-    const char * value  = getenv(variable_names[variable]);
+    const char * value  = secure_getenv(variable_names[variable]);
     const double number = value && *value ? of(value) : 0;
     if (number == 0 || (number >= min && number <= max)) {
         return number == 0 ? otherwise : number;
@@ -125,7 +128,7 @@ static double read_quantity(enum variable variable, double (*of)(const char *), 
 }
 
 static double read_interval(struct text * remarks) {
-    const char * value = getenv(variable_names[INTERVAL]);
+    const char * value = secure_getenv(variable_names[INTERVAL]);
     if (!value || !*value) {
         return INTERVAL_DEFAULT;
     }
@@ -138,7 +141,7 @@ static double read_interval(struct text * remarks) {
 }
 
 static bool read_on_full(struct text * remarks) {
-    const char * value = getenv(variable_names[ON_FULL]);
+    const char * value = secure_getenv(variable_names[ON_FULL]);
     if (value && strcmp(value, "wait") == 0) {
         return true;
     }
@@ -150,7 +153,7 @@ static bool read_on_full(struct text * remarks) {
 
 // Returns NULL where there is none.
 static const char * read_path(enum variable variable) {
-    const char * value = getenv(variable_names[variable]);
+    const char * value = secure_getenv(variable_names[variable]);
     return value && *value && strcmp(value, "0") != 0 ? value : NULL;
 }
 
@@ -175,7 +178,7 @@ static bool sampling_of(const char * value, uint64_t * sample, uint64_t * seed) 
 }
 
 static void read_sampling(struct trace_options * options, struct text * remarks) {
-    const char * value = getenv(variable_names[SAMPLE]);
+    const char * value = secure_getenv(variable_names[SAMPLE]);
     options->sample = 1;
     if (value && *value && strcmp(value, "0") != 0 && !sampling_of(value, &options->sample, &options->seed)) {
         complain(remarks, SAMPLE, value, "give a whole number: one batch in so many is recorded, or with the seed of a choice "
@@ -236,8 +239,8 @@ static bool part_paths(struct config * config, struct text * remarks) {
         return false;
     }
     if (remarks && !atomic_exchange(&said, true)) {
-        text_add(remarks, LOG_PREFIX "%s and %s are one file, %s: the routing trace goes to %s\n", variable_names[OUTPUT],
-            variable_names[ROUTING], config->output, beside);
+        text_add_line(remarks, "%s and %s are one file, %.*s: the routing trace goes to %.*s", variable_names[OUTPUT],
+            variable_names[ROUTING], PATH_MAX, config->output, PATH_MAX, beside);
     }
     free(config->routing);
     config->routing = beside;
@@ -249,7 +252,7 @@ static void miss_routing(struct text * remarks) {
     static atomic_bool said;
     for (int i = WEIGHTS; i <= SAMPLE; i++) {
         if (read_path((enum variable) i) && !atomic_exchange(&said, true)) {
-            text_add(remarks, LOG_PREFIX "%s has no effect without %s\n", variable_names[i], variable_names[ROUTING]);
+            text_add_line(remarks, "%s has no effect without %s", variable_names[i], variable_names[ROUTING]);
         }
     }
 }
@@ -270,7 +273,7 @@ bool config_from_env(struct config * config, struct text * remarks) {
     };
     if (!take_path(&config->output, read_path(OUTPUT)) || !take_path(&config->routing, read_path(ROUTING)) ||
         !part_paths(config, remarks)) {
-        text_add(remarks, LOG_PREFIX "out of memory; nothing is traced\n");
+        text_add_line(remarks, "out of memory; nothing is traced");
         config_free(config);
     }
     if (!config->routing) {
@@ -280,7 +283,7 @@ bool config_from_env(struct config * config, struct text * remarks) {
         static atomic_bool said;
         config->stats = true;
         if (!atomic_exchange(&said, true)) {
-            text_add(remarks, LOG_PREFIX "%s turns counting on\n", variable_names[config->output ? OUTPUT : PER_LAYER]);
+            text_add_line(remarks, "%s turns counting on", variable_names[config->output ? OUTPUT : PER_LAYER]);
         }
     }
     return config->stats || config->names || config->routing;

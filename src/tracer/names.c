@@ -1,10 +1,13 @@
 #include "names.h"
 
+#include "clean.h"
 #include "log.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define DIGITS_MAX  10
+#define NAME_ROOM   128 // ggml's have 64 bytes
 #define LINE_LAYER  LOG_PREFIX "Layer "
 #define LINE_EXPERT ", Expert "
 
@@ -42,9 +45,13 @@ static char * put_number(char * at, int32_t number) {
     return put_bytes(at, digits + first, (size_t) (DIGITS_MAX - first));
 }
 
-static struct line line_of(const char * weights) {
-    const char * dot = strrchr(weights, '.');
-    return (struct line) { { weights, (size_t) (dot - weights) }, { dot, strlen(dot) } };
+// The name comes from the model's file.
+static struct line line_of(const char * weights, char clean[NAME_ROOM]) {
+    snprintf(clean, NAME_ROOM, "%s", weights);
+    clean_in_place(clean);
+    const char * dot  = strrchr(clean, '.');
+    const char * end  = dot ? dot : clean + strlen(clean);
+    return (struct line) { { clean, (size_t) (end - clean) }, { end, strlen(end) } };
 }
 
 static char * put_lines(char * at, const struct piece * beginning, const struct line * lines, int32_t n_lines, int32_t expert) {
@@ -69,10 +76,11 @@ void names_add(struct text * text, const struct routing_layer * layer) {
     const struct piece beginning = { data, (size_t) (end - data) };
     const size_t       n         = (size_t) layer->n_tokens * (size_t) layer->n_used;
 
+    char        clean[ROUTING_WEIGHTS_MAX][NAME_ROOM];
     struct line lines[ROUTING_WEIGHTS_MAX];
     size_t      longest = 0; // all lines of an activation
     for (int32_t i = 0; i < layer->n_weights; i++) {
-        lines[i] = line_of(layer->weights[i]);
+        lines[i] = line_of(layer->weights[i], clean[i]);
         longest += beginning.length + lines[i].stem.length + lines[i].end.length + 2 * DIGITS_MAX + strlen(": .\n");
     }
     char * const first = text_room(text, n * longest);

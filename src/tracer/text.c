@@ -1,9 +1,13 @@
 #include "text.h"
 
+#include "clean.h"
+#include "log.h"
+
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static bool make_room(struct text * text, size_t n) {
     if (text->length + n + 1 <= text->room) {
@@ -39,25 +43,25 @@ void text_add(struct text * text, const char * format, ...) {
     }
 }
 
-// Length of the UTF-8 character at `s`, 0 where there is none.
-static int utf8_length(const unsigned char * s) {
-    static const struct { unsigned char mask, lead; uint32_t least; } kinds[] = {
-        { 0x80, 0x00, 0x0 }, { 0xe0, 0xc0, 0x80 }, { 0xf0, 0xe0, 0x800 }, { 0xf8, 0xf0, 0x10000 },
-    };
-    for (int n = 1; n <= 4; n++) {
-        if ((s[0] & kinds[n - 1].mask) != kinds[n - 1].lead) {
-            continue;
-        }
-        uint32_t code = s[0] & (unsigned char) ~kinds[n - 1].mask;
-        for (int i = 1; i < n; i++) {
-            if ((s[i] & 0xc0) != 0x80) {
-                return 0;
-            }
-            code = code << 6 | (s[i] & 0x3f);
-        }
-        return code < kinds[n - 1].least || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff) ? 0 : n;
+void text_add_line(struct text * text, const char * format, ...) {
+    char  * body = NULL;
+    va_list args;
+    va_start(args, format);
+    const int n = vasprintf(&body, format, args);
+    va_end(args);
+    if (n < 0) {
+        text->failed = true;
+        return;
     }
-    return 0;
+    const size_t most = CLEAN_MARK_SIZE * (size_t) n + 1;
+    text_add(text, LOG_PREFIX);
+    char * room = text_room(text, most);
+    if (room) {
+        clean_copy(room, most, body);
+        text_take(text, strlen(room));
+        text_add(text, "\n");
+    }
+    free(body);
 }
 
 void text_add_json_string(struct text * text, const char * string) {
@@ -66,18 +70,19 @@ void text_add_json_string(struct text * text, const char * string) {
         return;
     }
     text_add(text, "\"");
-    for (const unsigned char * s = (const unsigned char *) string; *s; ) {
-        const int n = utf8_length(s);
+    while (*string) {
+        uint32_t  code = 0;
+        const int n    = clean_utf8(string, &code);
         if (n == 0) {
             text_add(text, "\\ufffd");
-        } else if (*s == '"' || *s == '\\') {
-            text_add(text, "\\%c", *s);
-        } else if (*s < 0x20) {
-            text_add(text, "\\u%04x", *s);
+        } else if (code == '"' || code == '\\') {
+            text_add(text, "\\%c", (char) code);
+        } else if (!clean_is_harmless(code)) {
+            text_add(text, "\\u%04x", (unsigned) code); // none is behind U+FFFF
         } else {
-            text_add(text, "%.*s", n, (const char *) s);
+            text_add(text, "%.*s", n, string);
         }
-        s += n ? n : 1;
+        string += n ? n : 1;
     }
     text_add(text, "\"");
 }

@@ -284,7 +284,7 @@ static bool wait_for_room(struct trace_stream * stream) {
 
 static void distrust(struct trace_writer * writer, const char * doubt, struct trace_remark * remark) {
     remark->level = LOG_ERROR;
-    text_add(&remark->text, LOG_PREFIX "the routing cannot be trusted (%s): %s\n", doubt,
+    text_add_line(&remark->text, "the routing cannot be trusted (%s): %s", doubt,
         writer->state == TRACE_RUNS ? "the routing trace ends before it" : "no routing trace is written");
     trace_writer_stop(writer, false);
 }
@@ -325,10 +325,10 @@ static void say_left_out(struct trace_writer * writer, enum outcome outcome, con
     writer->left_out_said = true;
     remark->level         = LOG_WARNING;
     if (outcome == NO_MEMORY) {
-        text_add(&remark->text, LOG_PREFIX "out of memory: some ubatches are left out of the routing trace\n");
+        text_add_line(&remark->text, "out of memory: some ubatches are left out of the routing trace");
     } else {
-        text_add(&remark->text, LOG_PREFIX "%" PRIu64 " tokens in one ubatch do not fit into LLAMA_EXPERT_TRACE_BUFFER (%zu bytes): they are "
-            "left out of the routing trace, and so are all that do not. Raise it\n", ubatch->n_tokens, writer->options.buffer);
+        text_add_line(&remark->text, "%" PRIu64 " tokens in one ubatch do not fit into LLAMA_EXPERT_TRACE_BUFFER (%zu bytes): they are "
+            "left out of the routing trace, and so are all that do not. Raise it", ubatch->n_tokens, writer->options.buffer);
     }
 }
 

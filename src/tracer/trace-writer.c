@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -134,8 +135,8 @@ static int open_file(struct trace_writer * writer) {
 
 static void say_opened(const struct trace_writer * writer, int error) {
     if (error) {
-        log_line(writer->say_aside, LOG_ERROR, "cannot write the routing trace %s: %s. Nothing is recorded; a trace needs a name of its own in "
-            "a folder that can be written, with room left", writer->path, claim_explain(error, FILE_KIND_TRACE));
+        log_line(writer->say_aside, LOG_ERROR, "cannot write the routing trace %.*s: %s. Nothing is recorded; a trace needs a name of its "
+            "own in a folder that can be written, with room left", PATH_MAX, writer->path, claim_explain(error, FILE_KIND_TRACE));
     } else if (writer->delivery.file.at.reason == CLAIM_BESIDE_ANOTHER) {
         log_line(writer->say_aside, LOG_INFO, "%s belongs to another model or process; this routing trace goes to %s", writer->path,
             writer->delivery.file.at.path);
@@ -212,8 +213,8 @@ static bool make_buffer(struct trace_writer * writer, struct trace_remark * rema
     }
     writer->options.buffer = TRACE_BUFFER_DEFAULT;
     remark->level          = LOG_WARNING;
-    text_add(&remark->text, LOG_PREFIX "LLAMA_EXPERT_TRACE_BUFFER: the system does not give %zu bytes of memory for the routing trace; it "
-        "takes %d MiB. Ask for less\n", wanted, TRACE_BUFFER_DEFAULT >> 20);
+    text_add_line(&remark->text, "LLAMA_EXPERT_TRACE_BUFFER: the system does not give %zu bytes of memory for the routing trace; it "
+        "takes %d MiB. Ask for less", wanted, TRACE_BUFFER_DEFAULT >> 20);
     return true;
 }
 
@@ -229,7 +230,7 @@ void trace_writer_begin(struct trace_writer * writer, const struct routing_ubatc
     if (error) {
         trace_buffer_free(&writer->buffer);
         remark->level = LOG_ERROR;
-        text_add(&remark->text, LOG_PREFIX "no routing trace is written to %s: there is no %s (%s)\n", writer->path,
+        text_add_line(&remark->text, "no routing trace is written to %.*s: there is no %s (%s)", PATH_MAX, writer->path,
             error == -ENOMEM ? "memory for it" : "thread for it", strerror(-error));
     }
 }
@@ -331,7 +332,6 @@ static void add_losses(struct text * text, const struct trace_writer * writer) {
 static void say_end(struct trace_writer * writer) {
     const struct trace_delivery * delivery = &writer->delivery;
     struct text text = { 0 };
-    text_add(&text, LOG_PREFIX "Routing trace: ");
     if (delivery->first_path) {
         text_add(&text, "%s to ", delivery->first_path);
     }
@@ -340,10 +340,14 @@ static void say_end(struct trace_writer * writer) {
     const size_t length = text.length;
     add_losses(&text, writer);
     const bool is_whole = text.length == length;
-    text_add(&text, "\n");
+    struct text line = { 0 };
     if (!text.failed) {
-        writer->say(is_whole ? LOG_INFO : LOG_WARNING, text.data);
+        text_add_line(&line, "Routing trace: %s", text.data);
     }
+    if (line.data && !line.failed) {
+        writer->say(is_whole ? LOG_INFO : LOG_WARNING, line.data);
+    }
+    text_free(&line);
     text_free(&text);
 }
 

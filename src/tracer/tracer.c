@@ -2,6 +2,7 @@
 
 #include "base/claim.h"
 #include "cache-line.h"
+#include "clean.h"
 #include "folder.h"
 #include "meter.h"
 #include "names.h"
@@ -13,13 +14,16 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define SUBSCRIPTIONS_MAX 8
+#define MODEL_NAME_MAX    180       // bytes of it in the name of a file, which may be 255 long
 #define N_STRINGS         4         // in struct routing_model, that are copied
 #define NAMES_AT_ONCE     (1 << 20) // bytes of lines: what is more is said in pieces
 #define NAMES_KEPT        (4 << 20) // bytes of memory: more is not kept for the next ubatch
@@ -268,21 +272,33 @@ static bool take_news(atomic_bool * mark) {
 // the output file
 //
 
+// Adds the model's file without its ending, or the model's name, as a part of a file's name: what a shell, a terminal or a
+// file system would take for more than that is a dash, and so is a dot at its beginning, which would hide the file or name
+// a folder.
+static void add_model(struct text * text, const struct routing_model * model) {
+    const char * slash = model->file ? strrchr(model->file, '/') : NULL;
+    const char * name  = slash ? slash + 1 : model->file ? model->file : model->name ? model->name : "model";
+    size_t       left  = strlen(name);
+    left = left > 5 && strcmp(name + left - 5, ".gguf") == 0 ? left - 5 : left;
+    left = left > MODEL_NAME_MAX ? MODEL_NAME_MAX : left;
+
+    bool is_first = true;
+    bool harmless;
+    for (size_t n; left > 0 && (n = (size_t) clean_next(name, &harmless)) > 0 && n <= left; name += n, left -= n) {
+        const bool stays = harmless && !strchr("/ :*?\"<>|\\", *name) && !(is_first && *name == '.');
+        text_add(text, "%.*s", stays ? (int) n : 1, stays ? name : "-");
+        is_first = false;
+    }
+}
+
 // Adds the path with %p, %m and %% filled in.
 static void add_path(struct text * text, const char * pattern, const struct routing_model * model) {
-    const char * name = model->file ? strrchr(model->file, '/') : NULL;
-    name = name ? name + 1 : model->file ? model->file : model->name ? model->name : "model";
-    const size_t length = strlen(name);
-    const size_t stem   = length > 5 && strcmp(name + length - 5, ".gguf") == 0 ? length - 5 : length;
-
     for (const char * at = pattern; *at; at++) {
         if (at[0] == '%' && at[1] == 'p') {
             text_add(text, "%ld", (long) getpid());
             at++;
         } else if (at[0] == '%' && at[1] == 'm') {
-            for (size_t i = 0; i < stem; i++) {
-                text_add(text, "%c", strchr("/ \t\n:*?\"<>|\\", name[i]) ? '-' : name[i]);
-            }
+            add_model(text, model);
             at++;
         } else {
             at += at[0] == '%' && at[1] == '%';
@@ -304,17 +320,17 @@ static void want_output(struct tracer_model * model, char * path) {
 // With the model's output_mutex. Somebody has put another file in its place.
 static void give_up_output(struct tracer_model * model, struct text * remarks) {
     if (model->output.path) {
-        text_add(remarks, LOG_PREFIX "%s was replaced while it was written; what is there stays\n", model->output.path);
+        text_add_line(remarks, "%s was replaced while it was written; what is there stays", model->output.path);
     }
     output_release(&model->output);
 }
 
 static void tell_claimed(const struct output * output, const char * wanted, struct text * remarks) {
     if (output->moved) {
-        text_add(remarks, LOG_PREFIX "an earlier run's statistics in %s are in %s now\n", wanted, output->moved);
+        text_add_line(remarks, "an earlier run's statistics in %s are in %s now", wanted, output->moved);
     }
     if (output->reason == CLAIM_BESIDE_ANOTHER) {
-        text_add(remarks, LOG_PREFIX "%s belongs to another model or process; these statistics go to %s\n", wanted, output->path);
+        text_add_line(remarks, "%s belongs to another model or process; these statistics go to %s", wanted, output->path);
     }
 }
 
@@ -348,22 +364,23 @@ static void write_output(struct tracer_model * model, const struct config * conf
     if (error) {
         atomic_store(&model->news_to_write, true);
         if (!model->output_failed) {
-            text_add(remarks, LOG_PREFIX "cannot write %s: %s. Counting goes on; the output needs a file in a folder that can be written, "
-                "with room left. It is tried again ", claiming ? wanted : model->output.path, claim_explain(error, FILE_KIND_STATISTICS));
+            char every[64] = "";
             if (config->interval > 0) {
-                text_add(remarks, "every %g s and ", config->interval);
+                snprintf(every, sizeof(every), "every %g s and ", config->interval);
             }
-            text_add(remarks, "at the end\n");
+            text_add_line(remarks, "cannot write %.*s: %s. Counting goes on; the output needs a file in a folder that can be written, with "
+                "room left. It is tried again %sat the end", PATH_MAX, claiming ? wanted : model->output.path,
+                claim_explain(error, FILE_KIND_STATISTICS), every);
         }
     } else if (model->output_failed) {
-        text_add(remarks, LOG_PREFIX "%s can be written now\n", model->output.path);
+        text_add_line(remarks, "%s can be written now", model->output.path);
     }
     if (!error && claiming) {
         tell_claimed(&model->output, wanted, remarks);
     }
     model->output_failed = error != 0;
     if (!error && news && snapshot->complete) {
-        text_add(remarks, LOG_PREFIX "Statistics exported to %s\n", model->output.path);
+        text_add_line(remarks, "Statistics exported to %s", model->output.path);
     }
     expert_tracer_snapshot_free(snapshot);
     text_free(&json);
@@ -562,12 +579,12 @@ static void explain_nothing(struct text * text, const struct expert_tracer_snaps
     const char   * name     = snapshot->name ? snapshot->name : snapshot->file ? snapshot->file : "the model";
     const uint64_t n_tokens = snapshot->total_tokens + snapshot->warmup_tokens;
     if (snapshot->n_expert == 0 && n_tokens > 0) {
-        text_add(text, LOG_PREFIX "%s evaluated %" PRIu64 " tokens and no MoE layer was seen: a dense model has none; if this one has "
-            "experts, this release of llama.cpp names its routing differently\n", name, n_tokens);
+        text_add_line(text, "%s evaluated %" PRIu64 " tokens and no MoE layer was seen: a dense model has none; if this one has "
+            "experts, this release of llama.cpp names its routing differently", name, n_tokens);
     } else if (snapshot->warmup_tokens > 0) {
-        text_add(text, LOG_PREFIX "%s evaluated nothing but %" PRIu64 " tokens of warm-up\n", name, snapshot->warmup_tokens);
+        text_add_line(text, "%s evaluated nothing but %" PRIu64 " tokens of warm-up", name, snapshot->warmup_tokens);
     } else {
-        text_add(text, LOG_PREFIX "nothing was counted of %s\n", name);
+        text_add_line(text, "nothing was counted of %s", name);
     }
 }
 

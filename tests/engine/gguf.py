@@ -2,6 +2,7 @@
 
 import re
 import struct
+from pathlib import Path
 
 # how metadata values of fixed size are stored, by type
 SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
@@ -82,6 +83,17 @@ class Gguf:
             if found:
                 layers[int(found[1])] = shape[2]
         return layers
+
+
+def rename(source, path, key, value):
+    """Writes a Gguf with another string (bytes) as the metadata of that key."""
+    content = Path(source.path).read_bytes()
+    head = struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", STRING)
+    begin = content.index(head) + len(head)
+    end = begin + 8 + struct.unpack_from("<Q", content, begin)[0]
+    infos = source.infos + sum(8 + len(name) + 4 + 8 * len(shape) + 12 for name, shape in source.shapes.items())
+    header = content[:begin] + struct.pack("<Q", len(value)) + value + content[end:infos]
+    Path(path).write_bytes(header.ljust(aligned(len(header)), b"\0") + content[source.data:])
 
 
 def rewrite(source, path, tensors):

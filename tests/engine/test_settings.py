@@ -94,6 +94,7 @@ class Nonsense(Settings):
             with self.subTest(value=value[:10], variable=variable):
                 result = self.complete(**{variable: value})
                 printed = value.encode(errors="surrogateescape").decode(errors="replace")
+                printed = printed if len(printed) <= 200 else printed[:200] + "…"
                 self.assertEqual(self.remarks(result), [f"[EXPERT-TRACE] LLAMA_EXPERT_TRACE_{variable}={printed} is not understood: "
                                                         "1 is on, 0 or nothing is off; taken as off"])
                 self.assertNotIn("Expert Usage", result.err)

@@ -1,5 +1,6 @@
 #include "unit.h"
 
+#include "clean.h"
 #include "tracer/text.h"
 
 #include <string.h>
@@ -48,6 +49,44 @@ static void assert_json(const char * string, const char * json) {
     text_free(&text);
 }
 
+static void a_line_stays_one(void ** state) {
+    (void) state;
+    struct text text = { 0 };
+    text_add_line(&text, "%s and %d", "a\n\033[31mb\r\x7f" "c\xff\xc2\x9b" "d\xe2\x80\xae" "e\xe2\x80\xa8" "größe 🦙", 5);
+    text_add_line(&text, "%s", "");
+    assert_string_equal(text.data, "[EXPERT-TRACE] a\xef\xbf\xbd\xef\xbf\xbd[31mb\xef\xbf\xbd\xef\xbf\xbd" "c\xef\xbf\xbd\xef\xbf\xbd"
+        "d\xef\xbf\xbd" "e\xef\xbf\xbd" "größe 🦙 and 5\n[EXPERT-TRACE] \n");
+    text_free(&text);
+}
+
+static void what_is_harmless(void ** state) {
+    (void) state;
+    static const uint32_t first[] = { 0, 0x7f, 0x61c, 0x200e, 0x2028, 0x2066 };
+    static const uint32_t last [] = { 0x1f, 0x9f, 0x61c, 0x200f, 0x202e, 0x2069 };
+    for (uint32_t code = 0; code < 0x3000; code++) {
+        bool hidden = false;
+        for (size_t i = 0; i < sizeof(first) / sizeof(first[0]); i++) {
+            hidden = hidden || (code >= first[i] && code <= last[i]);
+        }
+        assert_int_equal(clean_is_harmless(code), !hidden);
+    }
+    char text[] = "a\x1b" "b\xc2\x85" "c\xe2\x80\xae" "d\x9b\xc3";
+    assert_string_equal(clean_in_place(text), "a?b??c???d??");
+
+    char room[8];
+    clean_copy(room, sizeof(room), "\x01" "ab\x02" "c"); // what does not fit whole is left out
+    assert_string_equal(room, "\xef\xbf\xbd" "ab");
+    clean_copy(room, 1, "abc");
+    assert_string_equal(room, "");
+}
+
+static void json_is_harmless_and_true(void ** state) {
+    (void) state;
+    assert_json("\033\x7f\xc2\x9b", "\"\\u001b\\u007f\\u009b\"");
+    assert_json("\xe2\x80\xae\xe2\x81\xa6\xe2\x80\xa8", "\"\\u202e\\u2066\\u2028\"");
+    assert_json("\x9b", "\"\\ufffd\"");
+}
+
 static void writes_json_strings(void ** state) {
     (void) state;
     assert_json(NULL, "null");
@@ -70,6 +109,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(grows),
         cmocka_unit_test(takes_what_was_not_formatted),
+        cmocka_unit_test(a_line_stays_one),
+        cmocka_unit_test(what_is_harmless),
+        cmocka_unit_test(json_is_harmless_and_true),
         cmocka_unit_test(writes_json_strings),
         cmocka_unit_test(replaces_what_is_not_utf8),
     };
