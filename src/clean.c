@@ -29,7 +29,8 @@ static bool is_between(uint32_t code, uint32_t first, uint32_t last) {
 
 bool clean_is_harmless(uint32_t code) {
     const bool is_control = code < 0x20 || is_between(code, 0x7f, 0x9f) || is_between(code, 0x2028, 0x2029);
-    const bool turns      = code == 0x61c || is_between(code, 0x200e, 0x200f) || is_between(code, 0x202a, 0x202e) || is_between(code, 0x2066, 0x2069);
+    const bool turns      = code == 0x61c || is_between(code, 0x200e, 0x200f) || is_between(code, 0x202a, 0x202e) ||
+                            is_between(code, 0x2066, 0x2069);
     return !is_control && !turns;
 }
 

@@ -15,8 +15,8 @@ enum log_level {
 // Says whole lines, each ended by a newline. Thread-safe.
 typedef void (*log_fn)(enum log_level level, const char * lines);
 
-// Formats one line, puts LOG_PREFIX before and a newline behind it, and says it. It is one line whatever the arguments hold:
-// see clean.h.
+// Formats one line, puts LOG_PREFIX before and a newline behind it, and says it. It is one line whatever the arguments
+// hold: see clean.h.
 void log_line(log_fn say, enum log_level level, const char * format, ...) __attribute__((format(printf, 3, 4)));
 
 #endif // LOG_H

@@ -25,7 +25,8 @@ static void print_line(char * line) {
 
 static void print_part(const char * label, const struct program_part * part) {
     if (part->path != NULL) {
-        print_line(memory_text("  %-10s %s%s%s", label, part->version == NULL ? "" : part->version, part->version == NULL ? "" : "  ", part->path));
+        const char * version = part->version == NULL ? "" : part->version;
+        print_line(memory_text("  %-10s %s%s%s", label, version, *version == '\0' ? "" : "  ", part->path));
     }
 }
 

@@ -37,12 +37,13 @@ static bool is_per_expert(const struct gguf_file_tensor * tensor) {
     return gguf_file_n_elements(tensor) > 1;
 }
 
-static bool read_count(const struct gguf_file * file, const struct gguf_file_tensor * tensor, size_t i, uint64_t * count, struct error * error) {
+static bool read_count(const struct gguf_file * file, const struct gguf_file_tensor * tensor, size_t i, uint64_t * count,
+                       struct error * error) {
     const char * path = gguf_file_path(file);
     float        value;
     if (!gguf_file_read(file, tensor, i * sizeof(value), &value, sizeof(value))) {
-        return error_set(error, "%s: %s cannot be read: the file became shorter meanwhile, or its disk fails; write it anew with llama-imatrix",
-                         path, tensor->name);
+        return error_set(error, "%s: %s cannot be read: the file became shorter meanwhile, or its disk fails; write it anew "
+                                "with llama-imatrix", path, tensor->name);
     }
     if (!(value >= 0.0f && value < 9.0e18f && value == floorf(value))) {
         return error_set(error, "%s: element %zu of %s is %g, which is no count: the file is damaged, write it anew with llama-imatrix",

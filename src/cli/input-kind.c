@@ -36,8 +36,8 @@ static bool replace_stdin(struct error * error) {
     if (copy != NULL) {
         fclose(copy);
     }
-    return ok || error_set(error, "standard input: cannot be copied to " P_tmpdir ": %s: make room there, or save it to a file and name that",
-        strerror(why));
+    return ok || error_set(error, "standard input: cannot be copied to " P_tmpdir ": %s: make room there, or save it to a "
+                                  "file and name that", strerror(why));
 }
 
 static bool begins_as_trace(int fd) {

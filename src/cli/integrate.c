@@ -55,8 +55,9 @@ static bool do_integrate(struct source_tree * tree, const char * path, struct er
     if (!source_tree_integrate(tree, error)) {
         return false;
     }
-    tell(path, state == SOURCE_TREE_OTHER ? "the tracer is in it in this version now. Build llama.cpp as always, shared or static; then"
-                                          : "the tracer is in it now. Build llama.cpp as always, shared or static; then");
+    tell(path, state == SOURCE_TREE_OTHER
+        ? "the tracer is in it in this version now. Build llama.cpp as always, shared or static; then"
+        : "the tracer is in it now. Build llama.cpp as always, shared or static; then");
     puts("  LLAMA_EXPERT_TRACE_STATS=1 build/bin/llama-cli -m model.gguf …");
     return true;
 }

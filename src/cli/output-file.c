@@ -256,8 +256,8 @@ static bool is_on_disk(FILE * out) {
     return fsync(fileno(out)) == 0 || errno == EINVAL || errno == EROFS || errno == ENOTSUP;
 }
 
-// Why something could not be written a while ago, which stdio does not remember: what is written now, to a file that will
-// be deleted, fails in the same way. 0: it does not.
+// Why something could not be written a while ago, which stdio does not remember: what is written now, to a file that
+// will be deleted, fails in the same way. 0: it does not.
 static int why_it_fails(const struct output_file * file) {
     static const char zeros[4096];
     for (int i = 0; file->aside != NULL && i < 64; i++) {

@@ -83,7 +83,9 @@ struct unit {
 
 // As the library reads them (src/tracer/config.c): what it would not take is told before the program begins.
 static const struct unit none [] = { { "", 1 }, { NULL, 0 } };
-static const struct unit times[] = { { "", 1 }, { "s", 1 }, { "m", 60 }, { "min", 60 }, { "h", 3600 }, { "d", 86400 }, { NULL, 0 } };
+static const struct unit times[] = {
+    { "", 1 }, { "s", 1 }, { "m", 60 }, { "min", 60 }, { "h", 3600 }, { "d", 86400 }, { NULL, 0 },
+};
 static const struct unit sizes[] = {
     { "", 1 }, { "k", 0x1p10 }, { "kib", 0x1p10 }, { "kb", 1e3 }, { "m", 0x1p20 }, { "mib", 0x1p20 }, { "mb", 1e6 },
     { "g", 0x1p30 }, { "gib", 0x1p30 }, { "gb", 1e9 }, { "t", 0x1p40 }, { "tib", 0x1p40 }, { "tb", 1e12 }, { NULL, 0 },
@@ -132,7 +134,8 @@ static int check_choice(const char * option, const char * value, const char * co
         command_usage_error(&command_run, "--%s needs %s, not '%s'", option, needs, value);
 }
 
-static int check_number(const char * option, const char * value, const struct unit * units, double min, double max, const char * needs) {
+static int check_number(const char * option, const char * value, const struct unit * units, double min, double max,
+                        const char * needs) {
     return value == NULL || is_number(value, units, min, max) ? STATUS_OK :
         command_usage_error(&command_run, "--%s needs %s, not '%s'", option, needs, value);
 }
@@ -168,12 +171,16 @@ static int check_options(const struct options * options) {
 
     int status = check_file("output", value[OUTPUT]);
     status = status ? status : check_file  ("routing",     value[ROUTING]);
-    status = status ? status : check_number("interval",    value[INTERVAL],    none,  INTERVAL_MIN, INTERVAL_MAX, "seconds, 0 (only at the end) or 0.1 to 86400");
+    status = status ? status : check_number("interval",    value[INTERVAL],    none,  INTERVAL_MIN, INTERVAL_MAX,
+        "seconds, 0 (only at the end) or 0.1 to 86400");
     status = status ? status : check_choice("capture",     value[CAPTURE],     ways,      "auto, graph or eval-callback");
     status = status ? status : check_choice("on-full",     value[ON_FULL],     policies,  "drop or wait");
-    status = status ? status : check_number("buffer",      value[BUFFER],      sizes, BUFFER_MIN, machine_memory(), "a size, such as 64MiB: 1MiB at least, and not more memory than the machine has");
-    status = status ? status : check_number("rotate-size", value[ROTATE_SIZE], sizes, ROTATE_SIZE_MIN, ROTATE_SIZE_MAX, "a size, such as 1GiB: 1MiB at least");
-    status = status ? status : check_number("rotate-time", value[ROTATE_TIME], times, 1, ROTATE_TIME_MAX, "seconds, or a time such as 90m or 1h: one second at least");
+    status = status ? status : check_number("buffer",      value[BUFFER],      sizes, BUFFER_MIN, machine_memory(),
+        "a size, such as 64MiB: 1MiB at least, and not more memory than the machine has");
+    status = status ? status : check_number("rotate-size", value[ROTATE_SIZE], sizes, ROTATE_SIZE_MIN, ROTATE_SIZE_MAX,
+        "a size, such as 1GiB: 1MiB at least");
+    status = status ? status : check_number("rotate-time", value[ROTATE_TIME], times, 1, ROTATE_TIME_MAX,
+        "seconds, or a time such as 90m or 1h: one second at least");
     status = status ? status : check_sample(value[SAMPLE]);
     status = status ? status : check_number("keep",        value[KEEP],        sizes, 0, 1e18, "a size, such as 10GiB");
     return status ? status : check_both_files(value[OUTPUT], value[ROUTING]);
@@ -239,23 +246,32 @@ static void set_environment(const struct options * options) {
     }
 }
 
-// Statistics and traces are for whole runs: that they cannot be written is told before a model is loaded. What of a path
-// depends on the run is not known yet.
+// 0: files can be made there.
+static int why_not_into(const char * folder) {
+    struct stat status;
+    if (stat(folder, &status) != 0) {
+        return errno;
+    }
+    return !S_ISDIR(status.st_mode) ? ENOTDIR : access(folder, W_OK | X_OK) != 0 ? errno : 0;
+}
+
+// Statistics and traces are for whole runs: that they cannot be written is told before a model is loaded. What of a
+// path depends on the run is not known yet.
 static bool check_folder(const struct options * options, enum setting setting, const char * option) {
     const char * path  = getenv(variables[setting]);
     const char * slash = path == NULL ? NULL : strrchr(path, '/');
     if (path == NULL || *path == '\0' || strcmp(path, "0") == 0) {
         return true;
     }
-    char * source = options->values[setting] != NULL ? memory_text("--%s ", option) : memory_text("%s=", variables[setting]);
-    char * folder = slash == NULL ? memory_text(".") : memory_text("%.*s", (int) (slash == path ? 1 : slash - path), path);
+    char * source = options->values[setting] != NULL ? memory_text("--%s ", option)
+                                                     : memory_text("%s=", variables[setting]);
+    char * folder = slash == NULL ? memory_text(".")
+                                  : memory_text("%.*s", (int) (slash == path ? 1 : slash - path), path);
     struct stat status;
-    int why = 0;
-    if (strchr(folder, '%') == NULL) {
-        why = stat(folder, &status) != 0 ? errno : !S_ISDIR(status.st_mode) ? ENOTDIR : access(folder, W_OK | X_OK) != 0 ? errno : 0;
-    }
+    int why = strchr(folder, '%') == NULL ? why_not_into(folder) : 0;
     if (why != 0) {
-        error_say("%s%s: nothing can be written to the folder %s: %s. Make it, or name another file", source, path, folder, strerror(why));
+        error_say("%s%s: nothing can be written to the folder %s: %s. Make it, or name another file", source, path, folder,
+            strerror(why));
     } else if (strchr(path, '%') == NULL && stat(path, &status) == 0 && S_ISDIR(status.st_mode)) {
         error_say("%s%s: a directory: name a file in it", source, path);
         why = EISDIR;

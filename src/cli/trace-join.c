@@ -101,7 +101,8 @@ struct differences {
 };
 
 static void add_difference(struct differences * differences, char * line) {
-    differences->text = memory_append(differences->text, memory_append(memory_text("%s", differences->any ? "; " : ""), line));
+    differences->text = memory_append(differences->text, memory_text("%s", differences->any ? "; " : ""));
+    differences->text = memory_append(differences->text, line);
     differences->any  = true;
 }
 
@@ -121,8 +122,8 @@ static const struct trace_layer * find_layer(const struct trace_info * info, int
 
 static void compare_layer(struct differences * differences, const struct trace_layer * a, const struct trace_layer * b) {
     if (b != NULL && !differences->any && (a->n_expert != b->n_expert || a->n_used != b->n_used)) {
-        add_difference(differences, memory_text("layer %d has %d experts, %d used, and %d, %d used", (int) a->layer, (int) a->n_expert,
-                                                (int) a->n_used, (int) b->n_expert, (int) b->n_used));
+        add_difference(differences, memory_text("layer %d has %d experts, %d used, and %d, %d used", (int) a->layer,
+                                                (int) a->n_expert, (int) a->n_used, (int) b->n_expert, (int) b->n_used));
     }
 }
 
@@ -145,7 +146,8 @@ static bool check_same_model(const struct input * a, const struct input * b, str
     }
     compare_layers(&differences, x, y);
     if (differences.any) {
-        error_set(error, "%s and %s are not of the same model: %s", trace_input_name(a->path), trace_input_name(b->path), differences.text);
+        error_set(error, "%s and %s are not of the same model: %s", trace_input_name(a->path), trace_input_name(b->path),
+            differences.text);
     }
     free(differences.text);
     return !differences.any;

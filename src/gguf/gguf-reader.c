@@ -373,7 +373,8 @@ static void read_all(struct cursor * cursor, struct gguf_file * file) {
         forget_contents(file);
         *cursor = begin;
         if (size >= GGUF_FILE_READ_MOST) {
-            cursor_fail(cursor, "has more than %u bytes before its tensors' data: the file is damaged", GGUF_FILE_READ_MOST);
+            cursor_fail(cursor, "has more than %u bytes before its tensors' data: the file is damaged",
+                GGUF_FILE_READ_MOST);
             return;
         }
     }
@@ -631,7 +632,8 @@ const struct gguf_file_tensor * gguf_file_find_tensor(const struct gguf_file * f
     return first < file->n_tensors && strcmp(file->by_name[first]->name, name) == 0 ? file->by_name[first] : NULL;
 }
 
-bool gguf_file_read(const struct gguf_file * file, const struct gguf_file_tensor * tensor, uint64_t offset, void * data, size_t size) {
+bool gguf_file_read(const struct gguf_file * file, const struct gguf_file_tensor * tensor, uint64_t offset, void * data,
+                    size_t size) {
     return offset <= tensor->nbytes && size <= tensor->nbytes - offset &&
            read_at(file->fd, data, size, file->data + tensor->offset + offset) == size;
 }

@@ -35,7 +35,8 @@ static void say_aside(enum log_level level, const char * lines) {
 // The run of a program is it and all that it starts: a server's children do not overwrite each other's files.
 static void begin_run(void) {
     const char * inherited = secure_getenv(RUN_VARIABLE);
-    if (inherited && *inherited && strlen(inherited) < sizeof(run_name) && strspn(inherited, RUN_CHARACTERS) == strlen(inherited)) {
+    const size_t length    = inherited ? strlen(inherited) : 0;
+    if (length > 0 && length < sizeof(run_name) && strspn(inherited, RUN_CHARACTERS) == length) {
         strcpy(run_name, inherited);
         return;
     }

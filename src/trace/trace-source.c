@@ -91,7 +91,8 @@ const char * trace_source_open(struct trace_source * source, const char * path) 
 
 failed:;
     const char * why = errno != ENOSPC ? strerror(errno) :
-        "no space left for a copy in the folder of temporary files: make room, name another one in TMPDIR, or save the trace to a file";
+        "no space left for a copy in the folder of temporary files: make room, name another one in TMPDIR, or save the "
+        "trace to a file";
     if (fd >= 0) {
         close(fd);
     }

@@ -191,8 +191,9 @@ static struct trace_options read_trace(struct text * remarks) {
         .weights     = read_switch(WEIGHTS, remarks),
         .tokens      = read_switch(TOKENS, remarks),
         .wait        = read_on_full(remarks),
-        .buffer      = (size_t) read_quantity(BUFFER, bytes_of, (double) BUFFER_MIN, buffer_max(), TRACE_BUFFER_DEFAULT, remarks,
-            "give the memory for the routing trace, such as 64MiB, 1MiB at least and not more than the machine has; taken as 32MiB"),
+        .buffer      = (size_t) read_quantity(BUFFER, bytes_of, (double) BUFFER_MIN, buffer_max(), TRACE_BUFFER_DEFAULT,
+            remarks, "give the memory for the routing trace, such as 64MiB, 1MiB at least and not more than the machine has; "
+            "taken as 32MiB"),
         .rotate_size = (uint64_t) read_quantity(ROTATE_SIZE, bytes_of, ROTATE_SIZE_MIN, 0x1p60, 0, remarks,
             "give the size at which the routing trace goes on in a further file, such as 1GiB, 1MiB at least; taken as never"),
         .rotate_time = read_quantity(ROTATE_TIME, seconds_of, 1, 1e9, 0, remarks,
@@ -225,7 +226,8 @@ static bool is_same_path(const char * one, const char * other) {
     const char * one_slash   = strrchr(one,   '/');
     const char * other_slash = strrchr(other, '/');
     return strcmp(one, other) == 0 ||
-           (strcmp(one_slash ? one_slash + 1 : one, other_slash ? other_slash + 1 : other) == 0 && is_same_folder(one, other));
+           (strcmp(one_slash ? one_slash + 1 : one, other_slash ? other_slash + 1 : other) == 0 &&
+            is_same_folder(one, other));
 }
 
 // One file cannot be both: the trace goes beside it. Returns false where memory runs out.
@@ -320,7 +322,8 @@ bool config_from_api(struct config * config, const struct expert_tracer_config *
         },
     };
     if (!take_path(&config->output,  full.output  && *full.output  ? full.output  : NULL) ||
-        !take_path(&config->routing, full.routing && *full.routing ? full.routing : NULL) || !part_paths(config, NULL)) {
+        !take_path(&config->routing, full.routing && *full.routing ? full.routing : NULL) ||
+        !part_paths(config, NULL)) {
         config_free(config);
         return false;
     }

@@ -18,7 +18,10 @@ size_t trace_buffer_most(void) {
 // size from which that maps memory itself stays as it is.
 bool trace_buffer_init(struct trace_buffer * buffer, size_t size) {
     *buffer = (struct trace_buffer) { 0 };
-    void * memory = size > trace_buffer_most() ? MAP_FAILED : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (size > trace_buffer_most()) {
+        return false;
+    }
+    void * memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
         return false;
     }

@@ -126,8 +126,9 @@ static void write_end(struct trace_writer * writer) {
 // Returns 0, or -errno.
 static int open_file(struct trace_writer * writer) {
     struct trace_about * about = &writer->delivery.about;
+    const char         * model = about->model->file;
     char               * path  = folder_path(writer->folder, writer->path);
-    about->fingerprint = about->model->file && fingerprint_read(about->model->file, writer->fingerprint) ? writer->fingerprint : NULL;
+    about->fingerprint = model && fingerprint_read(model, writer->fingerprint) ? writer->fingerprint : NULL;
     const int error = path ? trace_delivery_open(&writer->delivery, path) : -ENOMEM;
     free(path);
     return error;

@@ -272,9 +272,9 @@ static bool take_news(atomic_bool * mark) {
 // the output file
 //
 
-// Adds the model's file without its ending, or the model's name, as a part of a file's name: what a shell, a terminal or a
-// file system would take for more than that is a dash, and so is a dot at its beginning, which would hide the file or name
-// a folder.
+// Adds the model's file without its ending, or the model's name, as a part of a file's name: what a shell, a terminal or
+// a file system would take for more than that is a dash, and so is a dot at its beginning, which would hide the file or
+// name a folder.
 static void add_model(struct text * text, const struct routing_model * model) {
     const char * slash = model->file ? strrchr(model->file, '/') : NULL;
     const char * name  = slash ? slash + 1 : model->file ? model->file : model->name ? model->name : "model";
@@ -338,7 +338,8 @@ enum occasion { FIRST_BATCH, NOW_AND_THEN, AT_THE_END };
 
 // With the model's output_mutex. What is worth saying of it is added to `remarks`. Where the program waits for it, at
 // the end, it does not wait for the disk.
-static void write_output(struct tracer_model * model, const struct config * config, enum occasion occasion, struct text * remarks) {
+static void write_output(struct tracer_model * model, const struct config * config, enum occasion occasion,
+                         struct text * remarks) {
     const char * run      = model->tracer->setup.run;
     const char * wanted   = model->wanted;
     const bool   news     = take_news(&model->news_to_write);
