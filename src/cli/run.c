@@ -91,7 +91,7 @@ static const struct unit sizes[] = {
     { "g", 0x1p30 }, { "gib", 0x1p30 }, { "gb", 1e9 }, { "t", 0x1p40 }, { "tib", 0x1p40 }, { "tb", 1e12 }, { NULL, 0 },
 };
 
-// Digits, with a point among them perhaps, and a unit.
+// Digits, with a point among them perhaps, and a unit. Zero is what is not asked for, whatever the range.
 static bool is_number(const char * text, const struct unit * units, double min, double max) {
     const size_t n_digits = strspn(text, "0123456789");
     const size_t n_point  = text[n_digits] == '.' ? 1 : 0;
@@ -107,8 +107,8 @@ static bool is_number(const char * text, const struct unit * units, double min, 
     return number == 0.0 || (number >= min && number <= max);
 }
 
-static bool is_whole_number(const char * text, double min, double max) {
-    return strchr(text, '.') == NULL && is_number(text, none, min, max);
+static bool is_whole_number(const char * text, double max) {
+    return strchr(text, '.') == NULL && is_number(text, none, 1, max) && strtod(text, NULL) > 0;
 }
 
 static bool is_one_of(const char * text, const char * const * choices) {
@@ -143,13 +143,13 @@ static int check_number(const char * option, const char * value, const struct un
 static bool is_sampling(const char * text) {
     const char * seed = strchr(text, ':');
     char       * n    = seed == NULL ? memory_text("%s", text) : memory_text("%.*s", (int) (seed - text), text);
-    const bool   is   = is_whole_number(n, 1, SAMPLE_MAX) && (seed == NULL || is_whole_number(seed + 1, 1, SEED_MAX));
+    const bool   is   = is_whole_number(n, SAMPLE_MAX) && (seed == NULL || is_whole_number(seed + 1, SEED_MAX));
     free(n);
     return is;
 }
 
 static int check_sample(const char * value) {
-    return value == NULL || is_sampling(value) ? STATUS_OK :
+    return value == NULL || strcmp(value, "0") == 0 || is_sampling(value) ? STATUS_OK :
         command_usage_error(&command_run, "--sample needs a whole number: one batch in so many is recorded, "
             "or with a seed, such as 100:7; not '%s'", value);
 }

@@ -40,11 +40,13 @@ class FullShapes(TestCase):
         self.check_memory(oracle, log)
 
     def check_memory(self, oracle, log):
-        """What we take is a hundredth of the compute buffer at most; that is the largest piece of memory here."""
+        """What we take, rounded up by a quarter at most, is a hundredth of the compute buffer; that is the largest
+        piece of memory here."""
         taken = [int(line.split()[2]) for line in log.read_text().splitlines() if line.startswith("alloc ")]
-        ours = oracle.n_layer * N_UBATCH * oracle.n_used * 4
-        self.assertIn(ours, taken)
-        self.assertLessEqual(ours, max(taken) / 100)
+        needed = oracle.n_layer * N_UBATCH * oracle.n_used * 4
+        ours = [size for size in taken if needed <= size <= needed * 5 / 4]
+        self.assertEqual(len(ours), 1, (needed, sorted(set(taken))))
+        self.assertLessEqual(ours[0], max(taken) / 100)
 
     def test_mixtral_8x7b(self):
         self.check(FullSize("mixtral-8x7b", "llama", 32, 8, 2))
