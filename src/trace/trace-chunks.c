@@ -79,6 +79,9 @@ bool trace_walk_next(struct trace_walk * walk, struct trace_chunk * chunk) {
         } else if (chunk->size > size - walk->offset - TRACE_HEADER_SIZE) {
             walk->lost_ubatches += chunk->n_ubatches;
             lose_chunk(walk, size);
+        } else if (chunk->kind == TRACE_CHUNK_HEADER && walk->number > 0) { // another trace, whose file was put behind this one
+            walk->lost_chunks++;
+            lose_chunk(walk, size);
         } else if (chunk->number < walk->number) { // of another file
             walk->lost_chunks++;
             lose_chunk(walk, trace_chunk_end(chunk));

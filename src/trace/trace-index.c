@@ -178,12 +178,11 @@ static bool add_chunk(struct opening * opening, struct trace_chunk * chunk) {
     }
 }
 
-// A second header begins another trace, whose file was put behind this one.
 static void add_chunks(struct opening * opening) {
     struct trace_info * info = &opening->trace->info;
     struct trace_walk   walk = { .source = &opening->trace->source };
     struct trace_chunk  chunk;
-    while (trace_walk_next(&walk, &chunk) && (chunk.kind != TRACE_CHUNK_HEADER || chunk.number == 0)) {
+    while (trace_walk_next(&walk, &chunk)) {
         if (!add_chunk(opening, &chunk)) {
             lose(info, &chunk);
         }
