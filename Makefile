@@ -66,10 +66,13 @@ privacy: engine all ## measure what a trace, statistics and a shared trace give 
 	@python=python3; $$python -c 'import numpy' 2>/dev/null || python=/usr/bin/python3; \
 	    BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 $$python bench/privacy.py $(PRIVACY)
 
-soak: engines models ## record a busy server and a reloaded model for an hour (MINUTES=60), kill and restart a program (KILLS=100)
+soak: engines models ## record a busy server and a reloaded model for an hour (MINUTES=60), kill and restart a program (KILLS=100), fail every request for memory
 	@scripts/install-deps.sh bench
 	@BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 python3 bench/soak.py --minutes $(MINUTES)
 	@EXPERT_TRACER_BUILD=$(abspath $(BUILD)) PYTHONDONTWRITEBYTECODE=1 python3 bench/soak-restarts.py --kills $(KILLS)
+	@for test in memory endings; do \
+		EXPERT_TRACER_SOAK=1 EXPERT_TRACER_BUILD=$(abspath $(BUILD)) PYTHONDONTWRITEBYTECODE=1 python3 tests/engine/test_$$test.py || exit 1; \
+	done
 
 train: engine ## train the small model anew, an hour on two cores (TRAIN="--steps 100"); goes on where it was interrupted
 	@scripts/install-deps.sh train

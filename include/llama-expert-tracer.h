@@ -134,7 +134,8 @@ struct expert_tracer_snapshot {
     const char * file;                  // path the model was loaded from, likewise
     const char * engine;                // version of llama.cpp and ggml
     const char * capture;               // how the routing is read
-    bool         complete;              // all contexts of the model are freed; in files also: or the tracer or program ended
+    bool         complete;              // all contexts of the model are freed; in files also: or the tracer or program ended.
+                                        // And nothing is missing
     bool         phases_known;          // prompt_tokens, generation_tokens and warmup_tokens are known
     int32_t      n_layer;               // layers of the model, without a multi-token-prediction head
     int32_t      n_expert;              // the most of any layer; 0: no MoE layer was seen
@@ -148,6 +149,10 @@ struct expert_tracer_snapshot {
     const uint64_t * activations;       // [n_expert], summed over layers, without a multi-token-prediction head
     size_t       n_layers;              // number of elements in layers[]
     const struct expert_tracer_layer * layers; // MoE layers in ascending order
+    uint64_t     lost_ubatches;         // whose routing is not known: `complete` is false where there are any
+    uint64_t     lost_tokens;           // their tokens, which are in total_tokens
+    const char * lost_reason;           // why that is of the first of them, NULL: there are none
+    const char * stopped;               // why no more routing was read from some time on, NULL: it was
 };
 
 // Takes a snapshot of the index-th model that this tracer has seen evaluate tokens, 0 being the first. Of models that are

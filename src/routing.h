@@ -52,8 +52,13 @@ struct routing_ubatch {
     uint64_t                           n_tokens;
     int32_t                            n_layers;
     const struct routing_layer       * layers;
+    bool                               is_moe;      // its graph has layers that route, though perhaps no rows there
     bool                               layers_told; // one by one to layer(), as they became known
     const char                       * capture;     // how it was read, a static string; NULL: as the model's context was told
+    const char                       * lost;        // why its routing is not known, a static string: no layers are told then. NULL: it is
+    uint64_t                           n_lost;      // ubatches that are told of together, where it is lost
+    bool                               stopped;     // and that of all that follows in its context
+    bool                               tokens_lost; // which tokens they are is not known, for lack of memory
     uint64_t                           number;      // in its context, from 0
     uint64_t                           batch;       // the call of llama_decode, in its context, from 0
     int64_t                            time;        // when the graph was submitted, microseconds since 1970
@@ -85,15 +90,22 @@ enum {
 // Tokens of one call of llama_decode, known when it has returned.
 struct routing_decode {
     enum routing_fate fate;
+    bool              phases_lost;  // which of them are prompt and which generation is not known
     uint64_t          n_prompt;
     uint64_t          n_generation;
     int64_t           n_correction; // to be added to the sum of the ubatches' n_tokens
 };
 
+// What context_open() returns where memory runs out.
+#define ROUTING_NO_MEMORY ((void *) -1)
+
+// Why a ubatch is lost then.
+#define ROUTING_LACKS_MEMORY "out of memory"
+
 // A listener. Calls that name a context come from the thread that evaluates it, one at a time.
 struct routing_sink {
     // The first batch of a context is about to be evaluated. Returns what the other calls get as `context`,
-    // NULL: this context is of no interest.
+    // NULL: this context is of no interest, ROUTING_NO_MEMORY: it is, and is asked for again.
     void * (*context_open) (void * self, const struct routing_model * model, const void * context_key);
     // What it wants now, of any context. May be called at any time, from any thread.
     unsigned (*wants)      (void * self);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -101,26 +102,30 @@ static int put_as_wanted(const struct place * place, const struct claim * claim,
     return -EAGAIN;
 }
 
-// Fills in what is known of a file that was made. Closes the descriptor where memory runs out.
+// Room for the path of any member. It is taken before a file is made: a file whose path there is no memory for would stay.
+static size_t room_for_path(const struct place * place) {
+    return strlen(place->path) + FAMILY_MEMBER_MORE;
+}
+
+// Fills in what is known of a file that was made.
 static int fill_claimed(struct claimed * claimed, const struct place * place, int fd, int n, int64_t part) {
     claimed->fd   = fd;
     claimed->n    = n;
     claimed->part = part;
-    claimed->path = fd < 0 ? NULL : family_member(place->path, n, part);
-    if (fd >= 0 && !claimed->path) {
-        close(fd);
-        fd = -ENOMEM;
-    }
+    family_member(claimed->path, room_for_path(place), place->path, n, part);
     return fd < 0 ? fd : 0;
+}
+
+static int put_member(const struct place * place, const struct claim * claim, int n, int64_t part) {
+    char name[NAME_MAX + FAMILY_MEMBER_MORE];
+    return family_member(name, sizeof(name), place->name, n, part) ? put_new(place, name, claim) : -ENAMETOOLONG;
 }
 
 // The first sibling from `n` on that is not there.
 static int put_sibling(const struct place * place, const struct claim * claim, int n, struct claimed * claimed) {
     int fd = -EEXIST;
     for (int last = n + CLAIM_SIBLINGS; n < last && fd == -EEXIST; n++) {
-        char * name = family_member(place->name, n, FAMILY_NO_PART);
-        fd = name ? put_new(place, name, claim) : -ENOMEM;
-        free(name);
+        fd = put_member(place, claim, n, FAMILY_NO_PART);
     }
     return fill_claimed(claimed, place, fd, n - 1, FAMILY_NO_PART);
 }
@@ -150,21 +155,13 @@ static int make_new(const struct place * place, const struct claim * claim, stru
 
 // Whether what comes next may be numbered behind this part: not while it is written to.
 static bool may_follow(const struct place * place, const struct claim * claim, int64_t part) {
+    char         name[NAME_MAX + FAMILY_MEMBER_MORE];
     struct place last = *place;
-    char       * name = family_member(place->name, 1, part);
+    int          old  = -1;
     last.name = name;
-    int old = -1;
-    const bool may = name && look_at(&last, claim, &old) != FOUND_ANOTHER;
+    const bool may = family_member(name, sizeof(name), place->name, 1, part) && look_at(&last, claim, &old) != FOUND_ANOTHER;
     close_found(old);
-    free(name);
     return may;
-}
-
-static int put_part(const struct place * place, const struct claim * claim, int n, int64_t part) {
-    char * name = family_member(place->name, n, part);
-    const int fd = name ? put_new(place, name, claim) : -ENOMEM;
-    free(name);
-    return fd;
 }
 
 static int make_first_part(const struct place * place, const struct claim * claim, struct claimed * claimed) {
@@ -182,7 +179,7 @@ static int make_first_part(const struct place * place, const struct claim * clai
             n    = last.n + 1;
             part = 0;
         }
-        fd = put_part(place, claim, n, part);
+        fd = put_member(place, claim, n, part);
     }
     return fill_claimed(claimed, place, fd, n, part);
 }
@@ -191,10 +188,10 @@ static int make_next_part(const struct place * place, const struct claim * claim
         struct claimed * claimed) {
     const struct family family = family_of(place, claim, true);
     int64_t part = after->part + 1;
-    int     fd   = put_part(place, claim, after->n, part);
+    int     fd   = put_member(place, claim, after->n, part);
     for (int tries = 0; tries < CLAIM_TRIES && fd == -EEXIST; tries++) {
         part = family_look(&family, after->n).part + 1;
-        fd   = put_part(place, claim, after->n, part);
+        fd   = put_member(place, claim, after->n, part);
     }
     return fill_claimed(claimed, place, fd, after->n, part);
 }
@@ -205,15 +202,20 @@ static int make_next_part(const struct place * place, const struct claim * claim
 
 // Returns 0, or -errno. `n`: the first sibling that may be free.
 static int move_away(const struct place * place, int n, struct claimed * claimed) {
-    int error = -EEXIST;
+    char         name[NAME_MAX + FAMILY_MEMBER_MORE];
+    const size_t room  = room_for_path(place);
+    char       * moved = malloc(room);
+    int          error = moved ? -EEXIST : -ENOMEM;
     for (int last = n + CLAIM_SIBLINGS; n < last && error == -EEXIST; n++) {
-        char * name = family_member(place->name, n, FAMILY_NO_PART);
-        error = name ? aside_rename(place->directory, place->name, name) : -ENOMEM;
-        free(name);
+        error = family_member(name, sizeof(name), place->name, n, FAMILY_NO_PART) ?
+            aside_rename(place->directory, place->name, name) : -ENAMETOOLONG;
     }
-    if (!error) {
+    if (error) {
+        free(moved);
+    } else {
         free(claimed->moved);
-        claimed->moved = family_member(place->path, n - 1, FAMILY_NO_PART);
+        claimed->moved = moved;
+        family_member(moved, room, place->path, n - 1, FAMILY_NO_PART);
     }
     return error == -ENOENT ? 0 : error;
 }
@@ -255,7 +257,10 @@ static int make_at_place(const struct claim * claim, bool rotated, make_fn make,
         struct claimed * claimed) {
     struct place place;
     int error = place_find(&place, claim->path);
-    *claimed = (struct claimed) { .fd = -1 };
+    *claimed = (struct claimed) { .fd = -1, .path = error ? NULL : malloc(room_for_path(&place)) };
+    if (!error && !claimed->path) {
+        error = -ENOMEM;
+    }
     if (!error) {
         error = after ? make_next_part(&place, claim, after, claimed) : make(&place, claim, claimed);
     }
@@ -264,7 +269,9 @@ static int make_at_place(const struct claim * claim, bool rotated, make_fn make,
         claimed->others = others_of(&family, claim, claim->size);
     }
     if (error) {
+        free(claimed->path);
         free(claimed->moved);
+        claimed->path  = NULL;
         claimed->moved = NULL;
     }
     place_leave(&place);

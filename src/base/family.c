@@ -30,20 +30,20 @@ static size_t stem_length(const char * name) {
     return dot && dot != name ? (size_t) (dot - name) : strlen(name);
 }
 
-char * family_member(const char * path, int n, int64_t part) {
+bool family_member(char * member, size_t room, const char * path, int n, int64_t part) {
     const char * slash      = strrchr(path, '/');
     const size_t start      = slash ? (size_t) (slash + 1 - path) : 0;
     const size_t stem       = start + stem_length(path + start);
     char         number[16] = "";
     char         digits[32] = "";
-    char       * member     = NULL;
     if (n > 1) {
         snprintf(number, sizeof(number), "-%d", n);
     }
     if (part != FAMILY_NO_PART) {
         snprintf(digits, sizeof(digits), "-%06" PRId64, part);
     }
-    return asprintf(&member, "%.*s%s%s%s", (int) stem, path, number, digits, path + stem) < 0 ? NULL : member;
+    const int length = snprintf(member, room, "%.*s%s%s%s", (int) stem, path, number, digits, path + stem);
+    return length >= 0 && (size_t) length < room;
 }
 
 //

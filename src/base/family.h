@@ -8,6 +8,7 @@
 #include "base/file-kind.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define FAMILY_NO_PART (-1)
@@ -19,8 +20,11 @@ struct family {
     bool           rotated;  // run-100000.moetrace is a part then, and a sibling otherwise
 };
 
-// The n-th sibling of a path or a name, 1: itself; a part of it, FAMILY_NO_PART: the whole. NULL: out of memory.
-char * family_member(const char * path, int n, int64_t part);
+#define FAMILY_MEMBER_MORE 48 // bytes that a member's path takes more than the path, at the most, with its zero byte
+
+// Writes the n-th sibling of a path or a name, 1: itself; a part of it, FAMILY_NO_PART: the whole. Returns false where
+// there is no room for it.
+bool family_member(char * member, size_t room, const char * path, int n, int64_t part);
 
 struct family_last {
     int     n;    // the highest sibling that there is, at least 1

@@ -61,7 +61,8 @@ struct counts {
     uint64_t mtp_ubatches;
     uint64_t batches;
     uint64_t cuts;
-    uint64_t activations;
+    uint64_t activations;   // without warm-up
+    uint64_t warmup_activations;
     size_t   contexts;
     size_t   sequences;
     size_t   lives;
@@ -84,8 +85,9 @@ static void count_ubatch(struct counts * counts, struct trace_lives * lives, con
     for (int32_t i = 0; i < ubatch->n_tokens; i++) {
         count_token(counts, lives, ubatch, &ubatch->tokens[i]);
     }
+    uint64_t * const activations = ubatch->warmup ? &counts->warmup_activations : &counts->activations;
     for (size_t i = 0; i < ubatch->n_layers; i++) {
-        counts->activations += (uint64_t) ubatch->layers[i].n_rows * (uint64_t) ubatch->layers[i].n_used;
+        *activations += (uint64_t) ubatch->layers[i].n_rows * (uint64_t) ubatch->layers[i].n_used;
     }
     counts->ubatches        += 1;
     counts->tokens          += (uint64_t) ubatch->n_tokens;
@@ -134,7 +136,9 @@ static bool count(const struct trace * trace, struct counts * counts) {
 //
 
 static const char * ending_name(enum trace_ending ending) {
-    static const char * const names[] = { "complete", "rotated", "interrupted" };
+    static const char * const names[] = {
+        [TRACE_COMPLETE] = "complete", [TRACE_INCOMPLETE] = "incomplete", [TRACE_ROTATED] = "rotated", [TRACE_INTERRUPTED] = "interrupted",
+    };
     return names[ending];
 }
 
@@ -340,7 +344,11 @@ static void print_ubatches(const struct terminal * terminal, const struct trace_
         text = memory_append(text, memory_text(", %llu of a multi-token-prediction head", (unsigned long long) counts->mtp_ubatches));
     }
     terminal_field_free(terminal, "ubatches", text);
-    terminal_field_free(terminal, "activations", memory_text("%llu", (unsigned long long) counts->activations));
+    text = memory_text("%llu", (unsigned long long) counts->activations);
+    if (counts->warmup_activations > 0) {
+        text = memory_append(text, memory_text("; not counted: %llu of warm-up", (unsigned long long) counts->warmup_activations));
+    }
+    terminal_field_free(terminal, "activations", text);
 }
 
 static void print_time(const struct terminal * terminal, const struct counts * counts) {
@@ -352,8 +360,9 @@ static void print_time(const struct terminal * terminal, const struct counts * c
 
 static void print_size(const struct terminal * terminal, const struct trace_info * info, const struct counts * counts) {
     char * text = size_text((int64_t) info->file_size);
-    if (counts->activations > 0) {
-        text = memory_append(text, memory_text(", %.3f bytes for each activation", (double) info->file_size / (double) counts->activations));
+    const uint64_t activations = counts->activations + counts->warmup_activations;
+    if (activations > 0) {
+        text = memory_append(text, memory_text(", %.3f bytes for each activation", (double) info->file_size / (double) activations));
     }
     terminal_field_free(terminal, "size", memory_append(text, memory_text("%s", info->is_packed ? ", packed" : "")));
     terminal_field_free(terminal, "records", memory_text("experts%s%s", info->has_weights ? ", gate weights" : "", info->has_tokens ? ", token ids" : ""));
@@ -369,6 +378,7 @@ static void print_missing(const struct terminal * terminal, const char * label, 
 static void print_ending(const struct terminal * terminal, const struct trace_info * info, const struct counts * counts) {
     static const char * const texts[] = {
         [TRACE_COMPLETE]    = "complete",
+        [TRACE_INCOMPLETE]  = "incomplete: something is missing",
         [TRACE_ROTATED]     = "rotated: it goes on in the next file",
         [TRACE_INTERRUPTED] = "interrupted: the program still runs, or was killed",
     };
@@ -378,12 +388,16 @@ static void print_ending(const struct terminal * terminal, const struct trace_in
             memory_text("one batch in %lld", (long long) info->sample));
     }
     print_missing(terminal, "left out", info->left_out_ubatches, info->left_out_tokens, "sampled");
-    print_missing(terminal, "dropped",  info->dropped_ubatches,  info->dropped_tokens,  "the disk could not keep up, or memory was short");
+    print_missing(terminal, "dropped",  info->dropped_ubatches,  info->dropped_tokens,  "the disk could not keep up, memory was "
+        "short, or the routing is not known");
     if (trace_input_is_damaged(info, counts->lost)) {
         terminal_field_free(terminal, "damaged", memory_text("%llu ubatches or more cannot be read",
                                                              (unsigned long long) (info->lost_ubatches + counts->lost)));
     }
     terminal_field(terminal, "ended", texts[info->ending]);
+    if (info->stopped != NULL) {
+        terminal_field_free(terminal, "", memory_text("it stopped early: %s", info->stopped));
+    }
 }
 
 static void print_text(const struct terminal * terminal, const struct trace_info * info, const struct counts * counts) {
@@ -484,6 +498,7 @@ static void add_counts(json_t * root, const struct trace_info * info, const stru
     json_object_set_new(root, "ubatches",     json_count(counts->ubatches));
     json_object_set_new(root, "batches",      json_count(counts->batches));
     json_object_set_new(root, "activations",  json_count(counts->activations));
+    json_object_set_new(root, "warmup_activations", json_count(counts->warmup_activations));
     json_object_set_new(root, "contexts",     known ? json_count(counts->contexts)  : json_null());
     json_object_set_new(root, "sequences",    known ? json_count(counts->sequences) : json_null());
     json_object_set_new(root, "lives",        known ? json_count(counts->lives)     : json_null());
@@ -499,6 +514,7 @@ static void add_ending(json_t * root, const struct trace_info * info, const stru
     json_object_set_new(root, "dropped",  json_pair(info->dropped_ubatches,  info->dropped_tokens));
     json_object_set_new(root, "lost",     json_lost(info, counts));
     json_object_set_new(root, "ended",    json_text(ending_name(info->ending)));
+    json_object_set_new(root, "stopped",  json_text(info->stopped));
 }
 
 static void print_json(FILE * out, const char * path, const struct trace_info * info, const struct counts * counts) {

@@ -157,8 +157,19 @@ static void print_experts(const struct terminal * terminal, const struct statist
     terminal_field_free(terminal, "experts", text);
 }
 
-static const char * complete_text(const struct statistics * statistics) {
-    return statistics->complete == 1 ? "yes" : "no: the program was still running, or ended without a word";
+static void print_complete(const struct terminal * terminal, const struct statistics * statistics) {
+    const bool is_missing = statistics->stopped != NULL || statistics->lost_ubatches > 0;
+    if (statistics->complete >= 0) {
+        terminal_field(terminal, "complete", statistics->complete == 1 ? "yes" : is_missing ? "no" :
+            "no: the program was still running, or ended without a word");
+    }
+    if (statistics->stopped != NULL) {
+        terminal_field_free(terminal, "", memory_text("it stopped early: %s", statistics->stopped));
+    }
+    if (statistics->lost_ubatches > 0) {
+        terminal_field_free(terminal, "", memory_text("the routing of %lld tokens is not known (%s)", (long long) statistics->lost_tokens,
+                                                      statistics->lost_reason == NULL ? "nobody told why" : statistics->lost_reason));
+    }
 }
 
 static void print_header(const struct terminal * terminal, const struct statistics * statistics) {
@@ -170,9 +181,7 @@ static void print_header(const struct terminal * terminal, const struct statisti
     if (statistics->n_runs > 1) {
         terminal_field_free(terminal, "merged", memory_text("%zu runs", statistics->n_runs));
     }
-    if (statistics->complete >= 0) {
-        terminal_field(terminal, "complete", complete_text(statistics));
-    }
+    print_complete(terminal, statistics);
 }
 
 //

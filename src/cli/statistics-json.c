@@ -80,6 +80,19 @@ static bool read_complete(struct reading * reading, const json_t * root) {
     return json_is_boolean(json) || wrong_type(reading, "complete", "true or false", json);
 }
 
+// Where it is not told nothing is lost.
+static bool read_missing(struct reading * reading, const json_t * root) {
+    struct statistics * statistics = reading->statistics;
+    const json_t      * lost       = json_object_get(root, "lost");
+    if (lost != NULL && !json_is_object(lost)) {
+        return wrong_type(reading, "lost", "an object", lost);
+    }
+    return read_text(reading, root, "stopped", &statistics->stopped)
+        && (lost == NULL || (read_number(reading, lost, "ubatches", &statistics->lost_ubatches)
+                          && read_number(reading, lost, "tokens",   &statistics->lost_tokens)
+                          && read_text  (reading, lost, "reason",   &statistics->lost_reason)));
+}
+
 static void add_run(struct statistics * statistics, char * run) {
     statistics->runs = memory_resize(statistics->runs, statistics->n_runs + 1, sizeof(*statistics->runs));
     statistics->runs[statistics->n_runs++] = run;
@@ -373,6 +386,7 @@ static bool read_root(struct reading * reading, const json_t * root) {
     struct statistics * statistics = reading->statistics;
     return check_format (reading, root)
         && read_complete(reading, root)
+        && read_missing (reading, root)
         && read_runs    (reading, root)
         && read_model   (reading, root)
         && read_text    (reading, root, "engine",            &statistics->engine)
@@ -506,6 +520,13 @@ json_t * statistics_json_of(const struct statistics * statistics) {
     json_object_set_new(root, "format",            json_string(FORMAT));
     json_object_set_new(root, "version",           json_integer(VERSION));
     json_object_set_new(root, "complete",          statistics->complete < 0 ? json_null() : json_boolean(statistics->complete));
+    if (statistics->stopped != NULL) {
+        json_object_set_new(root, "stopped", json_string(statistics->stopped));
+    }
+    if (statistics->lost_ubatches > 0) {
+        json_object_set_new(root, "lost", json_pack("{s:I, s:I, s:o}", "ubatches", (json_int_t) statistics->lost_ubatches, "tokens",
+                                                    (json_int_t) statistics->lost_tokens, "reason", text_or_null(statistics->lost_reason)));
+    }
     set_runs(root, statistics);
     json_object_set_new(root, "engine",            text_or_null(statistics->engine));
     json_object_set_new(root, "capture",           text_or_null(statistics->capture));

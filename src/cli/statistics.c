@@ -55,6 +55,8 @@ void statistics_free(struct statistics * statistics) {
     }
     free(statistics->runs);
     free(statistics->path);
+    free(statistics->stopped);
+    free(statistics->lost_reason);
     free(statistics->engine);
     free(statistics->capture);
     free(statistics->name);
@@ -371,12 +373,16 @@ bool statistics_add(struct statistics * to, const struct statistics * from, stru
     agree_values(&to->n_expert_used_per_layer, &from->n_expert_used_per_layer);
     add_runs    (to, from);
     to->complete = both_complete(to->complete, from->complete);
+    join_text   (&to->stopped,       from->stopped);
+    join_text   (&to->lost_reason,   from->lost_reason);
 
     if (from->has_mtp && !to->has_mtp) {
         section_begin(&to->mtp, &from->mtp);
         to->has_mtp = true;
     }
-    return add_number (&to->prompt_tokens,     from->prompt_tokens,     error)
+    return add_number (&to->lost_ubatches,     from->lost_ubatches,     error)
+        && add_number (&to->lost_tokens,       from->lost_tokens,       error)
+        && add_number (&to->prompt_tokens,     from->prompt_tokens,     error)
         && add_number (&to->generation_tokens, from->generation_tokens, error)
         && add_number (&to->warmup_tokens,     from->warmup_tokens,     error)
         && section_add(&to->model, &from->model, error)

@@ -42,6 +42,10 @@ struct statistics_section {
 struct statistics {
     char * path;         // as the user gave it
     int    complete;     // 1, 0 or STATISTICS_UNKNOWN
+    char * stopped;      // why there would have been more, NULL: not told
+    char * lost_reason;  // why the routing of some is not known, likewise
+    int64_t lost_ubatches; // whose routing is not known
+    int64_t lost_tokens;   // in them
 
     size_t  n_runs;
     char ** runs;        // "run/pid" of each process that is counted here

@@ -628,6 +628,12 @@ static void end_trace(struct trace_join * join, size_t i) {
     join->gaps     = (struct trace_gaps) { 0 };
 }
 
+// With nothing but why it stopped, if it did. NULL where it did not.
+static json_t * stopped_of(const json_t * end) {
+    json_t * reason = json_object_get(end, "stopped");
+    return json_is_string(reason) ? json_pack("{s:O}", "stopped", reason) : NULL;
+}
+
 // NULL: one of the traces has none.
 static json_t * make_end(const struct trace_join * join) {
     const json_t * last     = join->inputs[join->n_inputs - 1].end;
@@ -645,6 +651,11 @@ static json_t * make_end(const struct trace_join * join) {
     json_t * end = json_deep_copy(join->totals);
     json_object_set_new(end, "complete",  json_boolean(complete));
     json_object_set_new(end, "last_part", json_boolean(!json_is_false(json_object_get(last, "last_part"))));
+    for (size_t i = 0; i < join->n_inputs && !complete; i++) {
+        json_t * stopped = stopped_of(join->inputs[i].end);
+        json_object_update_missing(end, stopped);
+        json_decref(stopped);
+    }
     return end;
 }
 

@@ -2,6 +2,7 @@
 
 #include "keyed-list.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,9 +12,11 @@ struct batch_notes {
     int32_t              n_tokens;
     int32_t              room;
     bool                 broken;   // something is missing
+    bool                 lost;     // for lack of memory
 };
 
 static struct keyed_list               all_notes = KEYED_LIST_EMPTY;
+static atomic_bool                     has_lost_notes; // there are batches of which none are taken, for lack of memory
 static _Thread_local struct keyed_last last_notes;
 
 //
@@ -71,11 +74,18 @@ const struct batch_notes * batch_find(const struct llama_batch_ext * key) {
     return notes && !notes->broken ? notes : NULL;
 }
 
+bool batch_is_lost(const struct llama_batch_ext * key) {
+    const struct batch_notes * notes = notes_find(key);
+    return notes ? notes->lost : atomic_load_explicit(&has_lost_notes, memory_order_relaxed);
+}
+
 void batch_on_init(const struct llama_batch_ext * key) {
     struct batch_notes * notes = key ? calloc(1, sizeof(*notes)) : NULL;
     if (notes) {
         notes->keyed.key = key;
         keyed_add(&all_notes, &notes->keyed);
+    } else if (key) {
+        atomic_store(&has_lost_notes, true);
     }
 }
 
@@ -93,6 +103,7 @@ void batch_on_clear(const struct llama_batch_ext * key) {
     if (notes) {
         notes->n_tokens = 0;
         notes->broken   = false;
+        notes->lost     = false;
     }
 }
 
@@ -109,6 +120,7 @@ void batch_on_add(const struct llama_batch_ext * key, int32_t index, int32_t seq
         struct batch_token * grown = realloc(notes->tokens, (size_t) room * sizeof(*grown));
         if (!grown) {
             notes->broken = true;
+            notes->lost   = true;
             return;
         }
         notes->tokens = grown;

@@ -22,6 +22,7 @@ struct batch_notes;
 struct batch {
     const struct llama_batch * plain;
     const struct batch_notes * notes;
+    bool                       is_lost; // for lack of memory
 };
 
 int32_t            batch_n_tokens(const struct batch * batch); // 0 where nothing is known
@@ -45,6 +46,9 @@ void batch_on_set_pos   (const struct llama_batch_ext * key, int32_t index, int3
 
 // Returns NULL where nothing is known of it, or not everything.
 const struct batch_notes * batch_find(const struct llama_batch_ext * key);
+
+// Whether something is not known of it for lack of memory.
+bool batch_is_lost(const struct llama_batch_ext * key);
 
 // In the child of a fork: forgets everything without touching it.
 void batch_forget_all(void);

@@ -21,11 +21,12 @@ struct tap {
     struct context     * context;      // whose graph is being computed, NULL: nobody's that is traced
     _Atomic(struct context *) owner;   // whose graph was computed last
     struct context     * unseen;       // the context behind this scheduler where llama_decode is not seen
+    bool                 lacks_unseen; // there is no memory for it
     const void         * model_key;    // an expert tensor: what the unseen context's model is known by
     struct layers        layers;
     struct graph_inputs  inputs;       // of the graph that was built last
     struct ubatch_tokens tokens;       // of the ubatch that is being computed
-    bool                 gave_up;      // this tap stands aside from now on
+    const char         * gave_up;      // why this tap stands aside from now on, NULL: it does not
 
     ggml_eval_fn         program_fn;   // NULL: the program has none
     void               * program_data;
@@ -46,6 +47,7 @@ struct tap {
 
 static struct keyed_list    taps = KEYED_LIST_EMPTY;
 static atomic_bool          only_by_callback;  // for schedulers to come
+static atomic_bool          has_untapped;      // there is a scheduler without a tap, for lack of memory
 static _Thread_local const void * building;    // the scheduler whose graph this thread builds
 static _Thread_local const void * just_made;   // the scheduler that this thread created a moment ago
 static _Thread_local struct {
@@ -69,8 +71,12 @@ static struct tap * tap_find(const void * sched) {
 
 void capture_on_sched_new(const struct real * real, void * sched) {
     device_memory_on_sched_new(real, sched);
-    struct tap * tap = sinks_any() ? calloc(1, sizeof(*tap)) : NULL;
+    const bool   is_wanted = sinks_any();
+    struct tap * tap       = is_wanted ? calloc(1, sizeof(*tap)) : NULL;
     if (!tap) {
+        if (is_wanted) {
+            atomic_store(&has_untapped, true);
+        }
         return;
     }
     tap->sched    = sched;
@@ -86,8 +92,8 @@ void capture_on_sched_new(const struct real * real, void * sched) {
 }
 
 static void give_up(struct tap * tap, struct context * context, const char * why) {
-    tap->gave_up = true;
-    context_stop(context);
+    tap->gave_up = why;
+    context_stop(context, why);
     log_line(engine_say, LOG_ERROR, "%s; tracing of this context stops here, the program goes on", why);
 }
 
@@ -435,10 +441,11 @@ static bool has_routing(const struct real * real, struct ggml_cgraph * graph) {
 // The context whose graph this is. One that is not seen begins with its first MoE graph.
 static struct context * context_of(struct tap * tap, struct ggml_cgraph * graph) {
     struct context * context = context_current();
+    tap->lacks_unseen = false;
     if (context) {
         return context;
     }
-    if (!tap->model_key) {
+    if (!tap->model_key || context_is_lacking()) {
         return NULL;
     }
     if (tap->unseen && tap->unseen->model.key != tap->model_key) {
@@ -446,7 +453,8 @@ static struct context * context_of(struct tap * tap, struct ggml_cgraph * graph)
         tap->unseen = NULL;
     }
     if (!tap->unseen && has_routing(tap->real, graph)) {
-        tap->unseen = context_new_unseen(tap->real, tap->sched, tap->model_key);
+        tap->unseen       = context_new_unseen(tap->real, tap->sched, tap->model_key);
+        tap->lacks_unseen = !tap->unseen;
     }
     return tap->unseen;
 }
@@ -462,11 +470,35 @@ static bool is_computed(struct call_result result) {
     return (int32_t) (uint32_t) result.low == 0; // GGML_STATUS_SUCCESS
 }
 
+// Nothing is read of this graph, though there are listeners: they are told if it is a model's.
+static struct call_result compute_and_lose(const struct call * call, struct context * context, const char * why) {
+    struct ggml_cgraph     * graph    = call_pointer(call, 1);
+    const uint64_t           n_tokens = graph_n_tokens(call->real, graph);
+    const bool               is_lost  = n_tokens > 0 || has_routing(call->real, graph);
+    const struct call_result result   = call_on(call);
+    if (is_lost && is_computed(result)) {
+        context_lose_ubatch(context, n_tokens, why);
+    }
+    return result;
+}
+
+// There is no tap. Where that is for lack of memory, what the context evaluates is lost.
+static struct call_result compute_untapped(const struct call * call) {
+    const bool       is_lost = atomic_load_explicit(&has_untapped, memory_order_relaxed);
+    struct context * context = is_lost ? context_current() : NULL;
+    const bool       is_open = context && (context_open(context, NULL) || context->sinks.lacks_memory);
+    return is_open || (is_lost && context_is_lacking()) ? compute_and_lose(call, context, ROUTING_LACKS_MEMORY) : call_on(call);
+}
+
 static struct call_result compute_with_callback(struct tap * tap, const struct call * call) {
     eval_reading_reset(&tap->reading, sinks_want() & ROUTING_WANTS_GATES);
     const struct call_result result = call_on(call);
-    if (is_computed(result) && !tap->gave_up) {
+    if (is_computed(result)) {
         const uint64_t n_tokens = graph_n_tokens(tap->real, call_pointer(call, 1));
+        if (tap->gave_up) {
+            context_lose_ubatch(tap->context, n_tokens, tap->gave_up);
+            return result;
+        }
         eval_reading_tell(&tap->reading, &tap->layers, tap->context, &tap->tokens, n_tokens, uses_graph(tap));
     }
     return result;
@@ -486,16 +518,28 @@ struct call_result capture_compute(const struct call * call) {
     struct ggml_cgraph * graph = call_pointer(call, 1);
     building  = NULL;
     just_made = NULL;
-    if (!tap || tap->gave_up) {
-        return call_on(call);
+    if (!tap) {
+        return compute_untapped(call);
+    }
+    if (tap->gave_up) {
+        struct context * context = context_current() ? context_current() : tap->unseen;
+        return context ? compute_and_lose(call, context, tap->gave_up) : call_on(call);
     }
     if (tap->in_graph && tap->graph.trouble) {
         fall_back(tap);
     }
-    tap->context = context_of(tap, graph);
-    if (tap->context && !context_open(tap->context, uses_graph(tap) ? flights_name : eval_reading_name)) {
-        tap->context = NULL;
+    struct context * context = context_of(tap, graph);
+    if (context_is_lacking() || tap->lacks_unseen) {
+        return compute_and_lose(call, NULL, ROUTING_LACKS_MEMORY);
     }
+    const bool is_open = context && context_open(context, uses_graph(tap) ? flights_name : eval_reading_name);
+    if (context && !is_open && context->sinks.lacks_memory) {
+        return compute_and_lose(call, context, ROUTING_LACKS_MEMORY);
+    }
+    if (is_open && context->is_batch_lost) {
+        return compute_and_lose(call, context, ROUTING_LACKS_MEMORY);
+    }
+    tap->context = is_open ? context : NULL;
     const bool by_callback = tap->context && !graph_taps_catch(&tap->graph, graph);
     if (by_callback) {
         await_flights(tap);

@@ -1,10 +1,12 @@
 #include "context.h"
 
+#include "engine.h"
 #include "fork-reset.h"
 #include "opened-file.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +29,10 @@ static struct model_file     * model_files;
 static struct unseen_model   * unseen_models;
 static _Thread_local struct keyed_last last_context;
 static _Thread_local struct context  * current;
+static _Thread_local int               n_lacking;        // batches, one within the other, that have no context for lack of memory
+static _Atomic(const void *)           warmed_up;        // of such a context: the key of one that warms up
+static atomic_uint_least64_t           n_lost_ubatches;  // before there was a context to tell of them
+static atomic_uint_least64_t           n_lost_tokens;
 
 //
 // models
@@ -44,6 +50,7 @@ void context_on_model_loaded(const struct llama_model * model, const char * path
     if (!file || !copy) {
         free(file);
         free(copy);
+        log_line(engine_say, LOG_ERROR, "out of memory: the file of a model is not known");
         return;
     }
     pthread_mutex_lock(&models_mutex);
@@ -222,15 +229,21 @@ struct context * context_current(void) {
     return current;
 }
 
+bool context_is_lacking(void) {
+    return n_lacking > 0;
+}
+
 struct context * context_of_key(const void * key) {
     return keyed_find(&contexts, &last_context, key);
 }
 
 static struct context * context_new(const struct real * real, const void * key, bool seen) {
     struct context * context = calloc(1, sizeof(*context));
-    if (!context) {
+    if (!context || !sequences_init(&context->sequences)) {
+        free(context);
         return NULL;
     }
+    context->warmup    = atomic_load(&warmed_up) == key;
     context->keyed.key = key;
     context->real      = real;
     context->seen      = seen;
@@ -254,6 +267,27 @@ struct context * context_new_unseen(const struct real * real, const void * sched
     return context;
 }
 
+static void tell_lost(struct context * context, enum routing_fate fate, struct losses losses, const char * why) {
+    const struct routing_ubatch ubatch = {
+        .fate = fate, .n_tokens = losses.n_tokens, .n_lost = losses.n_ubatches, .lost = why, .stopped = context->stopped,
+    };
+    sinks_ubatch(&context->sinks, &ubatch);
+}
+
+// What was lost before the listeners were there. Whether it was a warm-up, prompt or generation is not known.
+static void tell_earlier_losses(struct context * context) {
+    if (atomic_load_explicit(&n_lost_ubatches, memory_order_relaxed) > 0) {
+        context->losses.n_ubatches += atomic_exchange(&n_lost_ubatches, 0);
+        context->losses.n_tokens   += atomic_exchange(&n_lost_tokens,   0);
+    }
+    if (context->losses.n_ubatches > 0) {
+        const struct routing_decode decode = { .phases_lost = true, .n_prompt = context->losses.n_tokens };
+        tell_lost(context, ROUTING_COUNT, context->losses, ROUTING_LACKS_MEMORY);
+        sinks_decode(&context->sinks, &decode);
+        context->losses = (struct losses) { 0 };
+    }
+}
+
 bool context_open(struct context * context, const char * capture) {
     if (!context->opened) {
         context->opened = true;
@@ -263,7 +297,11 @@ bool context_open(struct context * context, const char * capture) {
         }
         context->model.capture = capture;
     }
-    return sinks_open(&context->sinks, &context->model, context->keyed.key);
+    const bool is_open = sinks_open(&context->sinks, &context->model, context->keyed.key);
+    if (is_open) {
+        tell_earlier_losses(context);
+    }
+    return is_open;
 }
 
 enum routing_fate context_fate(const struct context * context, const struct routing_layer * layer) {
@@ -288,6 +326,35 @@ enum routing_fate context_ubatch_begin(struct context * context, const struct ro
 
 void context_ubatch_tell(struct context * context, const struct routing_ubatch * ubatch) {
     sinks_ubatch(&context->sinks, ubatch);
+}
+
+// Once: there may be no end of it.
+static void say_lost(const char * why) {
+    static atomic_bool said;
+    if (strcmp(why, ROUTING_LACKS_MEMORY) == 0 && !atomic_exchange(&said, true)) {
+        log_line(engine_say, LOG_ERROR, "out of memory: the routing of some of what is evaluated is not known");
+    }
+}
+
+void context_tell_lost(struct context * context, enum routing_fate fate, uint64_t n_tokens, const char * why) {
+    say_lost(why);
+    tell_lost(context, fate, (struct losses) { 1, n_tokens }, why);
+}
+
+void context_lose_ubatch(struct context * context, uint64_t n_tokens, const char * why) {
+    say_lost(why);
+    if (!context) {
+        atomic_fetch_add(&n_lost_tokens,   n_tokens);
+        atomic_fetch_add(&n_lost_ubatches, 1);
+        return;
+    }
+    context_ubatch_begin(context, NULL, 0, n_tokens);
+    if (context->sinks.lacks_memory) {
+        context->losses.n_ubatches++;
+        context->losses.n_tokens += n_tokens;
+    } else {
+        tell_lost(context, context->fate, (struct losses) { 1, n_tokens }, why);
+    }
 }
 
 static void tell_event(struct context * context, const struct context_event * event) {
@@ -327,8 +394,9 @@ bool context_wants_tokens(const struct context * context) {
     return context->seen ? context->is_split : sinks_want() & ROUTING_WANTS_TOKENS;
 }
 
-void context_stop(struct context * context) {
-    context->stopped = true;
+void context_stop(struct context * context, const char * why) {
+    context->stopped = why;
+    tell_lost(context, ROUTING_COUNT, (struct losses) { 0 }, why);
 }
 
 static void settle(struct context * context, bool warmup) {
@@ -364,6 +432,9 @@ void context_forget_all(void) {
     model_files   = NULL;
     unseen_models = NULL;
     current       = NULL;
+    n_lacking     = 0;
+    atomic_store(&n_lost_ubatches, 0);
+    atomic_store(&n_lost_tokens,   0);
 }
 
 //
@@ -377,10 +448,12 @@ static void tell_phases(struct context * context, const struct batch * batch) {
 
     context->n_prompt     = 0;
     context->n_generation = 0;
+    context->phases_lost  = n == 0;
     for (int32_t i = 0; i < n; i++) {
         struct sequence * sequence = sequences_at(&context->sequences, batch_token(batch, i).sequence);
         if (!sequence) {
-            context->n_prompt = (uint64_t) n;
+            context->n_prompt    = (uint64_t) n;
+            context->phases_lost = true;
             return;
         }
         sequence->asks_not_for_all = false;
@@ -412,6 +485,8 @@ static void remember_who_asked(struct context * context, const struct batch * ba
             struct sequence * sequence = sequences_at(&context->sequences, batch_sequence(batch, i, k));
             if (sequence) {
                 sequence->has_asked = true;
+            } else {
+                context->phases_lost = true;
             }
         }
     }
@@ -441,6 +516,7 @@ void context_note_drafted(struct context * context, struct drafted drafted) {
         const size_t     n     = 2 * context->n_drafted_max + 64;
         struct drafted * grown = realloc(context->drafted, n * sizeof(*grown));
         if (!grown) {
+            context->tokens_lost = true; // what is not noted cannot be rejected
             return;
         }
         context->drafted       = grown;
@@ -534,6 +610,8 @@ void context_on_set_warmup(const struct real * real, const struct llama_context 
     struct context * context = context_find_or_new(real, key);
     if (context) {
         context->warmup = warmup;
+    } else {
+        atomic_store(&warmed_up, warmup ? key : NULL);
     }
 }
 
@@ -663,14 +741,19 @@ static int32_t n_ubatch_of(const struct real * real, const struct llama_context 
 }
 
 struct context * context_decode_begin(const struct real * real, const struct llama_context * key, const struct batch * batch) {
-    struct context * context = sinks_any() ? context_find_or_new(real, key) : NULL;
+    const bool       is_wanted = sinks_any();
+    struct context * context   = is_wanted ? context_find_or_new(real, key) : NULL;
     if (!context) {
+        n_lacking += is_wanted;
         return NULL;
     }
     context->n_evaluated = 0;
     context->n_drafted   = 0;
     context->batch       = batch_n_tokens(batch) > 0 ? batch : NULL;
-    context->is_split    = sinks_want() & ROUTING_WANTS_TOKENS && split_begin(&context->split, batch, n_ubatch_of(real, key));
+    context->is_batch_lost = batch->is_lost;
+    const bool is_asked = sinks_want() & ROUTING_WANTS_TOKENS;
+    context->is_split      = is_asked && split_begin(&context->split, batch, n_ubatch_of(real, key));
+    context->is_split_lost = is_asked && !context->is_split;
     tell_phases(context, batch);
 
     if (context->warmup) {
@@ -692,23 +775,24 @@ struct context * context_decode_begin(const struct real * real, const struct lla
 
 void context_decode_end(struct context * context, const struct batch * batch, int32_t status) {
     if (!context) {
+        n_lacking -= n_lacking > 0;
         return;
     }
     current        = context->outer;
     context->batch = NULL;
     context->number++;
-    if (!context->opened || context->stopped || (status != 0 && context->n_evaluated == 0)) {
+    if (!context->opened || (status != 0 && context->n_evaluated == 0)) {
         return;
     }
-    struct routing_decode decode = { context->fate, context->n_prompt, context->n_generation, 0 };
+    if (status == 0 && context->fate != ROUTING_WARMUP) {
+        remember_who_asked(context, batch);
+    }
+    struct routing_decode decode = { context->fate, context->phases_lost, context->n_prompt, context->n_generation, 0 };
     const uint64_t n_tokens = context->n_prompt + context->n_generation;
     if (n_tokens == 0) {
         decode.n_prompt = context->n_evaluated; // nothing is known of the batch
     } else if (status == 0) {
         decode.n_correction = (int64_t) n_tokens - (int64_t) context->n_evaluated;
-        if (context->fate != ROUTING_WARMUP) {
-            remember_who_asked(context, batch);
-        }
     } else if (n_tokens > context->n_evaluated) {
         // stopped half-way: prompts are what is long enough for that
         decode.n_generation = 0;

@@ -39,6 +39,12 @@ struct context_event {
     };
 };
 
+// What was evaluated and whose routing is not known.
+struct losses {
+    uint64_t n_ubatches;
+    uint64_t n_tokens;
+};
+
 // A token of the batch that was evaluated last, in which all of its sequence's ask for logits: one of several may be rejected.
 struct drafted {
     int32_t                   sequence;
@@ -57,11 +63,14 @@ struct context {
     char                      engine      [512];
     struct sinks_context      sinks;
     bool                      opened;
+    struct losses             losses;      // that no listener was told of: there was none yet for lack of memory
 
     // the batch that is being decoded
     const struct batch      * batch;       // NULL: none, or nothing is known of it
+    bool                      is_batch_lost; // for lack of memory: it may be a warm-up
     uint64_t                  number;      // of the batch, from 0
     bool                      is_split;    // somebody wants to know its tokens
+    bool                      is_split_lost; // and there is no memory for that
     struct split              split;       // into ubatches
     bool                      has_positions; // its graphs, as far as that was seen where the program did not tell any
     enum routing_fate         fate;
@@ -77,7 +86,9 @@ struct context {
 
     bool                      warmup;      // llama_set_warmup(true)
     enum context_suspicion    suspicion;
-    bool                      stopped;     // what it evaluates is not traced any more
+    const char              * stopped;     // why the routing of what it evaluates is not read any more, NULL: it is
+    bool                      phases_lost; // of the batch that is being decoded
+    bool                      tokens_lost; // which tokens the ubatch that is computed has is not known, for lack of memory
     struct context          * outer;       // of the batch that this thread decodes meanwhile, NULL mostly
     struct sequences          sequences;
     bool                      is_embedding; // embeddings were read of it last, not logits
@@ -87,9 +98,12 @@ struct context {
 };
 
 // Begins a call of llama_decode, llama_encode or llama_process. Returns NULL where nobody listens or memory ran out: it is
-// not traced then, and ending it does nothing.
+// not traced then, and has to be ended all the same.
 struct context * context_decode_begin(const struct real * real, const struct llama_context * key, const struct batch * batch);
 void             context_decode_end  (struct context * context, const struct batch * batch, int32_t status);
+
+// What this thread decodes would be traced, but there was no memory for its context.
+bool context_is_lacking(void);
 
 // The context that has this key, NULL: none.
 struct context * context_of_key(const void * key);
@@ -120,14 +134,21 @@ void context_ubatch_landed   (struct context * context);
 // Tells the listeners.
 void context_ubatch_tell(struct context * context, const struct routing_ubatch * ubatch);
 
+// The routing of a ubatch that was begun is not known, for this reason, a static string: tells the listeners.
+void context_tell_lost(struct context * context, enum routing_fate fate, uint64_t n_tokens, const char * why);
+
+// The same of one that nobody has begun: tells the listeners, or those that come. `context` may be NULL: the next
+// one that opens tells of it.
+void context_lose_ubatch(struct context * context, uint64_t n_tokens, const char * why);
+
 // Whether anybody wants to know the tokens of its ubatches.
 bool context_wants_tokens(const struct context * context);
 
 // What becomes of a layer's activations, as far as it is known.
 enum routing_fate context_fate(const struct context * context, const struct routing_layer * layer);
 
-// What the context evaluates from now on is not counted: its routing cannot be read.
-void context_stop (struct context * context);
+// The routing of what the context evaluates from now on cannot be read, for this reason, a static string.
+void context_stop (struct context * context, const char * why);
 
 // Says goodbye to the listeners and forgets the context.
 void context_close(struct context * context);

@@ -10,6 +10,8 @@ void eval_reading_reset(struct eval_reading * reading, bool with_gates) {
     reading->n_experts = 0;
     reading->n_tokens  = 0;
     reading->n_rows    = 0;
+    reading->is_moe    = false;
+    reading->lacks_memory = false;
 }
 
 void eval_reading_free(struct eval_reading * reading) {
@@ -73,7 +75,8 @@ static bool read_rows(struct eval_reading * reading, const struct real * real, c
     }
     char * whole = malloc(nbytes);
     if (!whole) {
-        return false;
+        reading->lacks_memory = true;
+        return true;
     }
     real->ggml_backend_tensor_get(topk, whole, 0, nbytes);
     routing_compact(out, whole, stride, n_rows, n_used);
@@ -85,6 +88,7 @@ bool eval_reading_look(struct eval_reading * reading, const struct real * real, 
     int32_t              index = 0;
     const enum node_kind kind  = node_kind(real->ggml_get_name(node), &index);
 
+    reading->is_moe = reading->is_moe || kind == NODE_TOPK;
     if (kind == NODE_INPUT) {
         reading->n_tokens = real->ggml_nrows(node);
     } else if (kind == NODE_SCORES || kind == NODE_ARGSORT) {
@@ -92,6 +96,8 @@ bool eval_reading_look(struct eval_reading * reading, const struct real * real, 
         if (layer && !has_read(reading, index)) {
             layer_learn_experts(layer, real, node);
         }
+    } else if (reading->lacks_memory) {
+        return false;
     } else if (kind == NODE_GATES && reading->with_gates) {
         struct layer * layer = layers_at(layers, index);
         const int      step  = node_gate_step(real->ggml_get_name(node));
@@ -137,8 +143,9 @@ const char * eval_reading_read(struct eval_reading * reading, const struct real 
     }
     struct layer         * layer  = layers_at(layers, index);
     struct routing_layer * routed = routed_add(reading, (size_t) n_ids);
-    if (!layer || !routed) {
-        return "out of memory";
+    reading->lacks_memory = !layer || !routed;
+    if (reading->lacks_memory) {
+        return NULL;
     }
     *routed = (struct routing_layer) {
         .n_used   = (int32_t) (n_ids / n_rows),
@@ -146,8 +153,13 @@ const char * eval_reading_read(struct eval_reading * reading, const struct real 
         .experts  = reading->experts + reading->n_experts,
     };
     layer_describe(layer, context->model.n_expert, routed);
-    if (real->ggml_element_size(node) != sizeof(int32_t) || !read_rows(reading, real, node, routed->n_tokens, routed->n_used) ||
-        !routing_is_in_range(routed)) {
+    if (real->ggml_element_size(node) != sizeof(int32_t) || !read_rows(reading, real, node, routed->n_tokens, routed->n_used)) {
+        return routing_looks_wrong;
+    }
+    if (reading->lacks_memory) {
+        return NULL;
+    }
+    if (!routing_is_in_range(routed)) {
         return routing_looks_wrong;
     }
     reading->n_routed++;
@@ -169,7 +181,11 @@ void eval_reading_tell(struct eval_reading * reading, struct layers * layers, st
     if (n_tokens == 0) {
         return; // not a model's graph: the memory's own
     }
-    struct routing_ubatch ubatch = { .layers_told = !reading->with_gates, .capture = in_passing ? NULL : eval_reading_name };
+    if (reading->lacks_memory) {
+        context_lose_ubatch(context, n_tokens, ROUTING_LACKS_MEMORY);
+        return;
+    }
+    struct routing_ubatch ubatch = { .is_moe = reading->is_moe, .layers_told = !reading->with_gates, .capture = in_passing ? NULL : eval_reading_name };
     tokens_describe(tokens, &ubatch);
     for (int32_t i = 0; i < reading->n_routed; i++) { // both arrays may have moved as they grew
         struct routing_layer * routed = &reading->routed[i];

@@ -24,6 +24,8 @@ struct eval_reading {
     size_t                 n_experts_max;
     int64_t                n_tokens;   // rows of the input, 0: not told
     int64_t                n_rows;     // most rows of any layer
+    bool                   is_moe;     // there is a selection, though perhaps of no rows
+    bool                   lacks_memory;  // the ubatch is lost
 };
 
 // A graph is about to be computed. `with_gates`: gate weights are wanted; the listeners are told of each layer at the end then.

@@ -111,14 +111,20 @@ static bool compact_make(struct flights * flights, const struct tap_plan * plan)
     return true;
 }
 
-// Tells the listeners what landed. `memory`: where each strip's part is.
+static void tell_lost(const struct flight * flight, const char * why) {
+    context_tell_lost(flight->context, flight->fate, flight->n_tokens, why);
+}
+
+// Tells the listeners what landed. `memory`: where each strip's part is. Returns false where it is not as it should be.
 static bool tell(struct flights * flights, const struct flight * flight, const char * const memory[]) {
     struct tap_plan     * plan   = flight->plan;
     struct routing_ubatch ubatch = {
-        .fate = flight->fate, .n_tokens = flight->n_tokens, .n_layers = plan->n_layers, .layers = plan->layers, .capture = flights_name,
+        .fate = flight->fate, .n_tokens = flight->n_tokens, .n_layers = plan->n_layers, .layers = plan->layers,
+        .is_moe = plan->is_moe, .capture = flights_name,
     };
     if (!compact_make(flights, plan)) {
-        return false;
+        tell_lost(flight, ROUTING_LACKS_MEMORY);
+        return true;
     }
     tokens_describe(&flight->tokens, &ubatch);
     int32_t * compact = flights->compact;
@@ -135,6 +141,7 @@ static bool tell(struct flights * flights, const struct flight * flight, const c
         }
         layer->gates = point->has_gates ? (const float *) (const void *) (memory[point->strip] + point->gates) : NULL;
         if (!routing_is_in_range(layer)) {
+            tell_lost(flight, routing_looks_wrong);
             return false;
         }
         ubatch.rows_known = tokens_describe_rows(&flight->tokens, layer) && ubatch.rows_known;
@@ -284,9 +291,7 @@ bool flights_add(struct flights * flights, struct graph_taps * taps, struct cont
     if (flights->n_max == 0) {
         flights->n_max = flights_number(graph_taps_room(taps), graph_taps_compute_size(taps));
     }
-    if (flights->n == flights->n_max && !make_place(flights, taps)) {
-        return false;
-    }
+    const bool is_right = flights->n < flights->n_max || make_place(flights, taps);
     flights->first = flights->n > 0 ? flights->first : 0; // generation needs one alone
     struct flight * flight = &flights->ring[(flights->first + flights->n) % FLIGHTS_MAX];
     size_t          size   = 0;
@@ -295,7 +300,8 @@ bool flights_add(struct flights * flights, struct graph_taps * taps, struct cont
         size         += (plan->used[i] + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     }
     if (!memory_make(taps, plan, flight, size)) {
-        return false;
+        context_tell_lost(context, fate, n_tokens, ROUTING_LACKS_MEMORY);
+        return is_right;
     }
     flight->is_marked = false;
     for (int i = 0; i < taps->n_strips; i++) {
@@ -313,5 +319,5 @@ bool flights_add(struct flights * flights, struct graph_taps * taps, struct cont
     swap_tokens(&flight->tokens, tokens);
     flights->n++;
     context_ubatch_in_flight(context);
-    return true;
+    return is_right;
 }

@@ -401,6 +401,7 @@ static bool visit(struct graph_taps * taps, struct ggml_tensor * node) {
         plan->n_tokens = (uint64_t) real->ggml_nrows(node);
         return false;
     }
+    plan->is_moe = plan->is_moe || kind == NODE_TOPK;
     struct layer     * layer = layers_at(taps->layers, index);
     struct tap_point * point = layer ? plan_find(plan, layer) : NULL;
     if (!point) {

@@ -45,6 +45,7 @@ struct tap_plan {
     int32_t                n_layers_max;
     struct tap_point     * points;             // [n_layers] in the order of evaluation
     struct routing_layer * layers;             // [n_layers] but for the experts
+    bool                   is_moe;             // the graph has selections, though perhaps of no rows
     size_t                 used[BACKENDS_MAX]; // bytes of each strip
 };
 

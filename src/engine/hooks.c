@@ -227,7 +227,7 @@ HOOK_LLAMA_STATUS(llama_encode) {
 }
 
 HOOK_LLAMA_STATUS(llama_process) {
-    const struct batch batch = { .notes = batch_find(call_pointer(call, 2)) };
+    const struct batch batch = { .notes = batch_find(call_pointer(call, 2)), .is_lost = batch_is_lost(call_pointer(call, 2)) };
     return evaluate(call, &batch);
 }
 

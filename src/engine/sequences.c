@@ -3,10 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GROWTH 64 // sequences for which room is made at once
+#define GROWTH 256 // sequences for which room is made at once
 
 struct sequence * sequences_known(const struct sequences * sequences, int32_t sequence) {
     return sequence >= 0 && (size_t) sequence < sequences->n ? &sequences->at[sequence] : NULL;
+}
+
+bool sequences_init(struct sequences * sequences) {
+    *sequences = (struct sequences) { 0 };
+    return sequences_at(sequences, 0) != NULL;
 }
 
 struct sequence * sequences_at(struct sequences * sequences, int32_t sequence) {

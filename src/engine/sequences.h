@@ -16,11 +16,13 @@ struct sequence {
     int32_t  next;             // the position behind its last one, 0: it has none
 };
 
-// Zeroed: none is known.
 struct sequences {
     struct sequence * at; // [n]
     size_t            n;
 };
+
+// None is known. Makes room for as many as an engine has, 256 in all that we know. Returns false where memory runs out.
+bool sequences_init(struct sequences * sequences);
 
 // Returns NULL where memory runs out. It stays where it is until a further one is asked for.
 struct sequence * sequences_at(struct sequences * sequences, int32_t sequence);

@@ -8,8 +8,11 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
+#include <time.h>
 
-#define N_LANES 64 // more threads than that share some
+#define N_LANES        64      // more threads than that share some
+#define PATIENCE_STEP  1000000 // nanoseconds
+#define PATIENCE_STEPS 500
 
 struct slot {
     const struct routing_sink * sink;
@@ -54,15 +57,33 @@ int sinks_attach(const struct routing_sink * sink, void * self) {
     return found;
 }
 
+static bool is_busy(int slot) {
+    bool busy = false;
+    for (int i = 0; i < N_LANES && !busy; i++) {
+        busy = atomic_load(&lanes[i].busy[slot]) > 0;
+    }
+    return busy;
+}
+
 void sinks_detach(int slot) {
     pthread_mutex_lock(&attach_mutex);
-    atomic_fetch_add(&slots[slot].generation, 1);
-    for (int i = 0; i < N_LANES; i++) {
-        while (atomic_load(&lanes[i].busy[slot]) > 0) {
-            sched_yield();
-        }
+    if (is_attached(atomic_load(&slots[slot].generation))) {
+        atomic_fetch_add(&slots[slot].generation, 1);
+    }
+    while (is_busy(slot)) {
+        sched_yield();
     }
     pthread_mutex_unlock(&attach_mutex);
+}
+
+void sinks_detach_at_end(int slot) {
+    const struct timespec step = { 0, PATIENCE_STEP };
+    if (is_attached(atomic_load(&slots[slot].generation))) {
+        atomic_fetch_add(&slots[slot].generation, 1);
+    }
+    for (int i = 0; i < PATIENCE_STEPS && is_busy(slot); i++) {
+        nanosleep(&step, NULL);
+    }
 }
 
 void sinks_forget_all(void) {
@@ -125,14 +146,18 @@ static void leave(int slot) {
 static void open_with(int slot, struct sinks_context * context, const struct routing_model * model, const void * context_key) {
     const unsigned generation = enter(slot);
     if (generation) {
-        context->generations[slot] = generation;
-        context->handles    [slot] = slots[slot].sink->context_open(slots[slot].self, model, context_key);
+        void * const handle = slots[slot].sink->context_open(slots[slot].self, model, context_key);
+        const bool   lacks  = handle == ROUTING_NO_MEMORY;
+        context->generations[slot] = lacks ? 0    : generation;
+        context->handles    [slot] = lacks ? NULL : handle;
+        context->lacks_memory      = context->lacks_memory || lacks;
         leave(slot);
     }
 }
 
 bool sinks_open(struct sinks_context * context, const struct routing_model * model, const void * context_key) {
     bool interest = false;
+    context->lacks_memory = false;
     for (int i = 0; i < SINKS_MAX; i++) {
         const unsigned now = generation_of(i);
         if (is_attached(now) && now != context->generations[i]) {

@@ -11,6 +11,7 @@
 struct sinks_context {
     void   * handles    [SINKS_MAX];
     unsigned generations[SINKS_MAX]; // of the listener that gave the handle
+    bool     lacks_memory;           // one of them would be told if it had memory
 };
 
 // Returns a slot, or -1 where all are taken.
@@ -18,6 +19,10 @@ int  sinks_attach(const struct routing_sink * sink, void * self);
 
 // Returns when no call into the listener is running or will begin. Contexts that it had open are not closed.
 void sinks_detach(int slot);
+
+// The same where the process ends, and nobody takes the listener's place: waits a moment, not for ever, as it may be such
+// a call that ends it.
+void sinks_detach_at_end(int slot);
 
 bool sinks_any(void);
 

@@ -23,6 +23,7 @@ static void tokens_begin(struct ubatch_tokens * tokens, const struct context * c
     tokens->batch          = context->seen ? context->number : context->n_ubatches;
     tokens->time           = (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
     tokens->n              = 0;
+    tokens->lost           = context->is_split_lost || context->phases_lost;
     tokens->n_outputs      = 0;
     tokens->rows_known     = false;
     tokens->rows_ambiguous = false;
@@ -241,8 +242,10 @@ void tokens_read(struct ubatch_tokens * tokens, const struct real * real, const 
                  struct ggml_cgraph * graph) {
     const int32_t n_tokens = context_wants_tokens(context) ? (int32_t) graph_n_tokens(real, graph) : 0;
     const bool    has_room = tokens_make_room(tokens, (size_t) n_tokens);
+    context->tokens_lost = false;
     tokens_begin(tokens, context);
     if (n_tokens < 1 || !has_room) {
+        tokens->lost = tokens->lost || !has_room;
         return;
     }
     struct reading reading;
@@ -255,7 +258,8 @@ void tokens_read(struct ubatch_tokens * tokens, const struct real * real, const 
         guess_outputs(&reading, tokens, real, n_tokens);
     }
     tell_outputs(tokens, &reading, n_tokens);
-    tokens->n = n_tokens;
+    tokens->n    = n_tokens;
+    tokens->lost = tokens->lost || context->tokens_lost;
 }
 
 void tokens_describe(const struct ubatch_tokens * tokens, struct routing_ubatch * ubatch) {
@@ -263,6 +267,7 @@ void tokens_describe(const struct ubatch_tokens * tokens, struct routing_ubatch 
     ubatch->batch          = tokens->batch;
     ubatch->time           = tokens->time;
     ubatch->tokens         = tokens->n > 0 ? tokens->tokens : NULL;
+    ubatch->tokens_lost    = tokens->lost;
     ubatch->rows_known     = tokens->rows_known;
     ubatch->rows_ambiguous = tokens->rows_ambiguous;
 }

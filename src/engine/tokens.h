@@ -24,6 +24,7 @@ struct ubatch_tokens {
     uint64_t               batch;      // likewise
     int64_t                time;       // likewise
     int32_t                n;          // 0: nobody wants to know, or memory ran out
+    bool                   lost;       // it did
     bool                   rows_known;
     bool                   rows_ambiguous; // they are not known: as in struct split
     struct expert_tracer_token * tokens;     // [n]

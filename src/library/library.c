@@ -26,6 +26,7 @@ static struct expert_tracer * from_env;            // the tracer that the enviro
 static bool                   env_is_taken;        // the program made that tracer itself, and ends it itself
 static char                   run_name[64];
 static bool                   ends_are_watched;
+static bool                   has_ended;           // nobody listens any more
 
 static void say_aside(enum log_level level, const char * lines) {
     (void) level;
@@ -48,12 +49,15 @@ static void begin_run(void) {
     }
 }
 
-// Runs before the destructors of whatever the program made before its first context: loggers are still there.
+// Runs before the destructors of whatever the program made before its first context: loggers are still there. Other
+// threads may go on to evaluate: all that is told is of one moment.
 static void at_end(void) {
     engine_set_exiting();
     pthread_mutex_lock(&attached_mutex);
+    has_ended = true;
     for (int i = 0; i < SINKS_MAX; i++) {
         if (attached[i]) {
+            sinks_detach_at_end(i);
             tracer_tell_all(attached[i]);
         }
     }
@@ -94,7 +98,7 @@ static const struct routing_sink * library_sink(void) {
 static struct expert_tracer * attach(struct config * config, const struct text * remarks, bool always) {
     const struct tracer_setup setup  = { engine_say, say_aside, run_name, always };
     struct expert_tracer    * tracer = tracer_new(config, &setup);
-    const int                 slot   = tracer ? sinks_attach(library_sink(), tracer) : -1;
+    const int                 slot   = tracer && !has_ended ? sinks_attach(library_sink(), tracer) : -1;
     if (slot < 0) {
         if (tracer) {
             tracer_free(tracer);
@@ -126,6 +130,12 @@ static bool follow_environment(void) {
     struct text   remarks = { 0 };
     const bool    asked   = config_from_env(&config, &remarks);
     read_capture(&remarks);
+    if (remarks.failed) {
+        static atomic_bool said;
+        if (!atomic_exchange(&said, true)) {
+            log_line(engine_say, LOG_ERROR, "out of memory: not all that LLAMA_EXPERT_TRACE_* asks for is done, or nothing");
+        }
+    }
     if (from_env) {
         tracer_configure(from_env, &config);
         tracer_remark(from_env, remarks.data);

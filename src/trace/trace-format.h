@@ -65,6 +65,7 @@ enum trace_gap_reason {
     TRACE_GAP_SLOW_DISK = 1,
     TRACE_GAP_SAMPLING  = 2,
     TRACE_GAP_TOO_LARGE = 3,
+    TRACE_GAP_LOST      = 4,
 };
 
 // No trace has more.

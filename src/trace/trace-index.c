@@ -257,7 +257,7 @@ static enum trace_ending ending_of(const struct opening * opening) {
     if (!opening->has_end) {
         return TRACE_INTERRUPTED;
     }
-    return !end->last_part ? TRACE_ROTATED : end->complete ? TRACE_COMPLETE : TRACE_INTERRUPTED;
+    return !end->last_part ? TRACE_ROTATED : end->complete ? TRACE_COMPLETE : TRACE_INCOMPLETE;
 }
 
 // Of the first part it is told how many ubatches there were: better than numbers, of which gaps take some.
@@ -321,6 +321,8 @@ static const char * read_all(struct trace * trace) {
         count_gaps(trace);
         compare_with_end(info, &opening);
         info->ending   = ending_of(&opening);
+        trace->stopped = opening.end.stopped;
+        info->stopped  = trace->stopped;
         info->tables   = trace->tables.tables;
         info->n_tables = trace->tables.n;
         wrong          = begin_memory(trace, opening.memory);
@@ -376,6 +378,7 @@ void trace_close(struct trace * trace) {
     json_decref(trace->header);
     memory_free(trace->memory);
     free(trace->chunks);
+    free(trace->stopped);
     free(trace->name);
     free(trace);
 }

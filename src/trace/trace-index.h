@@ -25,6 +25,7 @@ struct trace {
     struct trace_chunk    * chunks;    // of data, packed or not, their numbers rising
     size_t                  n_chunks;
     size_t                  chunks_room;
+    char                  * stopped;   // in `info`
     struct trace_memory   * memory;    // NULL while it is opened
 };
 

@@ -178,6 +178,9 @@ bool trace_json_end(const struct trace_buffer * payload, struct trace_end * end)
     end->complete  = json_is_true(json_object_get(json, "complete"));
     end->last_part = !json_is_false(json_object_get(json, "last_part"));
     end->ubatches  = number_of(json, "ubatches", -1);
+    const char * stopped = json_string_value(json_object_get(json, "stopped"));
+    free(end->stopped);
+    end->stopped = stopped ? strdup(stopped) : NULL;
     json_decref(json);
     return true;
 }

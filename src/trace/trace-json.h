@@ -20,6 +20,7 @@ struct trace_end {
     bool    complete;
     bool    last_part;
     int64_t ubatches; // recorded in this part and those before, -1: not told
+    char  * stopped;  // allocated, NULL: not told
 };
 
 // Fills in what the header tells. Returns NULL, or what is wrong. *kept is what the strings point into.

@@ -41,6 +41,7 @@ enum trace_ending {
     TRACE_COMPLETE,    // the model's contexts were freed, or the program ended
     TRACE_ROTATED,     // whole, and goes on in another file
     TRACE_INTERRUPTED, // the program still runs, or was killed
+    TRACE_INCOMPLETE,  // it ended, and something is missing
 };
 
 // Strings live as long as the trace, and are NULL where they are not known.
@@ -68,10 +69,11 @@ struct trace_info {
     size_t                     n_tables;
     const struct trace_table * tables;
     enum trace_ending          ending;
+    const char               * stopped;          // why there would have been more
     uint64_t                   file_size;
     uint64_t                   n_ubatches;       // that can be read, but for those that a cursor finds damaged
     uint64_t                   n_tokens;         // of them
-    uint64_t                   dropped_ubatches; // GAPs because the disk was slow, or memory short
+    uint64_t                   dropped_ubatches; // GAPs because the disk was slow, memory short, or the routing not known
     uint64_t                   dropped_tokens;
     uint64_t                   left_out_ubatches;// GAPs because of sampling
     uint64_t                   left_out_tokens;

@@ -466,9 +466,10 @@ static void write_end(struct sharer * sharer) {
     }
     if (info->ending != TRACE_INTERRUPTED) {
         write_json(sharer, TRACE_CHUNK_END, sharer->report->n_windows, json_pack(
-            "{s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:i}",
+            "{s:b, s:b, s:s*, s:I, s:I, s:I, s:I, s:I, s:I, s:i}",
             "complete",          info->ending == TRACE_COMPLETE,
             "last_part",         info->ending != TRACE_ROTATED,
+            "stopped",           info->stopped,
             "ubatches",          (json_int_t) sharer->report->n_windows,
             "tokens",            (json_int_t) sharer->report->n_tokens,
             "dropped_ubatches",  (json_int_t) info->dropped_ubatches,

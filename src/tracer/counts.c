@@ -90,6 +90,8 @@ bool counts_add(struct counts * counts, const struct counts * from) {
     counter_add(&counts->n_generation, counter_get(&from->n_generation));
     counter_add(&counts->n_warmup,     counter_get(&from->n_warmup));
     counter_add(&counts->n_mtp,        counter_get(&from->n_mtp));
+    counter_add(&counts->n_lost,       counter_get(&from->n_lost));
+    counter_add(&counts->n_lost_ubatches, counter_get(&from->n_lost_ubatches));
     return true;
 }
 
@@ -109,6 +111,8 @@ void counts_reset(struct counts * counts) {
     counter_set(&counts->n_generation, 0);
     counter_set(&counts->n_warmup,     0);
     counter_set(&counts->n_mtp,        0);
+    counter_set(&counts->n_lost,       0);
+    counter_set(&counts->n_lost_ubatches, 0);
 }
 
 void counts_free(struct counts * counts) {

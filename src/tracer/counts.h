@@ -27,6 +27,8 @@ struct counts {
     _Atomic uint64_t      n_generation;
     _Atomic uint64_t      n_warmup;    // not in n_tokens
     _Atomic uint64_t      n_mtp;       // evaluated by a multi-token-prediction head, not in n_tokens
+    _Atomic uint64_t      n_lost;      // of n_tokens, those whose routing is not known
+    _Atomic uint64_t      n_lost_ubatches;
 };
 
 static inline uint64_t counter_get(const _Atomic uint64_t * counter) {

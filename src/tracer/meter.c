@@ -60,8 +60,10 @@ static bool make_room_locked(struct meter * meter, struct counts * counts, int32
     return made;
 }
 
-// Before the sequence becomes odd: who has the mutex may be waiting for an even one.
-static void make_room_for(struct meter * meter, struct counts * counts, const struct routing_ubatch * ubatch) {
+// Before the sequence becomes odd: who has the mutex may be waiting for an even one. There is as much room in both, so
+// that what is pending fits in where it goes. Returns false where memory runs out.
+static bool make_room_for(struct meter * meter, const struct routing_ubatch * ubatch) {
+    const struct counts * counts = &meter->counts;
     int32_t n_layers = 0;
     int32_t n_expert = 0;
     for (int32_t i = 0; i < ubatch->n_layers; i++) {
@@ -69,9 +71,12 @@ static void make_room_for(struct meter * meter, struct counts * counts, const st
         n_layers = layer->layer    >= n_layers ? layer->layer + 1 : n_layers;
         n_expert = layer->n_expert >  n_expert ? layer->n_expert  : n_expert;
     }
-    if (!counts_have_room(counts, n_layers, n_expert)) {
-        make_room_locked(meter, counts, n_layers + (n_layers > counts->n_layers ? LAYERS_MORE : 0), n_expert);
+    if (counts_have_room(&meter->counts, n_layers, n_expert) && counts_have_room(&meter->pending, n_layers, n_expert)) {
+        return true;
     }
+    n_layers += n_layers > counts->n_layers ? LAYERS_MORE : 0;
+    return make_room_locked(meter, &meter->counts, n_layers, n_expert) &&
+           make_room_locked(meter, &meter->pending, n_layers, n_expert);
 }
 
 // Returns whether the mutex is taken.
@@ -106,17 +111,19 @@ static struct counts * counts_of(struct meter * meter, enum routing_fate fate) {
 }
 
 bool meter_ubatch(struct meter * meter, const struct routing_ubatch * ubatch, bool is_mtp) {
-    struct counts * counts = counts_of(meter, ubatch->fate);
-    make_room_for(meter, counts, ubatch);
-
-    bool       whole      = true;
-    const bool with_mutex = change_begin(meter);
-    for (int32_t i = 0; i < ubatch->n_layers; i++) {
-        whole = counts_add_layer(counts, &ubatch->layers[i]) && whole;
+    struct counts * counts     = counts_of(meter, ubatch->fate);
+    const bool      has_room   = make_room_for(meter, ubatch);
+    const bool      with_mutex = change_begin(meter);
+    for (int32_t i = 0; i < ubatch->n_layers && has_room; i++) {
+        counts_add_layer(counts, &ubatch->layers[i]);
     }
     counter_add(is_mtp ? &counts->n_mtp : &counts->n_tokens, ubatch->n_tokens);
+    if (ubatch->lost || !has_room) {
+        counter_add(&counts->n_lost_ubatches, ubatch->lost ? ubatch->n_lost : 1);
+        counter_add(&counts->n_lost, ubatch->n_tokens);
+    }
     change_end(meter, with_mutex);
-    return whole;
+    return has_room;
 }
 
 // A reset while a batch is evaluated leaves less than what is to be taken back.
@@ -140,19 +147,15 @@ void meter_decode(struct meter * meter, const struct routing_decode * decode, bo
     change_end(meter, with_mutex);
 }
 
-bool meter_settle(struct meter * meter, bool warmup) {
-    const struct counts * pending = &meter->pending;
-    const bool            fits    = warmup || counts_have_room(&meter->counts, pending->n_layers, pending->n_expert) ||
-                                    make_room_locked(meter, &meter->counts, pending->n_layers, pending->n_expert);
+void meter_settle(struct meter * meter, bool warmup) {
     const bool with_mutex = change_begin(meter);
     if (warmup) {
-        counter_add(&meter->counts.n_warmup, counter_get(&pending->n_tokens));
-    } else if (fits) {
-        counts_add(&meter->counts, pending);
+        counter_add(&meter->counts.n_warmup, counter_get(&meter->pending.n_tokens));
+    } else {
+        counts_add(&meter->counts, &meter->pending); // there is room
     }
     counts_reset(&meter->pending);
     change_end(meter, with_mutex);
-    return fits;
 }
 
 //

@@ -12,11 +12,11 @@ struct meter;
 struct meter * meter_new (int32_t n_layers, int32_t n_expert);
 void           meter_free(struct meter * meter);
 
-// By the thread that evaluates. What is pending is counted too, until it is settled. They return false where memory
-// runs out: some of it is not counted then.
+// By the thread that evaluates. What is pending is counted too, until it is settled. Of a ubatch for which there is no
+// room nothing is counted but that it was lost: false is returned then.
 bool meter_ubatch(struct meter * meter, const struct routing_ubatch * ubatch, bool is_mtp);
 void meter_decode(struct meter * meter, const struct routing_decode * decode, bool is_mtp);
-bool meter_settle(struct meter * meter, bool warmup);
+void meter_settle(struct meter * meter, bool warmup);
 
 // By any thread. Adds what was counted, every ubatch as a whole. Returns false where memory runs out: nothing was
 // added then.

@@ -47,7 +47,9 @@ static void sum_layer(struct expert_tracer_snapshot * snapshot, uint64_t * total
     }
 }
 
-struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model, const struct counts * counts, bool complete) {
+struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model, const struct counts * counts,
+                                             const struct snapshot_state * state) {
+    const uint64_t n_lost_ubatches = counter_get(&counts->n_lost_ubatches);
     size_t  n_layers = 0;
     size_t  n_words  = 0;
     int32_t n_expert = 0; // without a multi-token-prediction head
@@ -88,7 +90,7 @@ struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model,
         .file              = string_copy(&string, model->file),
         .engine            = string_copy(&string, model->engine),
         .capture           = string_copy(&string, model->capture),
-        .complete          = complete,
+        .complete          = state->complete && n_lost_ubatches == 0 && !state->stopped,
         .phases_known      = model->phases_known,
         .n_layer           = model->n_layer > 0 ? model->n_layer : highest + 1,
         .n_expert          = n_expert,
@@ -101,6 +103,10 @@ struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model,
         .activations       = word,
         .n_layers          = n_layers,
         .layers            = layers,
+        .lost_ubatches     = n_lost_ubatches,
+        .lost_tokens       = counter_get(&counts->n_lost),
+        .lost_reason       = n_lost_ubatches > 0 ? state->lost_reason : NULL,
+        .stopped           = state->stopped,
     };
     uint64_t * totals = word;
     word += n_expert;
@@ -282,12 +288,26 @@ static void write_string(struct text * text, const char * before, const char * s
     text_add_json_string(text, string);
 }
 
+// Where nothing is missing nothing is said of it.
+static void write_missing(struct text * text, const struct expert_tracer_snapshot * snapshot) {
+    if (snapshot->stopped) {
+        write_string(text, ",\n  \"stopped\": ", snapshot->stopped);
+    }
+    if (snapshot->lost_ubatches > 0) {
+        text_add(text, ",\n  \"lost\": {\n    \"ubatches\": %" PRIu64 ",\n    \"tokens\": %" PRIu64, snapshot->lost_ubatches,
+            snapshot->lost_tokens);
+        write_string(text, ",\n    \"reason\": ", snapshot->lost_reason);
+        text_add(text, "\n  }");
+    }
+}
+
 void snapshot_write_json(struct text * text, const struct expert_tracer_snapshot * snapshot, bool per_layer, const char * run) {
     write_string(text, "{\n  \"format\": ", "llama-expert-tracer-statistics");
     text_add    (text, ",\n  \"version\": 1");
     write_string(text, ",\n  \"run\": ", run);
     text_add    (text, ",\n  \"pid\": %ld", (long) getpid());
     text_add    (text, ",\n  \"complete\": %s", snapshot->complete ? "true" : "false");
+    write_missing(text, snapshot);
     write_string(text, ",\n  \"engine\": ", snapshot->engine);
     write_string(text, ",\n  \"capture\": ", snapshot->capture);
     write_string(text, ",\n  \"model\": {\n    \"name\": ", snapshot->name);

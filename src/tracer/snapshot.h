@@ -7,8 +7,16 @@
 #include "llama-expert-tracer.h"
 #include "text.h"
 
+// What is known of the counts beside them. Static strings, NULL: there is no reason.
+struct snapshot_state {
+    bool         complete;    // see struct expert_tracer_snapshot
+    const char * lost_reason;
+    const char * stopped;
+};
+
 // Returns NULL where memory runs out.
-struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model, const struct counts * counts, bool complete);
+struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model, const struct counts * counts,
+                                             const struct snapshot_state * state);
 
 // The specification's lines.
 void snapshot_print(struct text * text, const struct expert_tracer_snapshot * snapshot, bool per_layer);

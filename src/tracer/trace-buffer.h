@@ -12,7 +12,7 @@
 
 #define TRACE_BUFFER_DEFAULT (32 << 20) // bytes
 
-#define TRACE_GAP_REASONS (TRACE_GAP_TOO_LARGE + 1)
+#define TRACE_GAP_REASONS (TRACE_GAP_LOST + 1)
 
 struct trace_gap {
     uint64_t n_ubatches;

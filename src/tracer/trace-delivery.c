@@ -113,15 +113,20 @@ int trace_delivery_open(struct trace_delivery * delivery, const char * path) {
 //
 
 // Returns 0, or -errno.
-static int append_end(struct trace_delivery * delivery, uint64_t waited_ms, bool complete, bool last_part) {
+static int append_end(struct trace_delivery * delivery, const struct trace_ending * ending) {
     const struct trace_chunk_head head = head_of(delivery, TRACE_CHUNK_END);
     struct text text = { 0 };
     begin_chunk(&text);
-    trace_json_end(&text, &delivery->counts, waited_ms, complete, last_part);
+    trace_json_end(&text, &delivery->counts, ending);
     const int error = text.failed ? -ENOMEM
                                   : trace_file_append(&delivery->file, (uint8_t *) text.data, &head, text.length - TRACE_HEADER_SIZE);
     text_free(&text);
     return error;
+}
+
+static void append_end_of_part(struct trace_delivery * delivery, uint64_t waited_ms) {
+    const struct trace_ending ending = { .waited_ms = waited_ms };
+    append_end(delivery, &ending); // without it, it is a file of a program that was killed
 }
 
 static bool is_full(const struct trace_delivery * delivery, const struct trace_chunk * chunk) {
@@ -169,7 +174,7 @@ static void rotate(struct trace_delivery * delivery, uint64_t waited_ms) {
         delivery->cannot_rotate = true;
         return;
     }
-    append_end(delivery, waited_ms, false, false); // without it, it is a file of a program that was killed
+    append_end_of_part(delivery, waited_ms);
     enter_part(delivery, &next);
 }
 
@@ -201,7 +206,7 @@ static int follow_fate(struct trace_delivery * delivery, enum trace_file_fate fa
         return 0;
     }
     if (fate == TRACE_FILE_MOVED) {
-        append_end(delivery, waited_ms, false, false);
+        append_end_of_part(delivery, waited_ms);
     }
     log_line(delivery->say, LOG_WARNING, "%s was %s. The routing trace goes on in %s", delivery->file.at.path, tell_fate(fate), next.at.path);
     enter_part(delivery, &next);
@@ -289,13 +294,13 @@ static int append_gaps(struct trace_delivery * delivery, const struct trace_gap 
     return error;
 }
 
-int trace_delivery_end(struct trace_delivery * delivery, const struct trace_gap * gaps, uint64_t waited_ms, bool complete) {
+int trace_delivery_end(struct trace_delivery * delivery, const struct trace_gap * gaps, const struct trace_ending * ending) {
     const enum trace_file_fate fate = trace_file_look(&delivery->file);
     if (fate != TRACE_FILE_STANDS) {
         log_line(delivery->say, LOG_WARNING, "%s was %s", delivery->file.at.path, tell_fate(fate));
     }
     const int error = append_gaps(delivery, gaps);
-    return error ? error : append_end(delivery, waited_ms, complete, true);
+    return error ? error : append_end(delivery, ending);
 }
 
 uint64_t trace_delivery_size(const struct trace_delivery * delivery) {

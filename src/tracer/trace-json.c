@@ -62,13 +62,28 @@ void trace_json_layers(struct text * text, uint32_t table, const struct routing_
     text_add(text, "]}\n");
 }
 
-void trace_json_end(struct text * text, const struct trace_counts * counts, uint64_t waited_ms, bool complete, bool last_part) {
-    const struct trace_gap * gaps = counts->gaps;
-    text_add(text, "{\"complete\": %s, \"last_part\": %s", boolean(complete), boolean(last_part));
+static struct trace_gap dropped(const struct trace_counts * counts) {
+    struct trace_gap sum = { 0 };
+    for (int i = 0; i < TRACE_GAP_REASONS; i++) {
+        sum.n_ubatches += i == TRACE_GAP_SAMPLING ? 0 : counts->gaps[i].n_ubatches;
+        sum.n_tokens   += i == TRACE_GAP_SAMPLING ? 0 : counts->gaps[i].n_tokens;
+    }
+    return sum;
+}
+
+void trace_json_end(struct text * text, const struct trace_counts * counts, const struct trace_ending * ending) {
+    const struct trace_gap * gaps     = counts->gaps;
+    const struct trace_gap   missing  = dropped(counts);
+    const bool               complete = ending->is_last && !ending->stopped && ending->n_amendments_lost == 0 &&
+                                        missing.n_ubatches == 0;
+    text_add(text, "{\"complete\": %s, \"last_part\": %s", boolean(complete), boolean(ending->is_last));
+    if (ending->stopped) {
+        add_string(text, ", \"stopped\": ", ending->stopped);
+    }
     text_add(text, ", \"ubatches\": %" PRIu64 ", \"tokens\": %" PRIu64, counts->n_ubatches, counts->n_tokens);
-    text_add(text, ", \"dropped_ubatches\": %" PRIu64, gaps[TRACE_GAP_SLOW_DISK].n_ubatches + gaps[TRACE_GAP_TOO_LARGE].n_ubatches);
-    text_add(text, ", \"dropped_tokens\": %" PRIu64,   gaps[TRACE_GAP_SLOW_DISK].n_tokens   + gaps[TRACE_GAP_TOO_LARGE].n_tokens);
+    text_add(text, ", \"dropped_ubatches\": %" PRIu64, missing.n_ubatches);
+    text_add(text, ", \"dropped_tokens\": %" PRIu64,   missing.n_tokens);
     text_add(text, ", \"left_out_ubatches\": %" PRIu64 ", \"left_out_tokens\": %" PRIu64, gaps[TRACE_GAP_SAMPLING].n_ubatches,
         gaps[TRACE_GAP_SAMPLING].n_tokens);
-    text_add(text, ", \"waited_ms\": %" PRIu64 "}\n", waited_ms);
+    text_add(text, ", \"waited_ms\": %" PRIu64 "}\n", ending->waited_ms);
 }

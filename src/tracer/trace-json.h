@@ -20,8 +20,16 @@ struct trace_about {
     uint64_t                     seed;        // 0: there is none, all is recorded
 };
 
+// How a trace, or a part of it, ends.
+struct trace_ending {
+    bool         is_last;           // there is no further part
+    const char * stopped;           // why it ends before the program is done with the model, a static string; NULL: it does not
+    uint64_t     n_amendments_lost;
+    uint64_t     waited_ms;         // for the disk
+};
+
 void trace_json_header(struct text * text, const struct trace_about * about);
 void trace_json_layers(struct text * text, uint32_t table, const struct routing_ubatch * ubatch);
-void trace_json_end   (struct text * text, const struct trace_counts * counts, uint64_t waited_ms, bool complete, bool last_part);
+void trace_json_end   (struct text * text, const struct trace_counts * counts, const struct trace_ending * ending);
 
 #endif // TRACER_TRACE_JSON_H

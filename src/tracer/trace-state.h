@@ -48,7 +48,7 @@ struct trace_writer {
     pthread_cond_t         work;         // for the thread
     pthread_cond_t         room;         // for those who wait for it, or for the end
     enum trace_state       state;
-    bool                   is_complete;  // when it ends
+    const char           * stopped;      // why nothing more is recorded, NULL: what there is is
     bool                   has_thread;
     pthread_t              thread;
     struct trace_buffer    buffer;
@@ -67,6 +67,7 @@ struct trace_writer {
     bool                   is_failing;   // the file cannot be written to
     bool                   has_failed;   // or could not
     bool                   left_out_said;
+    bool                   lost_said;
     int                    end_error;    // of the last chunk
 
     struct trace_delivery  delivery;     // the thread's, while there is one
@@ -84,8 +85,8 @@ struct trace_remark {
 // Starts the thread, which makes the file. Says in `remark` why that could not be: the trace is off then.
 void trace_writer_begin(struct trace_writer * writer, const struct routing_ubatch * ubatch, struct trace_remark * remark);
 
-// Nothing is recorded from now on.
-void trace_writer_stop(struct trace_writer * writer, bool complete);
+// Nothing is recorded from now on, and the trace ends as soon as what there is is written.
+void trace_writer_stop(struct trace_writer * writer);
 
 // There is something that is not sealed: it will be, at the latest, when it is as old as a chunk may be.
 void trace_writer_set_due(struct trace_writer * writer);

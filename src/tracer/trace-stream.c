@@ -75,9 +75,9 @@ static void commit(struct trace_writer * writer, const uint8_t * end) {
 // what is written of a ubatch
 //
 
-static void note_gap(struct trace_writer * writer, uint64_t n_tokens, enum trace_gap_reason reason) {
-    writer->gaps[reason].n_ubatches++;
-    writer->gaps[reason].n_tokens += n_tokens;
+static void note_gap(struct trace_writer * writer, uint64_t n_ubatches, uint64_t n_tokens, enum trace_gap_reason reason) {
+    writer->gaps[reason].n_ubatches += n_ubatches;
+    writer->gaps[reason].n_tokens   += n_tokens;
 }
 
 static uint8_t * put_gaps(const struct trace_writer * writer, uint8_t * at) {
@@ -215,6 +215,8 @@ static void note_recorded(struct trace_stream * stream, const struct routing_uba
     }
 }
 
+static const char cannot_be_trusted[] = "the routing cannot be trusted";
+
 // Without waiting for anything.
 static enum outcome record(struct trace_stream * stream, const struct routing_ubatch * ubatch, bool is_mtp) {
     struct trace_writer * writer = stream->writer;
@@ -282,11 +284,17 @@ static bool wait_for_room(struct trace_stream * stream) {
 // ubatches
 //
 
-static void distrust(struct trace_writer * writer, const char * doubt, struct trace_remark * remark) {
+// What comes is not recorded, but counted.
+static void distrust(struct trace_writer * writer, const char * doubt, uint64_t n_tokens, struct trace_remark * remark) {
     remark->level = LOG_ERROR;
-    text_add_line(&remark->text, "the routing cannot be trusted (%s): %s", doubt,
+    text_add_line(&remark->text, "%s (%s): %s", cannot_be_trusted, doubt,
         writer->state == TRACE_RUNS ? "the routing trace ends before it" : "no routing trace is written");
-    trace_writer_stop(writer, false);
+    if (writer->state == TRACE_RUNS) {
+        writer->stopped = cannot_be_trusted;
+        note_gap(writer, 1, n_tokens, TRACE_GAP_LOST);
+    } else {
+        trace_writer_stop(writer);
+    }
 }
 
 static bool is_looked_at(struct trace_stream * stream, const struct routing_ubatch * ubatch) {
@@ -337,13 +345,32 @@ static void deal_with(struct trace_stream * stream, enum outcome outcome, const 
     char doubt[256];
     if (outcome == NO_ROOM) {
         stream->is_dropping = true;
-        note_gap(writer, ubatch->n_tokens, TRACE_GAP_SLOW_DISK);
+        note_gap(writer, 1, ubatch->n_tokens, TRACE_GAP_SLOW_DISK);
     } else if (outcome == OUT_OF_RANGE) {
         trace_trust_experts(ubatch, doubt, sizeof(doubt));
-        distrust(writer, doubt, remark);
+        distrust(writer, doubt, ubatch->n_tokens, remark);
     } else if (outcome != RECORDED) {
-        note_gap(writer, ubatch->n_tokens, TRACE_GAP_TOO_LARGE);
+        note_gap(writer, 1, ubatch->n_tokens, TRACE_GAP_TOO_LARGE);
         say_left_out(writer, outcome, ubatch, remark);
+    }
+}
+
+// A trace that says so is there, also where nothing comes that is recorded.
+static void leave_out(struct trace_writer * writer, const struct routing_ubatch * ubatch, enum trace_gap_reason reason,
+                      struct trace_remark * remark) {
+    if (writer->state == TRACE_NOT_BEGUN) {
+        trace_writer_begin(writer, ubatch, remark);
+    }
+    note_gap(writer, ubatch->lost ? ubatch->n_lost : 1, ubatch->n_tokens, reason);
+}
+
+// Once. Where the routing itself is lost that was said already.
+static void say_lost(struct trace_writer * writer, struct trace_remark * remark) {
+    if (!writer->lost_said) {
+        writer->lost_said = true;
+        remark->level     = LOG_WARNING;
+        text_add_line(&remark->text, "out of memory: of some ubatches it is not known which tokens they have, and they are left out "
+            "of the routing trace");
     }
 }
 
@@ -352,18 +379,20 @@ static void take(struct trace_stream * stream, const struct routing_ubatch * uba
     char doubt[256];
     begin_batch(stream, ubatch->batch);
     if (!trace_sampling_takes(writer->options.seed, writer->options.sample, stream->context, ubatch->batch)) {
-        if (writer->state == TRACE_NOT_BEGUN) {
-            trace_writer_begin(writer, ubatch, remark); // a trace that says so, where no batch comes that is taken
-        }
-        note_gap(writer, ubatch->n_tokens, TRACE_GAP_SAMPLING);
+        leave_out(writer, ubatch, TRACE_GAP_SAMPLING, remark);
+        return;
+    }
+    if (ubatch->tokens_lost) {
+        say_lost(writer, remark);
+        leave_out(writer, ubatch, TRACE_GAP_LOST, remark);
         return;
     }
     if (stream->is_dropping) {
-        note_gap(writer, ubatch->n_tokens, TRACE_GAP_SLOW_DISK);
+        note_gap(writer, 1, ubatch->n_tokens, TRACE_GAP_SLOW_DISK);
         return;
     }
     if (!is_trusted(stream, ubatch, doubt, sizeof(doubt))) {
-        distrust(writer, doubt, remark);
+        distrust(writer, doubt, ubatch->n_tokens, remark);
         return;
     }
     if (writer->state == TRACE_NOT_BEGUN) {
@@ -388,14 +417,31 @@ static bool is_over(const struct trace_writer * writer) {
     return writer->state == TRACE_ENDS || writer->state == TRACE_OFF;
 }
 
+// A model's last layer may be its only one that routes, and routes nothing where no output is asked for. Dense models
+// have no trace.
+static bool is_recorded(const struct routing_ubatch * ubatch) {
+    return ubatch->n_tokens > 0 && (ubatch->n_layers > 0 || ubatch->is_moe);
+}
+
+void trace_writer_lose(struct trace_writer * writer, uint64_t n_ubatches, uint64_t n_tokens) {
+    pthread_mutex_lock(&writer->mutex);
+    note_gap(writer, n_ubatches, n_tokens, TRACE_GAP_LOST);
+    pthread_mutex_unlock(&writer->mutex);
+}
+
 void trace_stream_ubatch(struct trace_stream * stream, const struct routing_ubatch * ubatch, bool is_mtp) {
     struct trace_writer * writer = stream->writer;
     struct trace_remark   remark = { LOG_INFO, { 0 } };
-    if (ubatch->n_layers <= 0 || ubatch->n_tokens == 0) {
-        return; // nothing was routed
+    if (!ubatch->lost && !is_recorded(ubatch)) {
+        return;
     }
     pthread_mutex_lock(&writer->mutex);
-    if (!is_over(writer)) {
+    if (ubatch->stopped) {
+        writer->stopped = ubatch->lost;
+    }
+    if (!is_over(writer) && (ubatch->lost || writer->stopped)) {
+        leave_out(writer, ubatch, TRACE_GAP_LOST, &remark);
+    } else if (!is_over(writer)) {
         take(stream, ubatch, is_mtp, &remark);
     }
     pthread_mutex_unlock(&writer->mutex);

@@ -120,7 +120,11 @@ static void write_end(struct trace_writer * writer) {
         writer->gaps[i].n_ubatches += rest.gaps[i].n_ubatches;
         writer->gaps[i].n_tokens   += rest.gaps[i].n_tokens;
     }
-    writer->end_error = trace_delivery_end(&writer->delivery, writer->gaps, waited_ms(writer), writer->is_complete);
+    const struct trace_ending ending = {
+        .is_last = true, .stopped = writer->stopped, .n_amendments_lost = writer->n_amendments_lost,
+        .waited_ms = waited_ms(writer),
+    };
+    writer->end_error = trace_delivery_end(&writer->delivery, writer->gaps, &ending);
 }
 
 // Returns 0, or -errno.
@@ -236,10 +240,9 @@ void trace_writer_begin(struct trace_writer * writer, const struct routing_ubatc
     }
 }
 
-void trace_writer_stop(struct trace_writer * writer, bool complete) {
+void trace_writer_stop(struct trace_writer * writer) {
     if (writer->state == TRACE_RUNS) {
-        writer->state       = TRACE_ENDS;
-        writer->is_complete = complete;
+        writer->state = TRACE_ENDS;
     } else if (writer->state == TRACE_NOT_BEGUN) {
         writer->state = TRACE_OFF;
     }
@@ -313,6 +316,7 @@ static void add_losses(struct text * text, const struct trace_writer * writer) {
     const struct trace_gap * gaps = writer->delivery.counts.gaps;
     const struct trace_gap * slow = &gaps[TRACE_GAP_SLOW_DISK];
     const struct trace_gap * left = &gaps[TRACE_GAP_TOO_LARGE];
+    const struct trace_gap * lost = &gaps[TRACE_GAP_LOST];
     if (slow->n_ubatches > 0) {
         text_add(text, "; %" PRIu64 " ubatches (%" PRIu64 " tokens) were dropped because the disk %s", slow->n_ubatches, slow->n_tokens,
             writer->has_failed ? "could not be written to" : "could not keep up: LLAMA_EXPERT_TRACE_ON_FULL=wait, or a larger "
@@ -321,6 +325,12 @@ static void add_losses(struct text * text, const struct trace_writer * writer) {
     if (left->n_ubatches > 0) {
         text_add(text, "; %" PRIu64 " ubatches (%" PRIu64 " tokens) were left out for lack of memory: a larger LLAMA_EXPERT_TRACE_BUFFER",
             left->n_ubatches, left->n_tokens);
+    }
+    if (lost->n_ubatches > 0) {
+        text_add(text, "; of %" PRIu64 " ubatches (%" PRIu64 " tokens) the routing is not known", lost->n_ubatches, lost->n_tokens);
+    }
+    if (writer->stopped) {
+        text_add(text, "; it ends early: %s", writer->stopped);
     }
     if (writer->n_amendments_lost > 0) {
         text_add(text, "; of %" PRIu64 " ubatches it is not recorded what was a warm-up or rejected", writer->n_amendments_lost);
@@ -347,14 +357,18 @@ static void say_end(struct trace_writer * writer) {
     }
     if (line.data && !line.failed) {
         writer->say(is_whole ? LOG_INFO : LOG_WARNING, line.data);
+    } else {
+        log_line(writer->say, LOG_ERROR, "Routing trace: %s; out of memory%s", delivery->file.at.path,
+            writer->end_error ? ", its end is missing" : "");
     }
     text_free(&line);
     text_free(&text);
 }
 
-void trace_writer_end(struct trace_writer * writer, bool complete) {
+void trace_writer_end(struct trace_writer * writer, const char * stopped) {
     pthread_mutex_lock(&writer->mutex);
-    trace_writer_stop(writer, complete);
+    writer->stopped = writer->stopped ? writer->stopped : stopped;
+    trace_writer_stop(writer);
     const bool had_thread = writer->has_thread;
     writer->has_thread = false;
     pthread_mutex_unlock(&writer->mutex);

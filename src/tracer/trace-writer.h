@@ -37,9 +37,9 @@ struct trace_stream;
 struct trace_writer * trace_writer_new(const struct trace_options * options, const struct routing_model * model, const char * run, log_fn say,
                                        log_fn say_aside);
 
-// Ends the trace: writes what is in the buffer, and how it ended. `complete`: see docs/trace-format.md. What streams
-// deliver then is ignored, and so is a second call.
-void trace_writer_end (struct trace_writer * writer, bool complete);
+// Ends the trace: writes what is in the buffer, and how it ended. `stopped`: why there would have been more, a static
+// string; NULL: there would not. What streams deliver then is ignored, and so is a second call.
+void trace_writer_end (struct trace_writer * writer, const char * stopped);
 void trace_writer_free(struct trace_writer * writer); // NULL, or ended before
 
 // Brings what there is to the disk, and waits for that, a few tenths of a second at the most.
@@ -47,6 +47,9 @@ void trace_writer_flush(struct trace_writer * writer);
 
 // In the child of a fork: the file and the thread are the parent's. Nothing is written, closed or freed that is shared.
 void trace_writer_abandon(struct trace_writer * writer);
+
+// Ubatches of a context that has no stream, for lack of memory.
+void trace_writer_lose(struct trace_writer * writer, uint64_t n_ubatches, uint64_t n_tokens);
 
 struct trace_stream * trace_stream_new (struct trace_writer * writer); // NULL: out of memory
 void                  trace_stream_free(struct trace_stream * stream);

@@ -39,6 +39,10 @@ struct tracer_context {
     struct trace_stream   * stream;        // NULL: it is not in a routing trace
     struct text             names;         // of one ubatch, the memory is kept
     struct text             pending_names; // perhaps a warm-up's
+    bool                    lacks_stream;  // it should be in a routing trace, and there was no memory for that
+    uint64_t                n_unrecorded;  // tokens that are not in it therefore
+    uint64_t                n_unrecorded_ubatches;
+    atomic_bool             is_in_batch;   // a ubatch of a batch was told, and not its end
     bool                    is_mtp;        // the batch that is decoded was evaluated by a multi-token-prediction head
     struct tracer_context * next;
 };
@@ -53,6 +57,10 @@ struct tracer_model {
     int                     n_holders;     // who works on it, or on its place in the list: it stays meanwhile
     struct counts           closed;        // of contexts that are freed
     struct tracer_context * contexts;
+    struct tracer_context * unsummed;      // freed, and there was no memory to add what they counted to `closed`
+    const char * _Atomic    lost_reason;   // why some routing is not known, NULL: all of it is
+    const char * _Atomic    stopped;       // why no more of it is read, NULL: it is
+    atomic_bool             phases_lost;   // which tokens are prompt and which generation is not known of all of them
     const char * _Atomic    capture;       // how its routing was read last
     atomic_bool             news_to_write; // counted since the output was written
     atomic_bool             news_to_print; // counted since the statistics were printed
@@ -95,6 +103,8 @@ struct expert_tracer {
 // models and their counts
 //
 
+static const char ended_amid_batch[] = "the program ended while it evaluated";
+
 // What is missing is said once: there may be no end of it.
 static void say_memory_lacks(struct expert_tracer * tracer, log_fn say, const char * consequence) {
     if (!atomic_exchange(&tracer->lacked_memory, true)) {
@@ -106,6 +116,39 @@ static void say_not_counted(struct expert_tracer * tracer) {
     say_memory_lacks(tracer, tracer->setup.say, "some of the routing is not counted");
 }
 
+static void tracer_context_free(struct tracer_context * context) {
+    trace_stream_free(context->stream);
+    meter_free(context->meter);
+    text_free(&context->names);
+    text_free(&context->pending_names);
+    free(context);
+}
+
+static void contexts_free(struct tracer_context * contexts) {
+    while (contexts) {
+        struct tracer_context * context = contexts;
+        contexts = context->next;
+        tracer_context_free(context);
+    }
+}
+
+static void model_free(struct tracer_model * model) {
+    contexts_free(model->contexts);
+    contexts_free(model->unsummed);
+    counts_free(&model->closed);
+    config_free(&model->config);
+    output_release(&model->output);
+    free(model->wanted);
+    trace_writer_free(model->trace);
+    free(model->trace_path);
+    pthread_mutex_destroy(&model->output_mutex);
+    for (size_t i = 0; i < N_STRINGS; i++) {
+        free(model->strings[i]);
+    }
+    free(model);
+}
+
+// Returns NULL where memory runs out.
 static struct tracer_model * model_new(struct expert_tracer * tracer, const struct routing_model * about) {
     struct tracer_model * model = calloc(1, sizeof(*model));
     if (!model) {
@@ -119,38 +162,17 @@ static struct tracer_model * model_new(struct expert_tracer * tracer, const stru
     const char ** strings[N_STRINGS] = {
         &model->about.name, &model->about.architecture, &model->about.file, &model->about.engine,
     };
-    for (size_t i = 0; i < N_STRINGS; i++) { // where memory runs out, it is not known
+    bool whole = true;
+    for (size_t i = 0; i < N_STRINGS; i++) {
         model->strings[i] = *strings[i] ? strdup(*strings[i]) : NULL;
+        whole             = whole && (model->strings[i] || !*strings[i]);
         *strings[i]       = model->strings[i];
     }
+    if (!whole) {
+        model_free(model);
+        return NULL;
+    }
     return model;
-}
-
-static void tracer_context_free(struct tracer_context * context) {
-    trace_stream_free(context->stream);
-    meter_free(context->meter);
-    text_free(&context->names);
-    text_free(&context->pending_names);
-    free(context);
-}
-
-static void model_free(struct tracer_model * model) {
-    while (model->contexts) {
-        struct tracer_context * context = model->contexts;
-        model->contexts = context->next;
-        tracer_context_free(context);
-    }
-    counts_free(&model->closed);
-    config_free(&model->config);
-    output_release(&model->output);
-    free(model->wanted);
-    trace_writer_free(model->trace);
-    free(model->trace_path);
-    pthread_mutex_destroy(&model->output_mutex);
-    for (size_t i = 0; i < N_STRINGS; i++) {
-        free(model->strings[i]);
-    }
-    free(model);
 }
 
 // With the tracer's mutex.
@@ -226,21 +248,47 @@ static bool model_config(struct tracer_model * model, struct config * config) {
     return copied;
 }
 
-// Returns NULL where memory runs out.
-static struct expert_tracer_snapshot * model_snapshot(struct tracer_model * model, bool complete) {
-    struct counts        sum   = { 0 };
-    struct routing_model about = model->about;
-    about.capture = atomic_load(&model->capture);
+static bool sum_contexts(const struct tracer_context * contexts, struct counts * sum) {
+    bool whole = true;
+    for (; contexts; contexts = contexts->next) {
+        whole = meter_read(contexts->meter, sum) && whole;
+    }
+    return whole;
+}
+
+// With the tracer's mutex.
+static bool is_amid_batch(const struct tracer_model * model) {
+    const struct tracer_context * context = model->contexts;
+    while (context && !atomic_load(&context->is_in_batch)) {
+        context = context->next;
+    }
+    return context;
+}
+
+// Why there would have been more of the model, where that is known when the program or the tracer ends. NULL: nothing.
+static const char * model_stopped(struct tracer_model * model, bool is_end) {
+    const char * stopped = atomic_load(&model->stopped);
+    pthread_mutex_lock(&model->tracer->mutex);
+    const bool is_amid = is_end && is_amid_batch(model);
+    pthread_mutex_unlock(&model->tracer->mutex);
+    return !stopped && is_amid ? ended_amid_batch : stopped;
+}
+
+// `is_end`: nothing more is counted. Returns NULL where memory runs out.
+static struct expert_tracer_snapshot * model_snapshot(struct tracer_model * model, bool is_end) {
+    struct counts         sum   = { 0 };
+    struct routing_model  about = model->about;
+    struct snapshot_state state = { .lost_reason = atomic_load(&model->lost_reason), .stopped = model_stopped(model, is_end) };
+    about.capture      = atomic_load(&model->capture);
+    about.phases_known = about.phases_known && !atomic_load(&model->phases_lost);
 
     pthread_mutex_lock(&model->tracer->mutex);
-    bool whole = counts_add(&sum, &model->closed);
-    for (struct tracer_context * context = model->contexts; context; context = context->next) {
-        whole = meter_read(context->meter, &sum) && whole;
-    }
-    complete = complete || !model->contexts;
+    const bool whole = counts_add(&sum, &model->closed) && sum_contexts(model->contexts, &sum) &&
+                       sum_contexts(model->unsummed, &sum);
+    state.complete = is_end || !model->contexts;
     pthread_mutex_unlock(&model->tracer->mutex);
 
-    struct expert_tracer_snapshot * snapshot = whole ? snapshot_new(&about, &sum, complete) : NULL;
+    struct expert_tracer_snapshot * snapshot = whole ? snapshot_new(&about, &sum, &state) : NULL;
     counts_free(&sum);
     return snapshot;
 }
@@ -482,8 +530,8 @@ static void trace_begin(struct tracer_model * model, char * path) {
     }
 }
 
-// Has the context's routing recorded where that is asked for. Returns false where memory runs out.
-static bool join_trace(struct tracer_context * context) {
+// Has the context's routing recorded where that is asked for.
+static void join_trace(struct tracer_context * context) {
     struct tracer_model * model = context->model;
     struct trace_writer * gone  = NULL;
     struct text           path  = { 0 };
@@ -492,23 +540,25 @@ static bool join_trace(struct tracer_context * context) {
     if (wanted) {
         add_path(&path, wanted, &model->about);
     }
-    if (trace_is_of_another(model, path.data) && model->contexts == context && !context->next) {
-        gone         = model->trace;
-        model->trace = NULL;
+    const bool has_path = path.data && !path.failed;
+    if (!path.failed && trace_is_of_another(model, path.data) && model->contexts == context && !context->next) {
+        gone = model->trace;
         free(model->trace_path);
+        model->trace      = NULL;
+        model->trace_path = NULL;
     }
-    if (path.data && !path.failed && !model->trace) {
+    if (has_path && !model->trace) {
         trace_begin(model, path.data);
     } else {
         text_free(&path);
     }
-    context->stream = wanted && model->trace ? trace_stream_new(model->trace) : NULL;
+    context->stream = has_path && model->trace ? trace_stream_new(model->trace) : NULL;
     pthread_mutex_unlock(&model->tracer->mutex);
     if (gone) {
-        trace_writer_end(gone, true);
+        trace_writer_end(gone, NULL);
         trace_writer_free(gone);
     }
-    return context->stream || !wanted;
+    context->lacks_stream = wanted && !context->stream;
 }
 
 static struct trace_writer * model_trace(struct tracer_model * model) {
@@ -518,11 +568,28 @@ static struct trace_writer * model_trace(struct tracer_model * model) {
     return trace;
 }
 
+// Has the ubatch counted as one that is not in the trace that it should be in, until there is memory for that.
+static void lack_trace(struct tracer_context * context, const struct routing_ubatch * ubatch) {
+    struct tracer_model * model = context->model;
+    join_trace(context);
+    struct trace_writer * trace = model_trace(model);
+    if (!context->stream) {
+        say_memory_lacks(model->tracer, model->tracer->setup.say, "some of the routing is not recorded");
+        context->n_unrecorded          += ubatch->n_tokens;
+        context->n_unrecorded_ubatches += ubatch->lost ? ubatch->n_lost : 1;
+    }
+    if (trace) {
+        trace_writer_lose(trace, context->n_unrecorded_ubatches, context->n_unrecorded);
+        context->n_unrecorded          = 0;
+        context->n_unrecorded_ubatches = 0;
+    }
+}
+
 // The model is gone, or the program ends.
 static void end_trace(struct tracer_model * model) {
     struct trace_writer * trace = model_trace(model);
     if (trace) {
-        trace_writer_end(trace, true);
+        trace_writer_end(trace, model_stopped(model, true));
     }
 }
 
@@ -589,6 +656,16 @@ static void explain_nothing(struct text * text, const struct expert_tracer_snaps
     }
 }
 
+static void explain_missing(log_fn say, const struct expert_tracer_snapshot * snapshot) {
+    if (snapshot->lost_ubatches > 0) {
+        log_line(say, LOG_ERROR, "not counted: the routing of %" PRIu64 " tokens in %" PRIu64 " ubatches, of %" PRIu64 " tokens (%s)",
+            snapshot->lost_tokens, snapshot->lost_ubatches, snapshot->total_tokens, snapshot->lost_reason);
+    }
+    if (snapshot->stopped) {
+        log_line(say, LOG_ERROR, "counting stopped early: %s", snapshot->stopped);
+    }
+}
+
 static void print_statistics(struct tracer_model * model, const struct config * config, log_fn say) {
     struct expert_tracer_snapshot * snapshot = model_snapshot(model, true);
     struct text                     text     = { 0 };
@@ -601,6 +678,9 @@ static void print_statistics(struct tracer_model * model, const struct config * 
         log_line(say, LOG_ERROR, "out of memory: the statistics cannot be printed");
     } else if (text.data) {
         say(LOG_INFO, text.data);
+    }
+    if (snapshot) {
+        explain_missing(say, snapshot);
     }
     expert_tracer_snapshot_free(snapshot);
     text_free(&text);
@@ -647,6 +727,7 @@ static struct tracer_context * tracer_context_new(struct expert_tracer * tracer,
         free(context);
         return NULL;
     }
+    atomic_init(&context->is_in_batch, false);
     if (!model->contexts) {
         config_free(&model->config);
         if (!config_copy(&model->config, &tracer->config)) {
@@ -682,13 +763,11 @@ static void * on_context_open(void * self, const struct routing_model * about, c
     greet(tracer, stats, names, routing, about->capture);
     if (!context) {
         if (wanted) {
-            log_line(tracer->setup.say, LOG_ERROR, "out of memory; this context is not traced");
+            say_memory_lacks(tracer, tracer->setup.say, "some of the routing is not counted");
         }
-        return NULL;
+        return wanted ? ROUTING_NO_MEMORY : NULL;
     }
-    if (!join_trace(context)) {
-        say_memory_lacks(tracer, tracer->setup.say, "the routing is not recorded");
-    }
+    join_trace(context);
     return context;
 }
 
@@ -765,6 +844,21 @@ static void note_capture(struct tracer_model * model, const char * capture) {
     }
 }
 
+// The first is kept.
+static void note_reason(const char * _Atomic * reason, const char * now) {
+    const char * none = NULL;
+    atomic_compare_exchange_strong(reason, &none, now);
+}
+
+static void note_missing(struct tracer_model * model, const struct routing_ubatch * ubatch) {
+    if (ubatch->lost) {
+        note_reason(&model->lost_reason, ubatch->lost);
+    }
+    if (ubatch->stopped) {
+        note_reason(&model->stopped, ubatch->lost);
+    }
+}
+
 static void on_ubatch(void * self, const struct routing_ubatch * ubatch) {
     struct tracer_context * context = self;
     struct tracer_model   * model   = context->model;
@@ -773,9 +867,12 @@ static void on_ubatch(void * self, const struct routing_ubatch * ubatch) {
         on_layer(context, &ubatch->layers[i], ubatch);
     }
     note_capture(model, ubatch->capture);
+    note_missing(model, ubatch);
     context->is_mtp = is_mtp(model, ubatch);
+    atomic_store_explicit(&context->is_in_batch, model->about.phases_known && ubatch->n_tokens > 0, memory_order_relaxed);
     if (ubatch->fate != ROUTING_WARMUP) {
         if (!meter_ubatch(context->meter, ubatch, context->is_mtp)) {
+            note_reason(&model->lost_reason, ROUTING_LACKS_MEMORY);
             say_not_counted(model->tracer);
         }
         if (model->config.names) {
@@ -783,6 +880,9 @@ static void on_ubatch(void * self, const struct routing_ubatch * ubatch) {
         }
     }
     note_news(model, true);
+    if (context->lacks_stream) {
+        lack_trace(context, ubatch);
+    }
     if (context->stream) {
         trace_stream_ubatch(context->stream, ubatch, context->is_mtp);
     }
@@ -791,15 +891,17 @@ static void on_ubatch(void * self, const struct routing_ubatch * ubatch) {
 static void on_decode(void * self, const struct routing_decode * decode) {
     struct tracer_context * context = self;
     meter_decode(context->meter, decode, context->is_mtp);
+    if (decode->phases_lost) {
+        atomic_store(&context->model->phases_lost, true);
+    }
+    atomic_store_explicit(&context->is_in_batch, false, memory_order_relaxed);
     note_news(context->model, false);
 }
 
 static void on_settle(void * self, bool warmup) {
     struct tracer_context * context = self;
     struct expert_tracer  * tracer  = context->model->tracer;
-    if (!meter_settle(context->meter, warmup)) {
-        say_not_counted(tracer);
-    }
+    meter_settle(context->meter, warmup);
     if (warmup) {
         text_clear(&context->pending_names);
     } else {
@@ -838,16 +940,19 @@ static void on_context_close(void * self) {
         link = &(*link)->next;
     }
     *link = context->next;
-    const bool whole    = meter_read(context->meter, &model->closed);
+    const bool is_summed = meter_read(context->meter, &model->closed);
+    if (!is_summed) {
+        context->next   = model->unsummed;
+        model->unsummed = context;
+    }
     const bool was_last = !model->contexts;
     if (was_last) {
         atomic_store(&model->news_to_write, true); // that they are complete
     }
     pthread_mutex_unlock(&tracer->mutex);
 
-    tracer_context_free(context);
-    if (!whole) {
-        say_not_counted(tracer);
+    if (is_summed) {
+        tracer_context_free(context);
     }
     if (was_last) {
         model_print(model, tracer->setup.say);
@@ -1033,6 +1138,9 @@ void expert_tracer_reset(struct expert_tracer * tracer) {
     pthread_mutex_lock(&tracer->mutex);
     for (struct tracer_model * model = tracer->models; model; model = model->next) {
         counts_reset(&model->closed);
+        for (struct tracer_context * context = model->unsummed; context; context = context->next) {
+            meter_reset(context->meter);
+        }
         for (struct tracer_context * context = model->contexts; context; context = context->next) {
             meter_reset(context->meter);
         }

@@ -192,10 +192,11 @@ class Info(Case):
                        "generation": sum(not u.warmup and t.generation for u, _, t in counted),
                        "warmup": 2, "rejected": 2},
             "ubatches": 6, "batches": 5, "contexts": 1, "sequences": 2, "lives": 4, "cuts": 1,
-            "activations": sum(len(experts) for u, i, _ in counted for _, experts in rows(u, i)),
+            "activations": sum(len(experts) for u, i, _ in counted if not u.warmup for _, experts in rows(u, i)),
+            "warmup_activations": sum(len(experts) for u, i, _ in counted if u.warmup for _, experts in rows(u, i)),
             "dropped": {"ubatches": 3, "tokens": 7}, "left_out": {"ubatches": 1, "tokens": 1}, "lost": {"damaged": False, "ubatches": 0},
             "model": MODEL, "n_layer": 6, "trace": "first", "part": 0, "run": "1-1", "pid": 7, "engine": "llama.cpp", "capture": "graph",
-            "tracer": "0.0.0", "phases_known": True, "weights": True, "tokens_known": True, "sample": 1, "seed": None, "packed": False,
+            "tracer": "0.0.0", "phases_known": True, "weights": True, "tokens_known": True, "sample": 1, "seed": None, "packed": False, "stopped": None,
             "size": os.path.getsize(self.trace), "ended": "complete", "file": self.trace, "begin": 1700000000.0, "end": 1700000018.0,
             "layers": [{"layer": layer, "n_expert": N_EXPERT, "n_expert_used": N_USED, "expert_bytes": 150} for layer in (1, 2, 4)] +
                       [{"layer": 6, "n_expert": 4, "n_expert_used": 1, "expert_bytes": 7}],

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 from ctypes_client import Engine
@@ -92,6 +93,27 @@ def ends_suddenly(engine, path, how):
     os.waitpid(child, 0)
     engine.generate(model, context, tokens("sudden"), 6)
     getattr(ctypes.CDLL(None), how)(7)
+
+
+def exits_amid(engine, path):
+    """Ends while two threads evaluate."""
+    model = engine.load(path)
+    contexts = [engine.new_context(model) for _ in range(2)]
+
+    def generate_for_ever(context, text):
+        while True:
+            engine.generate(model, context, tokens(text), 100)
+            engine.call("llama_memory_seq_rm llama_kv_self_seq_rm", ctypes.c_bool, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32,
+                        ctypes.c_int32)(engine.call("llama_get_memory", ctypes.c_void_p, ctypes.c_void_p)(context), -1, -1, -1)
+
+    for context, text in zip(contexts, ("one of two prompts, " * 8, "and the other one")):
+        threading.Thread(target=generate_for_ever, args=(context, text), daemon=True).start()
+    time.sleep(0.5)
+    ctypes.CDLL(None).exit(0)  # which does not wait for Python's threads
+
+
+def exits_amid_linked(engine, path):
+    exits_amid(engine, path)
 
 
 def twice(engine, path):
@@ -191,7 +213,7 @@ def main():
     scenario, folder, path, *arguments = sys.argv[1:]
     engine = Engine(Path(folder).resolve(), linked=scenario.endswith("_linked"))
     scenarios = (threads, idle, fork, fork_goes_on, ends_suddenly, twice, moves, callback, old_names, missing, overlapping, one_after_another,
-                 reload, reload_linked)
+                 reload, reload_linked, exits_amid, exits_amid_linked)
     {f.__name__: f for f in scenarios}[scenario](engine, path, *arguments)
 
 

@@ -107,6 +107,38 @@ class Tiny(Architectures):
         self.assertGreaterEqual(len(routed), 54)
 
 
+class LastLayerAlone(Architectures):
+    """A model whose last layer is the only one that routes: ubatches of a prompt without an output route nothing."""
+
+    PROMPT, N_GENERATED, N_UBATCH = "A prompt of several ubatches, and some more", 4, 8
+    N_WARMUP = 2
+
+    def check(self, **settings):
+        model = expanded("deepseek")
+        self.assertEqual(list(Gguf(model).experts_per_layer()), [1])
+        result = run("llama-completion", "-m", model, "-p", self.PROMPT, "-n", self.N_GENERATED, "-no-cnv", "-t", 1, "-c", 256,
+                     "-ub", self.N_UBATCH, "--ignore-eos", trace={**self.trace(), **self.routing(), **settings})
+        self.assertEqual(result.status, 0, result.err)
+        stats, trace = self.stats(), self.read()
+        n_generation = self.N_GENERATED - 1
+        n_prompt = stats["total_tokens"] - n_generation
+        self.assertGreaterEqual(n_prompt, len(self.PROMPT))
+        self.assert_phases(stats, n_prompt, n_generation, self.N_WARMUP)
+        self.assertEqual(stats["layer_tokens"], {"1": self.N_GENERATED})
+        self.assert_statistics(trace, stats)
+        routed = [bool(ubatch.layers) for ubatch in trace.ubatches if not ubatch.warmup]
+        self.assertEqual(routed, [False] * (-(-n_prompt // self.N_UBATCH) - 1) + [True] * self.N_GENERATED)
+        info = json.loads(run(COMMAND, "info", "--json", self.path, preload=False).out)
+        self.assertEqual((info["tokens"]["prompt"], info["tokens"]["generation"]), (n_prompt, n_generation))
+        self.assertEqual(info["activations"], stats["total_activations"])
+
+    def test_in_the_graph(self):
+        self.check()
+
+    def test_by_the_eval_callback(self):
+        self.check(CAPTURE="eval-callback")
+
+
 class Expanded(Architectures):
     """Sixteen experts, of which each token takes three, beside what stock programs say of the same run."""
 

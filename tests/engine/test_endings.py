@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """However a program ends, its file is whole, and says whether it is the last word."""
 
+import os
 import signal
 import subprocess
 import time
@@ -53,6 +54,44 @@ class ByItself(Ending):
             self.assertNotEqual(plain.status, 0)
             self.assertEqual(traced.status, plain.status)
             self.assertFalse(self.stats_path.exists())
+
+
+class Amid(Ending):
+    """Programs that end while other threads evaluate: all that is written is of one moment."""
+
+    N = 20 if os.environ.get("EXPERT_TRACER_SOAK") else 3
+
+    def check(self, scenario):
+        self.stats_path, path = self.folder / "stats.json", self.folder / "run.moetrace"
+        for file in self.stats_path, path:
+            file.unlink(missing_ok=True)
+        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", scenario, OLD_ENGINE, MIXTRAL.path,
+                     trace=self.trace(ROUTING=path))
+        stats, trace = self.stats(), Trace(path)
+        self.assertEqual((trace.gaps, trace.damage), ([], []))
+        self.assertGreater(stats["total_tokens"], 20)
+        self.assertEqual(stats["total_tokens"], trace.end["tokens"])
+        for layer in range(MIXTRAL.n_layer):
+            rows = [row for ubatch in trace.ubatches for routed in ubatch.layers if routed.layer == layer for row in routed.experts]
+            self.assertEqual(stats["layer_tokens"][str(layer)], len(rows))
+            self.assertEqual(stats["per_layer"][str(layer)],
+                             {str(expert): sum(row.count(expert) for row in rows) for expert in range(MIXTRAL.n_expert)})
+        self.assertEqual(stats["complete"], trace.end["complete"])
+        self.assertEqual(stats.get("stopped"), trace.end.get("stopped"))
+        self.assertEqual(stats["complete"], "stopped" not in stats)
+        if not stats["complete"]:
+            self.assertIn("the program ended while it evaluated", result.err)
+        elif stats["prompt_tokens"] is not None:
+            self.assertEqual(stats["prompt_tokens"] + stats["generation_tokens"], stats["total_tokens"])
+        return stats["complete"]
+
+    def test_of_a_program_whose_calls_we_see(self):
+        completes = [self.check("exits_amid_linked") for _ in range(self.N)]
+        print(f"{completes.count(False)} of {self.N} amid a batch")
+
+    def test_of_a_program_whose_calls_we_do_not_see(self):
+        for _ in range(self.N):
+            self.check("exits_amid")
 
 
 class Suddenly(Ending):

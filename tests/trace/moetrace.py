@@ -22,7 +22,7 @@ HEAD = struct.Struct("<8sHBBIIIQqIII")
 HEADER, LAYERS, DATA, AMENDMENTS, END, CODE, PACKED = range(1, 8)
 LIFE, UBATCH, GAP, CUT = range(1, 5)
 WARMUP, REJECTED = range(1, 3)
-DISK, SAMPLING, MEMORY = range(1, 4)
+DISK, SAMPLING, MEMORY, LOST = range(1, 5)
 
 FLAG_WARMUP, FLAG_FIRST, FLAG_MTP, FLAG_IDS, FLAG_WEIGHTS, FLAG_REDUCED = (1 << bit for bit in range(6))
 SPAN_GENERATION, SPAN_OUTPUT, SPAN_FOLLOWS = 1, 2, 4
@@ -487,7 +487,7 @@ class Payload:
     def gap(self, body):
         gap = Gap(self.number, body.varint(), body.varint(), body.byte())
         check(gap.ubatches > 0, "a gap of no ubatches")
-        check(not self.trace.strict or DISK <= gap.why <= MEMORY, f"a gap because of {gap.why}")
+        check(not self.trace.strict or DISK <= gap.why <= LOST, f"a gap because of {gap.why}")
         self.number += gap.ubatches
         return gap
 

@@ -9,7 +9,7 @@ import unittest
 import zlib
 from pathlib import Path
 
-from moetrace import (AMENDMENTS, DATA, DISK, END, HEADER, LAYERS, MAGIC, MEMORY, SAMPLING, Chunk, Cut, Gap, Malformed, Record, Rejected,
+from moetrace import (AMENDMENTS, DATA, DISK, END, HEADER, LAYERS, LOST, MAGIC, MEMORY, SAMPLING, Chunk, Cut, Gap, Malformed, Record, Rejected,
                       Token, Trace, Warmup, damaged, encode, joined, new_header, new_layer, new_ubatch, summary, write)
 
 TABLE = [new_layer(0, 8, 2, ("blk.0.ffn_gate_exps.weight", 1024)), new_layer(2, 5, 3, ("blk.2.ffn_up_exps.weight", None))]
@@ -115,7 +115,7 @@ class Refused(unittest.TestCase):
     def test_payloads(self):
         self.with_payload("91 4f 0c", "91 4f 2c", "bits behind the last expert")
         self.with_payload("91 4f 0c", "91 6f 0c", "expert 6 of 5")
-        self.with_payload("02 07 01", "02 07 04", "a gap because of 4")
+        self.with_payload("02 07 01", "02 07 05", "a gap because of 5")
         self.with_payload("02 07 01", "00 07 01", "a gap of no ubatches")
         self.with_payload("0a 2a 00", "0a 2a 01", "no table 1")
         self.with_payload("0a 2a 00", "0a 6a 00", "flags 106")
@@ -203,7 +203,7 @@ class Written(unittest.TestCase):
             life = state[context, sequence]
             what = rng.random()
             if what < 0.1:
-                events.append(Gap(number, rng.randrange(1, 300), rng.randrange(1 << 40), rng.choice([DISK, SAMPLING, MEMORY])))
+                events.append(Gap(number, rng.randrange(1, 300), rng.randrange(1 << 40), rng.choice([DISK, SAMPLING, MEMORY, LOST])))
                 number += events[-1].ubatches
             elif what < 0.2:
                 life[1] = rng.randrange(life[1] + 1)

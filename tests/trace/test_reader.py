@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import packed
-from moetrace import (DATA, DISK, END, MEMORY, PACKED, SAMPLING, Chunk, Cut, Gap, Record, Rejected, Token, Trace, Ubatch, Warmup, chunks, damaged,
+from moetrace import (DATA, DISK, END, LOST, MEMORY, PACKED, SAMPLING, Chunk, Cut, Gap, Record, Rejected, Token, Trace, Ubatch, Warmup, chunks, damaged,
                       encode, joined, new_header, new_layer, new_ubatch)
 
 BUILD = Path(os.environ["EXPERT_TRACER_BUILD"])
@@ -128,7 +128,7 @@ def any_events(seed, n=40, weights=True, ids=True):
                                  warmup=i == 0, time=1700000000000000 + 30000 * i + rng.randrange(-9000, 9000)))
         i += 1
         if rng.random() < 0.1:
-            gap = Gap(i, rng.randint(1, 5), rng.randint(1, 900), rng.choice((DISK, SAMPLING, MEMORY)))
+            gap = Gap(i, rng.randint(1, 5), rng.randint(1, 900), rng.choice((DISK, SAMPLING, MEMORY, LOST)))
             events.append(gap)
             i += gap.ubatches
         elif rng.random() < 0.1:
@@ -223,9 +223,11 @@ class Reading(Files):
         self.assertEqual(lines[-1], "lost 0 0 0 1")
 
     def test_another_trace_behind_it(self):
-        first, second = joined(any_trace(6)), joined(any_trace(7))
-        lines = self.text(self.file(first + second))
-        self.assertEqual([line for line in lines if not line.startswith("lost")], expected(first)[:-1])
+        first = joined(any_trace(6))
+        for seed in range(20): # with fewer chunks than the first, and with more
+            with self.subTest(seed=seed):
+                lines = self.text(self.file(first + joined(any_trace(seed))))
+                self.assertEqual([line for line in lines if not line.startswith("lost")], expected(first)[:-1])
 
 
 class Packing(Files):
@@ -363,8 +365,10 @@ class Command(Files):
         self.assertIn(PACKED, self.kinds(there))
 
     def test_onto_itself(self):
-        self.pack("--force", "-o", self.path, self.path)
-        self.assertEqual(packed.unpacked(self.path.read_bytes()), self.data)
+        done = run_command("pack", "--force", "-o", self.path, self.path)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("is what is read", str(done.stderr))
+        self.assertEqual(self.path.read_bytes(), self.data)
 
     def test_pipes(self):
         done = run_command("pack", "-o", "-", "-", input=self.data)

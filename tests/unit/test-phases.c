@@ -3,6 +3,7 @@
 #include "unit.h"
 
 #include "engine/context.h"
+#include "engine/engine.h"
 
 #include <string.h>
 
@@ -17,6 +18,11 @@ static int32_t                    token_eos(const struct llama_model * model) { 
 
 static const struct real engine = { .llama_get_model = get_model, .llama_token_bos = token_bos, .llama_token_eos = token_eos };
 
+void engine_say(enum log_level level, const char * lines) {
+    (void) level;
+    (void) lines;
+}
+
 // What the listener was told.
 
 static struct routing_decode decoded;
@@ -25,16 +31,33 @@ static uint64_t              evaluated;
 static struct routing_cut    cut_back; // its position is 0: none
 static struct routing_rejection rejected[4];
 static int                   n_rejected;
+static bool                  has_stopped;
+static bool                  lacks_memory; // the listener
+static struct {
+    uint64_t     n_ubatches;
+    uint64_t     n_tokens;
+    const char * why;
+} lost;
 
 static void * on_open(void * self, const struct routing_model * about, const void * key) {
     (void) about;
     (void) key;
-    return self;
+    return lacks_memory ? ROUTING_NO_MEMORY : self;
 }
 
 static unsigned wants(void * self) { (void) self; return ROUTING_WANTS_TOKENS; }
 
-static void on_ubatch(void * self, const struct routing_ubatch * ubatch) { (void) self; evaluated += ubatch->n_tokens; }
+static void on_ubatch(void * self, const struct routing_ubatch * ubatch) {
+    (void) self;
+    evaluated += ubatch->n_tokens;
+    if (ubatch->lost) {
+        lost.n_ubatches += ubatch->n_lost;
+        lost.n_tokens   += ubatch->n_tokens;
+        lost.why         = ubatch->lost;
+    }
+    has_stopped = has_stopped || ubatch->stopped;
+}
+
 static void on_decode(void * self, const struct routing_decode * decode) { (void) self; decoded = *decode; }
 static void on_settle(void * self, bool warmup)                          { (void) self; settled = warmup; }
 static void on_close (void * self)                                       { (void) self; }
@@ -70,6 +93,8 @@ static int begin(void ** state) {
     settled    = -1;
     evaluated  = 0;
     n_rejected = 0;
+    has_stopped = lacks_memory = false;
+    memset(&lost, 0, sizeof(lost));
     cut_back   = (struct routing_cut) { 0 };
     return slot < 0;
 }
@@ -343,16 +368,47 @@ static void a_warmup_announced_before_the_first_batch(void ** state) {
     assert_int_equal(decoded.fate, ROUTING_WARMUP);
 }
 
-static void a_batch_that_cannot_be_read_is_not_counted(void ** state) {
+static void a_batch_that_cannot_be_read_is_lost(void ** state) {
     (void) state;
+    static const char why[] = "it cannot be read";
     decode((struct token[]) { { 5, 0, 1 } }, 1);
     const struct llama_batch batch   = { 1, (int32_t[]) { 7 }, NULL, NULL, NULL, NULL, NULL };
     const struct batch       wrapped = { .plain = &batch };
     struct context         * context = context_decode_begin(&engine, context_key, &wrapped);
-    context_stop(context);
+    context_stop(context, why);
+    assert_true(has_stopped);
+    assert_ptr_equal(lost.why, why);
+    assert_int_equal(lost.n_ubatches, 0);
+    context_lose_ubatch(context, 1, why);
+    assert_int_equal(lost.n_ubatches, 1);
+    assert_int_equal(lost.n_tokens, 1);
     decoded = (struct routing_decode) { 0 };
     context_decode_end(context, &wrapped, 0);
-    assert_phases(0, 0);
+    assert_phases(0, 1); // it was evaluated all the same
+    assert_int_equal(decoded.n_correction, 0);
+}
+
+// One that no listener had memory for.
+static void what_was_lost_before_is_told_when_there_is_memory(void ** state) {
+    (void) state;
+    const struct llama_batch batch   = { 1, (int32_t[]) { 7 }, NULL, NULL, NULL, NULL, NULL };
+    const struct batch       wrapped = { .plain = &batch };
+    struct context         * context = context_decode_begin(&engine, context_key, &wrapped);
+    lacks_memory = true;
+    assert_false(context_open(context, NULL));
+    assert_true(context->sinks.lacks_memory);
+    context_lose_ubatch(context, 1, ROUTING_LACKS_MEMORY);
+    assert_int_equal(lost.n_ubatches, 0);
+    context_decode_end(context, &wrapped, 0);
+
+    lacks_memory = false;
+    context_lose_ubatch(NULL, 3, ROUTING_LACKS_MEMORY); // and one that had no context
+    context = context_decode_begin(&engine, context_key, &wrapped);
+    assert_true(context_open(context, NULL));
+    assert_int_equal(lost.n_ubatches, 2);
+    assert_int_equal(lost.n_tokens, 4);
+    assert_true(decoded.phases_lost);
+    context_decode_end(context, &wrapped, 0);
 }
 
 static void a_batch_within_a_batch(void ** state) {
@@ -392,7 +448,8 @@ int main(void) {
         TEST(other_tokens_are_no_warmup),
         TEST(a_warmup_that_is_announced),
         TEST(a_warmup_announced_before_the_first_batch),
-        TEST(a_batch_that_cannot_be_read_is_not_counted),
+        TEST(a_batch_that_cannot_be_read_is_lost),
+        TEST(what_was_lost_before_is_told_when_there_is_memory),
         TEST(a_batch_within_a_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

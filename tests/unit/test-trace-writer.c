@@ -154,7 +154,7 @@ static struct trace_stream * join(struct trace_writer * writer) {
 }
 
 static void finish(struct trace_writer * writer, struct trace_stream * stream) {
-    trace_writer_end(writer, true);
+    trace_writer_end(writer, NULL);
     trace_stream_free(stream);
     trace_writer_free(writer);
 }
@@ -177,7 +177,7 @@ struct content {
     uint64_t   n_first;     // of their batches
     uint64_t   n_gaps;
     uint64_t   n_since_gap;
-    struct gap gaps[4];
+    struct gap gaps[TRACE_GAP_LOST + 1];
     uint64_t   n_cuts;
     uint64_t   n_lives;
     uint64_t   n_amendments;
@@ -221,7 +221,7 @@ static void read_data(struct content * content, const uint8_t * at, const uint8_
             case TRACE_RECORD_GAP: {
                 const uint64_t n        = varint(&body);
                 const uint64_t n_tokens = varint(&body);
-                assert_in_range(*body, 1, 3);
+                assert_in_range(*body, 1, TRACE_GAP_LOST);
                 content->gaps[*body].n_ubatches += n;
                 content->gaps[*body].n_tokens   += n_tokens;
                 content->next += n;
@@ -332,7 +332,8 @@ static void assert_sums(const struct content * content) {
     char expected[256];
     snprintf(expected, sizeof(expected), "\"ubatches\": %d, \"tokens\": %d, \"dropped_ubatches\": %d, \"dropped_tokens\": %d, "
         "\"left_out_ubatches\": %d, \"left_out_tokens\": %d, ", (int) content->n_ubatches, (int) content->n_tokens,
-        (int) (content->gaps[1].n_ubatches + content->gaps[3].n_ubatches), (int) (content->gaps[1].n_tokens + content->gaps[3].n_tokens),
+        (int) (content->gaps[1].n_ubatches + content->gaps[3].n_ubatches + content->gaps[4].n_ubatches),
+        (int) (content->gaps[1].n_tokens + content->gaps[3].n_tokens + content->gaps[4].n_tokens),
         (int) content->gaps[2].n_ubatches, (int) content->gaps[2].n_tokens);
     assert_non_null(strstr(content->end, expected));
 }
@@ -397,7 +398,7 @@ static void without_a_ubatch_there_is_no_file(void ** state) {
     struct trace_stream    * stream = join(writer);
     const struct routing_cut cut    = { .sequence = 0, .position = 3 };
     struct evaluated         of;
-    evaluated(&of, 0, 0, 2)->n_layers = 0; // nothing was routed
+    evaluated(&of, 0, 0, 2)->n_layers = 0; // of a dense model
     trace_stream_ubatch(stream, &of.ubatch, false);
     trace_stream_cut(stream, &cut);
     trace_stream_settle(stream, true);
@@ -413,7 +414,7 @@ static void what_comes_after_the_end_is_ignored(void ** state) {
     struct trace_writer * writer = start(&plain);
     struct trace_stream * stream = join(writer);
     evaluate(stream, 0, 0, 3);
-    trace_writer_end(writer, true);
+    trace_writer_end(writer, NULL);
     evaluate(stream, 1, 1, 1);
     finish(writer, stream);
     assert_int_equal(content_of("run.moetrace").n_ubatches, 1);
@@ -589,7 +590,7 @@ static void a_disk_that_cannot_keep_up(void ** state) {
     assert_true(content.n_ubatches > 10 && content.gaps[TRACE_GAP_SLOW_DISK].n_ubatches > 10);
     assert_int_equal(content.n_gaps, 1);
     assert_string_equal(content.amendments, "");
-    assert_end(&content, true, true);
+    assert_end(&content, false, true);
     assert_sums(&content);
     assert_int_equal(n_said("were dropped because the disk could not keep up: LLAMA_EXPERT_TRACE_ON_FULL=wait"), 1);
 }
@@ -654,7 +655,7 @@ static void a_disk_that_is_full_for_a_while(void ** state) {
     assert_int_equal(content.n_ubatches + content.gaps[TRACE_GAP_SLOW_DISK].n_ubatches, n + 2);
     assert_true(content.gaps[TRACE_GAP_SLOW_DISK].n_ubatches > 10);
     assert_int_equal(content.rest, 0);
-    assert_end(&content, true, true);
+    assert_end(&content, false, true);
     assert_sums(&content);
     assert_int_equal(n_said("cannot write to "), 1);
     assert_int_equal(n_said("No space left on device"), 1);
@@ -697,7 +698,7 @@ static void what_could_not_be_written_at_the_end_is_told(void ** state) {
     assert_int_equal(content.n_ubatches, 0);
     assert_int_equal(content.gaps[TRACE_GAP_SLOW_DISK].n_ubatches, 4);
     assert_int_equal(content.rest, 0);
-    assert_end(&content, true, true);
+    assert_end(&content, false, true);
     assert_sums(&content);
     assert_int_equal(n_said("File too large"), 1);
 }
@@ -778,8 +779,70 @@ static void one_ubatch_in_64_is_looked_at(void ** state) {
         evaluate(stream, i, i, 2);
     }
     finish(writer, stream);
-    assert_int_equal(content_of("run.moetrace").n_ubatches, 64);
+    const struct content content = content_of("run.moetrace");
+    assert_int_equal(content.n_ubatches, 64);
+    assert_int_equal(content.gaps[TRACE_GAP_LOST].n_ubatches, 36);
+    assert_int_equal(content.gaps[TRACE_GAP_LOST].n_tokens, 72);
     assert_int_equal(n_said("expert 6 twice"), 1);
+}
+
+static void a_model_that_routes_in_its_last_layer_alone(void ** state) {
+    (void) state;
+    struct trace_writer * writer = start(&plain);
+    struct trace_stream * stream = join(writer);
+    struct evaluated      of;
+    evaluated(&of, 0, 0, 3)->n_layers = 0; // of a prompt, without an output
+    of.ubatch.is_moe = true;
+    trace_stream_ubatch(stream, &of.ubatch, false);
+    evaluate(stream, 1, 1, 2);
+    finish(writer, stream);
+    const struct content content = content_of("run.moetrace");
+    assert_int_equal(content.n_ubatches, 2);
+    assert_int_equal(content.n_tokens, 5);
+    assert_int_equal(content.n_gaps, 0);
+    assert_end(&content, true, true);
+    assert_sums(&content);
+}
+
+static void routing_that_is_not_known(void ** state) {
+    (void) state;
+    struct trace_writer      * writer = start(&plain);
+    struct trace_stream      * stream = join(writer);
+    const struct routing_ubatch lost  = { .n_tokens = 7, .n_lost = 3, .lost = ROUTING_LACKS_MEMORY };
+    struct evaluated           of;
+    trace_stream_ubatch(stream, &lost, false);
+    evaluate(stream, 1, 1, 2);
+    evaluated(&of, 2, 2, 4)->tokens_lost = true;
+    trace_stream_ubatch(stream, &of.ubatch, false);
+    trace_writer_lose(writer, 2, 5);
+    evaluate(stream, 3, 3, 2);
+    finish(writer, stream);
+    const struct content content = content_of("run.moetrace");
+    assert_int_equal(content.n_ubatches, 2);
+    assert_int_equal(content.gaps[TRACE_GAP_LOST].n_ubatches, 6);
+    assert_int_equal(content.gaps[TRACE_GAP_LOST].n_tokens, 16);
+    assert_end(&content, false, true);
+    assert_null(strstr(content.end, "stopped"));
+    assert_sums(&content);
+    assert_int_equal(n_said("it is not known which tokens they have"), 1);
+    assert_int_equal(n_said("of 6 ubatches (16 tokens) the routing is not known"), 1);
+}
+
+static void a_capture_that_stops(void ** state) {
+    (void) state;
+    struct trace_writer       * writer  = start(&plain);
+    struct trace_stream       * stream  = join(writer);
+    const struct routing_ubatch stopped = { .lost = "it looks wrong", .stopped = true };
+    const struct routing_ubatch lost    = { .n_tokens = 2, .n_lost = 1, .lost = "it looks wrong", .stopped = true };
+    evaluate(stream, 0, 0, 2);
+    trace_stream_ubatch(stream, &stopped, false);
+    trace_stream_ubatch(stream, &lost, false);
+    finish(writer, stream);
+    const struct content content = content_of("run.moetrace");
+    assert_int_equal(content.n_ubatches, 1);
+    assert_int_equal(content.gaps[TRACE_GAP_LOST].n_tokens, 2);
+    assert_end(&content, false, true);
+    assert_non_null(strstr(content.end, "\"stopped\": \"it looks wrong\""));
 }
 
 static void a_limited_size(void ** state) {
@@ -908,7 +971,7 @@ static void others_files_stay(void ** state) {
         wait_for_file(i == 0 ? "run.moetrace" : "run-2.moetrace");
     }
     for (int i = 0; i < 2; i++) {
-        trace_writer_end(writers[i], true);
+        trace_writer_end(writers[i], NULL);
     }
     assert_int_equal(n_said("run.moetrace belongs to another model or process; this routing trace goes to "), 1);
     for (int i = 0; i < 2; i++) {
@@ -1209,7 +1272,7 @@ static void an_end_while_contexts_evaluate(void ** state) {
     while (!exists("run.moetrace")) {
         usleep(100);
     }
-    trace_writer_end(writer, true);
+    trace_writer_end(writer, NULL);
     pthread_join(thread, NULL);
     trace_writer_free(writer);
     const struct content content = content_of("run.moetrace");
@@ -1242,6 +1305,9 @@ int main(void) {
         TEST(a_routing_that_is_not_trusted),
         TEST(a_routing_that_is_not_trusted_any_more),
         TEST(one_ubatch_in_64_is_looked_at),
+        TEST(a_model_that_routes_in_its_last_layer_alone),
+        TEST(routing_that_is_not_known),
+        TEST(a_capture_that_stops),
         TEST(a_limited_size),
         TEST(the_end_of_a_part_fits_into_its_size),
         TEST(a_limited_time),

@@ -35,7 +35,7 @@ static void * evaluate(void * key) {
     for (int i = 0; i < N_BATCHES; i++) {
         const enum routing_fate     fate   = i % 5 ? ROUTING_COUNT : ROUTING_PENDING;
         const struct routing_ubatch ubatch = { fate, 2, 1, &layer, .layers_told = true };
-        const struct routing_decode decode = { fate, 1, 1, 0 };
+        const struct routing_decode decode = { .fate = fate, .n_prompt = 1, .n_generation = 1 };
         assert_true(sinks_open(&context, &model, key));
         sinks_layer (&context, &layer, &ubatch);
         sinks_ubatch(&context, &ubatch);

@@ -53,7 +53,7 @@ static struct expert_tracer * start(bool stats, bool names, bool per_layer) {
 
 static void decode(void * context, enum routing_fate fate, const struct routing_layer * evaluated, int32_t n_layers) {
     const struct routing_ubatch ubatch = { fate, 2, n_layers, evaluated, .layers_told = true };
-    const struct routing_decode done   = { fate, 1, 1, 0 };
+    const struct routing_decode done   = { .fate = fate, .n_prompt = 1, .n_generation = 1 };
     tracer_sink.ubatch(context, &ubatch);
     tracer_sink.decode(context, &done);
 }
@@ -264,7 +264,7 @@ static void layers_that_were_not_told_are_told_with_their_ubatch(void ** state) 
     struct told                 told    = { 0 };
     struct expert_tracer      * tracer  = start(false, false, false);
     struct routing_ubatch       ubatch  = { ROUTING_COUNT, 2, 2, layers, .layers_told = false };
-    const struct routing_decode done    = { ROUTING_COUNT, 1, 1, 0 };
+    const struct routing_decode done    = { .fate = ROUTING_COUNT, .n_prompt = 1, .n_generation = 1 };
     struct config               config  = { .stats = true };
     tracer_configure(tracer, &config);
     void * context = tracer_sink.context_open(tracer, &model, "a context");
@@ -295,6 +295,49 @@ static void layers_that_were_not_told_are_told_with_their_ubatch(void ** state) 
     assert_int_equal(snapshot->total_activations, 12);
     expert_tracer_snapshot_free(snapshot);
     tracer_free(tracer);
+}
+
+static void what_is_missing_is_told(void ** state) {
+    (void) state;
+    struct expert_tracer      * tracer  = start(true, false, false);
+    void                      * context = tracer_sink.context_open(tracer, &model, "a context");
+    const struct routing_ubatch lost    = { .n_tokens = 5, .n_lost = 2, .lost = ROUTING_LACKS_MEMORY };
+    const struct routing_ubatch stopped = { .lost = "it looks wrong", .stopped = true };
+    const struct routing_decode unknown = { .phases_lost = true, .n_prompt = 5 };
+    decode(context, ROUTING_COUNT, layers, 2);
+    tracer_sink.ubatch(context, &lost);
+    tracer_sink.decode(context, &unknown);
+    tracer_sink.ubatch(context, &stopped);
+    struct expert_tracer_snapshot * snapshot = take(tracer);
+    assert_int_equal(snapshot->total_tokens, 7);
+    assert_int_equal(snapshot->total_activations, 6);
+    assert_int_equal(snapshot->lost_ubatches, 2);
+    assert_int_equal(snapshot->lost_tokens, 5);
+    assert_string_equal(snapshot->lost_reason, ROUTING_LACKS_MEMORY);
+    assert_string_equal(snapshot->stopped, "it looks wrong");
+    assert_false(snapshot->complete);
+    assert_false(snapshot->phases_known);
+    expert_tracer_snapshot_free(snapshot);
+    tracer_sink.context_close(context);
+    assert_non_null(strstr(said, "not counted: the routing of 5 tokens in 2 ubatches, of 7 tokens (out of memory)\n"));
+    assert_non_null(strstr(said, "counting stopped early: it looks wrong\n"));
+    tracer_free(tracer);
+}
+
+static void an_end_amid_a_batch_is_told(void ** state) {
+    (void) state;
+    for (int amid = 0; amid < 2; amid++) {
+        struct expert_tracer      * tracer  = start(true, false, false);
+        void                      * context = tracer_sink.context_open(tracer, &model, "a context");
+        const struct routing_ubatch ubatch  = { .n_tokens = 2, .n_layers = 2, .layers = layers, .layers_told = true };
+        decode(context, ROUTING_COUNT, layers, 2);
+        if (amid) {
+            tracer_sink.ubatch(context, &ubatch);
+        }
+        tracer_tell_all(tracer);
+        assert_int_equal(strstr(said, "counting stopped early: the program ended while it evaluated") != NULL, amid);
+        tracer_free(tracer);
+    }
 }
 
 static void assert_capture(struct expert_tracer * tracer, const char * capture) {
@@ -370,7 +413,7 @@ static void a_reset_leaves_nothing_to_tell(void ** state) {
 static void a_reset_inside_a_batch_does_not_wrap(void ** state) {
     (void) state;
     const struct routing_ubatch ubatch = { ROUTING_COUNT, 2, 2, layers, .layers_told = true };
-    const struct routing_decode done   = { ROUTING_COUNT, 1, 0, -1 };
+    const struct routing_decode done   = { .fate = ROUTING_COUNT, .n_prompt = 1, .n_generation = 0, .n_correction = -1 };
     struct expert_tracer      * tracer  = start(true, false, false);
     void                      * context = tracer_sink.context_open(tracer, &model, "a context");
     tracer_sink.ubatch(context, &ubatch);
@@ -576,6 +619,8 @@ int main(void) {
         cmocka_unit_test(all_names_of_a_long_prompt_are_said),
         cmocka_unit_test(a_prediction_head_has_a_section_of_its_own),
         cmocka_unit_test(layers_that_were_not_told_are_told_with_their_ubatch),
+        cmocka_unit_test(what_is_missing_is_told),
+        cmocka_unit_test(an_end_amid_a_batch_is_told),
         cmocka_unit_test(the_way_of_reading_may_change),
         cmocka_unit_test(layers_and_experts_that_the_model_did_not_tell_are_counted),
         cmocka_unit_test(a_dense_model_is_told),
