@@ -17,7 +17,7 @@ ifneq ($(words $(abspath $(BUILD)x)),1)
 endif
 
 .DEFAULT_GOAL := all
-.PHONY: all engine engines models models-full demo test test-in-tree configure-tests bench privacy soak train model-card engine-table screenshot install clean help
+.PHONY: all engine engines models models-full demo test test-in-tree configure-tests bench privacy soak fuzz train model-card engine-table screenshot install clean help
 
 all: ## build the library and the command
 	@scripts/install-deps.sh build
@@ -73,6 +73,17 @@ soak: engines models ## record a busy server and a reloaded model for an hour (M
 	@for test in memory endings; do \
 		EXPERT_TRACER_SOAK=1 EXPERT_TRACER_BUILD=$(abspath $(BUILD)) PYTHONDONTWRITEBYTECODE=1 python3 tests/engine/test_$$test.py || exit 1; \
 	done
+
+fuzz: configure-tests ## run every fuzzer for an hour (MINUTES=60), side by side at low priority
+	@cd $(BUILD)/tests/fuzz && for name in trace statistics gguf elf tree settings; do \
+		seeds=seeds/$$name; [ $$name != trace ] || seeds=$(CURDIR)/tests/fuzz/corpus; \
+		nice ./fuzz-$$name -max_total_time=$$(($(MINUTES) * 60)) -max_len=16384 -timeout=60 -print_final_stats=1 -artifact_prefix=./ \
+			found-$$name $$seeds >log-$$name 2>&1 & running="$$running $$!"; \
+	done; \
+	for pid in $$running; do wait $$pid || failed=1; done; \
+	for name in trace statistics gguf elf tree settings; do \
+		echo "$$name: $$(grep -a 'number_of_executed_units' log-$$name || tail -n 3 log-$$name)"; \
+	done; [ -z "$$failed" ]
 
 train: engine ## train the small model anew, an hour on two cores (TRAIN="--steps 100"); goes on where it was interrupted
 	@scripts/install-deps.sh train

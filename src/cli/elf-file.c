@@ -329,6 +329,9 @@ static bool is_replaceable(const struct elf_file * file, const ElfW(Sym) * symbo
 }
 
 static bool has_relocation(const struct elf_file * file, const struct elf_relocations * table, const char * name) {
+    if (table->entry == 0) {
+        return false; // there is no such table
+    }
     const size_t size        = (size_t) (table->range.size - table->range.size % table->entry);
     char       * relocations = copy_of(file, table->range);
     uint64_t     end         = 0;

@@ -354,6 +354,9 @@ struct source_tree * source_tree_open(const char * path, const char * parts, str
 }
 
 void source_tree_free(struct source_tree * tree) {
+    if (tree == NULL) {
+        return;
+    }
     for (int i = 0; i < N_FILES; i++) {
         file_close(&tree->files[i]);
         free(tree->new_files[i]);

@@ -19,7 +19,7 @@ enum source_tree_state {
 // llama.cpp, or one in which the tracer would not find what it needs: the error says which place is missing, and why
 // it is needed. Without parts (NULL) no place is looked for, and the tracer can be removed, not more.
 struct source_tree * source_tree_open(const char * path, const char * parts, struct error * error);
-void                 source_tree_free(struct source_tree * tree);
+void                 source_tree_free(struct source_tree * tree); // NULL is fine
 
 enum source_tree_state source_tree_state(const struct source_tree * tree);
 

@@ -1,0 +1,37 @@
+// What the fuzzers share: bytes as a file.
+
+#ifndef FUZZ_H
+#define FUZZ_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define EXPECT(condition)                                                          \
+    do {                                                                           \
+        if (!(condition)) {                                                        \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+            abort();                                                               \
+        }                                                                          \
+    } while (0)
+
+int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size);
+
+struct fuzz_file {
+    int  fd;
+    char path[64];
+};
+
+static inline struct fuzz_file fuzz_file_make(const uint8_t * data, size_t size) {
+    struct fuzz_file file = { .fd = memfd_create("input", MFD_CLOEXEC) };
+    EXPECT(file.fd >= 0 && write(file.fd, data, size) == (ssize_t) size);
+    snprintf(file.path, sizeof(file.path), "/proc/self/fd/%d", file.fd);
+    return file;
+}
+
+#endif // FUZZ_H
