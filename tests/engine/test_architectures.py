@@ -9,7 +9,7 @@ import sys
 from expanded import N_EXPERT, N_USED, expand, expanded, tiny
 from gguf import F32, Gguf
 from harness import CLIENTS, COMMAND, GATES, LIBRARY, OLD_ENGINES, Server, main, run
-from traces import Lives, TraceTestCase
+from traces import LOST, Lives, Trace, TraceTestCase
 from witness import Evaluation, GateWeights, computed_gates, imatrix_counts, run_whole
 
 # Architectures whose models may have experts by their metadata, and that route nothing through them.
@@ -265,17 +265,19 @@ class WithoutPositions(Architectures):
         result = self.perplexity(text)
         self.assertNotIn("cannot be trusted", result.err)
         trace = self.read()
-        # the one layer that routes is the last: there is nothing of the first half of a chunk, whose logits nobody asks for
-        self.assertEqual(Lives(trace).texts(), sorted((16, text[i + 16:i + 32].encode()) for i in range(0, len(text), 32)))
+        self.assertEqual(Lives(trace).whole(), sorted(text[i:i + 32].encode() for i in range(0, len(text), 32)))
         self.assertGreater(max(len({token.sequence for token in ubatch.tokens}) for ubatch in trace.ubatches), 1)
 
     def test_chunks_that_are_the_same(self):
         # 24 of 96 times the same letter: 8 of each sequence, or all of the first one's?
         result = self.perplexity("a" * 6 * 32)
-        said = [line for line in result.said() if "cannot be trusted" in line]
+        said = [line for line in result.said() if "cannot be trusted (" in line]
         self.assertEqual(said, ["[EXPERT-TRACE] the routing cannot be trusted (sequences of the same tokens were evaluated together, and "
                                 "there are no positions that tell them apart): the routing trace ends before it"])
-        self.assertEqual([ubatch.warmup for ubatch in self.read(complete=False).ubatches], [True])
+        trace = Trace(self.path)
+        self.assertEqual([ubatch.warmup for ubatch in trace.ubatches], [True])
+        self.assertEqual([(gap.tokens, gap.why) for gap in trace.gaps], [(6 * 32, LOST)])
+        self.assertEqual((trace.end["complete"], trace.end["stopped"]), (False, "the routing cannot be trusted"))
 
 
 if __name__ == "__main__":

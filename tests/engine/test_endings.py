@@ -211,6 +211,7 @@ class BySignal(Ending):
 
     def check_server(self, ending):
         with Server("-m", MIXTRAL.path, "-t", 1, "-c", 512, preload=False) as server:
+            server.post("/completion", prompt="serve", n_predict=1) # it answers before it handles signals
             plain = server.stop(ending)
         with Server("-m", MIXTRAL.path, "-t", 1, "-c", 512, trace=self.trace()) as server:
             server.post("/completion", prompt="serve", n_predict=5)

@@ -6,7 +6,7 @@ from collections import Counter
 from harness import REPOSITORY, TestCase, forget
 
 sys.path.insert(0, str(REPOSITORY / "tests" / "trace"))
-from moetrace import MEMORY, SAMPLING, Cut, Gap, Trace, Ubatch, is_sampled  # noqa: E402, F401
+from moetrace import LOST, MEMORY, SAMPLING, Cut, Gap, Trace, Ubatch, is_sampled  # noqa: E402, F401
 from packed import unpacked  # noqa: E402, F401
 
 
