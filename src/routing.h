@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ROUTING_WEIGHTS_MAX 4 // expert tensors of a layer: gate, down, up, or merged ones
+#define ROUTING_TENSORS_MAX 4 // expert tensors of a layer: gate, down, up, or merged ones
 
 // What is known of a loaded model. Strings may be NULL; numbers are 0 where they are not known.
 struct routing_model {
@@ -34,9 +34,9 @@ struct routing_layer {
     const int32_t * experts;    // [n_tokens][n_used]
     const float   * gates;      // likewise, the gate weights; NULL: not read
     const int32_t * rows;       // [n_tokens] which token of the ubatch each row is, ascending; NULL: row i is token i
-    int32_t         n_weights;
-    const char    * weights     [ROUTING_WEIGHTS_MAX]; // names of the expert tensors, such as blk.5.ffn_gate_exps.weight
-    size_t          expert_bytes[ROUTING_WEIGHTS_MAX]; // that one expert takes in each, 0: not known
+    int32_t         n_tensors;
+    const char    * tensor_names[ROUTING_TENSORS_MAX]; // names of the expert tensors, such as blk.5.ffn_gate_exps.weight
+    size_t          expert_bytes[ROUTING_TENSORS_MAX]; // that one expert takes in each, 0: not known
 };
 
 // What becomes of a batch's counts.

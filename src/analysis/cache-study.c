@@ -27,7 +27,7 @@ struct caches {
     struct tally       tallies[CACHE_N_CLASSES][CACHE_N_HALVES];
 };
 
-struct layer {
+struct studied_layer {
     size_t        n_expert;
     size_t        group;
     uint32_t      first;  // key of its first expert in the group
@@ -51,7 +51,7 @@ struct cache_study {
     int32_t         max_rows;
     enum cache_half half;
     size_t          n_layers;
-    struct layer  * layers;
+    struct studied_layer  * layers;
     size_t          n_groups;
     struct group  * groups;
     size_t          n_places;      // experts of all layers
@@ -109,7 +109,7 @@ static void caches_free(struct caches * caches) {
     optimum_free(caches->optimum);
 }
 
-static bool layer_make(struct layer * layer, const struct cache_options * options) {
+static bool layer_make(struct studied_layer * layer, const struct cache_options * options) {
     layer->oracle = calloc(layer->n_expert + 1, sizeof(*layer->oracle));
     return layer->oracle && caches_make(&layer->caches, layer->n_expert, 1, options->half_life, options);
 }
@@ -127,7 +127,7 @@ static bool group_make(struct group * group, size_t n_keys, size_t n_layers, con
 // Where the experts of each layer are among those of its group, and of all.
 static void place(struct cache_study * study, const struct cache_layer * layers, size_t * n_keys, size_t * n_layers) {
     for (size_t i = 0; i < study->n_layers; i++) {
-        struct layer * layer = &study->layers[i];
+        struct studied_layer * layer = &study->layers[i];
         layer->n_expert = (size_t) layers[i].n_expert;
         layer->group    = (size_t) layers[i].group;
         layer->first    = (uint32_t) n_keys[layer->group];
@@ -274,7 +274,7 @@ bool cache_study_step(struct cache_study * study, const struct cache_step * step
     if (step->half > study->half) {
         begin_second_half(study);
     }
-    struct layer * layer     = &study->layers[step->layer];
+    struct studied_layer * layer     = &study->layers[step->layer];
     struct group * group     = &study->groups[layer->group];
     uint64_t     * counts    = group->counts[step->class][step->half];
     const bool     passes_by = study->max_rows > 0 && step->n_rows > study->max_rows;
@@ -360,7 +360,7 @@ void cache_study_end_life(struct cache_study * study, uint64_t life) {
         return;
     }
     for (size_t i = 0; i < study->n_layers; i++) {
-        struct layer * layer  = &study->layers[i];
+        struct studied_layer * layer  = &study->layers[i];
         uint32_t     * counts = study->lives[index].counts + layer->place;
         qsort(counts, layer->n_expert, sizeof(*counts), descending);
         for (size_t rank = 0; rank < layer->n_expert; rank++) {
@@ -425,7 +425,7 @@ static struct cache_hits hits_of_caches(const struct caches * caches, enum cache
 
 struct cache_hits cache_study_layer(const struct cache_study * study, enum cache_policy policy, size_t layer, size_t n_slots,
                                     enum cache_class class, enum cache_half half) {
-    const struct layer * of = &study->layers[layer];
+    const struct studied_layer * of = &study->layers[layer];
     if (policy == CACHE_STATIC && half == CACHE_SECOND_HALF) {
         return hits_of_static(study->groups[of->group].counts[class], of->first, of->n_expert, n_slots);
     }
@@ -463,6 +463,6 @@ uint64_t cache_study_distances(const struct cache_study * study, size_t layer, e
 }
 
 const uint64_t * cache_study_counts(const struct cache_study * study, size_t layer, enum cache_class class, enum cache_half half) {
-    const struct layer * of = &study->layers[layer];
+    const struct studied_layer * of = &study->layers[layer];
     return study->groups[of->group].counts[class][half] + of->first;
 }

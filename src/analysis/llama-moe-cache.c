@@ -5,7 +5,7 @@
 #define SMALL_ROWS_MAX 8 // of a step: larger ones are counted apart
 #define NO_SLOT        UINT32_MAX
 
-struct layer {
+struct moe_layer {
     size_t   n_expert;
     size_t   n_used;
     size_t   group;
@@ -28,7 +28,7 @@ struct group {
 
 struct llama_moe_cache {
     size_t                        n_layers;
-    struct layer                * layers;
+    struct moe_layer                * layers;
     size_t                        n_groups;
     struct group                * groups;
     uint16_t                    * missing; // [n_expert] of a step, the most of any layer
@@ -118,7 +118,7 @@ static bool group_make(struct group * group) {
 static void place(struct llama_moe_cache * cache, const struct llama_moe_cache_layer * layers) {
     for (size_t i = 0; i < cache->n_layers; i++) {
         struct group * group = &cache->groups[layers[i].group];
-        struct layer * layer = &cache->layers[i];
+        struct moe_layer * layer = &cache->layers[i];
         layer->n_expert  = (size_t) layers[i].n_expert;
         layer->n_used    = (size_t) layers[i].n_used;
         layer->group     = (size_t) layers[i].group;
@@ -239,13 +239,13 @@ static uint64_t count_found(const struct group * group, uint32_t first, const st
 }
 
 // What the rows could use at most decides, not what they do use.
-static bool passes_by(const struct layer * layer, const struct group * group, int32_t n_rows) {
+static bool passes_by(const struct moe_layer * layer, const struct group * group, int32_t n_rows) {
     const size_t n_asked = (size_t) n_rows * layer->n_used;
     return n_rows > LLAMA_MOE_CACHE_MAX_ROWS || (n_asked < layer->n_expert ? n_asked : layer->n_expert) > group->n_slots;
 }
 
 struct cache_hits llama_moe_cache_step(struct llama_moe_cache * cache, const struct cache_step * step) {
-    const struct layer * layer = &cache->layers[step->layer];
+    const struct moe_layer * layer = &cache->layers[step->layer];
     struct group       * group = &cache->groups[layer->group];
     if (group->n_slots == 0) {
         return (struct cache_hits) { step->n_experts, 0 };

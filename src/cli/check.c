@@ -1,6 +1,6 @@
 #include "command.h"
 #include "error.h"
-#include "library.h"
+#include "preload.h"
 #include "program.h"
 
 #include <getopt.h>

@@ -15,8 +15,8 @@ static const double hot_shares[COMPARE_N_HOT] = { 0.1, 0.25, 0.5 };
 //
 
 static bool same_layer(const struct routing_counts * a, const struct routing_counts * b, size_t i, struct error * error) {
-    const struct routing_layer * x      = &a->layers[i];
-    const struct routing_layer * y      = &b->layers[i];
+    const struct counted_layer * x      = &a->layers[i];
+    const struct counted_layer * y      = &b->layers[i];
     const char                 * name_a = routing_counts_name(a);
     const char                 * name_b = routing_counts_name(b);
     if (x->layer != y->layer) {
@@ -60,13 +60,13 @@ static bool has_layers(const struct routing_counts * counts, struct error * erro
 // a pair
 //
 
-static double js_of(const struct routing_layer * a, enum routing_part part_a, const struct routing_layer * b, enum routing_part part_b) {
+static double js_of(const struct counted_layer * a, enum routing_part part_a, const struct counted_layer * b, enum routing_part part_b) {
     const uint64_t * x = a->activations[part_a];
     const uint64_t * y = b->activations[part_b];
     return x == NULL || y == NULL ? (double) NAN : divergence_js(x, y, a->n_expert);
 }
 
-static struct compare_layer compare_layers(const struct routing_layer * a, const struct routing_layer * b) {
+static struct compare_layer compare_layers(const struct counted_layer * a, const struct counted_layer * b) {
     return (struct compare_layer) {
         .divergence = js_of(a, ROUTING_ALL, b, ROUTING_ALL),
         .overlap    = divergence_overlap(a->activations[ROUTING_ALL], b->activations[ROUTING_ALL], a->n_expert),
@@ -113,7 +113,7 @@ static struct compare_layer mean_of(const struct compare_layer * layers, size_t 
 static bool has_both_halves(const struct routing_counts * counts) {
     uint64_t sums[2] = { 0 };
     for (size_t i = 0; i < counts->n_layers; i++) {
-        const struct routing_layer * layer = &counts->layers[i];
+        const struct counted_layer * layer = &counts->layers[i];
         for (int half = 0; half < 2 && layer->activations[ROUTING_FIRST_HALF + half] != NULL; half++) {
             sums[half] += counts_sum(layer->activations[ROUTING_FIRST_HALF + half], layer->n_expert);
         }
@@ -168,7 +168,7 @@ static void take_expert(struct compare_pair * pair, struct compare_expert expert
     pair->experts[at] = expert;
 }
 
-static void compare_experts(struct compare_pair * pair, const struct routing_layer * a, const struct routing_layer * b) {
+static void compare_experts(struct compare_pair * pair, const struct counted_layer * a, const struct counted_layer * b) {
     const uint64_t * x     = a->activations[ROUTING_ALL];
     const uint64_t * y     = b->activations[ROUTING_ALL];
     const uint64_t   sum_x = counts_sum(x, a->n_expert);

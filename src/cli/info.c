@@ -50,7 +50,7 @@ static int parse_options(struct options * options, int argc, char ** argv, bool 
 // counting
 //
 
-struct counts {
+struct sums {
     uint64_t ubatches;
     uint64_t tokens;
     uint64_t prompt;
@@ -71,7 +71,7 @@ struct counts {
     uint64_t lost;          // ubatches that do not check
 };
 
-static void count_token(struct counts * counts, struct trace_lives * lives, const struct trace_ubatch * ubatch, const struct trace_token * token) {
+static void count_token(struct sums * counts, struct trace_lives * lives, const struct trace_ubatch * ubatch, const struct trace_token * token) {
     counts->warmup     += ubatch->warmup;
     counts->prompt     += !ubatch->warmup && !token->generation;
     counts->generation += !ubatch->warmup && token->generation;
@@ -81,7 +81,7 @@ static void count_token(struct counts * counts, struct trace_lives * lives, cons
     }
 }
 
-static void count_ubatch(struct counts * counts, struct trace_lives * lives, const struct trace_ubatch * ubatch) {
+static void count_ubatch(struct sums * counts, struct trace_lives * lives, const struct trace_ubatch * ubatch) {
     for (int32_t i = 0; i < ubatch->n_tokens; i++) {
         count_token(counts, lives, ubatch, &ubatch->tokens[i]);
     }
@@ -108,7 +108,7 @@ static bool is_unchanged(const struct trace * trace) {
     return !changed;
 }
 
-static bool count(const struct trace * trace, struct counts * counts) {
+static bool count(const struct trace * trace, struct sums * counts) {
     struct trace_cursor * cursor = trace_cursor_new(trace);
     if (cursor == NULL) {
         error_say("out of memory");
@@ -286,7 +286,7 @@ static void print_layers(const struct terminal * terminal, const struct trace_in
     free(layers);
 }
 
-static void print_tokens(const struct terminal * terminal, const struct trace_info * info, const struct counts * counts) {
+static void print_tokens(const struct terminal * terminal, const struct trace_info * info, const struct sums * counts) {
     char * text = memory_text("%llu", (unsigned long long) (counts->prompt + counts->generation));
     if (info->phases_known) {
         text = memory_append(text, memory_text(": %llu prompt, %llu generation", (unsigned long long) counts->prompt,
@@ -314,7 +314,7 @@ static void print_sharing(const struct terminal * terminal, const struct trace_i
     }
 }
 
-static void print_sequences(const struct terminal * terminal, const struct trace_info * info, const struct counts * counts) {
+static void print_sequences(const struct terminal * terminal, const struct trace_info * info, const struct sums * counts) {
     if (!info->phases_known || info->shared_window > 0) {
         terminal_field(terminal, "sequences", "unknown");
         return;
@@ -330,7 +330,7 @@ static void print_sequences(const struct terminal * terminal, const struct trace
 }
 
 static void print_ubatches(const struct terminal * terminal, const struct trace_info * info,
-                           const struct counts * counts) {
+                           const struct sums * counts) {
     if (info->shared_window > 0) {
         terminal_field_free(terminal, "windows",     memory_text("%llu", (unsigned long long) counts->ubatches));
         terminal_field_free(terminal, "activations", memory_text("%llu", (unsigned long long) counts->activations));
@@ -351,14 +351,14 @@ static void print_ubatches(const struct terminal * terminal, const struct trace_
     terminal_field_free(terminal, "activations", text);
 }
 
-static void print_time(const struct terminal * terminal, const struct counts * counts) {
+static void print_time(const struct terminal * terminal, const struct sums * counts) {
     if (counts->begin > 0) {
         char * text = memory_append(time_text(counts->begin), memory_append(memory_text(" to "), time_text(counts->end)));
         terminal_field_free(terminal, "recorded", memory_append(text, memory_text(" (%.3f s)", (double) (counts->end - counts->begin) / 1e6)));
     }
 }
 
-static void print_size(const struct terminal * terminal, const struct trace_info * info, const struct counts * counts) {
+static void print_size(const struct terminal * terminal, const struct trace_info * info, const struct sums * counts) {
     char * text = size_text((int64_t) info->file_size);
     const uint64_t activations = counts->activations + counts->warmup_activations;
     if (activations > 0) {
@@ -375,7 +375,7 @@ static void print_missing(const struct terminal * terminal, const char * label, 
     }
 }
 
-static void print_ending(const struct terminal * terminal, const struct trace_info * info, const struct counts * counts) {
+static void print_ending(const struct terminal * terminal, const struct trace_info * info, const struct sums * counts) {
     static const char * const texts[] = {
         [TRACE_COMPLETE]    = "complete",
         [TRACE_INCOMPLETE]  = "incomplete: something is missing",
@@ -400,7 +400,7 @@ static void print_ending(const struct terminal * terminal, const struct trace_in
     }
 }
 
-static void print_text(const struct terminal * terminal, const struct trace_info * info, const struct counts * counts) {
+static void print_text(const struct terminal * terminal, const struct trace_info * info, const struct sums * counts) {
     print_model    (terminal, info);
     print_origin   (terminal, info);
     print_layers   (terminal, info);
@@ -451,7 +451,7 @@ static json_t * json_sharing(const struct trace_info * info) {
     return json_pack("{s:I, s:I}", "window", (json_int_t) info->shared_window, "left_out_tokens", (json_int_t) info->shared_left_out);
 }
 
-static json_t * json_tokens(const struct trace_info * info, const struct counts * counts) {
+static json_t * json_tokens(const struct trace_info * info, const struct sums * counts) {
     const bool known = info->phases_known;
     return json_pack("{s:o, s:o, s:o, s:o, s:o}",
                      "all",        json_count(counts->tokens),
@@ -465,7 +465,7 @@ static json_t * json_pair(uint64_t ubatches, uint64_t tokens) {
     return json_pack("{s:o, s:o}", "ubatches", json_count(ubatches), "tokens", json_count(tokens));
 }
 
-static json_t * json_lost(const struct trace_info * info, const struct counts * counts) {
+static json_t * json_lost(const struct trace_info * info, const struct sums * counts) {
     return json_pack("{s:b, s:o}", "damaged", trace_input_is_damaged(info, counts->lost), "ubatches",
                      json_count(info->lost_ubatches + counts->lost));
 }
@@ -484,7 +484,7 @@ static void add_origin(json_t * root, const char * path, const struct trace_info
     json_object_set_new(root, "layers",   json_layers(info));
 }
 
-static void add_counts(json_t * root, const struct trace_info * info, const struct counts * counts) {
+static void add_counts(json_t * root, const struct trace_info * info, const struct sums * counts) {
     const bool known = info->phases_known && info->shared_window == 0;
     if (info->shared_window > 0) {
         json_object_set_new(root, "shared",   json_sharing(info));
@@ -505,7 +505,7 @@ static void add_counts(json_t * root, const struct trace_info * info, const stru
     json_object_set_new(root, "cuts",         known ? json_count(counts->cuts)      : json_null());
 }
 
-static void add_ending(json_t * root, const struct trace_info * info, const struct counts * counts) {
+static void add_ending(json_t * root, const struct trace_info * info, const struct sums * counts) {
     json_object_set_new(root, "begin",    counts->begin > 0 ? json_real((double) counts->begin / 1e6) : json_null());
     json_object_set_new(root, "end",      counts->begin > 0 ? json_real((double) counts->end   / 1e6) : json_null());
     json_object_set_new(root, "size",     json_count(info->file_size));
@@ -517,7 +517,7 @@ static void add_ending(json_t * root, const struct trace_info * info, const stru
     json_object_set_new(root, "stopped",  json_text(info->stopped));
 }
 
-static void print_json(FILE * out, const char * path, const struct trace_info * info, const struct counts * counts) {
+static void print_json(FILE * out, const char * path, const struct trace_info * info, const struct sums * counts) {
     json_t * root = json_object();
     add_origin(root, path, info);
     add_counts(root, info, counts);
@@ -537,7 +537,7 @@ static int info_file(const struct terminal * terminal, const struct options * op
         return STATUS_FAILED;
     }
     const struct trace_info * info   = trace_about(trace);
-    struct counts             counts = { 0 };
+    struct sums             counts = { 0 };
     int                       status = STATUS_FAILED;
     if (count(trace, &counts)) {
         if (options->json) {

@@ -1,6 +1,6 @@
 #include "command.h"
 #include "error.h"
-#include "library.h"
+#include "preload.h"
 #include "source-tree.h"
 
 #include <getopt.h>

@@ -97,14 +97,14 @@ static void count_activations(const struct study * study, const struct row * row
 }
 
 // A layer of a ubatch.
-struct place {
+struct predicted_place {
     const struct trace_ubatch  * ubatch;
     const struct trace_routing * routing;
     const struct trace_routing * before;  // of the layer before, NULL: none
     size_t                       layer;   // in the shape
 };
 
-static void take_token(const struct study * study, const struct place * place, int32_t i_row) {
+static void take_token(const struct study * study, const struct predicted_place * place, int32_t i_row) {
     const struct trace_routing * routing  = place->routing;
     const int32_t                i_token  = routing->tokens == NULL ? i_row : routing->tokens[i_row];
     const struct trace_token   * token    = &place->ubatch->tokens[i_token];
@@ -202,7 +202,7 @@ static bool take_ubatch(void * self, const struct trace_ubatch * ubatch, struct 
         if (layer < 0 || !answer->layers[layer].is_chosen) {
             continue;
         }
-        const struct place place = { ubatch, routing, routing_before(answer, ubatch, i, (size_t) layer), (size_t) layer };
+        const struct predicted_place place = { ubatch, routing, routing_before(answer, ubatch, i, (size_t) layer), (size_t) layer };
         for (int32_t row = 0; row < routing->n_rows; row++) {
             take_token(study, &place, row);
         }

@@ -15,12 +15,12 @@ static double share_or_nan(uint64_t part, uint64_t all) {
     return all == 0 ? (double) NAN : (double) part / (double) all;
 }
 
-static double chance_of(const struct routing_layer * layer, enum routing_part part) {
+static double chance_of(const struct counted_layer * layer, enum routing_part part) {
     const uint64_t * counts = layer->activations[part];
     return counts == NULL || layer->n_used < 0 ? (double) NAN : neighbours_chance(counts, layer->n_expert, (size_t) layer->n_used);
 }
 
-static struct report_reuse reuse_of(const struct routing_layer * layer) {
+static struct report_reuse reuse_of(const struct counted_layer * layer) {
     return (struct report_reuse) {
         .prompt            = share_or_nan(layer->prompt.shared,     layer->prompt.experts),
         .generation        = share_or_nan(layer->generation.shared, layer->generation.experts),
@@ -29,7 +29,7 @@ static struct report_reuse reuse_of(const struct routing_layer * layer) {
     };
 }
 
-static struct report_layer look_at_layer(const struct routing_layer * layer) {
+static struct report_layer look_at_layer(const struct counted_layer * layer) {
     const uint64_t * counts  = layer->activations[ROUTING_ALL];
     const size_t     hottest = evenness_hottest(counts, layer->n_expert);
     return (struct report_layer) {
@@ -48,7 +48,7 @@ static struct report_reuse reuse_of_all(const struct report * report) {
     uint64_t experts[2] = { 0 };
     double   chance[2]  = { 0.0 };
     for (size_t i = 0; i < report->counts->n_layers; i++) {
-        const struct routing_layer   * layer   = &report->counts->layers[i];
+        const struct counted_layer   * layer   = &report->counts->layers[i];
         const struct report_reuse    * reuse   = &report->layers[i].reuse;
         const struct neighbours_reuse  both[2] = { layer->prompt, layer->generation };
         for (int phase = 0; phase < 2; phase++) {

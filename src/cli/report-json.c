@@ -17,7 +17,7 @@ static json_t * json_reuse(const struct report_reuse * reuse) {
                      "chance",     routing_json_value(chance),            "chance_prompt", routing_json_value(reuse->prompt_chance));
 }
 
-static json_t * json_activations(const struct routing_layer * layer) {
+static json_t * json_activations(const struct counted_layer * layer) {
     return json_pack("{s:o, s:o, s:o}",
                      "all",        routing_json_counts(layer->activations[ROUTING_ALL],        layer->n_expert),
                      "prompt",     routing_json_counts(layer->activations[ROUTING_PROMPT],     layer->n_expert),
@@ -31,7 +31,7 @@ static json_t * json_hottest(const struct report_layer * layer) {
     return json_pack("{s:o, s:f}", "expert", json_integer((json_int_t) layer->hottest), "share", layer->share);
 }
 
-static json_t * json_layer(const struct routing_layer * counts, const struct report_layer * layer) {
+static json_t * json_layer(const struct counted_layer * counts, const struct report_layer * layer) {
     json_t * json = json_object();
     json_object_set_new(json, "layer",             json_integer(counts->layer));
     json_object_set_new(json, "n_expert",          json_integer((json_int_t) counts->n_expert));

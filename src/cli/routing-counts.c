@@ -102,7 +102,7 @@ static void take_neighbour(struct gathering * gathering, const struct trace_ubat
 }
 
 static void take_layer(struct gathering * gathering, const struct trace_ubatch * ubatch, const struct trace_routing * routing, int32_t place) {
-    const struct routing_layer * layer = &gathering->counts->layers[place];
+    const struct counted_layer * layer = &gathering->counts->layers[place];
     uint64_t * half = layer->activations[ubatch->number < gathering->half ? ROUTING_FIRST_HALF : ROUTING_SECOND_HALF];
     for (int32_t i = 0; i < routing->n_rows; i++) {
         const int32_t    token   = routing->tokens == NULL ? i : routing->tokens[i];
@@ -146,8 +146,8 @@ static void choose_layers(struct gathering * gathering) {
             continue;
         }
         gathering->places[i] = (int32_t) counts->n_layers;
-        struct routing_layer * to = &counts->layers[counts->n_layers++];
-        *to = (struct routing_layer) { .layer = from->layer, .n_used = from->n_used, .expert_bytes = from->expert_bytes,
+        struct counted_layer * to = &counts->layers[counts->n_layers++];
+        *to = (struct counted_layer) { .layer = from->layer, .n_used = from->n_used, .expert_bytes = from->expert_bytes,
                                        .n_expert = (size_t) from->n_expert };
         for (int part = 0; part < (gathering->halves ? ROUTING_N_PARTS : ROUTING_FIRST_HALF); part++) {
             to->activations[part] = memory_new(to->n_expert, sizeof(uint64_t));
@@ -179,7 +179,7 @@ static void forget_neighbours(struct gathering * gathering) {
 
 // Tokens whose phase is not known were counted as a prompt.
 static void finish_layer(const struct gathering * gathering, size_t i, bool phases_known) {
-    struct routing_layer * layer = &gathering->counts->layers[i];
+    struct counted_layer * layer = &gathering->counts->layers[i];
     for (size_t k = 0; k < layer->n_expert; k++) {
         layer->activations[ROUTING_ALL][k] = layer->activations[ROUTING_PROMPT][k] + layer->activations[ROUTING_GENERATION][k];
     }
@@ -271,7 +271,7 @@ static void take_statistics_layer(struct routing_counts * counts, size_t i) {
     const struct statistics_section * section    = &statistics->model;
     const uint32_t                    number     = section->per_layer.layers[i];
     const int64_t                     own        = statistics_value(&statistics->n_expert_used_per_layer, number);
-    struct routing_layer            * layer      = &counts->layers[counts->n_layers++];
+    struct counted_layer            * layer      = &counts->layers[counts->n_layers++];
     layer->layer        = (int32_t) number;
     layer->n_used       = (int32_t) known_number(own >= 0 ? own : statistics->n_expert_used);
     layer->expert_bytes = -1;

@@ -11,7 +11,7 @@
 
 enum routing_part { ROUTING_ALL, ROUTING_PROMPT, ROUTING_GENERATION, ROUTING_FIRST_HALF, ROUTING_SECOND_HALF, ROUTING_N_PARTS };
 
-struct routing_layer {
+struct counted_layer {
     int32_t                 layer;        // as in blk.<layer>.
     int32_t                 n_used;       // -1: not known
     int64_t                 expert_bytes; // -1: not known
@@ -38,7 +38,7 @@ struct routing_counts {
     const char            * engine;
     struct routing_tokens   tokens;
     size_t                  n_layers;   // that the filter chooses
-    struct routing_layer  * layers;     // ascending
+    struct counted_layer  * layers;     // ascending
     uint64_t                lost;       // ubatches that do not check
 };
 

@@ -14,7 +14,7 @@
 
 #define MAX_BYTES ((size_t) 1 << 30)
 
-struct text {
+struct file_text {
     char * bytes;
     size_t size;
 };
@@ -23,7 +23,7 @@ static bool is_stdin(const char * path) {
     return strcmp(path, "-") == 0;
 }
 
-static bool read_up_to(int fd, struct text * text, size_t limit) {
+static bool read_up_to(int fd, struct file_text * text, size_t limit) {
     size_t room = text->size;
     while (text->size < limit) {
         if (text->size == room) {
@@ -43,7 +43,7 @@ static bool read_up_to(int fd, struct text * text, size_t limit) {
     return true;
 }
 
-static bool is_gguf(const struct text * text) {
+static bool is_gguf(const struct file_text * text) {
     return text->size >= 4 && memcmp(text->bytes, "GGUF", 4) == 0;
 }
 
@@ -52,7 +52,7 @@ static bool is_regular(int fd) {
     return fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
 }
 
-static bool is_blank(const struct text * text) {
+static bool is_blank(const struct file_text * text) {
     for (size_t i = 0; i < text->size; i++) {
         if (strchr(" \t\r\n", text->bytes[i]) == NULL || text->bytes[i] == '\0') {
             return false;
@@ -66,7 +66,7 @@ static struct statistics * fail(struct error * error, const char * name, const c
     return NULL;
 }
 
-static struct statistics * load_json(const char * name, int fd, struct text * text, struct error * error) {
+static struct statistics * load_json(const char * name, int fd, struct file_text * text, struct error * error) {
     if (!read_up_to(fd, text, MAX_BYTES + 1)) {
         return fail(error, name, strerror(errno));
     }
@@ -80,7 +80,7 @@ static struct statistics * load_json(const char * name, int fd, struct text * te
 }
 
 static struct statistics * load_open(const char * path, const char * name, int fd, struct error * error) {
-    struct text text = { NULL, 0 };
+    struct file_text text = { NULL, 0 };
     struct statistics * statistics;
     if (!read_up_to(fd, &text, 4)) {
         statistics = fail(error, name, errno == EISDIR ? "a directory: name a file in it" : strerror(errno));

@@ -131,14 +131,14 @@ uint64_t * statistics_layers_at(struct statistics_layers * layers, uint32_t laye
 // of one model?
 //
 
-struct comparison {
+struct model_comparison {
     const struct statistics * a;
     const struct statistics * b;
     struct error            * error;
     bool                      same;
 };
 
-static void differ(struct comparison * comparison, const char * what, const char * a, const char * b) {
+static void differ(struct model_comparison * comparison, const char * what, const char * a, const char * b) {
     char       * text   = comparison->error->text;
     const size_t length = comparison->same ? 0 : strlen(text);
     snprintf(text + length, sizeof(comparison->error->text) - length, "%s%s: %s in %s, %s in %s",
@@ -146,7 +146,7 @@ static void differ(struct comparison * comparison, const char * what, const char
     comparison->same = false;
 }
 
-static void compare_text(struct comparison * comparison, const char * what, const char * a, const char * b) {
+static void compare_text(struct model_comparison * comparison, const char * what, const char * a, const char * b) {
     const bool both_known = a != NULL && b != NULL && *a != '\0' && *b != '\0';
     if (both_known && strcmp(a, b) != 0) {
         char * clean_a = error_clean(memory_text("%.200s", a)); // a line for each difference
@@ -157,7 +157,7 @@ static void compare_text(struct comparison * comparison, const char * what, cons
     }
 }
 
-static void compare_number(struct comparison * comparison, const char * what, int64_t a, int64_t b) {
+static void compare_number(struct model_comparison * comparison, const char * what, int64_t a, int64_t b) {
     if (a >= 0 && b >= 0 && a != b) {
         char text_a[32];
         char text_b[32];
@@ -167,7 +167,7 @@ static void compare_number(struct comparison * comparison, const char * what, in
     }
 }
 
-static void compare_values(struct comparison * comparison, const char * what,
+static void compare_values(struct model_comparison * comparison, const char * what,
                            const struct statistics_values * a, const struct statistics_values * b) {
     for (size_t i = 0; i < a->n; i++) {
         char where[64];
@@ -183,7 +183,7 @@ static int64_t n_expert_against(const struct statistics * statistics, const stru
 }
 
 bool statistics_same_model(const struct statistics * a, const struct statistics * b, bool shapes_only, struct error * error) {
-    struct comparison comparison = { a, b, error, true };
+    struct model_comparison comparison = { a, b, error, true };
     if (!shapes_only) {
         compare_text  (&comparison, "architecture",  a->architecture,  b->architecture);
         compare_text  (&comparison, "name",          a->name,          b->name);

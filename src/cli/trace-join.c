@@ -58,12 +58,12 @@ static int64_t number_of(const json_t * object, const char * key) {
 
 // The last chunk of a kind as JSON, NULL: there is none.
 static json_t * find_json(const struct trace * trace, enum trace_chunk_kind kind) {
-    struct trace_walk   walk    = { .source = &trace->source };
+    struct chunk_walk   walk    = { .source = &trace->source };
     struct trace_buffer payload = { 0 };
     struct trace_chunk  chunk;
     json_t            * json    = NULL;
     bool                all     = true; // of what was gone through when it was opened
-    while (trace_walk_next(&walk, &chunk)) {
+    while (chunk_walk_next(&walk, &chunk)) {
         all = all && (chunk.kind != TRACE_CHUNK_HEADER || chunk.number == 0);
         if (chunk.kind == kind && trace_read(trace, &chunk, &payload)) {
             json_decref(json);
@@ -570,12 +570,12 @@ static void begin_input(struct trace_join * join, const struct input * input) {
 
 // A chunk that is lost leaves a hole in the numbers, which tells of it.
 static void copy_input(struct trace_join * join, const struct input * input, struct progress * progress, uint64_t done) {
-    struct trace_walk  walk = { .source = &input->trace->source };
+    struct chunk_walk  walk = { .source = &input->trace->source };
     struct trace_chunk chunk;
     uint64_t           lost = 0;
     bool               all  = true; // of what was gone through when it was opened
     begin_input(join, input);
-    while (ferror(join->out) == 0 && trace_walk_next(&walk, &chunk)) {
+    while (ferror(join->out) == 0 && chunk_walk_next(&walk, &chunk)) {
         all = all && (chunk.kind != TRACE_CHUNK_HEADER || chunk.number == 0);
         join->number += (uint32_t) chunk.n_missing;
         const bool ok = copy_chunk(join, input, &chunk);

@@ -264,7 +264,7 @@ void capture_on_mul_mat_id(const struct real * real, struct ggml_context * ctx, 
     if (!tap) {
         return;
     }
-    struct layer * layer = layers_add_weights(&tap->layers, real->ggml_get_name(weights), bytes_of_one(real, weights, product));
+    struct layer * layer = layers_add_tensor(&tap->layers, real->ggml_get_name(weights), bytes_of_one(real, weights, product));
     if (!layer) {
         return;
     }
@@ -366,16 +366,16 @@ static void check_bytes(struct tap * tap) {
     bool         is_found = false;
     for (int32_t i = 0; i < tap->layers.n; i++) {
         struct layer * layer = tap->layers.at[i];
-        if (!layer || layer->is_checked || layer->n_weights == 0) {
+        if (!layer || layer->is_checked || layer->n_tensors == 0) {
             continue;
         }
         if (!is_found) {
             is_found = true;
             path     = context_model_file(context_current());
         }
-        struct file_tensor tensors[ROUTING_WEIGHTS_MAX];
+        struct file_tensor tensors[ROUTING_TENSORS_MAX];
         int32_t            n_expert = 0;
-        const int          n        = path ? opened_file_tensors(path, layer->index, tensors, ROUTING_WEIGHTS_MAX, &n_expert) : 0;
+        const int          n        = path ? opened_file_tensors(path, layer->index, tensors, ROUTING_TENSORS_MAX, &n_expert) : 0;
         layer_check_bytes(layer, tensors, n, n_expert);
     }
 }

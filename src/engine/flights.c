@@ -111,7 +111,7 @@ static bool compact_make(struct flights * flights, const struct tap_plan * plan)
     return true;
 }
 
-static void tell_lost(const struct flight * flight, const char * why) {
+static void tell_lost_flight(const struct flight * flight, const char * why) {
     context_tell_lost(flight->context, flight->fate, flight->n_tokens, why);
 }
 
@@ -123,7 +123,7 @@ static bool tell(struct flights * flights, const struct flight * flight, const c
         .is_moe = plan->is_moe, .capture = flights_name,
     };
     if (!compact_make(flights, plan)) {
-        tell_lost(flight, ROUTING_LACKS_MEMORY);
+        tell_lost_flight(flight, ROUTING_LACKS_MEMORY);
         return true;
     }
     tokens_describe(&flight->tokens, &ubatch);
@@ -141,7 +141,7 @@ static bool tell(struct flights * flights, const struct flight * flight, const c
         }
         layer->gates = point->has_gates ? (const float *) (const void *) (memory[point->strip] + point->gates) : NULL;
         if (!routing_is_in_range(layer)) {
-            tell_lost(flight, routing_looks_wrong);
+            tell_lost_flight(flight, routing_looks_wrong);
             return false;
         }
         ubatch.rows_known = tokens_describe_rows(&flight->tokens, layer) && ubatch.rows_known;

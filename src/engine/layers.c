@@ -56,24 +56,24 @@ static int projection_rank(const char * name) {
 
 static void add_name(struct layer * layer, const char * name, size_t expert_bytes) {
     int at = 0;
-    for (; at < layer->n_weights; at++) {
-        if (strcmp(layer->weights[at], name) == 0) {
+    for (; at < layer->n_tensors; at++) {
+        if (strcmp(layer->tensor_names[at], name) == 0) {
             layer->expert_bytes[at] = layer->expert_bytes[at] ? layer->expert_bytes[at] : expert_bytes;
             return;
         }
-        if (projection_rank(layer->weights[at]) > projection_rank(name)) {
+        if (projection_rank(layer->tensor_names[at]) > projection_rank(name)) {
             break;
         }
     }
-    if (layer->n_weights == ROUTING_WEIGHTS_MAX) {
+    if (layer->n_tensors == ROUTING_TENSORS_MAX) {
         return;
     }
-    memmove(layer->weights[at + 1], layer->weights[at], (size_t) (layer->n_weights - at) * LAYER_NAME_MAX);
-    memmove(layer->expert_bytes + at + 1, layer->expert_bytes + at, (size_t) (layer->n_weights - at) * sizeof(layer->expert_bytes[0]));
-    snprintf(layer->weights[at], LAYER_NAME_MAX, "%s", name);
+    memmove(layer->tensor_names[at + 1], layer->tensor_names[at], (size_t) (layer->n_tensors - at) * LAYER_NAME_MAX);
+    memmove(layer->expert_bytes + at + 1, layer->expert_bytes + at, (size_t) (layer->n_tensors - at) * sizeof(layer->expert_bytes[0]));
+    snprintf(layer->tensor_names[at], LAYER_NAME_MAX, "%s", name);
     layer->expert_bytes[at] = expert_bytes;
     layer->is_checked       = false;
-    layer->n_weights++;
+    layer->n_tensors++;
 }
 
 // Reads the number behind `prefix`, and wants `suffix` behind the number. Returns -1 where the name is another one.
@@ -97,7 +97,7 @@ static bool ends_in(const char * name, const char * suffix) {
 }
 
 // The slots of llama.cpp's expert cache (--moe-cache-mib) are named after the tensor whose experts they hold.
-static const char * name_of_weights(const char * name) {
+static const char * name_of_tensor(const char * name) {
     static const char cached[] = "moe_cache.";
     return strncmp(name, cached, sizeof(cached) - 1) == 0 ? name + sizeof(cached) - 1 : name;
 }
@@ -111,8 +111,8 @@ bool is_projection(const char * name) {
     return projection_rank(name) >= 0 || strstr(name, ".ffn_gate_up_exps.") || strstr(name, ".ffn_up_gate_exps.");
 }
 
-struct layer * layers_add_weights(struct layers * layers, const char * name, size_t expert_bytes) {
-    name = name_of_weights(name);
+struct layer * layers_add_tensor(struct layers * layers, const char * name, size_t expert_bytes) {
+    name = name_of_tensor(name);
     const int32_t  index = layer_of_experts(name);
     struct layer * layer = index >= 0 ? layers_at(layers, index) : NULL;
     if (layer) {
@@ -139,8 +139,8 @@ static bool is_as_in_file(size_t seen, size_t in_file, size_t padding) {
 }
 
 static bool has_projection(const struct layer * layer, const char * projection) {
-    for (int i = 0; i < layer->n_weights; i++) {
-        if (strstr(layer->weights[i], projection)) {
+    for (int i = 0; i < layer->n_tensors; i++) {
+        if (strstr(layer->tensor_names[i], projection)) {
             return true;
         }
     }
@@ -152,7 +152,7 @@ static bool sum_is_as_in_file(const struct layer * layer, const struct file_tens
     size_t seen    = 0;
     size_t in_file = 0;
     size_t padding = 0;
-    for (int i = 0; i < layer->n_weights; i++) {
+    for (int i = 0; i < layer->n_tensors; i++) {
         seen += layer->expert_bytes[i] * n_expert;
     }
     for (int i = 0; i < n; i++) {
@@ -164,8 +164,8 @@ static bool sum_is_as_in_file(const struct layer * layer, const struct file_tens
 
 // Returns false where a tensor of the graph is not in the file, or is of another size.
 static bool is_part_of_file(struct layer * layer, const struct file_tensor * tensors, int n, size_t n_expert) {
-    for (int i = 0; i < layer->n_weights; i++) {
-        const struct file_tensor * tensor = find_tensor(tensors, n, layer->weights[i]);
+    for (int i = 0; i < layer->n_tensors; i++) {
+        const struct file_tensor * tensor = find_tensor(tensors, n, layer->tensor_names[i]);
         if (!tensor || !is_as_in_file(layer->expert_bytes[i] * n_expert, tensor->bytes, tensor->padding)) {
             return false;
         }
@@ -199,9 +199,9 @@ void layer_check_bytes(struct layer * layer, const struct file_tensor * tensors,
 void layer_describe(const struct layer * layer, int32_t n_expert, struct routing_layer * routed) {
     routed->layer     = layer->index;
     routed->n_expert  = layer->n_expert > 0 ? layer->n_expert : n_expert;
-    routed->n_weights = layer->n_weights;
-    for (int32_t i = 0; i < layer->n_weights; i++) {
-        routed->weights     [i] = layer->weights[i];
+    routed->n_tensors = layer->n_tensors;
+    for (int32_t i = 0; i < layer->n_tensors; i++) {
+        routed->tensor_names     [i] = layer->tensor_names[i];
         routed->expert_bytes[i] = layer->expert_bytes[i];
     }
 }

@@ -24,9 +24,9 @@ struct file_tensor {
 struct layer {
     int32_t index;
     int32_t n_expert;                  // 0: not told so far
-    int32_t n_weights;
-    char    weights     [ROUTING_WEIGHTS_MAX][LAYER_NAME_MAX];
-    size_t  expert_bytes[ROUTING_WEIGHTS_MAX]; // 0: not known
+    int32_t n_tensors;
+    char    tensor_names[ROUTING_TENSORS_MAX][LAYER_NAME_MAX];
+    size_t  expert_bytes[ROUTING_TENSORS_MAX]; // 0: not known
     bool    is_checked;                // with what the model's file says of them
 
     // for the taps in a graph
@@ -49,7 +49,7 @@ struct layer * layers_at  (struct layers * layers, int32_t index);
 void           layers_free(struct layers * layers);
 
 // A node that uses this stacked expert tensor, of so many bytes for each expert, was built. Returns its layer, NULL: not a layer's experts.
-struct layer * layers_add_weights(struct layers * layers, const char * name, size_t expert_bytes);
+struct layer * layers_add_tensor(struct layers * layers, const char * name, size_t expert_bytes);
 
 // The layer that a stacked expert tensor of this name belongs to, -1: it is none.
 int32_t layer_of_experts(const char * name);

@@ -64,12 +64,12 @@ static uint64_t find_header(const struct trace_source * source, uint64_t offset)
     return source->size;
 }
 
-static void lose_chunk(struct trace_walk * walk, uint64_t until) {
+static void lose_chunk(struct chunk_walk * walk, uint64_t until) {
     walk->lost_bytes += until - walk->offset;
     walk->offset      = until;
 }
 
-bool trace_walk_next(struct trace_walk * walk, struct trace_chunk * chunk) {
+bool chunk_walk_next(struct chunk_walk * walk, struct trace_chunk * chunk) {
     const uint64_t size = walk->source->size;
     while (walk->offset < size) {
         const enum trace_header_state state = trace_chunk_at(walk->source, walk->offset, chunk);

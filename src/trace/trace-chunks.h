@@ -31,7 +31,7 @@ enum trace_header_state {
 enum trace_header_state trace_chunk_at(const struct trace_source * source, uint64_t offset, struct trace_chunk * chunk);
 
 // Goes through the chunks, over what is damaged. `source` and zeros to begin with.
-struct trace_walk {
+struct chunk_walk {
     const struct trace_source * source;
     uint64_t                    offset;        // of the next chunk
     uint64_t                    number;        // likewise
@@ -40,7 +40,7 @@ struct trace_walk {
     uint64_t                    lost_bytes;
 };
 
-bool trace_walk_next(struct trace_walk * walk, struct trace_chunk * chunk);
+bool chunk_walk_next(struct chunk_walk * walk, struct trace_chunk * chunk);
 
 static inline uint64_t trace_chunk_end(const struct trace_chunk * chunk) {
     return chunk->offset + TRACE_HEADER_SIZE + chunk->size;

@@ -102,7 +102,7 @@ bool trace_read(const struct trace * trace, const struct trace_chunk * chunk, st
     return false;
 }
 
-void trace_compare_walk(const struct trace * trace, const struct trace_walk * walk) {
+void trace_compare_walk(const struct trace * trace, const struct chunk_walk * walk) {
     struct trace_memory * memory = trace->memory;
     if (walk->lost_chunks != memory->lost_chunks || walk->lost_bytes != memory->lost_bytes) {
         atomic_store(&memory->changed, true);
@@ -147,7 +147,7 @@ struct opening {
 };
 
 static bool add_end(struct opening * opening) {
-    opening->has_end = trace_json_end(&opening->payload, &opening->end);
+    opening->has_end = trace_json_read_end(&opening->payload, &opening->end);
     return opening->has_end;
 }
 
@@ -170,7 +170,7 @@ static bool add_chunk(struct opening * opening, struct trace_chunk * chunk) {
         return false;
     }
     switch (chunk->kind) {
-        case TRACE_CHUNK_LAYERS:     return trace_json_layers   (&opening->payload, &trace->tables);
+        case TRACE_CHUNK_LAYERS:     return trace_json_read_layers   (&opening->payload, &trace->tables);
         case TRACE_CHUNK_AMENDMENTS: return trace_amendments_add(&trace->amendments, &opening->payload);
         case TRACE_CHUNK_CODE:       return trace_code_parse    (&trace->code, opening->payload.data, opening->payload.size);
         case TRACE_CHUNK_END:        return add_end(opening);
@@ -180,9 +180,9 @@ static bool add_chunk(struct opening * opening, struct trace_chunk * chunk) {
 
 static void add_chunks(struct opening * opening) {
     struct trace_info * info = &opening->trace->info;
-    struct trace_walk   walk = { .source = &opening->trace->source };
+    struct chunk_walk   walk = { .source = &opening->trace->source };
     struct trace_chunk  chunk;
-    while (trace_walk_next(&walk, &chunk)) {
+    while (chunk_walk_next(&walk, &chunk)) {
         if (!add_chunk(opening, &chunk)) {
             lose(info, &chunk);
         }
@@ -298,7 +298,7 @@ static const char * read_header(struct opening * opening) {
         return "out of memory";
     }
     trace->info.first_time = chunk.time;
-    return trace_json_header(payload, &trace->info, &trace->header);
+    return trace_json_read_header(payload, &trace->info, &trace->header);
 }
 
 // From now on it is known what was read. Takes the memory over, NULL where there is none.

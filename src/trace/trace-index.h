@@ -6,7 +6,7 @@
 #include "trace-amendments.h"
 #include "trace-chunks.h"
 #include "trace-code.h"
-#include "trace-json.h"
+#include "trace-json-reader.h"
 #include "trace-parts.h"
 #include "trace-reader.h"
 #include "trace-source.h"
@@ -37,6 +37,6 @@ bool trace_read(const struct trace * trace, const struct trace_chunk * chunk, st
 bool trace_load(const struct trace * trace, const struct trace_chunk * chunk, struct trace_parts * parts);
 
 // For who has gone through the chunks again, up to the end: whether as many were found is noted for trace_changed().
-void trace_compare_walk(const struct trace * trace, const struct trace_walk * walk);
+void trace_compare_walk(const struct trace * trace, const struct chunk_walk * walk);
 
 #endif // TRACE_INDEX_H

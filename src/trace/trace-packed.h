@@ -5,7 +5,7 @@
 
 #include "trace-chunks.h"
 #include "trace-code.h"
-#include "trace-json.h"
+#include "trace-json-reader.h"
 #include "trace-parts.h"
 #include "trace-records.h"
 

@@ -64,19 +64,19 @@ static bool count_ubatch(struct table_counts * counts, const struct trace_ubatch
     return ok;
 }
 
-struct progress {
+struct packing_progress {
     trace_pack_progress tell;
     void              * self;
     double              total; // bytes to go through
 };
 
-static void tell(const struct progress * progress, uint64_t done) {
+static void tell(const struct packing_progress * progress, uint64_t done) {
     if (progress->tell) {
         progress->tell(progress->self, progress->total > 0 ? (double) done / progress->total : 1);
     }
 }
 
-static bool count_all(const struct trace * trace, struct table_counts * counts, uint64_t * lost, const struct progress * progress) {
+static bool count_all(const struct trace * trace, struct table_counts * counts, uint64_t * lost, const struct packing_progress * progress) {
     struct trace_cursor * cursor = trace_cursor_new(trace);
     struct trace_ubatch   ubatch;
     bool                  ok     = cursor != NULL;
@@ -125,7 +125,7 @@ static bool fit_code(const struct trace * trace, const struct table_counts * cou
     return ok;
 }
 
-static bool make_code(const struct trace * trace, struct trace_code * code, struct trace_pack_report * report, const struct progress * progress) {
+static bool make_code(const struct trace * trace, struct trace_code * code, struct trace_pack_report * report, const struct packing_progress * progress) {
     struct table_counts * counts = calloc(trace->tables.n + 1, sizeof(counts[0]));
     const bool ok = counts && count_all(trace, counts, &report->lost, progress) && fit_code(trace, counts, code, &report->entropy);
     free_counts(counts, &trace->tables);
@@ -237,7 +237,7 @@ static void copy_file(struct packer * packer) {
 }
 
 // `walk`: at its end.
-static void expect_no_change(struct packer * packer, const struct trace_walk * walk) {
+static void expect_no_change(struct packer * packer, const struct chunk_walk * walk) {
     if (!packer->wrong) {
         trace_compare_walk(packer->trace, walk);
     }
@@ -378,11 +378,11 @@ static bool is_another_trace(const struct trace_chunk * chunk) {
     return chunk->kind == TRACE_CHUNK_HEADER && chunk->number > 0;
 }
 
-static void pack_all(struct packer * packer, const struct progress * progress) {
+static void pack_all(struct packer * packer, const struct packing_progress * progress) {
     const struct trace_source * source = &packer->trace->source;
-    struct trace_walk           walk   = { .source = source };
+    struct chunk_walk           walk   = { .source = source };
     struct trace_chunk          chunk;
-    while (!packer->wrong && trace_walk_next(&walk, &chunk) && !is_another_trace(&chunk)) {
+    while (!packer->wrong && chunk_walk_next(&walk, &chunk) && !is_another_trace(&chunk)) {
         pack_chunk(packer, &chunk);
         tell(progress, source->size + walk.offset);
     }
@@ -392,7 +392,7 @@ static void pack_all(struct packer * packer, const struct progress * progress) {
 
 const char * trace_pack(const struct trace * trace, FILE * out, trace_pack_progress progress, void * self, struct trace_pack_report * report) {
     struct packer         packer = { .trace = trace, .out = out };
-    const struct progress told   = { progress, self, 2.0 * (double) trace->source.size };
+    const struct packing_progress told   = { progress, self, 2.0 * (double) trace->source.size };
     *report = (struct trace_pack_report) { 0 };
     if (!trace->info.is_packed) {
         if (!make_code(trace, &packer.code, report, &told)) {
@@ -449,7 +449,7 @@ static void advance_packed(struct packed_row * row) {
 }
 
 struct other_row {
-    struct trace_walk  walk;
+    struct chunk_walk  walk;
     struct trace_chunk chunk;
     bool               ended;
     uint64_t           n_missing;
@@ -457,7 +457,7 @@ struct other_row {
 
 static void advance_other(struct other_row * row) {
     do {
-        row->ended      = !trace_walk_next(&row->walk, &row->chunk) || is_another_trace(&row->chunk);
+        row->ended      = !chunk_walk_next(&row->walk, &row->chunk) || is_another_trace(&row->chunk);
         row->n_missing += row->ended ? 0 : row->chunk.n_missing;
     } while (!row->ended && (row->chunk.kind == TRACE_CHUNK_PACKED || row->chunk.kind == TRACE_CHUNK_CODE));
 }
@@ -496,7 +496,7 @@ static void write_part(struct packer * packer, const struct packed_row * row) {
     write_chunk(packer, &about, trace_part_data(&row->parts, row->part), part->size);
 }
 
-static void unpack_all(struct packer * packer, struct trace_pack_report * report, const struct progress * progress) {
+static void unpack_all(struct packer * packer, struct trace_pack_report * report, const struct packing_progress * progress) {
     const struct trace * trace     = packer->trace;
     struct packed_row    packed    = { .trace = trace };
     struct other_row     others    = { .walk = { .source = &trace->source } };
@@ -527,7 +527,7 @@ static void unpack_all(struct packer * packer, struct trace_pack_report * report
 
 const char * trace_unpack(const struct trace * trace, FILE * out, trace_pack_progress progress, void * self, struct trace_pack_report * report) {
     struct packer         packer = { .trace = trace, .out = out };
-    const struct progress told   = { progress, self, (double) trace->source.size };
+    const struct packing_progress told   = { progress, self, (double) trace->source.size };
     *report = (struct trace_pack_report) { 0 };
     if (trace->info.is_packed) {
         unpack_all(&packer, report, &told);

@@ -7,7 +7,7 @@
 #include <string.h>
 
 // The call of llama_decode that a context is in.
-struct batch {
+struct batch_count {
     int32_t  context;
     uint64_t number;
 };
@@ -25,7 +25,7 @@ struct trace_cursor {
     uint64_t             lost;
     struct trace_decoder decoder;
     uint64_t             n_batches;
-    struct batch       * batches;   // their contexts rising
+    struct batch_count       * batches;   // their contexts rising
     size_t               n_contexts;
     size_t               batches_room;
 };
@@ -138,7 +138,7 @@ static size_t batch_index(const struct trace_cursor * cursor, int32_t context) {
     return low;
 }
 
-static struct batch * batch_of(struct trace_cursor * cursor, int32_t context) {
+static struct batch_count * batch_of(struct trace_cursor * cursor, int32_t context) {
     const size_t i = batch_index(cursor, context);
     if (i < cursor->n_contexts && cursor->batches[i].context == context) {
         return &cursor->batches[i];
@@ -148,12 +148,12 @@ static struct batch * batch_of(struct trace_cursor * cursor, int32_t context) {
     }
     memmove(&cursor->batches[i + 1], &cursor->batches[i], (cursor->n_contexts - i) * sizeof(cursor->batches[0]));
     cursor->n_contexts++;
-    cursor->batches[i] = (struct batch) { context, UINT64_MAX };
+    cursor->batches[i] = (struct batch_count) { context, UINT64_MAX };
     return &cursor->batches[i];
 }
 
 static uint64_t count_batch(struct trace_cursor * cursor, const struct trace_ubatch * ubatch) {
-    struct batch * batch = batch_of(cursor, ubatch->context);
+    struct batch_count * batch = batch_of(cursor, ubatch->context);
     if (!batch) {
         return cursor->n_batches++;
     }

@@ -5,7 +5,7 @@
 
 #include "trace-bytes.h"
 #include "trace-format.h"
-#include "trace-json.h"
+#include "trace-json-reader.h"
 #include "trace-reader.h"
 
 // What a UBATCH record tells before its token ids, but for its time.

@@ -1,6 +1,6 @@
 #include "config.h"
 
-#include "trace-buffer.h"
+#include "chunk-ring.h"
 #include "trace-sampling.h"
 
 #include <limits.h>
@@ -158,7 +158,7 @@ static const char * read_path(enum variable variable) {
 }
 
 static double buffer_max(void) {
-    const size_t most = trace_buffer_most();
+    const size_t most = chunk_ring_most();
     return (double) (most < BUFFER_MAX ? most : BUFFER_MAX);
 }
 

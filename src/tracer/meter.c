@@ -14,8 +14,8 @@
 struct meter {
     atomic_uint     sequence;
     atomic_uint     n_resets_done;
-    struct counts   counts;
-    struct counts   pending;       // perhaps a warm-up
+    struct counters   counts;
+    struct counters   pending;       // perhaps a warm-up
 
     _Alignas(CACHE_LINE)
     atomic_uint     n_resets;      // that are asked for: done before anything else is counted
@@ -35,7 +35,7 @@ struct meter * meter_new(int32_t n_layers, int32_t n_expert) {
     pthread_mutex_init(&meter->mutex, NULL);
     n_layers = believable(n_layers);
     n_expert = believable(n_expert);
-    if (!counts_make_room(&meter->counts, n_layers, n_expert) || !counts_make_room(&meter->pending, n_layers, n_expert)) {
+    if (!counters_make_room(&meter->counts, n_layers, n_expert) || !counters_make_room(&meter->pending, n_layers, n_expert)) {
         meter_free(meter);
         return NULL;
     }
@@ -43,8 +43,8 @@ struct meter * meter_new(int32_t n_layers, int32_t n_expert) {
 }
 
 void meter_free(struct meter * meter) {
-    counts_free(&meter->counts);
-    counts_free(&meter->pending);
+    counters_free(&meter->counts);
+    counters_free(&meter->pending);
     pthread_mutex_destroy(&meter->mutex);
     free(meter);
 }
@@ -53,9 +53,9 @@ void meter_free(struct meter * meter) {
 // counting
 //
 
-static bool make_room_locked(struct meter * meter, struct counts * counts, int32_t n_layers, int32_t n_expert) {
+static bool make_room_locked(struct meter * meter, struct counters * counts, int32_t n_layers, int32_t n_expert) {
     pthread_mutex_lock(&meter->mutex);
-    const bool made = counts_make_room(counts, n_layers, n_expert);
+    const bool made = counters_make_room(counts, n_layers, n_expert);
     pthread_mutex_unlock(&meter->mutex);
     return made;
 }
@@ -63,7 +63,7 @@ static bool make_room_locked(struct meter * meter, struct counts * counts, int32
 // Before the sequence becomes odd: who has the mutex may be waiting for an even one. There is as much room in both, so
 // that what is pending fits in where it goes. Returns false where memory runs out.
 static bool make_room_for(struct meter * meter, const struct routing_ubatch * ubatch) {
-    const struct counts * counts = &meter->counts;
+    const struct counters * counts = &meter->counts;
     int32_t n_layers = 0;
     int32_t n_expert = 0;
     for (int32_t i = 0; i < ubatch->n_layers; i++) {
@@ -71,7 +71,7 @@ static bool make_room_for(struct meter * meter, const struct routing_ubatch * ub
         n_layers = layer->layer    >= n_layers ? layer->layer + 1 : n_layers;
         n_expert = layer->n_expert >  n_expert ? layer->n_expert  : n_expert;
     }
-    if (counts_have_room(&meter->counts, n_layers, n_expert) && counts_have_room(&meter->pending, n_layers, n_expert)) {
+    if (counters_have_room(&meter->counts, n_layers, n_expert) && counters_have_room(&meter->pending, n_layers, n_expert)) {
         return true;
     }
     n_layers += n_layers > counts->n_layers ? LAYERS_MORE : 0;
@@ -91,8 +91,8 @@ static bool change_begin(struct meter * meter) {
 
     const unsigned n_resets = atomic_load_explicit(&meter->n_resets, memory_order_relaxed);
     if (n_resets != atomic_load_explicit(&meter->n_resets_done, memory_order_relaxed)) {
-        counts_reset(&meter->counts);
-        counts_reset(&meter->pending);
+        counters_reset(&meter->counts);
+        counters_reset(&meter->pending);
         atomic_store_explicit(&meter->n_resets_done, n_resets, memory_order_relaxed);
     }
     return with_mutex;
@@ -106,16 +106,16 @@ static void change_end(struct meter * meter, bool with_mutex) {
     }
 }
 
-static struct counts * counts_of(struct meter * meter, enum routing_fate fate) {
+static struct counters * counters_of(struct meter * meter, enum routing_fate fate) {
     return fate == ROUTING_PENDING ? &meter->pending : &meter->counts;
 }
 
 bool meter_ubatch(struct meter * meter, const struct routing_ubatch * ubatch, bool is_mtp) {
-    struct counts * counts     = counts_of(meter, ubatch->fate);
+    struct counters * counts     = counters_of(meter, ubatch->fate);
     const bool      has_room   = make_room_for(meter, ubatch);
     const bool      with_mutex = change_begin(meter);
     for (int32_t i = 0; i < ubatch->n_layers && has_room; i++) {
-        counts_add_layer(counts, &ubatch->layers[i]);
+        counters_add_layer(counts, &ubatch->layers[i]);
     }
     counter_add(is_mtp ? &counts->n_mtp : &counts->n_tokens, ubatch->n_tokens);
     if (ubatch->lost || !has_room) {
@@ -133,7 +133,7 @@ static void correct(_Atomic uint64_t * counter, int64_t correction) {
 }
 
 void meter_decode(struct meter * meter, const struct routing_decode * decode, bool is_mtp) {
-    struct counts * counts     = counts_of(meter, decode->fate);
+    struct counters * counts     = counters_of(meter, decode->fate);
     const bool      with_mutex = change_begin(meter);
     if (decode->fate == ROUTING_WARMUP) {
         counter_add(&counts->n_warmup, decode->n_prompt + decode->n_generation);
@@ -152,9 +152,9 @@ void meter_settle(struct meter * meter, bool warmup) {
     if (warmup) {
         counter_add(&meter->counts.n_warmup, counter_get(&meter->pending.n_tokens));
     } else {
-        counts_add(&meter->counts, &meter->pending); // there is room
+        counters_add(&meter->counts, &meter->pending); // there is room
     }
-    counts_reset(&meter->pending);
+    counters_reset(&meter->pending);
     change_end(meter, with_mutex);
 }
 
@@ -163,27 +163,27 @@ void meter_settle(struct meter * meter, bool warmup) {
 //
 
 // With the mutex and with room for all. Returns false where the counters changed meanwhile.
-static bool try_to_read(struct meter * meter, struct counts * copy) {
+static bool try_to_read(struct meter * meter, struct counters * copy) {
     const unsigned before = atomic_load_explicit(&meter->sequence, memory_order_acquire);
     if (before % 2 != 0) {
         sched_yield();
         return false;
     }
-    counts_reset(copy);
-    counts_add(copy, &meter->counts);
-    counts_add(copy, &meter->pending);
+    counters_reset(copy);
+    counters_add(copy, &meter->counts);
+    counters_add(copy, &meter->pending);
     const unsigned n_resets_done = atomic_load_explicit(&meter->n_resets_done, memory_order_relaxed);
     atomic_thread_fence(memory_order_acquire);
     if (atomic_load_explicit(&meter->sequence, memory_order_relaxed) != before) {
         return false;
     }
     if (n_resets_done != atomic_load(&meter->n_resets)) {
-        counts_reset(copy); // nothing was counted since
+        counters_reset(copy); // nothing was counted since
     }
     return true;
 }
 
-static void read_whole(struct meter * meter, struct counts * copy) {
+static void read_whole(struct meter * meter, struct counters * copy) {
     for (int i = 0; !try_to_read(meter, copy); i++) {
         if (i == ATTEMPTS_MAX) {
             atomic_store(&meter->is_waited_for, true);
@@ -192,18 +192,18 @@ static void read_whole(struct meter * meter, struct counts * copy) {
     atomic_store(&meter->is_waited_for, false);
 }
 
-bool meter_read(struct meter * meter, struct counts * sum) {
-    struct counts copy = { 0 };
+bool meter_read(struct meter * meter, struct counters * sum) {
+    struct counters copy = { 0 };
     pthread_mutex_lock(&meter->mutex);
-    const bool has_room = counts_make_room(&copy, meter->counts.n_layers,  meter->counts.n_expert) &&
-                          counts_make_room(&copy, meter->pending.n_layers, meter->pending.n_expert);
+    const bool has_room = counters_make_room(&copy, meter->counts.n_layers,  meter->counts.n_expert) &&
+                          counters_make_room(&copy, meter->pending.n_layers, meter->pending.n_expert);
     if (has_room) {
         read_whole(meter, &copy);
     }
     pthread_mutex_unlock(&meter->mutex);
 
-    const bool whole = has_room && counts_add(sum, &copy);
-    counts_free(&copy);
+    const bool whole = has_room && counters_add(sum, &copy);
+    counters_free(&copy);
     return whole;
 }
 

@@ -3,7 +3,7 @@
 #ifndef TRACER_METER_H
 #define TRACER_METER_H
 
-#include "counts.h"
+#include "counters.h"
 
 struct meter;
 
@@ -20,7 +20,7 @@ void meter_settle(struct meter * meter, bool warmup);
 
 // By any thread. Adds what was counted, every ubatch as a whole. Returns false where memory runs out: nothing was
 // added then.
-bool meter_read(struct meter * meter, struct counts * sum);
+bool meter_read(struct meter * meter, struct counters * sum);
 
 // By any thread: what was counted before is no more.
 void meter_reset(struct meter * meter);

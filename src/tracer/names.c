@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define DIGITS_MAX  10
-#define NAME_ROOM   128 // ggml's have 64 bytes
+#define LINE_NAME_ROOM   128 // ggml's have 64 bytes
 #define LINE_LAYER  LOG_PREFIX "Layer "
 #define LINE_EXPERT ", Expert "
 
@@ -46,8 +46,8 @@ static char * put_number(char * at, int32_t number) {
 }
 
 // The name comes from the model's file.
-static struct line line_of(const char * weights, char clean[NAME_ROOM]) {
-    snprintf(clean, NAME_ROOM, "%s", weights);
+static struct line line_of(const char * weights, char clean[LINE_NAME_ROOM]) {
+    snprintf(clean, LINE_NAME_ROOM, "%s", weights);
     clean_in_place(clean);
     const char * dot  = strrchr(clean, '.');
     const char * end  = dot ? dot : clean + strlen(clean);
@@ -76,11 +76,11 @@ void names_add(struct text * text, const struct routing_layer * layer) {
     const struct piece beginning = { data, (size_t) (end - data) };
     const size_t       n         = (size_t) layer->n_tokens * (size_t) layer->n_used;
 
-    char        clean[ROUTING_WEIGHTS_MAX][NAME_ROOM];
-    struct line lines[ROUTING_WEIGHTS_MAX];
+    char        clean[ROUTING_TENSORS_MAX][LINE_NAME_ROOM];
+    struct line lines[ROUTING_TENSORS_MAX];
     size_t      longest = 0; // all lines of an activation
-    for (int32_t i = 0; i < layer->n_weights; i++) {
-        lines[i] = line_of(layer->weights[i], clean[i]);
+    for (int32_t i = 0; i < layer->n_tensors; i++) {
+        lines[i] = line_of(layer->tensor_names[i], clean[i]);
         longest += beginning.length + lines[i].stem.length + lines[i].end.length + 2 * DIGITS_MAX + strlen(": .\n");
     }
     char * const first = text_room(text, n * longest);
@@ -89,7 +89,7 @@ void names_add(struct text * text, const struct routing_layer * layer) {
     }
     char * at = first;
     for (size_t i = 0; i < n; i++) {
-        at = put_lines(at, &beginning, lines, layer->n_weights, layer->experts[i]);
+        at = put_lines(at, &beginning, lines, layer->n_tensors, layer->experts[i]);
     }
     text_take(text, (size_t) (at - first));
 }

@@ -47,7 +47,7 @@ static void sum_layer(struct expert_tracer_snapshot * snapshot, uint64_t * total
     }
 }
 
-struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model, const struct counts * counts,
+struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model, const struct counters * counts,
                                              const struct snapshot_state * state) {
     const uint64_t n_lost_ubatches = counter_get(&counts->n_lost_ubatches);
     size_t  n_layers = 0;
@@ -56,7 +56,7 @@ struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model,
     int32_t n_used   = 0;
     int32_t highest  = -1;
     for (int32_t i = 0; i < counts->n_layers; i++) {
-        const struct counts_layer * layer = &counts->layers[i];
+        const struct counters_layer * layer = &counts->layers[i];
         if (layer->n_expert == 0) {
             continue;
         }
@@ -111,7 +111,7 @@ struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model,
     uint64_t * totals = word;
     word += n_expert;
     for (int32_t i = 0; i < counts->n_layers; i++) {
-        const struct counts_layer * from = &counts->layers[i];
+        const struct counters_layer * from = &counts->layers[i];
         if (from->n_expert == 0) {
             continue;
         }
@@ -121,7 +121,7 @@ struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model,
             .n_used      = from->n_used,
             .mtp         = layer_is_mtp(model, i),
             .n_tokens    = counter_get(&from->n_tokens),
-            .activations = row_copy(word, counts_row(counts, i), from->n_expert),
+            .activations = row_copy(word, counters_row(counts, i), from->n_expert),
         };
         if (!layers->mtp) {
             sum_layer(snapshot, totals, layers);

@@ -3,7 +3,7 @@
 #ifndef TRACER_SNAPSHOT_H
 #define TRACER_SNAPSHOT_H
 
-#include "counts.h"
+#include "counters.h"
 #include "llama-expert-tracer.h"
 #include "text.h"
 
@@ -15,7 +15,7 @@ struct snapshot_state {
 };
 
 // Returns NULL where memory runs out.
-struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model, const struct counts * counts,
+struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model, const struct counters * counts,
                                              const struct snapshot_state * state);
 
 // The specification's lines.

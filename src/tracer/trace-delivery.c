@@ -59,7 +59,7 @@ static void begin_chunk(struct text * text) {
 static void add_beginning(struct text * text, struct trace_delivery * delivery) {
     const struct trace_chunk_head head = head_of(delivery, TRACE_CHUNK_HEADER);
     begin_chunk(text);
-    trace_json_header(text, &delivery->about);
+    trace_json_write_header(text, &delivery->about);
     char * tables = text_room(text, delivery->tables.length);
     if (text->failed || !tables) {
         text->failed = true;
@@ -117,7 +117,7 @@ static int append_end(struct trace_delivery * delivery, const struct trace_endin
     const struct trace_chunk_head head = head_of(delivery, TRACE_CHUNK_END);
     struct text text = { 0 };
     begin_chunk(&text);
-    trace_json_end(&text, &delivery->counts, ending);
+    trace_json_write_end(&text, &delivery->counts, ending);
     const int error = text.failed ? -ENOMEM
                                   : trace_file_append(&delivery->file, (uint8_t *) text.data, &head, text.length - TRACE_HEADER_SIZE);
     text_free(&text);
@@ -129,7 +129,7 @@ static void append_end_of_part(struct trace_delivery * delivery, uint64_t waited
     append_end(delivery, &ending); // without it, it is a file of a program that was killed
 }
 
-static bool is_full(const struct trace_delivery * delivery, const struct trace_chunk * chunk) {
+static bool is_full(const struct trace_delivery * delivery, const struct ring_chunk * chunk) {
     const uint64_t size = delivery->file.size + TRACE_HEADER_SIZE + chunk->size + END_SIZE;
     return (delivery->rotate_size > 0 && size > delivery->rotate_size) ||
            (delivery->rotate_time > 0 && (double) (chunk->time - delivery->first_time) >= delivery->rotate_time * 1e6);
@@ -223,7 +223,7 @@ static int check_file(struct trace_delivery * delivery, uint64_t waited_ms) {
 //
 
 // Numbered as it will be in the parts to come.
-static void keep_table(struct trace_delivery * delivery, const struct trace_chunk * chunk, const struct trace_chunk_head * head) {
+static void keep_table(struct trace_delivery * delivery, const struct ring_chunk * chunk, const struct trace_chunk_head * head) {
     const size_t size = TRACE_HEADER_SIZE + chunk->size;
     char       * copy = text_room(&delivery->tables, size);
     if (copy) {
@@ -233,7 +233,7 @@ static void keep_table(struct trace_delivery * delivery, const struct trace_chun
     }
 }
 
-static int append(struct trace_delivery * delivery, struct trace_chunk * chunk) {
+static int append(struct trace_delivery * delivery, struct ring_chunk * chunk) {
     const struct trace_chunk_head head = {
         chunk->kind, chunk->counts.n_ubatches, chunk->first, chunk->time, chunk->counts.n_tokens,
     };
@@ -255,7 +255,7 @@ static void keep_limit(struct trace_delivery * delivery) {
     delivery->is_at_limit = file->size + file->at.others > delivery->limit;
 }
 
-int trace_delivery_bring(struct trace_delivery * delivery, struct trace_chunk * chunk, uint64_t waited_ms) {
+int trace_delivery_bring(struct trace_delivery * delivery, struct ring_chunk * chunk, uint64_t waited_ms) {
     if (chunk->size == 0) {
         return 0;
     }

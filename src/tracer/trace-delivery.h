@@ -5,7 +5,7 @@
 
 #include "log.h"
 #include "trace-file.h"
-#include "trace-json.h"
+#include "trace-json-writer.h"
 
 struct trace_delivery {
     struct trace_about  about;       // with what is fixed
@@ -35,7 +35,7 @@ int trace_delivery_open(struct trace_delivery * delivery, const char * path);
 
 // Returns 0, or -errno: the file is as it was then, and the chunk may be brought again. Where somebody has deleted, replaced
 // or truncated the file a new one is begun first.
-int trace_delivery_bring(struct trace_delivery * delivery, struct trace_chunk * chunk, uint64_t waited_ms);
+int trace_delivery_bring(struct trace_delivery * delivery, struct ring_chunk * chunk, uint64_t waited_ms);
 
 // Writes what is not recorded of those that are not told of yet, and how the trace ended. Returns 0, or -errno.
 int trace_delivery_end(struct trace_delivery * delivery, const struct trace_gap * gaps, const struct trace_ending * ending);

@@ -30,24 +30,24 @@ static uint32_t life_hash(uint32_t context, int32_t sequence, uint32_t life) {
 }
 
 // Finds a life, or adds it. There is room.
-static struct trace_life * life_of(struct trace_payload * payload, uint32_t context, int32_t sequence, int32_t life, bool * is_new) {
-    const struct trace_life wanted = { context, sequence < 0 ? -1 : sequence, (uint32_t) life, -1 };
+static struct recorded_life * life_of(struct trace_payload * payload, uint32_t context, int32_t sequence, int32_t life, bool * is_new) {
+    const struct recorded_life wanted = { context, sequence < 0 ? -1 : sequence, (uint32_t) life, -1 };
     uint32_t slot = life_hash(wanted.context, wanted.sequence, wanted.life);
     for (; payload->slots[slot] != 0; slot = (slot + 1) & (TRACE_LIVE_SLOTS - 1)) {
-        struct trace_life * found = &payload->lives[payload->slots[slot] - 1];
+        struct recorded_life * found = &payload->lives[payload->slots[slot] - 1];
         if (found->context == wanted.context && found->sequence == wanted.sequence && found->life == wanted.life) {
             *is_new = false;
             return found;
         }
     }
-    struct trace_life * added = &payload->lives[payload->n_lives++];
+    struct recorded_life * added = &payload->lives[payload->n_lives++];
     payload->slots[slot] = (uint16_t) payload->n_lives;
     *added  = wanted;
     *is_new = true;
     return added;
 }
 
-static uint32_t life_index(const struct trace_payload * payload, const struct trace_life * life) {
+static uint32_t life_index(const struct trace_payload * payload, const struct recorded_life * life) {
     return (uint32_t) (life - payload->lives);
 }
 
@@ -64,9 +64,9 @@ static uint8_t * put_record(uint8_t * at, uint8_t kind, const uint64_t * numbers
 }
 
 // Finds a life, and introduces it where that was not done.
-static struct trace_life * introduce(struct trace_payload * payload, uint8_t ** at, uint32_t context, int32_t sequence, int32_t life) {
+static struct recorded_life * introduce(struct trace_payload * payload, uint8_t ** at, uint32_t context, int32_t sequence, int32_t life) {
     bool                is_new;
-    struct trace_life * found = life_of(payload, context, sequence, life, &is_new);
+    struct recorded_life * found = life_of(payload, context, sequence, life, &is_new);
     if (is_new) {
         *at = put_record(*at, TRACE_RECORD_LIFE, (uint64_t[]) { found->context, (uint64_t) ((int64_t) found->sequence + 1), found->life }, 3);
     }
@@ -124,7 +124,7 @@ static uint8_t * put_lives(struct trace_payload * payload, uint8_t * at, const s
 static uint8_t * put_spans(struct trace_payload * payload, uint8_t * at, const struct routing_ubatch * ubatch, uint32_t context) {
     for (uint64_t i = 0, end; i < ubatch->n_tokens; i = end) {
         const struct expert_tracer_token * token = &ubatch->tokens[i];
-        struct trace_life          * life  = introduce(payload, &at, context, token->sequence, token->life);
+        struct recorded_life          * life  = introduce(payload, &at, context, token->sequence, token->life);
         end = span_end(ubatch->tokens, i, ubatch->n_tokens);
 
         const bool     is_known  = token->position >= 0;
@@ -313,7 +313,7 @@ uint8_t * trace_record_ubatch(struct trace_payload * payload, uint8_t * at, cons
 }
 
 uint8_t * trace_record_cut(struct trace_payload * payload, uint8_t * at, uint32_t context, const struct routing_cut * cut) {
-    const struct trace_life * life = introduce(payload, &at, context, cut->sequence, cut->life);
+    const struct recorded_life * life = introduce(payload, &at, context, cut->sequence, cut->life);
     return put_record(at, TRACE_RECORD_CUT, (uint64_t[]) { life_index(payload, life), cut->position < 0 ? 0 : (uint64_t) cut->position }, 2);
 }
 

@@ -10,7 +10,7 @@
 #define TRACE_LIVE_SLOTS 16384             // a power of two, more than twice as many
 #define TRACE_RECORD_MAX 64                // bytes of any record but a UBATCH, and of a CUT with its LIFE
 
-struct trace_life {
+struct recorded_life {
     uint32_t context;
     int32_t  sequence;
     uint32_t life;
@@ -21,7 +21,7 @@ struct trace_life {
 struct trace_payload {
     int64_t           time;                // of the ubatch before
     uint32_t          n_lives;
-    struct trace_life lives[TRACE_LIVES_MAX];
+    struct recorded_life lives[TRACE_LIVES_MAX];
     uint16_t          slots[TRACE_LIVE_SLOTS]; // hash table: index + 1 of a life, 0: free
 };
 

@@ -7,7 +7,7 @@
 #define TRACER_TRACE_STATE_H
 
 #include "fingerprint.h"
-#include "trace-buffer.h"
+#include "chunk-ring.h"
 #include "trace-delivery.h"
 #include "trace-record.h"
 #include "trace-writer.h"
@@ -18,16 +18,16 @@
 #define TRACE_WRITER_AMENDMENTS (16 << 10) // bytes
 #define TRACE_WRITER_TABLES     64
 
-struct trace_table_layer {
+struct recorded_table_layer {
     int32_t layer;
     int32_t n_expert;
     int32_t n_used;
 };
 
-struct trace_table {
+struct recorded_table {
     int32_t                    n_layers;
     uint64_t                   n_ubatches;
-    struct trace_table_layer * layers;
+    struct recorded_table_layer * layers;
 };
 
 enum trace_state {
@@ -51,12 +51,12 @@ struct trace_writer {
     const char           * stopped;      // why nothing more is recorded, NULL: what there is is
     bool                   has_thread;
     pthread_t              thread;
-    struct trace_buffer    buffer;
+    struct chunk_ring    buffer;
     struct trace_payload   payload;      // of the open chunk of data
     int64_t                due;          // when what is not sealed is to be, in nanoseconds; 0: there is nothing
     uint64_t               n_told;       // ubatches in the chunks
     struct trace_gap       gaps[TRACE_GAP_REASONS]; // not in the chunks yet
-    struct trace_table   * tables[TRACE_WRITER_TABLES];
+    struct recorded_table   * tables[TRACE_WRITER_TABLES];
     uint32_t               n_tables;
     uint8_t                amendments[TRACE_WRITER_AMENDMENTS];
     size_t                 amendments_size;

@@ -47,12 +47,12 @@ struct trace_stream {
 
 // Makes room in the open chunk of data, or in a new one. Returns false where there is none now: all is sealed then.
 static bool reserve(struct trace_writer * writer, size_t size, uint64_t n_lives, int64_t time) {
-    struct trace_buffer * buffer = &writer->buffer;
-    if (buffer->is_open && trace_buffer_has_room(buffer, size) && trace_payload_has_room(&writer->payload, n_lives)) {
+    struct chunk_ring * buffer = &writer->buffer;
+    if (buffer->is_open && chunk_ring_has_room(buffer, size) && trace_payload_has_room(&writer->payload, n_lives)) {
         return true;
     }
     trace_writer_seal(writer);
-    struct trace_chunk * chunk = trace_buffer_open(buffer, TRACE_CHUNK_DATA, size);
+    struct ring_chunk * chunk = chunk_ring_open(buffer, TRACE_CHUNK_DATA, size);
     if (!chunk) {
         return false;
     }
@@ -65,7 +65,7 @@ static bool reserve(struct trace_writer * writer, size_t size, uint64_t n_lives,
 
 // What is in the open chunk now ends here.
 static void commit(struct trace_writer * writer, const uint8_t * end) {
-    trace_buffer_grow(&writer->buffer, end);
+    chunk_ring_grow(&writer->buffer, end);
     if (writer->buffer.last->size >= CHUNK_SIZE || writer->buffer.last->size >= writer->buffer.size / 4) {
         trace_writer_seal(writer);
     }
@@ -89,12 +89,12 @@ static uint8_t * put_gaps(const struct trace_writer * writer, uint8_t * at) {
     return at;
 }
 
-static bool table_fits(const struct trace_table * table, const struct routing_ubatch * ubatch) {
+static bool table_fits(const struct recorded_table * table, const struct routing_ubatch * ubatch) {
     if (table->n_layers != ubatch->n_layers) {
         return false;
     }
     for (int32_t i = 0; i < table->n_layers; i++) {
-        const struct trace_table_layer * one   = &table->layers[i];
+        const struct recorded_table_layer * one   = &table->layers[i];
         const struct routing_layer     * other = &ubatch->layers[i];
         if (one->layer != other->layer || one->n_expert != other->n_expert || one->n_used != other->n_used) {
             return false;
@@ -117,15 +117,15 @@ static uint32_t find_table(struct trace_writer * writer, struct trace_stream * s
     return writer->n_tables;
 }
 
-static struct trace_table * table_new(const struct routing_ubatch * ubatch) {
+static struct recorded_table * table_new(const struct routing_ubatch * ubatch) {
     const size_t         n     = (size_t) ubatch->n_layers;
-    struct trace_table * table = malloc(sizeof(*table) + n * sizeof(table->layers[0]));
+    struct recorded_table * table = malloc(sizeof(*table) + n * sizeof(table->layers[0]));
     if (!table) {
         return NULL;
     }
-    *table = (struct trace_table) { ubatch->n_layers, 0, (struct trace_table_layer *) (table + 1) };
+    *table = (struct recorded_table) { ubatch->n_layers, 0, (struct recorded_table_layer *) (table + 1) };
     for (size_t i = 0; i < n; i++) {
-        table->layers[i] = (struct trace_table_layer) { ubatch->layers[i].layer, ubatch->layers[i].n_expert, ubatch->layers[i].n_used };
+        table->layers[i] = (struct recorded_table_layer) { ubatch->layers[i].layer, ubatch->layers[i].n_expert, ubatch->layers[i].n_used };
     }
     return table;
 }
@@ -143,29 +143,29 @@ static enum outcome write_table(struct trace_writer * writer, const struct text 
     if (json->failed) {
         return NO_MEMORY;
     }
-    if (json->length > trace_buffer_largest(&writer->buffer)) {
+    if (json->length > chunk_ring_largest(&writer->buffer)) {
         return TOO_LARGE;
     }
     trace_writer_seal(writer);
-    struct trace_chunk * chunk = trace_buffer_open(&writer->buffer, TRACE_CHUNK_LAYERS, json->length);
+    struct ring_chunk * chunk = chunk_ring_open(&writer->buffer, TRACE_CHUNK_LAYERS, json->length);
     if (!chunk) {
         return NO_ROOM;
     }
-    memcpy(trace_buffer_at(&writer->buffer), json->data, json->length);
-    trace_buffer_grow(&writer->buffer, trace_buffer_at(&writer->buffer) + json->length);
-    trace_buffer_seal(&writer->buffer);
+    memcpy(chunk_ring_at(&writer->buffer), json->data, json->length);
+    chunk_ring_grow(&writer->buffer, chunk_ring_at(&writer->buffer) + json->length);
+    chunk_ring_seal(&writer->buffer);
     chunk->first = writer->n_told;
     chunk->time  = trace_now();
     return RECORDED;
 }
 
 static enum outcome add_table(struct trace_writer * writer, const struct routing_ubatch * ubatch) {
-    struct trace_table * table = writer->n_tables < TRACE_WRITER_TABLES && ubatch->n_layers <= TRACE_LAYERS_MAX ? table_new(ubatch) : NULL;
+    struct recorded_table * table = writer->n_tables < TRACE_WRITER_TABLES && ubatch->n_layers <= TRACE_LAYERS_MAX ? table_new(ubatch) : NULL;
     if (!table) {
         return NO_MEMORY;
     }
     struct text json = { 0 };
-    trace_json_layers(&json, writer->n_tables, ubatch);
+    trace_json_write_layers(&json, writer->n_tables, ubatch);
     const enum outcome outcome = write_table(writer, &json);
     if (outcome == RECORDED) {
         writer->tables[writer->n_tables++] = table;
@@ -237,7 +237,7 @@ static enum outcome record(struct trace_stream * stream, const struct routing_ub
     };
     const size_t   size    = GAPS_SIZE + trace_record_size_max(ubatch, &recording);
     const uint64_t n_lives = trace_record_lives_max(ubatch);
-    if (size > trace_buffer_largest(&writer->buffer) || n_lives > TRACE_LIVES_MAX || ubatch->n_tokens > TRACE_TOKENS_MAX) {
+    if (size > chunk_ring_largest(&writer->buffer) || n_lives > TRACE_LIVES_MAX || ubatch->n_tokens > TRACE_TOKENS_MAX) {
         return TOO_LARGE;
     }
     if (ubatch->fate == ROUTING_PENDING && !make_room_pending(stream)) {
@@ -246,7 +246,7 @@ static enum outcome record(struct trace_stream * stream, const struct routing_ub
     if (!reserve(writer, size, n_lives, ubatch->time)) {
         return NO_ROOM;
     }
-    const uint8_t * end = trace_record_ubatch(&writer->payload, put_gaps(writer, trace_buffer_at(&writer->buffer)), ubatch, &recording);
+    const uint8_t * end = trace_record_ubatch(&writer->payload, put_gaps(writer, chunk_ring_at(&writer->buffer)), ubatch, &recording);
     if (!end) {
         return OUT_OF_RANGE;
     }
@@ -365,7 +365,7 @@ static void leave_out(struct trace_writer * writer, const struct routing_ubatch 
 }
 
 // Once. Where the routing itself is lost that was said already.
-static void say_lost(struct trace_writer * writer, struct trace_remark * remark) {
+static void say_tokens_lost(struct trace_writer * writer, struct trace_remark * remark) {
     if (!writer->lost_said) {
         writer->lost_said = true;
         remark->level     = LOG_WARNING;
@@ -383,7 +383,7 @@ static void take(struct trace_stream * stream, const struct routing_ubatch * uba
         return;
     }
     if (ubatch->tokens_lost) {
-        say_lost(writer, remark);
+        say_tokens_lost(writer, remark);
         leave_out(writer, ubatch, TRACE_GAP_LOST, remark);
         return;
     }
@@ -493,7 +493,7 @@ void trace_stream_cut(struct trace_stream * stream, const struct routing_cut * c
     struct trace_writer * writer = stream->writer;
     pthread_mutex_lock(&writer->mutex);
     if (writer->state == TRACE_RUNS && reserve(writer, TRACE_RECORD_MAX, 1, trace_now())) {
-        commit(writer, trace_record_cut(&writer->payload, trace_buffer_at(&writer->buffer), stream->context, cut));
+        commit(writer, trace_record_cut(&writer->payload, chunk_ring_at(&writer->buffer), stream->context, cut));
     }
     pthread_mutex_unlock(&writer->mutex);
 }

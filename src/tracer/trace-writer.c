@@ -35,11 +35,11 @@ void trace_writer_set_due(struct trace_writer * writer) {
 
 // Amendments are on what is sealed already, and follow it. Where there is no room they wait.
 static void seal_amendments(struct trace_writer * writer) {
-    struct trace_chunk * chunk = trace_buffer_open(&writer->buffer, TRACE_CHUNK_AMENDMENTS, writer->amendments_size);
+    struct ring_chunk * chunk = chunk_ring_open(&writer->buffer, TRACE_CHUNK_AMENDMENTS, writer->amendments_size);
     if (chunk) {
-        memcpy(trace_buffer_at(&writer->buffer), writer->amendments, writer->amendments_size);
-        trace_buffer_grow(&writer->buffer, trace_buffer_at(&writer->buffer) + writer->amendments_size);
-        trace_buffer_seal(&writer->buffer);
+        memcpy(chunk_ring_at(&writer->buffer), writer->amendments, writer->amendments_size);
+        chunk_ring_grow(&writer->buffer, chunk_ring_at(&writer->buffer) + writer->amendments_size);
+        chunk_ring_seal(&writer->buffer);
         chunk->first = writer->n_told;
         chunk->time  = trace_now();
         writer->amendments_size = 0;
@@ -47,7 +47,7 @@ static void seal_amendments(struct trace_writer * writer) {
 }
 
 void trace_writer_seal(struct trace_writer * writer) {
-    trace_buffer_seal(&writer->buffer);
+    chunk_ring_seal(&writer->buffer);
     if (writer->amendments_size > 0) {
         seal_amendments(writer);
     }
@@ -71,7 +71,7 @@ static bool is_due(const struct trace_writer * writer) {
 }
 
 // With the mutex, which is not held meanwhile. Returns whether the chunk is on the disk.
-static bool bring(struct trace_writer * writer, struct trace_chunk * chunk) {
+static bool bring(struct trace_writer * writer, struct ring_chunk * chunk) {
     const uint64_t waited      = waited_ms(writer);
     const bool     was_failing = writer->is_failing;
     pthread_mutex_unlock(&writer->mutex);
@@ -86,7 +86,7 @@ static bool bring(struct trace_writer * writer, struct trace_chunk * chunk) {
     writer->is_failing = error != 0;
     writer->has_failed = writer->has_failed || error;
     if (!error) {
-        trace_buffer_take_out(&writer->buffer);
+        chunk_ring_take_out(&writer->buffer);
         writer->is_stuck = false;
     }
     pthread_cond_broadcast(&writer->room);
@@ -111,7 +111,7 @@ static void wait_for_work(struct trace_writer * writer) {
 // What could not be written is lost, which is told as far as that can be.
 static void write_end(struct trace_writer * writer) {
     struct trace_counts rest = { 0 };
-    for (; writer->buffer.oldest; trace_buffer_take_out(&writer->buffer)) {
+    for (; writer->buffer.oldest; chunk_ring_take_out(&writer->buffer)) {
         trace_counts_add(&rest, &writer->buffer.oldest->counts);
     }
     rest.gaps[TRACE_GAP_SLOW_DISK].n_ubatches += rest.n_ubatches;
@@ -159,7 +159,7 @@ static void begin_file(struct trace_writer * writer) {
     pthread_mutex_lock(&writer->mutex);
     if (error) {
         writer->state = TRACE_OFF;
-        trace_buffer_free(&writer->buffer);
+        chunk_ring_free(&writer->buffer);
         pthread_cond_broadcast(&writer->room);
     }
 }
@@ -169,7 +169,7 @@ static void * bring_to_disk(void * data) {
     pthread_mutex_lock(&writer->mutex);
     begin_file(writer);
     while (writer->state != TRACE_OFF) {
-        struct trace_chunk * chunk = trace_buffer_oldest(&writer->buffer);
+        struct ring_chunk * chunk = chunk_ring_oldest(&writer->buffer);
         if (chunk && !bring(writer, chunk)) {
             if (writer->state != TRACE_RUNS) {
                 break;
@@ -210,10 +210,10 @@ static int start_writing(struct trace_writer * writer) {
 // Where so much memory is not to be had, less is better than no trace.
 static bool make_buffer(struct trace_writer * writer, struct trace_remark * remark) {
     const size_t wanted = writer->options.buffer;
-    if (trace_buffer_init(&writer->buffer, wanted)) {
+    if (chunk_ring_init(&writer->buffer, wanted)) {
         return true;
     }
-    if (wanted <= TRACE_BUFFER_DEFAULT || !trace_buffer_init(&writer->buffer, TRACE_BUFFER_DEFAULT)) {
+    if (wanted <= TRACE_BUFFER_DEFAULT || !chunk_ring_init(&writer->buffer, TRACE_BUFFER_DEFAULT)) {
         return false;
     }
     writer->options.buffer = TRACE_BUFFER_DEFAULT;
@@ -233,7 +233,7 @@ void trace_writer_begin(struct trace_writer * writer, const struct routing_ubatc
     }
     writer->state = error ? TRACE_OFF : TRACE_RUNS;
     if (error) {
-        trace_buffer_free(&writer->buffer);
+        chunk_ring_free(&writer->buffer);
         remark->level = LOG_ERROR;
         text_add_line(&remark->text, "no routing trace is written to %.*s: there is no %s (%s)", PATH_MAX, writer->path,
             error == -ENOMEM ? "memory for it" : "thread for it", strerror(-error));
@@ -375,7 +375,7 @@ void trace_writer_end(struct trace_writer * writer, const char * stopped) {
     if (had_thread) {
         pthread_join(writer->thread, NULL);
         pthread_mutex_lock(&writer->mutex);
-        trace_buffer_free(&writer->buffer); // what streams deliver from now on is not looked at
+        chunk_ring_free(&writer->buffer); // what streams deliver from now on is not looked at
         pthread_mutex_unlock(&writer->mutex);
         if (writer->delivery.file.at.fd >= 0) {
             say_end(writer);
@@ -390,7 +390,7 @@ void trace_writer_flush(struct trace_writer * writer) {
     if (writer->state == TRACE_RUNS) {
         trace_writer_seal(writer);
     }
-    while (writer->state == TRACE_RUNS && !writer->is_failing && trace_buffer_oldest(&writer->buffer) && trace_monotonic_now() < until) {
+    while (writer->state == TRACE_RUNS && !writer->is_failing && chunk_ring_oldest(&writer->buffer) && trace_monotonic_now() < until) {
         trace_wait_until(&writer->room, &writer->mutex, until);
     }
     pthread_mutex_unlock(&writer->mutex);
@@ -403,7 +403,7 @@ void trace_writer_free(struct trace_writer * writer) {
     for (uint32_t i = 0; i < writer->n_tables; i++) {
         free(writer->tables[i]);
     }
-    trace_buffer_free(&writer->buffer);
+    chunk_ring_free(&writer->buffer);
     trace_delivery_free(&writer->delivery);
     pthread_cond_destroy(&writer->work);
     pthread_cond_destroy(&writer->room);

@@ -55,7 +55,7 @@ struct tracer_model {
     bool                    unloaded;      // its key may come back as another model
     bool                    finished;      // and all that is written of it is
     int                     n_holders;     // who works on it, or on its place in the list: it stays meanwhile
-    struct counts           closed;        // of contexts that are freed
+    struct counters           closed;        // of contexts that are freed
     struct tracer_context * contexts;
     struct tracer_context * unsummed;      // freed, and there was no memory to add what they counted to `closed`
     const char * _Atomic    lost_reason;   // why some routing is not known, NULL: all of it is
@@ -135,7 +135,7 @@ static void contexts_free(struct tracer_context * contexts) {
 static void model_free(struct tracer_model * model) {
     contexts_free(model->contexts);
     contexts_free(model->unsummed);
-    counts_free(&model->closed);
+    counters_free(&model->closed);
     config_free(&model->config);
     output_release(&model->output);
     free(model->wanted);
@@ -248,7 +248,7 @@ static bool model_config(struct tracer_model * model, struct config * config) {
     return copied;
 }
 
-static bool sum_contexts(const struct tracer_context * contexts, struct counts * sum) {
+static bool sum_contexts(const struct tracer_context * contexts, struct counters * sum) {
     bool whole = true;
     for (; contexts; contexts = contexts->next) {
         whole = meter_read(contexts->meter, sum) && whole;
@@ -276,20 +276,20 @@ static const char * model_stopped(struct tracer_model * model, bool is_end) {
 
 // `is_end`: nothing more is counted. Returns NULL where memory runs out.
 static struct expert_tracer_snapshot * model_snapshot(struct tracer_model * model, bool is_end) {
-    struct counts         sum   = { 0 };
+    struct counters         sum   = { 0 };
     struct routing_model  about = model->about;
     struct snapshot_state state = { .lost_reason = atomic_load(&model->lost_reason), .stopped = model_stopped(model, is_end) };
     about.capture      = atomic_load(&model->capture);
     about.phases_known = about.phases_known && !atomic_load(&model->phases_lost);
 
     pthread_mutex_lock(&model->tracer->mutex);
-    const bool whole = counts_add(&sum, &model->closed) && sum_contexts(model->contexts, &sum) &&
+    const bool whole = counters_add(&sum, &model->closed) && sum_contexts(model->contexts, &sum) &&
                        sum_contexts(model->unsummed, &sum);
     state.complete = is_end || !model->contexts;
     pthread_mutex_unlock(&model->tracer->mutex);
 
     struct expert_tracer_snapshot * snapshot = whole ? snapshot_new(&about, &sum, &state) : NULL;
-    counts_free(&sum);
+    counters_free(&sum);
     return snapshot;
 }
 
@@ -1137,7 +1137,7 @@ void expert_tracer_reset(struct expert_tracer * tracer) {
     }
     pthread_mutex_lock(&tracer->mutex);
     for (struct tracer_model * model = tracer->models; model; model = model->next) {
-        counts_reset(&model->closed);
+        counters_reset(&model->closed);
         for (struct tracer_context * context = model->unsummed; context; context = context->next) {
             meter_reset(context->meter);
         }

@@ -1,7 +1,7 @@
 #include "unit.h"
 
 #include "tracer/config.h"
-#include "tracer/trace-buffer.h"
+#include "tracer/chunk-ring.h"
 
 #include <locale.h>
 #include <stdio.h>
@@ -150,7 +150,7 @@ static void a_sample_is_a_whole_number(void ** state) {
 static void a_buffer_is_no_larger_than_the_machine(void ** state) {
     (void) state;
     char too_much[32];
-    snprintf(too_much, sizeof(too_much), "%zu", trace_buffer_most() + 1);
+    snprintf(too_much, sizeof(too_much), "%zu", chunk_ring_most() + 1);
     set("ROUTING", "run.moetrace");
     set("BUFFER", too_much);
     struct config config = read(true, "is not understood: give the memory for the routing trace, such as 64MiB, 1MiB at least and not more");
@@ -165,10 +165,10 @@ static void a_buffer_is_no_larger_than_the_machine(void ** state) {
     }
 
     struct expert_tracer_config from = EXPERT_TRACER_CONFIG_INIT;
-    from.buffer = trace_buffer_most() + 1;
+    from.buffer = chunk_ring_most() + 1;
     assert_true(config_from_api(&config, &from));
-    struct trace_buffer buffer;
-    assert_false(trace_buffer_init(&buffer, config.trace.buffer)); // the writer takes less then
+    struct chunk_ring buffer;
+    assert_false(chunk_ring_init(&buffer, config.trace.buffer)); // the writer takes less then
     config_free(&config);
 }
 

@@ -186,7 +186,7 @@ static bool build(struct graph_taps * taps, struct layers * layers, int n_others
     }
     graph_taps_must_move(taps, false);
     graph_taps_begin(taps);
-    graph_taps_add(taps, ctx, &graph, layers_add_weights(layers, "blk.0.ffn_up_exps.weight", 0), topk, NULL);
+    graph_taps_add(taps, ctx, &graph, layers_add_tensor(layers, "blk.0.ffn_up_exps.weight", 0), topk, NULL);
     graph_taps_place(taps, &graph);
     topk->data = strip; // the scheduler's memory
     graph_taps_settle(taps, true);

@@ -16,7 +16,7 @@ static const struct file_tensor in_file[] = {
 static size_t checked(struct layers * layers, const struct file_tensor * seen, int n_seen, const struct file_tensor * tensors, int n) {
     struct layer * layer = NULL;
     for (int i = 0; i < n_seen; i++) {
-        layer = layers_add_weights(layers, seen[i].name, seen[i].bytes);
+        layer = layers_add_tensor(layers, seen[i].name, seen[i].bytes);
         assert_non_null(layer);
         assert_false(layer->is_checked);
     }
@@ -25,7 +25,7 @@ static size_t checked(struct layers * layers, const struct file_tensor * seen, i
     struct routing_layer routed;
     layer_describe(layer, N_EXPERT, &routed);
     size_t sum = 0;
-    for (int i = 0; i < routed.n_weights; i++) {
+    for (int i = 0; i < routed.n_tensors; i++) {
         if (routed.expert_bytes[i] == 0) {
             return 0;
         }
@@ -41,7 +41,7 @@ static void what_both_say(void ** state) {
         { 3, "blk.3.ffn_up_exps.weight", 1000, 0 }, { 3, "blk.3.ffn_down_exps.weight", 3000, 0 }, { 3, "blk.3.ffn_gate_exps.weight", 1000, 0 },
     };
     assert_int_equal(checked(&layers, seen, 3, in_file, 3), 5000);
-    assert_int_equal(layers.at[3]->n_weights, 3);
+    assert_int_equal(layers.at[3]->n_tensors, 3);
     layers_free(&layers);
 }
 
@@ -51,7 +51,7 @@ static void what_only_the_file_says(void ** state) {
     struct layers            layers = { 0 };
     const struct file_tensor seen[] = { { 3, "blk.3.ffn_down_exps.weight", 3000, 0 } };
     assert_int_equal(checked(&layers, seen, 1, in_file, 3), 3000 + 1000 + 1003);
-    assert_int_equal(layers.at[3]->n_weights, 3);
+    assert_int_equal(layers.at[3]->n_tensors, 3);
     layers_free(&layers);
 }
 
@@ -60,7 +60,7 @@ static void merged_as_they_were_loaded(void ** state) {
     struct layers            layers = { 0 };
     const struct file_tensor seen[] = { { 3, "blk.3.ffn_gate_up_exps.weight", 2000, 0 }, { 3, "blk.3.ffn_down_exps.weight", 3000, 0 } };
     assert_int_equal(checked(&layers, seen, 2, in_file, 3), 5000);
-    assert_int_equal(layers.at[3]->n_weights, 2);
+    assert_int_equal(layers.at[3]->n_tensors, 2);
     layers_free(&layers);
 }
 
@@ -94,9 +94,9 @@ static void a_further_tensor_is_checked_again(void ** state) {
     struct layers            layers  = { 0 };
     const struct file_tensor first[] = { { 3, "blk.3.ffn_down_exps.weight", 3000, 0 } };
     checked(&layers, first, 1, in_file, 3);
-    layers_add_weights(&layers, "blk.3.ffn_down_exps.weight", 3000);
+    layers_add_tensor(&layers, "blk.3.ffn_down_exps.weight", 3000);
     assert_true(layers.at[3]->is_checked);
-    layers_add_weights(&layers, "blk.3.ffn_other_exps.weight", 10);
+    layers_add_tensor(&layers, "blk.3.ffn_other_exps.weight", 10);
     assert_false(layers.at[3]->is_checked);
     layers_free(&layers);
 }

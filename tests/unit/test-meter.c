@@ -35,10 +35,10 @@ static void decode(struct meter * meter, enum routing_fate fate, int64_t n_corre
 }
 
 // Every layer of every ubatch is there, and nothing else.
-static void assert_whole(const struct counts * counts, uint64_t n_ubatches) {
+static void assert_whole(const struct counters * counts, uint64_t n_ubatches) {
     assert_int_equal(counts->n_tokens, N_ROWS * n_ubatches);
     for (int32_t i = 0; i < N_LAYERS && n_ubatches > 0; i++) {
-        const _Atomic uint64_t * row = counts_row(counts, i);
+        const _Atomic uint64_t * row = counters_row(counts, i);
         assert_int_equal(counts->layers[i].n_tokens, N_ROWS * n_ubatches);
         assert_int_equal(counter_get(&row[0]),  1 * n_ubatches);
         assert_int_equal(counter_get(&row[9]),  3 * n_ubatches);
@@ -48,10 +48,10 @@ static void assert_whole(const struct counts * counts, uint64_t n_ubatches) {
 }
 
 static void assert_counted(struct meter * meter, uint64_t n_ubatches) {
-    struct counts counts = { 0 };
+    struct counters counts = { 0 };
     assert_true(meter_read(meter, &counts));
     assert_whole(&counts, n_ubatches);
-    counts_free(&counts);
+    counters_free(&counts);
 }
 
 static void counts_in_the_room_that_is_told(void ** state) {
@@ -86,7 +86,7 @@ static void room_grows_around_what_was_counted(void ** state) {
     struct routing_layer  more  = { .layer = N_LAYERS, .n_expert = 2 * N_EXPERT, .n_used = 1, .n_tokens = 1, .experts = (int32_t[]) { 127 } };
     struct routing_ubatch other = { .fate = ROUTING_PENDING, .n_layers = 1, .layers = &more };
     struct meter        * meter = meter_new(N_LAYERS, N_EXPERT);
-    struct counts         sum   = { 0 };
+    struct counters         sum   = { 0 };
     assert_true(count(meter, ROUTING_COUNT));
     assert_true(meter_ubatch(meter, &other, false)); // in what is pending
     meter_settle(meter, false); // and where it belongs
@@ -94,8 +94,8 @@ static void room_grows_around_what_was_counted(void ** state) {
     assert_true(meter_read(meter, &sum));
     assert_whole(&sum, 2);
     assert_int_equal(sum.layers[N_LAYERS].n_expert, 2 * N_EXPERT);
-    assert_int_equal(counter_get(&counts_row(&sum, N_LAYERS)[127]), 1);
-    counts_free(&sum);
+    assert_int_equal(counter_get(&counters_row(&sum, N_LAYERS)[127]), 1);
+    counters_free(&sum);
     meter_free(meter);
 }
 
@@ -113,12 +113,12 @@ static void what_is_pending_is_settled(void ** state) {
     meter_settle(meter, true);
     assert_counted(meter, 1);
 
-    struct counts sum = { 0 };
+    struct counters sum = { 0 };
     assert_true(meter_read(meter, &sum));
     assert_int_equal(sum.n_prompt, 1);
     assert_int_equal(sum.n_generation, 1);
     assert_int_equal(sum.n_warmup, N_ROWS);
-    counts_free(&sum);
+    counters_free(&sum);
     meter_free(meter);
 }
 
@@ -135,13 +135,13 @@ static void a_reset_is_seen_at_once_and_once(void ** state) {
     count(meter, ROUTING_COUNT);
     assert_counted(meter, 2);
 
-    struct counts sum = { 0 };
+    struct counters sum = { 0 };
     meter_reset(meter);
     meter_reset(meter);
     assert_true(meter_read(meter, &sum));
     assert_int_equal(sum.n_warmup, 0);
     assert_int_equal(sum.layers[N_LAYERS - 1].n_expert, N_EXPERT); // what is known of layers stays
-    counts_free(&sum);
+    counters_free(&sum);
     meter_free(meter);
 }
 
@@ -186,13 +186,13 @@ static void * count_on(void * data) {
 
 static void read_often(struct writing * writing, int times) {
     for (int i = 0; i < times; i++) {
-        struct counts  sum   = { 0 };
+        struct counters  sum   = { 0 };
         const unsigned least = atomic_load(&writing->n_ubatches);
         assert_true(meter_read(writing->meter, &sum));
         const unsigned most  = atomic_load(&writing->n_begun);
         assert_whole(&sum, sum.n_tokens / N_ROWS);
         assert_in_range(sum.n_tokens / N_ROWS, least, most);
-        counts_free(&sum);
+        counters_free(&sum);
     }
 }
 
@@ -211,10 +211,10 @@ static void who_reads_sees_whole_ubatches(void ** state) {
 }
 
 static void * read_once(void * meter) {
-    struct counts sum = { 0 };
+    struct counters sum = { 0 };
     assert_true(meter_read(meter, &sum));
     assert_whole(&sum, 1);
-    counts_free(&sum);
+    counters_free(&sum);
     return NULL;
 }
 
@@ -259,10 +259,10 @@ static void who_reads_sees_whole_ubatches_while_room_is_made(void ** state) {
     pthread_t      thread;
     assert_int_equal(pthread_create(&thread, NULL, grow_on, &writing), 0);
     for (int i = 0; i < 200; i++) {
-        struct counts sum = { 0 };
+        struct counters sum = { 0 };
         assert_true(meter_read(writing.meter, &sum));
         assert_whole(&sum, sum.n_tokens / N_ROWS);
-        counts_free(&sum);
+        counters_free(&sum);
     }
     atomic_store(&writing.done, true);
     pthread_join(thread, NULL);
@@ -285,10 +285,10 @@ static void resets_take_whole_ubatches(void ** state) {
     assert_int_equal(pthread_create(&writer,   NULL, count_on, &writing), 0);
     assert_int_equal(pthread_create(&resetter, NULL, reset_on, &writing), 0);
     for (int i = 0; i < 500; i++) {
-        struct counts sum = { 0 };
+        struct counters sum = { 0 };
         assert_true(meter_read(writing.meter, &sum));
         assert_whole(&sum, sum.n_tokens / N_ROWS);
-        counts_free(&sum);
+        counters_free(&sum);
     }
     atomic_store(&writing.done, true);
     pthread_join(writer,   NULL);

@@ -112,8 +112,8 @@ static struct routing_ubatch * evaluated(struct evaluated * of, uint64_t number,
     }
     for (int32_t i = 0; i < LAYERS; i++) {
         of->layers[i] = (struct routing_layer) {
-            .layer = i, .n_expert = EXPERTS, .n_used = USED, .n_tokens = n_tokens, .experts = experts, .n_weights = 1,
-            .weights = { "blk.0.ffn_gate_exps.weight" }, .expert_bytes = { 4096 },
+            .layer = i, .n_expert = EXPERTS, .n_used = USED, .n_tokens = n_tokens, .experts = experts, .n_tensors = 1,
+            .tensor_names = { "blk.0.ffn_gate_exps.weight" }, .expert_bytes = { 4096 },
         };
     }
     of->ubatch = (struct routing_ubatch) {
@@ -481,7 +481,7 @@ static void a_table_for_each_set_of_layers(void ** state) {
     for (uint64_t i = 0; i < 6; i++) {
         evaluated(&of, i, i, 2);
         of.layers[1].n_expert -= i % 2 == 1;
-        of.layers[0].n_weights = 0; // names are no reason
+        of.layers[0].n_tensors = 0; // names are no reason
         trace_stream_ubatch(stream, &of.ubatch, false);
     }
     finish(writer, stream);

@@ -37,8 +37,8 @@ static const struct routing_model model = {
 static const int32_t experts[] = { 0, 2, 2, 3 };
 
 static const struct routing_layer layers[] = {
-    { .layer = 0, .n_expert = 4, .n_used = 2, .n_tokens = 2, .experts = experts, .n_weights = 2,
-      .weights = { "blk.0.ffn_down_exps.weight", "blk.0.ffn_gate_up_exps.weight" } },
+    { .layer = 0, .n_expert = 4, .n_used = 2, .n_tokens = 2, .experts = experts, .n_tensors = 2,
+      .tensor_names = { "blk.0.ffn_down_exps.weight", "blk.0.ffn_gate_up_exps.weight" } },
     { .layer = 1, .n_expert = 4, .n_used = 2, .n_tokens = 1, .experts = experts },
 };
 
@@ -195,7 +195,7 @@ static void all_names_of_a_long_prompt_are_said(void ** state) {
     struct routing_layer long_layers[N_LAYERS];
     for (int32_t i = 0; i < N_LAYERS; i++) {
         long_layers[i] = (struct routing_layer) { .layer = i, .n_expert = 128, .n_used = N_USED, .n_tokens = N_TOKENS, .experts = long_experts,
-            .n_weights = 2, .weights = { "blk.x.ffn_down_exps.weight", "blk.x.ffn_up_exps.weight" } };
+            .n_tensors = 2, .tensor_names = { "blk.x.ffn_down_exps.weight", "blk.x.ffn_up_exps.weight" } };
     }
     struct expert_tracer * tracer  = start(false, true, false);
     void                 * context = tracer_sink.context_open(tracer, &model, "a context");

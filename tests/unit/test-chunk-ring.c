@@ -1,42 +1,42 @@
 #include "unit.h"
 
-#include "tracer/trace-buffer.h"
+#include "tracer/chunk-ring.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define SIZE 4096
 
-static struct trace_buffer buffer;
+static struct chunk_ring buffer;
 
 static int begin(void ** state) {
     (void) state;
-    return trace_buffer_init(&buffer, SIZE) ? 0 : -1;
+    return chunk_ring_init(&buffer, SIZE) ? 0 : -1;
 }
 
 static int end(void ** state) {
     (void) state;
-    trace_buffer_free(&buffer);
+    chunk_ring_free(&buffer);
     return 0;
 }
 
 static void grow(uint8_t byte, size_t n) {
-    assert_true(trace_buffer_has_room(&buffer, n));
-    memset(trace_buffer_at(&buffer), byte, n);
-    trace_buffer_grow(&buffer, trace_buffer_at(&buffer) + n);
+    assert_true(chunk_ring_has_room(&buffer, n));
+    memset(chunk_ring_at(&buffer), byte, n);
+    chunk_ring_grow(&buffer, chunk_ring_at(&buffer) + n);
 }
 
 static bool add(uint8_t byte, size_t n) {
-    if (!trace_buffer_open(&buffer, TRACE_CHUNK_DATA, n)) {
+    if (!chunk_ring_open(&buffer, TRACE_CHUNK_DATA, n)) {
         return false;
     }
     grow(byte, n);
-    trace_buffer_seal(&buffer);
+    chunk_ring_seal(&buffer);
     return true;
 }
 
 static void assert_oldest(uint8_t byte, size_t n) {
-    const struct trace_chunk * chunk = trace_buffer_oldest(&buffer);
+    const struct ring_chunk * chunk = chunk_ring_oldest(&buffer);
     assert_non_null(chunk);
     assert_int_equal(chunk->size, n);
     for (size_t i = 0; i < n; i++) {
@@ -46,41 +46,41 @@ static void assert_oldest(uint8_t byte, size_t n) {
 
 static void chunks_come_out_as_they_went_in(void ** state) {
     (void) state;
-    assert_null(trace_buffer_oldest(&buffer));
+    assert_null(chunk_ring_oldest(&buffer));
     assert_true(add(1, 100) && add(2, 201));
-    trace_buffer_open(&buffer, TRACE_CHUNK_AMENDMENTS, 10);
+    chunk_ring_open(&buffer, TRACE_CHUNK_AMENDMENTS, 10);
     grow(3, 4);
     grow(3, 6);
     assert_oldest(1, 100);
-    trace_buffer_take_out(&buffer);
+    chunk_ring_take_out(&buffer);
     assert_oldest(2, 201);
-    trace_buffer_take_out(&buffer);
-    assert_null(trace_buffer_oldest(&buffer)); // it is open
-    trace_buffer_seal(&buffer);
+    chunk_ring_take_out(&buffer);
+    assert_null(chunk_ring_oldest(&buffer)); // it is open
+    chunk_ring_seal(&buffer);
     assert_oldest(3, 10);
-    assert_int_equal(trace_buffer_oldest(&buffer)->kind, TRACE_CHUNK_AMENDMENTS);
-    trace_buffer_take_out(&buffer);
-    assert_null(trace_buffer_oldest(&buffer));
+    assert_int_equal(chunk_ring_oldest(&buffer)->kind, TRACE_CHUNK_AMENDMENTS);
+    chunk_ring_take_out(&buffer);
+    assert_null(chunk_ring_oldest(&buffer));
 }
 
 static void the_largest_chunk_fills_it(void ** state) {
     (void) state;
     assert_true(add(1, 1));
-    assert_false(add(2, trace_buffer_largest(&buffer)));
-    trace_buffer_take_out(&buffer);
-    assert_false(add(2, trace_buffer_largest(&buffer) + 1));
-    assert_true(add(2, trace_buffer_largest(&buffer)));
+    assert_false(add(2, chunk_ring_largest(&buffer)));
+    chunk_ring_take_out(&buffer);
+    assert_false(add(2, chunk_ring_largest(&buffer) + 1));
+    assert_true(add(2, chunk_ring_largest(&buffer)));
     assert_false(add(3, 0));
-    assert_oldest(2, trace_buffer_largest(&buffer));
+    assert_oldest(2, chunk_ring_largest(&buffer));
 }
 
 static void an_open_chunk_has_room_up_to_the_oldest(void ** state) {
     (void) state;
     assert_true(add(1, 1500) && add(2, 1500));
-    trace_buffer_take_out(&buffer);
-    trace_buffer_open(&buffer, TRACE_CHUNK_DATA, 1400); // before the oldest
-    assert_true(trace_buffer_has_room(&buffer, 1400));
-    assert_false(trace_buffer_has_room(&buffer, 1501));
+    chunk_ring_take_out(&buffer);
+    chunk_ring_open(&buffer, TRACE_CHUNK_DATA, 1400); // before the oldest
+    assert_true(chunk_ring_has_room(&buffer, 1400));
+    assert_false(chunk_ring_has_room(&buffer, 1501));
     grow(3, 1400);
     assert_oldest(2, 1500);
 }
@@ -101,7 +101,7 @@ static void nothing_is_written_over(void ** state) {
         } else if (first < last) {
             assert_oldest(expected[first % 64].byte, expected[first % 64].n);
             first++;
-            trace_buffer_take_out(&buffer);
+            chunk_ring_take_out(&buffer);
         }
     }
     assert_true(first > 1000);
@@ -109,11 +109,11 @@ static void nothing_is_written_over(void ** state) {
 
 static void memory_that_is_not_there(void ** state) {
     (void) state;
-    struct trace_buffer small;
-    assert_true(trace_buffer_init(&small, 16));
-    assert_int_equal(trace_buffer_largest(&small), 0);
-    assert_null(trace_buffer_open(&small, TRACE_CHUNK_DATA, 0));
-    trace_buffer_free(&small);
+    struct chunk_ring small;
+    assert_true(chunk_ring_init(&small, 16));
+    assert_int_equal(chunk_ring_largest(&small), 0);
+    assert_null(chunk_ring_open(&small, TRACE_CHUNK_DATA, 0));
+    chunk_ring_free(&small);
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, begin, end)

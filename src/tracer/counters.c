@@ -1,4 +1,4 @@
-#include "counts.h"
+#include "counters.h"
 
 #include "cache-line.h"
 
@@ -9,7 +9,7 @@ static int32_t greater_of(int32_t a, int32_t b) {
 }
 
 // What is known of a layer mostly stays as it is.
-static inline void describe_layer(struct counts_layer * layer, int32_t n_expert, int32_t n_used) {
+static inline void describe_layer(struct counters_layer * layer, int32_t n_expert, int32_t n_used) {
     if (n_expert > layer->n_expert) {
         layer->n_expert = n_expert;
     }
@@ -18,8 +18,8 @@ static inline void describe_layer(struct counts_layer * layer, int32_t n_expert,
     }
 }
 
-static void add_row(struct counts * counts, const struct counts * from, int32_t index) {
-    const struct counts_layer * layer    = &from->layers[index];
+static void add_row(struct counters * counts, const struct counters * from, int32_t index) {
+    const struct counters_layer * layer    = &from->layers[index];
     const int32_t               n_expert = layer->n_expert;
     const uint64_t              n_tokens = counter_get(&layer->n_tokens);
     if (n_expert > 0) {
@@ -28,25 +28,25 @@ static void add_row(struct counts * counts, const struct counts * from, int32_t 
     if (n_tokens == 0) {
         return; // no activations either
     }
-    _Atomic uint64_t       * row    = counts_row(counts, index);
-    const _Atomic uint64_t * source = counts_row(from,   index);
+    _Atomic uint64_t       * row    = counters_row(counts, index);
+    const _Atomic uint64_t * source = counters_row(from,   index);
     for (int32_t i = 0; i < n_expert; i++) {
         counter_add(&row[i], counter_get(&source[i]));
     }
     counter_add(&counts->layers[index].n_tokens, n_tokens);
 }
 
-static void add_rows(struct counts * counts, const struct counts * from) {
+static void add_rows(struct counters * counts, const struct counters * from) {
     for (int32_t i = 0; i < from->n_layers; i++) {
         add_row(counts, from, i);
     }
 }
 
-bool counts_make_room(struct counts * counts, int32_t n_layers, int32_t n_expert) {
-    if (counts_have_room(counts, n_layers, n_expert)) {
+bool counters_make_room(struct counters * counts, int32_t n_layers, int32_t n_expert) {
+    if (counters_have_room(counts, n_layers, n_expert)) {
         return true;
     }
-    struct counts grown = { .n_layers = greater_of(n_layers, counts->n_layers), .n_expert = greater_of(n_expert, counts->n_expert) };
+    struct counters grown = { .n_layers = greater_of(n_layers, counts->n_layers), .n_expert = greater_of(n_expert, counts->n_expert) };
     const size_t layers_size = (size_t) grown.n_layers * sizeof(*grown.layers);
     const size_t words_size  = (size_t) grown.n_layers * (size_t) grown.n_expert * sizeof(*grown.activations);
     grown.layers = cache_line_alloc(layers_size + words_size);
@@ -63,15 +63,15 @@ bool counts_make_room(struct counts * counts, int32_t n_layers, int32_t n_expert
     return true;
 }
 
-bool counts_add_layer(struct counts * counts, const struct routing_layer * routed) {
-    if (!counts_have_room(counts, routed->layer + 1, routed->n_expert)) {
+bool counters_add_layer(struct counters * counts, const struct routing_layer * routed) {
+    if (!counters_have_room(counts, routed->layer + 1, routed->n_expert)) {
         return false;
     }
-    struct counts_layer * layer = &counts->layers[routed->layer];
+    struct counters_layer * layer = &counts->layers[routed->layer];
     describe_layer(layer, routed->n_expert, routed->n_used);
     counter_add(&layer->n_tokens, (uint64_t) routed->n_tokens);
 
-    _Atomic uint64_t * row     = counts_row(counts, routed->layer);
+    _Atomic uint64_t * row     = counters_row(counts, routed->layer);
     const int32_t    * experts = routed->experts;
     const size_t       n       = (size_t) routed->n_tokens * (size_t) routed->n_used;
     for (size_t i = 0; i < n; i++) {
@@ -80,8 +80,8 @@ bool counts_add_layer(struct counts * counts, const struct routing_layer * route
     return true;
 }
 
-bool counts_add(struct counts * counts, const struct counts * from) {
-    if (!counts_make_room(counts, from->n_layers, from->n_expert)) {
+bool counters_add(struct counters * counts, const struct counters * from) {
+    if (!counters_make_room(counts, from->n_layers, from->n_expert)) {
         return false;
     }
     add_rows(counts, from);
@@ -95,13 +95,13 @@ bool counts_add(struct counts * counts, const struct counts * from) {
     return true;
 }
 
-void counts_reset(struct counts * counts) {
+void counters_reset(struct counters * counts) {
     for (int32_t i = 0; i < counts->n_layers; i++) {
         if (counter_get(&counts->layers[i].n_tokens) == 0) {
             continue;
         }
         counter_set(&counts->layers[i].n_tokens, 0);
-        _Atomic uint64_t * row = counts_row(counts, i);
+        _Atomic uint64_t * row = counters_row(counts, i);
         for (int32_t expert = 0; expert < counts->n_expert; expert++) {
             counter_set(&row[expert], 0);
         }
@@ -115,7 +115,7 @@ void counts_reset(struct counts * counts) {
     counter_set(&counts->n_lost_ubatches, 0);
 }
 
-void counts_free(struct counts * counts) {
+void counters_free(struct counters * counts) {
     free(counts->layers);
-    *counts = (struct counts) { 0 };
+    *counts = (struct counters) { 0 };
 }

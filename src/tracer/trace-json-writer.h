@@ -1,11 +1,11 @@
 // What a routing trace says in JSON: docs/trace-format.md.
 
-#ifndef TRACER_TRACE_JSON_H
-#define TRACER_TRACE_JSON_H
+#ifndef TRACER_TRACE_JSON_WRITER_H
+#define TRACER_TRACE_JSON_WRITER_H
 
 #include "routing.h"
 #include "text.h"
-#include "trace-buffer.h"
+#include "chunk-ring.h"
 
 struct trace_about {
     const struct routing_model * model;
@@ -28,8 +28,8 @@ struct trace_ending {
     uint64_t     waited_ms;         // for the disk
 };
 
-void trace_json_header(struct text * text, const struct trace_about * about);
-void trace_json_layers(struct text * text, uint32_t table, const struct routing_ubatch * ubatch);
-void trace_json_end   (struct text * text, const struct trace_counts * counts, const struct trace_ending * ending);
+void trace_json_write_header(struct text * text, const struct trace_about * about);
+void trace_json_write_layers(struct text * text, uint32_t table, const struct routing_ubatch * ubatch);
+void trace_json_write_end   (struct text * text, const struct trace_counts * counts, const struct trace_ending * ending);
 
-#endif // TRACER_TRACE_JSON_H
+#endif // TRACER_TRACE_JSON_WRITER_H

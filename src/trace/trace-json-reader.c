@@ -1,4 +1,4 @@
-#include "trace-json.h"
+#include "trace-json-reader.h"
 
 #include "trace-format.h"
 
@@ -35,7 +35,7 @@ static int64_t shared_window_of(const json_t * shared) {
     return !shared || json_is_null(shared) ? 0 : window > 0 ? window : 1;
 }
 
-const char * trace_json_header(const struct trace_buffer * payload, struct trace_info * info, json_t ** kept) {
+const char * trace_json_read_header(const struct trace_buffer * payload, struct trace_info * info, json_t ** kept) {
     json_t       * header = load(payload);
     const char   * format = string_of(header, "format");
     const json_t * model  = json_object_get(header, "model");
@@ -140,7 +140,7 @@ static struct trace_table * table_at(struct trace_tables * tables, size_t number
 }
 
 // The first of a number counts.
-bool trace_json_layers(const struct trace_buffer * payload, struct trace_tables * tables) {
+bool trace_json_read_layers(const struct trace_buffer * payload, struct trace_tables * tables) {
     json_t             * json   = load(payload);
     const int32_t        number = bounded_number_of(json, "table", TRACE_TABLES_MAX - 1);
     struct trace_table   parsed = { 0 };
@@ -170,7 +170,7 @@ void trace_tables_free(struct trace_tables * tables) {
     json_decref(tables->kept);
 }
 
-bool trace_json_end(const struct trace_buffer * payload, struct trace_end * end) {
+bool trace_json_read_end(const struct trace_buffer * payload, struct trace_end * end) {
     json_t * json = load(payload);
     if (!json) {
         return false;

@@ -1,4 +1,4 @@
-#include "library.h"
+#include "preload.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 // The chunks of a trace that are JSON.
 
-#ifndef TRACE_JSON_H
-#define TRACE_JSON_H
+#ifndef TRACE_JSON_READER_H
+#define TRACE_JSON_READER_H
 
 #include "trace-bytes.h"
 #include "trace-reader.h"
@@ -24,13 +24,13 @@ struct trace_end {
 };
 
 // Fills in what the header tells. Returns NULL, or what is wrong. *kept is what the strings point into.
-const char * trace_json_header(const struct trace_buffer * payload, struct trace_info * info, json_t ** kept);
+const char * trace_json_read_header(const struct trace_buffer * payload, struct trace_info * info, json_t ** kept);
 
-bool trace_json_layers(const struct trace_buffer * payload, struct trace_tables * tables);
-bool trace_json_end   (const struct trace_buffer * payload, struct trace_end * end);
+bool trace_json_read_layers(const struct trace_buffer * payload, struct trace_tables * tables);
+bool trace_json_read_end   (const struct trace_buffer * payload, struct trace_end * end);
 
 // NULL where the file has no such table.
 const struct trace_table * trace_tables_find(const struct trace_tables * tables, uint64_t number);
 void                       trace_tables_free(struct trace_tables * tables);
 
-#endif // TRACE_JSON_H
+#endif // TRACE_JSON_READER_H

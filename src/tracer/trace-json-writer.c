@@ -1,4 +1,4 @@
-#include "trace-json.h"
+#include "trace-json-writer.h"
 
 #include <inttypes.h>
 #include <unistd.h>
@@ -13,7 +13,7 @@ static const char * boolean(bool value) {
 }
 
 // What tells the run comes first: who takes a file over looks for it at its beginning.
-void trace_json_header(struct text * text, const struct trace_about * about) {
+void trace_json_write_header(struct text * text, const struct trace_about * about) {
     const struct routing_model * model = about->model;
     add_string(text, "{\"format\": ", TRACE_FORMAT_NAME);
     text_add  (text, ", \"version\": %d", TRACE_VERSION);
@@ -40,8 +40,8 @@ void trace_json_header(struct text * text, const struct trace_about * about) {
 }
 
 static void add_tensors(struct text * text, const struct routing_layer * layer) {
-    for (int32_t i = 0; i < layer->n_weights; i++) {
-        add_string(text, i == 0 ? "{\"name\": " : ", {\"name\": ", layer->weights[i]);
+    for (int32_t i = 0; i < layer->n_tensors; i++) {
+        add_string(text, i == 0 ? "{\"name\": " : ", {\"name\": ", layer->tensor_names[i]);
         if (layer->expert_bytes[i] > 0) {
             text_add(text, ", \"expert_bytes\": %zu}", layer->expert_bytes[i]);
         } else {
@@ -50,7 +50,7 @@ static void add_tensors(struct text * text, const struct routing_layer * layer) 
     }
 }
 
-void trace_json_layers(struct text * text, uint32_t table, const struct routing_ubatch * ubatch) {
+void trace_json_write_layers(struct text * text, uint32_t table, const struct routing_ubatch * ubatch) {
     text_add(text, "{\"table\": %" PRIu32 ", \"layers\": [", table);
     for (int32_t i = 0; i < ubatch->n_layers; i++) {
         const struct routing_layer * layer = &ubatch->layers[i];
@@ -71,7 +71,7 @@ static struct trace_gap dropped(const struct trace_counts * counts) {
     return sum;
 }
 
-void trace_json_end(struct text * text, const struct trace_counts * counts, const struct trace_ending * ending) {
+void trace_json_write_end(struct text * text, const struct trace_counts * counts, const struct trace_ending * ending) {
     const struct trace_gap * gaps     = counts->gaps;
     const struct trace_gap   missing  = dropped(counts);
     const bool               complete = ending->is_last && !ending->stopped && ending->n_amendments_lost == 0 &&

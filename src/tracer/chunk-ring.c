@@ -1,14 +1,14 @@
-#include "trace-buffer.h"
+#include "chunk-ring.h"
 
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define OVERHEAD   (sizeof(struct trace_chunk) + TRACE_HEADER_SIZE) // of a chunk, before its payload
+#define OVERHEAD   (sizeof(struct ring_chunk) + TRACE_HEADER_SIZE) // of a chunk, before its payload
 #define SIZE_LIMIT (UINT32_MAX / 2) // of a ubatch: what is told of a payload's size has 32 bits
-#define ALIGNED    _Alignof(struct trace_chunk)
+#define ALIGNED    _Alignof(struct ring_chunk)
 
-size_t trace_buffer_most(void) {
+size_t chunk_ring_most(void) {
     const long pages = sysconf(_SC_PHYS_PAGES);
     const long page  = sysconf(_SC_PAGESIZE);
     return pages > 0 && page > 0 ? (size_t) pages * (size_t) page : SIZE_MAX;
@@ -16,47 +16,47 @@ size_t trace_buffer_most(void) {
 
 // Mapped, so that freed memory is the system's again whatever the program's malloc() would do with it, and so that the
 // size from which that maps memory itself stays as it is.
-bool trace_buffer_init(struct trace_buffer * buffer, size_t size) {
-    *buffer = (struct trace_buffer) { 0 };
-    if (size > trace_buffer_most()) {
+bool chunk_ring_init(struct chunk_ring * buffer, size_t size) {
+    *buffer = (struct chunk_ring) { 0 };
+    if (size > chunk_ring_most()) {
         return false;
     }
     void * memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
         return false;
     }
-    *buffer = (struct trace_buffer) { .memory = memory, .size = size };
+    *buffer = (struct chunk_ring) { .memory = memory, .size = size };
     return true;
 }
 
-void trace_buffer_free(struct trace_buffer * buffer) {
+void chunk_ring_free(struct chunk_ring * buffer) {
     if (buffer->memory) {
         munmap(buffer->memory, buffer->size);
     }
-    *buffer = (struct trace_buffer) { 0 };
+    *buffer = (struct chunk_ring) { 0 };
 }
 
-size_t trace_buffer_largest(const struct trace_buffer * buffer) {
+size_t chunk_ring_largest(const struct chunk_ring * buffer) {
     const size_t largest = buffer->size > OVERHEAD ? buffer->size - OVERHEAD : 0;
     return largest < SIZE_LIMIT ? largest : SIZE_LIMIT;
 }
 
-static size_t place_of(const struct trace_buffer * buffer, const struct trace_chunk * chunk) {
+static size_t place_of(const struct chunk_ring * buffer, const struct ring_chunk * chunk) {
     return (size_t) ((const uint8_t *) chunk - buffer->memory);
 }
 
 // The last chunk lies before the oldest one.
-static bool has_wrapped(const struct trace_buffer * buffer) {
+static bool has_wrapped(const struct chunk_ring * buffer) {
     return buffer->oldest && buffer->end <= place_of(buffer, buffer->oldest);
 }
 
 // Bytes behind the last chunk.
-static size_t room_behind(const struct trace_buffer * buffer) {
+static size_t room_behind(const struct chunk_ring * buffer) {
     return (has_wrapped(buffer) ? place_of(buffer, buffer->oldest) : buffer->size) - buffer->end;
 }
 
 // Returns the buffer's size where there is none.
-static size_t find_place(const struct trace_buffer * buffer, size_t size) {
+static size_t find_place(const struct chunk_ring * buffer, size_t size) {
     const size_t needed = OVERHEAD + size;
     if (!buffer->oldest) {
         return buffer->size >= needed ? 0 : buffer->size;
@@ -68,12 +68,12 @@ static size_t find_place(const struct trace_buffer * buffer, size_t size) {
     return !has_wrapped(buffer) && place_of(buffer, buffer->oldest) >= needed ? 0 : buffer->size;
 }
 
-struct trace_chunk * trace_buffer_open(struct trace_buffer * buffer, enum trace_chunk_kind kind, size_t size) {
+struct ring_chunk * chunk_ring_open(struct chunk_ring * buffer, enum trace_chunk_kind kind, size_t size) {
     const size_t place = find_place(buffer, size);
     if (place == buffer->size) {
         return NULL;
     }
-    struct trace_chunk * chunk = (void *) (buffer->memory + place);
+    struct ring_chunk * chunk = (void *) (buffer->memory + place);
     memset(chunk, 0, sizeof(*chunk));
     chunk->kind = kind;
     if (buffer->oldest) {
@@ -87,28 +87,28 @@ struct trace_chunk * trace_buffer_open(struct trace_buffer * buffer, enum trace_
     return chunk;
 }
 
-bool trace_buffer_has_room(const struct trace_buffer * buffer, size_t size) {
+bool chunk_ring_has_room(const struct chunk_ring * buffer, size_t size) {
     return room_behind(buffer) >= size;
 }
 
-uint8_t * trace_buffer_at(const struct trace_buffer * buffer) {
+uint8_t * chunk_ring_at(const struct chunk_ring * buffer) {
     return buffer->memory + buffer->end;
 }
 
-void trace_buffer_grow(struct trace_buffer * buffer, const uint8_t * end) {
-    buffer->last->size += (size_t) (end - trace_buffer_at(buffer));
+void chunk_ring_grow(struct chunk_ring * buffer, const uint8_t * end) {
+    buffer->last->size += (size_t) (end - chunk_ring_at(buffer));
     buffer->end         = (size_t) (end - buffer->memory);
 }
 
-void trace_buffer_seal(struct trace_buffer * buffer) {
+void chunk_ring_seal(struct chunk_ring * buffer) {
     buffer->is_open = false;
 }
 
-struct trace_chunk * trace_buffer_oldest(const struct trace_buffer * buffer) {
+struct ring_chunk * chunk_ring_oldest(const struct chunk_ring * buffer) {
     return buffer->oldest == buffer->last && buffer->is_open ? NULL : buffer->oldest;
 }
 
-void trace_buffer_take_out(struct trace_buffer * buffer) {
+void chunk_ring_take_out(struct chunk_ring * buffer) {
     buffer->oldest = buffer->oldest->next;
     if (!buffer->oldest) {
         buffer->last = NULL;

@@ -1,25 +1,25 @@
 // Counters by layer and expert: dense arrays in one block of memory. They are atomic, so that one thread can read
 // what another is counting (meter.h), but one thread alone may change them: no counter costs more than a plain one.
 
-#ifndef TRACER_COUNTS_H
-#define TRACER_COUNTS_H
+#ifndef TRACER_COUNTERS_H
+#define TRACER_COUNTERS_H
 
 #include "routing.h"
 
 #include <stdatomic.h>
 #include <stddef.h>
 
-struct counts_layer {
+struct counters_layer {
     _Atomic int32_t  n_expert; // 0: no MoE layer was seen here
     _Atomic int32_t  n_used;
     _Atomic uint64_t n_tokens; // rows
 };
 
 // Zeroed: empty.
-struct counts {
+struct counters {
     int32_t               n_layers;    // room for as many
     int32_t               n_expert;    // room for as many in each layer
-    struct counts_layer * layers;      // [n_layers] by index of the layer
+    struct counters_layer * layers;      // [n_layers] by index of the layer
     _Atomic uint64_t    * activations; // [n_layers][n_expert], in the block of the layers
 
     _Atomic uint64_t      n_tokens;    // evaluated
@@ -44,25 +44,25 @@ static inline void counter_add(_Atomic uint64_t * counter, uint64_t n) {
 }
 
 // A layer's counters, [n_expert].
-static inline _Atomic uint64_t * counts_row(const struct counts * counts, int32_t layer) {
+static inline _Atomic uint64_t * counters_row(const struct counters * counts, int32_t layer) {
     return counts->activations + (size_t) layer * (size_t) counts->n_expert;
 }
 
-static inline bool counts_have_room(const struct counts * counts, int32_t n_layers, int32_t n_expert) {
+static inline bool counters_have_room(const struct counters * counts, int32_t n_layers, int32_t n_expert) {
     return n_layers <= counts->n_layers && n_expert <= counts->n_expert;
 }
 
 // Returns false where memory runs out: everything is as it was then.
-bool counts_make_room(struct counts * counts, int32_t n_layers, int32_t n_expert);
+bool counters_make_room(struct counters * counts, int32_t n_layers, int32_t n_expert);
 
 // Adds a layer's routing. Returns false where there is no room for it: nothing was added then.
-bool counts_add_layer(struct counts * counts, const struct routing_layer * layer);
+bool counters_add_layer(struct counters * counts, const struct routing_layer * layer);
 
 // Adds all that `from` has counted, and makes room for it. Returns false where memory runs out: nothing was added then.
-bool counts_add(struct counts * counts, const struct counts * from);
+bool counters_add(struct counters * counts, const struct counters * from);
 
 // Sets every counter to zero; what is known of layers stays.
-void counts_reset(struct counts * counts);
-void counts_free (struct counts * counts);
+void counters_reset(struct counters * counts);
+void counters_free (struct counters * counts);
 
-#endif // TRACER_COUNTS_H
+#endif // TRACER_COUNTERS_H
