@@ -37,6 +37,7 @@ SCENARIOS = REPOSITORY / "tests" / "clients" / "ctypes_scenarios.py"
 N_CLIENTS = 4
 ROTATE_SIZE = "2MiB"
 SAMPLE_EVERY = 5    # seconds
+ANSWER_WITHIN = 900 # likewise: the machine may have other things to do
 MOST_GROWTH = 1024  # KiB
 MOST_OF_RELOADS = {"address space": 16 << 10, "memory": 3 << 10}  # KiB: the allocator's and the engine's ups and downs
 WORDS = "all of the experts that a token meets on its way are counted and told apart by their layer".split()
@@ -64,7 +65,7 @@ class Server:
     def post(self, **body):
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/completion", json.dumps(body).encode(),
                                          {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=120) as answer:
+        with urllib.request.urlopen(request, timeout=ANSWER_WITHIN) as answer:
             return json.loads(answer.read())
 
     def wait_until_ready(self):
@@ -193,6 +194,8 @@ class Memory:
         return statistics.median(samples[-n:]) - statistics.median(samples[:n])
 
     def describe(self):
+        if not self.resident:
+            return "it ended in its warm-up"
         return (f"{min(self.resident) / 1024:.1f} to {max(self.resident) / 1024:.1f} MiB of memory, {self.growth():+.0f} KiB "
                 f"({self._growth(self.anonymous):+.0f} KiB of it no file's) from the first tenth of the time to the last")
 
@@ -298,6 +301,8 @@ class Soak:
         faults = self.faults + self.parts.faults + list(self.reloads.faults()) + [f"a client: {load.failed}" for load in self.loads.values() if load.failed]
         if evaluated != recorded:
             faults.append(f"the trace has {recorded} tokens of {evaluated}")
+        if not self.memories["traced"].resident:
+            return faults + ["it ended in its warm-up"]
         growth, of_itself = (self.memories[name].growth() for name in ("traced", "untraced"))
         if growth > max(of_itself, 0) + MOST_GROWTH:
             faults.append(f"the traced server grows by {growth:.0f} KiB, the untraced one by {of_itself:.0f} KiB")
