@@ -17,7 +17,7 @@ ifneq ($(words $(abspath $(BUILD)x)),1)
 endif
 
 .DEFAULT_GOAL := all
-.PHONY: all engine engines models models-full demo test test-in-tree configure-tests bench privacy soak fuzz train model-card engine-table screenshot install clean help
+.PHONY: all engine engines models models-full demo check test test-in-tree configure-tests bench privacy soak fuzz train model-card engine-table screenshot install clean help
 
 all: ## build the library and the command
 	@scripts/install-deps.sh build
@@ -47,6 +47,18 @@ configure-tests: engines models-full
 	@cmake -S . -B $(BUILD) -DEXPERT_TRACER_TESTS=ON -DEXPERT_TRACER_EXAMPLES=ON \
 	    -DLLAMA_CPP_DIR=$(abspath $(BUILD))/llama.cpp-0.5.0 -DLLAMA_CPP_LIB_DIR=$(abspath $(BUILD))/engines/0.5.0/lib >/dev/null
 	@cmake --build $(BUILD) -j $(JOBS) -- --no-print-directory --quiet
+
+# Without an engine and without the network. With sanitizers in a build folder of its own.
+CHECK_BUILD = $(BUILD)$(if $(SANITIZE),/check-$(subst $(COMMA),-,$(SANITIZE)))
+COMMA      := ,
+
+check: ## run what needs no engine and no network, in a minute (SANITIZE=address,undefined or thread)
+	@scripts/install-deps.sh check
+	@cmake -S . -B $(CHECK_BUILD) -DEXPERT_TRACER_TESTS=ON -DEXPERT_TRACER_WERROR=$(WERROR) -DEXPERT_TRACER_SANITIZE="$(SANITIZE)" >/dev/null
+	@cmake --build $(CHECK_BUILD) -j $(JOBS) -- --no-print-directory --quiet
+	@ASAN_OPTIONS=detect_leaks=0 ctest --test-dir $(CHECK_BUILD) -L check --output-on-failure -j $(JOBS) --quiet \
+		-O $(CHECK_BUILD)/check.log || { cat $(CHECK_BUILD)/check.log; exit 1; }
+	@tail -n 3 $(CHECK_BUILD)/check.log | grep 'Total Test time' | sed 's/^/check: passed. /'
 
 test: configure-tests ## run all tests on stock programs and old releases
 	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that building (build), HTML pages (page), measuring
-# (bench), testing (test) or all of them (all, the default) need, or training the
+# Installs the Debian packages that building (build), checking without an engine
+# (check), HTML pages (page), measuring (bench), testing (test) or all of them (all, the default) need, or training the
 # small model (train), or measuring what traces give away (privacy). Whatever is
 # already there, from wherever, counts; with nothing missing it does nothing.
 set -eu
 
 usage() {
-    echo "usage: $(basename "$0") [build|page|bench|test|all|train|privacy]" >&2
+    echo "usage: $(basename "$0") [build|check|page|bench|test|all|train|privacy]" >&2
     exit 2
 }
 
@@ -48,6 +48,12 @@ for_bench() {
     command_from zstd zstd
 }
 
+for_check() {
+    for_build
+    library_from libcmocka-dev cmocka
+    command_from python3 python3
+}
+
 for_test() {
     for_bench
     for_page
@@ -80,6 +86,7 @@ case ${1:-all} in
     build) for_build ;;
     page)  for_page ;;
     bench) for_bench ;;
+    check) for_check ;;
     test)  for_test ;;
     all)   for_build; for_test ;;
     train) for_train ;;
