@@ -1,3 +1,4 @@
+#include "clean.h"
 #include "command.h"
 #include "error.h"
 #include "preload.h"
@@ -19,7 +20,7 @@ static const char * answer_text(enum program_answer answer) {
 
 // Takes the line over, which is one whatever is in it.
 static void print_line(char * line) {
-    puts(error_clean(line));
+    puts(clean_in_place(line));
     free(line);
 }
 

@@ -1,5 +1,6 @@
 #include "compare.h"
 
+#include "clean.h"
 #include "counts.h"
 #include "divergence.h"
 
@@ -250,7 +251,7 @@ static char * verdict_of(const struct comparison * comparison) {
         text = memory_append(text, memory_text("%s", i == 0 ? "" : " "));
         text = memory_append(text, memory_append(difference_text(&pair->mean, a, b), hot_text(&pair->hot[1])));
     }
-    return error_clean(text);
+    return clean_in_place(text);
 }
 
 //

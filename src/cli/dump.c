@@ -1,3 +1,4 @@
+#include "clean.h"
 #include "command.h"
 #include "error.h"
 #include "tracer/fingerprint.h"
@@ -67,7 +68,7 @@ static int parse_options(struct options * options, int argc, char ** argv, bool 
 static void print_comment(const struct dump * dump, const char * label, const char * text) {
     if (text != NULL) {
         char * clean = memory_text("# %-12s %s", label, text);
-        fprintf(dump->out, "%s\n", error_clean(clean));
+        fprintf(dump->out, "%s\n", clean_in_place(clean));
         free(clean);
     }
 }

@@ -8,10 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-char * error_clean(char * text) {
-    return clean_in_place(text);
-}
-
 bool error_set(struct error * error, const char * format, ...) {
     va_list args;
     va_start(args, format);
@@ -24,7 +20,7 @@ static void say(const char * kind, const char * format, va_list args) {
     struct error error;
     vsnprintf(error.text, sizeof(error.text), format, args);
     fflush(stdout);
-    fprintf(stderr, "llama-expert-tracer: %s%s\n", kind, error_clean(error.text));
+    fprintf(stderr, "llama-expert-tracer: %s%s\n", kind, clean_in_place(error.text));
 }
 
 void error_say(const char * format, ...) {
@@ -41,7 +37,7 @@ void error_more(const char * lines) {
         if (end != NULL) {
             *end++ = '\0';
         }
-        fprintf(stderr, "%s\n", error_clean(line));
+        fprintf(stderr, "%s\n", clean_in_place(line));
     }
     free(text);
 }

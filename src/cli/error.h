@@ -25,10 +25,6 @@ void error_warning(const char * format, ...) __attribute__((format(printf, 1, 2)
 // What follows it: whole lines, without the last one's newline.
 void error_more(const char * lines);
 
-// Replaces what a terminal would take for a command, and newlines: text that comes from a file, or a file's name, stays
-// in its line. In place; see clean.h.
-char * error_clean(char * text);
-
 // Memory or the end of the program.
 void * memory_new   (size_t n, size_t size); // zeros
 void * memory_resize(void * memory, size_t n, size_t size);

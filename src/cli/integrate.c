@@ -1,3 +1,4 @@
+#include "clean.h"
 #include "command.h"
 #include "error.h"
 #include "preload.h"
@@ -42,7 +43,7 @@ static int parse_options(struct options * options, int argc, char ** argv, bool 
 // What became of the tree.
 static void tell(const char * path, const char * what) {
     char * line = memory_text("%s: %s", path, what);
-    puts(error_clean(line));
+    puts(clean_in_place(line));
     free(line);
 }
 

@@ -1,5 +1,6 @@
 #include "program.h"
 
+#include "clean.h"
 #include "elf-file.h"
 #include "loader.h"
 #include "script.h"
@@ -128,7 +129,7 @@ static bool decide(struct examination * examination, enum program_answer answer,
     va_start(args, format);
     vsnprintf(examination->verdict->why, sizeof(examination->verdict->why), format, args);
     va_end(args);
-    error_clean(examination->verdict->why);
+    clean_in_place(examination->verdict->why);
     examination->verdict->answer = answer;
     return true;
 }

@@ -1,5 +1,6 @@
 #include "report.h"
 
+#include "clean.h"
 #include "counts.h"
 #include "heatmap.h"
 #include "quantity.h"
@@ -372,7 +373,7 @@ void report_print(const struct report * report, const struct terminal * terminal
     if (report->cache != NULL) {
         cache_answer_print(report->cache, terminal);
     } else if (report->cache_error.text[0] != '\0') {
-        char * clean = error_clean(memory_text("%s", report->cache_error.text));
+        char * clean = clean_in_place(memory_text("%s", report->cache_error.text));
         fprintf(terminal->out, "What a cache would hit cannot be told: %s\n", clean);
         free(clean);
     }

@@ -1,5 +1,6 @@
 #include "statistics.h"
 
+#include "clean.h"
 #include "counts.h"
 
 #include <stdio.h>
@@ -149,8 +150,8 @@ static void differ(struct model_comparison * comparison, const char * what, cons
 static void compare_text(struct model_comparison * comparison, const char * what, const char * a, const char * b) {
     const bool both_known = a != NULL && b != NULL && *a != '\0' && *b != '\0';
     if (both_known && strcmp(a, b) != 0) {
-        char * clean_a = error_clean(memory_text("%.200s", a)); // a line for each difference
-        char * clean_b = error_clean(memory_text("%.200s", b));
+        char * clean_a = clean_in_place(memory_text("%.200s", a)); // a line for each difference
+        char * clean_b = clean_in_place(memory_text("%.200s", b));
         differ(comparison, what, clean_a, clean_b);
         free(clean_a);
         free(clean_b);

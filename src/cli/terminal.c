@@ -1,5 +1,6 @@
 #include "terminal.h"
 
+#include "clean.h"
 #include "error.h"
 
 #include <langinfo.h>
@@ -85,7 +86,7 @@ void terminal_field(const struct terminal * terminal, const char * label, const 
     fprintf(terminal->out, "%-12s", label);
     terminal_style(terminal, TERMINAL_PLAIN);
     char * clean = memory_text("%s", text);
-    fprintf(terminal->out, "%s\n", error_clean(clean));
+    fprintf(terminal->out, "%s\n", clean_in_place(clean));
     free(clean);
 }
 
@@ -98,7 +99,7 @@ void terminal_title(const struct terminal * terminal, const char * name, bool fi
     char * clean = memory_text("%s", name);
     fputs(first ? "" : "\n", terminal->out);
     terminal_style(terminal, TERMINAL_STRONG);
-    fprintf(terminal->out, "==> %s <==", error_clean(clean));
+    fprintf(terminal->out, "==> %s <==", clean_in_place(clean));
     terminal_style(terminal, TERMINAL_PLAIN);
     fputc('\n', terminal->out);
     free(clean);
