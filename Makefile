@@ -86,14 +86,16 @@ soak: engines models ## record a busy server and a reloaded model for an hour (M
 		EXPERT_TRACER_SOAK=1 EXPERT_TRACER_BUILD=$(abspath $(BUILD)) PYTHONDONTWRITEBYTECODE=1 python3 tests/engine/test_$$test.py || exit 1; \
 	done
 
+FUZZERS = trace statistics gguf elf tree settings
+
 fuzz: configure-tests ## run every fuzzer for an hour (MINUTES=60), side by side at low priority
-	@cd $(BUILD)/tests/fuzz && for name in trace statistics gguf elf tree settings; do \
+	@cd $(BUILD)/tests/fuzz && for name in $(FUZZERS); do \
 		seeds=seeds/$$name; [ $$name != trace ] || seeds=$(CURDIR)/tests/fuzz/corpus; \
 		nice ./fuzz-$$name -max_total_time=$$(($(MINUTES) * 60)) -max_len=16384 -timeout=60 -print_final_stats=1 -artifact_prefix=./ \
 			found-$$name $$seeds >log-$$name 2>&1 & running="$$running $$!"; \
 	done; \
 	for pid in $$running; do wait $$pid || failed=1; done; \
-	for name in trace statistics gguf elf tree settings; do \
+	for name in $(FUZZERS); do \
 		echo "$$name: $$(grep -a 'number_of_executed_units' log-$$name || tail -n 3 log-$$name)"; \
 	done; [ -z "$$failed" ]
 

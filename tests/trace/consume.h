@@ -5,18 +5,11 @@
 
 #include "trace-reader.h"
 
+#include "../expect.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define EXPECT(condition) expect((condition), #condition, __LINE__)
-
-static inline void expect(bool condition, const char * text, int line) {
-    if (!condition) {
-        fprintf(stderr, "line %d: not so: %s\n", line, text);
-        abort();
-    }
-}
 
 struct digest {
     uint64_t hash;
