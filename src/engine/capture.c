@@ -533,10 +533,7 @@ struct call_result capture_compute(const struct call * call) {
         return compute_and_lose(call, NULL, ROUTING_LACKS_MEMORY);
     }
     const bool is_open = context && context_open(context, uses_graph(tap) ? flights_name : eval_reading_name);
-    if (context && !is_open && context->sinks.lacks_memory) {
-        return compute_and_lose(call, context, ROUTING_LACKS_MEMORY);
-    }
-    if (is_open && context->is_batch_lost) {
+    if (context && (is_open ? context->is_batch_lost : context->sinks.lacks_memory)) {
         return compute_and_lose(call, context, ROUTING_LACKS_MEMORY);
     }
     tap->context = is_open ? context : NULL;

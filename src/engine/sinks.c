@@ -57,6 +57,13 @@ int sinks_attach(const struct routing_sink * sink, void * self) {
     return found;
 }
 
+// Nobody listens there any more; calls may still be running.
+static void unplug(int slot) {
+    if (is_attached(atomic_load(&slots[slot].generation))) {
+        atomic_fetch_add(&slots[slot].generation, 1);
+    }
+}
+
 static bool is_busy(int slot) {
     bool busy = false;
     for (int i = 0; i < N_LANES && !busy; i++) {
@@ -67,9 +74,7 @@ static bool is_busy(int slot) {
 
 void sinks_detach(int slot) {
     pthread_mutex_lock(&attach_mutex);
-    if (is_attached(atomic_load(&slots[slot].generation))) {
-        atomic_fetch_add(&slots[slot].generation, 1);
-    }
+    unplug(slot);
     while (is_busy(slot)) {
         sched_yield();
     }
@@ -78,9 +83,7 @@ void sinks_detach(int slot) {
 
 void sinks_detach_at_end(int slot) {
     const struct timespec step = { 0, PATIENCE_STEP };
-    if (is_attached(atomic_load(&slots[slot].generation))) {
-        atomic_fetch_add(&slots[slot].generation, 1);
-    }
+    unplug(slot);
     for (int i = 0; i < PATIENCE_STEPS && is_busy(slot); i++) {
         nanosleep(&step, NULL);
     }

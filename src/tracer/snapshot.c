@@ -283,44 +283,39 @@ static void write_phase(struct text * text, const struct expert_tracer_snapshot 
     }
 }
 
-static void write_string(struct text * text, const char * before, const char * string) {
-    text_add(text, "%s", before);
-    text_add_json_string(text, string);
-}
-
 // Where nothing is missing nothing is said of it.
 static void write_missing(struct text * text, const struct expert_tracer_snapshot * snapshot) {
     if (snapshot->stopped) {
-        write_string(text, ",\n  \"stopped\": ", snapshot->stopped);
+        text_add_json_member(text, ",\n  \"stopped\": ", snapshot->stopped);
     }
     if (snapshot->lost_ubatches > 0) {
         text_add(text, ",\n  \"lost\": {\n    \"ubatches\": %" PRIu64 ",\n    \"tokens\": %" PRIu64, snapshot->lost_ubatches,
             snapshot->lost_tokens);
-        write_string(text, ",\n    \"reason\": ", snapshot->lost_reason);
+        text_add_json_member(text, ",\n    \"reason\": ", snapshot->lost_reason);
         text_add(text, "\n  }");
     }
 }
 
 void snapshot_write_json(struct text * text, const struct expert_tracer_snapshot * snapshot, bool per_layer, const char * run) {
-    write_string(text, "{\n  \"format\": ", "llama-expert-tracer-statistics");
-    text_add    (text, ",\n  \"version\": 1");
-    write_string(text, ",\n  \"run\": ", run);
-    text_add    (text, ",\n  \"pid\": %ld", (long) getpid());
-    text_add    (text, ",\n  \"complete\": %s", snapshot->complete ? "true" : "false");
+    text_add_json_member(text, "{\n  \"format\": ", "llama-expert-tracer-statistics");
+    text_add(text, ",\n  \"version\": 1");
+    text_add_json_member(text, ",\n  \"run\": ", run);
+    text_add(text, ",\n  \"pid\": %ld", (long) getpid());
+    text_add(text, ",\n  \"complete\": %s", snapshot->complete ? "true" : "false");
     write_missing(text, snapshot);
-    write_string(text, ",\n  \"engine\": ", snapshot->engine);
-    write_string(text, ",\n  \"capture\": ", snapshot->capture);
-    write_string(text, ",\n  \"model\": {\n    \"name\": ", snapshot->name);
-    write_string(text, ",\n    \"architecture\": ", snapshot->architecture);
-    write_string(text, ",\n    \"file\": ", snapshot->file);
-    text_add    (text, "\n  },\n  \"n_layer\": %d", snapshot->n_layer);
-    text_add    (text, ",\n  \"n_expert\": %d", snapshot->n_expert);
-    text_add    (text, ",\n  \"n_expert_used\": %d", snapshot->n_used);
-    text_add    (text, ",\n  \"total_tokens\": %" PRIu64, snapshot->total_tokens);
-    write_phase (text, snapshot, "prompt_tokens",     snapshot->prompt_tokens);
-    write_phase (text, snapshot, "generation_tokens", snapshot->generation_tokens);
-    write_phase (text, snapshot, "warmup_tokens",     snapshot->warmup_tokens);
-    text_add    (text, ",\n  \"total_activations\": %" PRIu64, snapshot->total_activations);
+    text_add_json_member(text, ",\n  \"engine\": ", snapshot->engine);
+    text_add_json_member(text, ",\n  \"capture\": ", snapshot->capture);
+    text_add_json_member(text, ",\n  \"model\": {\n    \"name\": ", snapshot->name);
+    text_add_json_member(text, ",\n    \"architecture\": ", snapshot->architecture);
+    text_add_json_member(text, ",\n    \"file\": ", snapshot->file);
+    text_add(text, "\n  },\n  \"n_layer\": %d", snapshot->n_layer);
+    text_add(text, ",\n  \"n_expert\": %d", snapshot->n_expert);
+    text_add(text, ",\n  \"n_expert_used\": %d", snapshot->n_used);
+    text_add(text, ",\n  \"total_tokens\": %" PRIu64, snapshot->total_tokens);
+    write_phase(text, snapshot, "prompt_tokens",     snapshot->prompt_tokens);
+    write_phase(text, snapshot, "generation_tokens", snapshot->generation_tokens);
+    write_phase(text, snapshot, "warmup_tokens",     snapshot->warmup_tokens);
+    text_add(text, ",\n  \"total_activations\": %" PRIu64, snapshot->total_activations);
     write_layers(text, snapshot, false, "  ", "layer_tokens", LAYER_TOKENS);
     if (layers_differ(snapshot, LAYER_N_EXPERT)) {
         write_layers(text, snapshot, false, "  ", "n_expert_per_layer", LAYER_N_EXPERT);

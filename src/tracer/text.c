@@ -87,6 +87,11 @@ void text_add_json_string(struct text * text, const char * string) {
     text_add(text, "\"");
 }
 
+void text_add_json_member(struct text * text, const char * before, const char * string) {
+    text_add(text, "%s", before);
+    text_add_json_string(text, string);
+}
+
 char * text_room(struct text * text, size_t n) {
     return make_room(text, n) ? text->data + text->length : NULL;
 }

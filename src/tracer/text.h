@@ -23,6 +23,9 @@ void text_add_line(struct text * text, const char * format, ...) __attribute__((
 // is written as \uXXXX, so that who looks at the file sees text and who parses it gets what it was.
 void text_add_json_string(struct text * text, const char * string);
 
+// The same behind `before`, which is added as it is: a member's name mostly.
+void text_add_json_member(struct text * text, const char * before, const char * string);
+
 // For what is not formatted: room for n bytes, NULL where memory runs out. Then, how many of them were filled.
 char * text_room(struct text * text, size_t n);
 void   text_take(struct text * text, size_t n);

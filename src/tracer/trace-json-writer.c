@@ -3,11 +3,6 @@
 #include <inttypes.h>
 #include <unistd.h>
 
-static void add_string(struct text * text, const char * before, const char * string) {
-    text_add(text, "%s", before);
-    text_add_json_string(text, string);
-}
-
 static const char * boolean(bool value) {
     return value ? "true" : "false";
 }
@@ -15,33 +10,33 @@ static const char * boolean(bool value) {
 // What tells the run comes first: who takes a file over looks for it at its beginning.
 void trace_json_write_header(struct text * text, const struct trace_about * about) {
     const struct routing_model * model = about->model;
-    add_string(text, "{\"format\": ", TRACE_FORMAT_NAME);
-    text_add  (text, ", \"version\": %d", TRACE_VERSION);
-    add_string(text, ", \"tracer\": ", EXPERT_TRACER_VERSION);
-    add_string(text, ", \"run\": ", about->run);
-    text_add  (text, ", \"pid\": %ld", (long) getpid());
-    add_string(text, ", \"trace\": ", about->trace);
-    text_add  (text, ", \"part\": %" PRId64, about->part);
-    add_string(text, ", \"engine\": ", model->engine);
-    add_string(text, ", \"capture\": ", about->capture);
-    add_string(text, ", \"model\": {\"name\": ", model->name);
-    add_string(text, ", \"architecture\": ", model->architecture);
-    add_string(text, ", \"file\": ", model->file);
-    add_string(text, ", \"fingerprint\": ", about->fingerprint);
-    text_add  (text, "}, \"n_layer\": %d", model->n_layer);
-    text_add  (text, ", \"phases_known\": %s", boolean(model->phases_known));
-    text_add  (text, ", \"weights\": %s", boolean(about->weights));
-    text_add  (text, ", \"tokens\": %s", boolean(about->tokens));
-    text_add  (text, ", \"sample\": %" PRIu64, about->sample);
+    text_add_json_member(text, "{\"format\": ", TRACE_FORMAT_NAME);
+    text_add(text, ", \"version\": %d", TRACE_VERSION);
+    text_add_json_member(text, ", \"tracer\": ", EXPERT_TRACER_VERSION);
+    text_add_json_member(text, ", \"run\": ", about->run);
+    text_add(text, ", \"pid\": %ld", (long) getpid());
+    text_add_json_member(text, ", \"trace\": ", about->trace);
+    text_add(text, ", \"part\": %" PRId64, about->part);
+    text_add_json_member(text, ", \"engine\": ", model->engine);
+    text_add_json_member(text, ", \"capture\": ", about->capture);
+    text_add_json_member(text, ", \"model\": {\"name\": ", model->name);
+    text_add_json_member(text, ", \"architecture\": ", model->architecture);
+    text_add_json_member(text, ", \"file\": ", model->file);
+    text_add_json_member(text, ", \"fingerprint\": ", about->fingerprint);
+    text_add(text, "}, \"n_layer\": %d", model->n_layer);
+    text_add(text, ", \"phases_known\": %s", boolean(model->phases_known));
+    text_add(text, ", \"weights\": %s", boolean(about->weights));
+    text_add(text, ", \"tokens\": %s", boolean(about->tokens));
+    text_add(text, ", \"sample\": %" PRIu64, about->sample);
     if (about->seed > 0) {
         text_add(text, ", \"seed\": %" PRIu64, about->seed);
     }
-    text_add  (text, "}\n");
+    text_add(text, "}\n");
 }
 
 static void add_tensors(struct text * text, const struct routing_layer * layer) {
     for (int32_t i = 0; i < layer->n_tensors; i++) {
-        add_string(text, i == 0 ? "{\"name\": " : ", {\"name\": ", layer->tensor_names[i]);
+        text_add_json_member(text, i == 0 ? "{\"name\": " : ", {\"name\": ", layer->tensor_names[i]);
         if (layer->expert_bytes[i] > 0) {
             text_add(text, ", \"expert_bytes\": %zu}", layer->expert_bytes[i]);
         } else {
@@ -78,7 +73,7 @@ void trace_json_write_end(struct text * text, const struct trace_counts * counts
                                         missing.n_ubatches == 0;
     text_add(text, "{\"complete\": %s, \"last_part\": %s", boolean(complete), boolean(ending->is_last));
     if (ending->stopped) {
-        add_string(text, ", \"stopped\": ", ending->stopped);
+        text_add_json_member(text, ", \"stopped\": ", ending->stopped);
     }
     text_add(text, ", \"ubatches\": %" PRIu64 ", \"tokens\": %" PRIu64, counts->n_ubatches, counts->n_tokens);
     text_add(text, ", \"dropped_ubatches\": %" PRIu64, missing.n_ubatches);

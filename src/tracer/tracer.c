@@ -265,26 +265,25 @@ static bool is_amid_batch(const struct tracer_model * model) {
     return context;
 }
 
-// Why there would have been more of the model, where that is known when the program or the tracer ends. NULL: nothing.
-static const char * model_stopped(struct tracer_model * model, bool is_end) {
+// With the tracer's mutex. Why there would have been more of the model, where that is known when the program or the
+// tracer ends. NULL: nothing.
+static const char * model_stopped(const struct tracer_model * model, bool is_end) {
     const char * stopped = atomic_load(&model->stopped);
-    pthread_mutex_lock(&model->tracer->mutex);
-    const bool is_amid = is_end && is_amid_batch(model);
-    pthread_mutex_unlock(&model->tracer->mutex);
-    return !stopped && is_amid ? ended_amid_batch : stopped;
+    return !stopped && is_end && is_amid_batch(model) ? ended_amid_batch : stopped;
 }
 
 // `is_end`: nothing more is counted. Returns NULL where memory runs out.
 static struct expert_tracer_snapshot * model_snapshot(struct tracer_model * model, bool is_end) {
     struct counters         sum   = { 0 };
     struct routing_model  about = model->about;
-    struct snapshot_state state = { .lost_reason = atomic_load(&model->lost_reason), .stopped = model_stopped(model, is_end) };
+    struct snapshot_state state = { .lost_reason = atomic_load(&model->lost_reason) };
     about.capture      = atomic_load(&model->capture);
     about.phases_known = about.phases_known && !atomic_load(&model->phases_lost);
 
     pthread_mutex_lock(&model->tracer->mutex);
     const bool whole = counters_add(&sum, &model->closed) && sum_contexts(model->contexts, &sum) &&
                        sum_contexts(model->unsummed, &sum);
+    state.stopped  = model_stopped(model, is_end);
     state.complete = is_end || !model->contexts;
     pthread_mutex_unlock(&model->tracer->mutex);
 
@@ -587,9 +586,12 @@ static void lack_trace(struct tracer_context * context, const struct routing_uba
 
 // The model is gone, or the program ends.
 static void end_trace(struct tracer_model * model) {
-    struct trace_writer * trace = model_trace(model);
+    pthread_mutex_lock(&model->tracer->mutex);
+    struct trace_writer * trace   = model->trace;
+    const char          * stopped = model_stopped(model, true);
+    pthread_mutex_unlock(&model->tracer->mutex);
     if (trace) {
-        trace_writer_end(trace, model_stopped(model, true));
+        trace_writer_end(trace, stopped);
     }
 }
 
@@ -763,7 +765,7 @@ static void * on_context_open(void * self, const struct routing_model * about, c
     greet(tracer, stats, names, routing, about->capture);
     if (!context) {
         if (wanted) {
-            say_memory_lacks(tracer, tracer->setup.say, "some of the routing is not counted");
+            say_not_counted(tracer);
         }
         return wanted ? ROUTING_NO_MEMORY : NULL;
     }
