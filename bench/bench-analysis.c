@@ -5,9 +5,9 @@
 // Tokens come one by one, so that every activation is a request of its own. Some experts of a layer are used much more often
 // than others, and which ones changes from time to time.
 
-#include "lfu-curve.h"
-#include "lru-curve.h"
-#include "optimum.h"
+#include "analysis/lfu-curve.h"
+#include "analysis/lru-curve.h"
+#include "analysis/optimum.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 #include "byte-tokenizer.h"
 
-#include "gguf-writer.h"
+#include "gguf/gguf-writer.h"
 
 #include <stdio.h>
 #include <stdlib.h>

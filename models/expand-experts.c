@@ -6,8 +6,8 @@
 // as the old.
 
 #include "byte-tokenizer.h"
-#include "gguf-reader.h"
-#include "gguf-writer.h"
+#include "gguf/gguf-reader.h"
+#include "gguf/gguf-writer.h"
 #include "half-float.h"
 
 #include <errno.h>

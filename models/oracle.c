@@ -1,7 +1,7 @@
 #include "oracle.h"
 
 #include "byte-tokenizer.h"
-#include "gguf-writer.h"
+#include "gguf/gguf-writer.h"
 #include "oracle-models.h"
 #include "token-row.h"
 

@@ -1,9 +1,9 @@
-#include "cache-study.h"
+#include "analysis/cache-study.h"
 
-#include "counts.h"
-#include "lfu-curve.h"
-#include "lru-curve.h"
-#include "optimum.h"
+#include "analysis/counts.h"
+#include "analysis/lfu-curve.h"
+#include "analysis/lru-curve.h"
+#include "analysis/optimum.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "cache-time.h"
+#include "analysis/cache-time.h"
 
 #include <math.h>
 

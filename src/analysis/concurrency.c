@@ -1,4 +1,4 @@
-#include "concurrency.h"
+#include "analysis/concurrency.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "counts.h"
+#include "analysis/counts.h"
 
 #include <math.h>
 #include <stdlib.h>

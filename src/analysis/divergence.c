@@ -1,6 +1,6 @@
-#include "divergence.h"
+#include "analysis/divergence.h"
 
-#include "counts.h"
+#include "analysis/counts.h"
 
 #include <math.h>
 #include <stdlib.h>

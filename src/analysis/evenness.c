@@ -1,6 +1,6 @@
-#include "evenness.h"
+#include "analysis/evenness.h"
 
-#include "counts.h"
+#include "analysis/counts.h"
 
 #include <math.h>
 #include <stdlib.h>

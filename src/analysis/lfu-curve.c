@@ -1,4 +1,4 @@
-#include "lfu-curve.h"
+#include "analysis/lfu-curve.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "llama-moe-cache.h"
+#include "analysis/llama-moe-cache.h"
 
 #include <stdlib.h>
 

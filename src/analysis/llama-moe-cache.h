@@ -6,7 +6,7 @@
 #ifndef LLAMA_MOE_CACHE_H
 #define LLAMA_MOE_CACHE_H
 
-#include "cache-study.h"
+#include "analysis/cache-study.h"
 
 #define LLAMA_MOE_CACHE_MAX_ROWS 32 // a layer with more rows passes by
 

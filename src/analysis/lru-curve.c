@@ -1,4 +1,4 @@
-#include "lru-curve.h"
+#include "analysis/lru-curve.h"
 
 #include <stdbool.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
-#include "neighbours.h"
+#include "analysis/neighbours.h"
 
-#include "counts.h"
+#include "analysis/counts.h"
 
 #include <math.h>
 #include <stdlib.h>

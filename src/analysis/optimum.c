@@ -1,4 +1,4 @@
-#include "optimum.h"
+#include "analysis/optimum.h"
 
 #include <stdlib.h>
 #include <string.h>

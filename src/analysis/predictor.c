@@ -1,6 +1,6 @@
-#include "predictor.h"
+#include "analysis/predictor.h"
 
-#include "counts.h"
+#include "analysis/counts.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "slot-allocation.h"
+#include "analysis/slot-allocation.h"
 
 #include <stdlib.h>
 #include <string.h>

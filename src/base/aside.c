@@ -1,6 +1,6 @@
-#include "aside.h"
+#include "base/aside.h"
 
-#include "descriptor.h"
+#include "base/descriptor.h"
 #include "signal-guard.h"
 
 #include <errno.h>

@@ -1,8 +1,8 @@
-#include "claim.h"
+#include "base/claim.h"
 
-#include "aside.h"
-#include "descriptor.h"
-#include "place.h"
+#include "base/aside.h"
+#include "base/descriptor.h"
+#include "base/place.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
-#include "family.h"
+#include "base/family.h"
 
-#include "aside.h"
-#include "descriptor.h"
+#include "base/aside.h"
+#include "base/descriptor.h"
 
 #include <dirent.h>
 #include <errno.h>

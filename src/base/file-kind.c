@@ -1,4 +1,4 @@
-#include "file-kind.h"
+#include "base/file-kind.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
-#include "place.h"
+#include "base/place.h"
 
-#include "descriptor.h"
+#include "base/descriptor.h"
 
 #include <errno.h>
 #include <fcntl.h>

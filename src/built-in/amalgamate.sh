@@ -24,23 +24,8 @@ cat <<END
 END
 
 awk '
-    # The path of what `name`, included by `from`, means; "" for the public header, which stays a file of its own.
-    function path_of(name, from,    path) {
-        if (name == "llama-expert-tracer.h") {
-            return ""
-        }
-        path = from
-        if (!sub(/[^\/]*$/, name, path)) {
-            path = name
-        }
-        if ((getline line < path) >= 0) {
-            close(path)
-            return path
-        }
-        return name
-    }
     function emit(path,    line, name) {
-        if (path == "" || path in seen) {
+        if (path == "llama-expert-tracer.h" || path in seen) { # the public header stays a file of its own
             return
         }
         seen[path] = 1
@@ -50,7 +35,7 @@ awk '
                 name = line
                 sub(/^#include "/, "", name)
                 sub(/".*$/, "", name)
-                emit(path_of(name, path))
+                emit(name)
             } else {
                 print line
             }

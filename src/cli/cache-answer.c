@@ -1,7 +1,7 @@
-#include "cache-gathered.h"
+#include "cli/cache-gathered.h"
 
-#include "cache-plan.h"
-#include "trace-input.h"
+#include "cli/cache-plan.h"
+#include "cli/trace-input.h"
 
 #include <math.h>
 #include <stdlib.h>

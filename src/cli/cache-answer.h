@@ -2,10 +2,10 @@
 
 // What `cache` answers of a trace, for the terminal, machines and the page.
 
-#include "error.h"
-#include "terminal.h"
-#include "trace-filter.h"
-#include "trace-reader.h"
+#include "cli/error.h"
+#include "cli/terminal.h"
+#include "cli/trace-filter.h"
+#include "trace/trace-reader.h"
 
 #include <jansson.h>
 

@@ -2,13 +2,13 @@
 
 // What `cache` knows once it has gone through a trace, from which it answers.
 
-#include "cache-answer.h"
+#include "cli/cache-answer.h"
 
-#include "cache-study.h"
-#include "concurrency.h"
-#include "llama-moe-cache.h"
-#include "trace-shape.h"
-#include "trace-walk.h"
+#include "analysis/cache-study.h"
+#include "analysis/concurrency.h"
+#include "analysis/llama-moe-cache.h"
+#include "cli/trace-shape.h"
+#include "cli/trace-walk.h"
 
 #define CACHE_SIZES_MAX 16
 

@@ -1,6 +1,6 @@
-#include "cache-gathered.h"
+#include "cli/cache-gathered.h"
 
-#include "cache-plan.h"
+#include "cli/cache-plan.h"
 
 #include <math.h>
 #include <stdlib.h>

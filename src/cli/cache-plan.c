@@ -1,8 +1,8 @@
-#include "cache-plan.h"
+#include "cli/cache-plan.h"
 
-#include "cache-time.h"
-#include "quantity.h"
-#include "slot-allocation.h"
+#include "analysis/cache-time.h"
+#include "analysis/slot-allocation.h"
+#include "cli/quantity.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -1,7 +1,7 @@
-#include "cache-gathered.h"
+#include "cli/cache-gathered.h"
 
-#include "cache-plan.h"
-#include "quantity.h"
+#include "cli/cache-plan.h"
+#include "cli/quantity.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -1,11 +1,11 @@
-#include "cache-answer.h"
-#include "command.h"
-#include "document.h"
-#include "error.h"
-#include "quantity.h"
-#include "terminal.h"
-#include "trace-filter.h"
-#include "trace-input.h"
+#include "cli/cache-answer.h"
+#include "cli/command.h"
+#include "cli/document.h"
+#include "cli/error.h"
+#include "cli/quantity.h"
+#include "cli/terminal.h"
+#include "cli/trace-filter.h"
+#include "cli/trace-input.h"
 
 #include <getopt.h>
 #include <stdlib.h>

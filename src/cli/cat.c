@@ -1,7 +1,7 @@
-#include "command.h"
-#include "error.h"
-#include "output-file.h"
-#include "trace-join.h"
+#include "cli/command.h"
+#include "cli/error.h"
+#include "cli/output-file.h"
+#include "cli/trace-join.h"
 
 #include <getopt.h>
 #include <unistd.h>

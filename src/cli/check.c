@@ -1,8 +1,8 @@
 #include "clean.h"
-#include "command.h"
-#include "error.h"
-#include "preload.h"
-#include "program.h"
+#include "cli/command.h"
+#include "cli/error.h"
+#include "cli/preload.h"
+#include "cli/program.h"
 
 #include <getopt.h>
 #include <stdio.h>

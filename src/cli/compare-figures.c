@@ -1,8 +1,8 @@
-#include "compare.h"
+#include "cli/compare.h"
 
+#include "analysis/counts.h"
+#include "analysis/divergence.h"
 #include "clean.h"
-#include "counts.h"
-#include "divergence.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
-#include "compare.h"
+#include "cli/compare.h"
 
-#include "routing-json.h"
+#include "cli/routing-json.h"
 
 #include <math.h>
 

@@ -1,7 +1,7 @@
-#include "compare.h"
+#include "cli/compare.h"
 
-#include "command.h"
-#include "document.h"
+#include "cli/command.h"
+#include "cli/document.h"
 
 #include <getopt.h>
 

@@ -2,9 +2,9 @@
 
 // What `compare` knows of its FILEs, from which it is told.
 
-#include "error.h"
-#include "routing-counts.h"
-#include "terminal.h"
+#include "cli/error.h"
+#include "cli/routing-counts.h"
+#include "cli/terminal.h"
 
 #include <jansson.h>
 

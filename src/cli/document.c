@@ -1,9 +1,9 @@
-#include "document.h"
+#include "cli/document.h"
 
-#include "error.h"
-#include "json-output.h"
-#include "output-file.h"
-#include "page.h"
+#include "cli/error.h"
+#include "cli/json-output.h"
+#include "cli/output-file.h"
+#include "cli/page.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,10 +1,10 @@
 #include "clean.h"
-#include "command.h"
-#include "error.h"
+#include "cli/command.h"
+#include "cli/error.h"
+#include "cli/trace-filter.h"
+#include "cli/trace-input.h"
+#include "cli/vocabulary.h"
 #include "tracer/fingerprint.h"
-#include "trace-input.h"
-#include "trace-filter.h"
-#include "vocabulary.h"
 
 #include <getopt.h>
 #include <inttypes.h>

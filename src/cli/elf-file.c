@@ -1,4 +1,4 @@
-#include "elf-file.h"
+#include "cli/elf-file.h"
 
 #include <elf.h>
 #include <errno.h>

@@ -3,10 +3,10 @@
 // What `export` writes: docs/export-formats.md.
 
 #include "base/file-kind.h"
-#include "error.h"
-#include "trace-filter.h"
-#include "trace-lives.h"
-#include "trace-reader.h"
+#include "cli/error.h"
+#include "cli/trace-filter.h"
+#include "cli/trace-lives.h"
+#include "trace/trace-reader.h"
 
 #include <stdio.h>
 

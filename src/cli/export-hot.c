@@ -1,8 +1,8 @@
-#include "export-format.h"
+#include "cli/export-format.h"
 
-#include "counts.h"
-#include "json-output.h"
-#include "routing-json.h"
+#include "analysis/counts.h"
+#include "cli/json-output.h"
+#include "cli/routing-json.h"
 
 #include <jansson.h>
 #include <stdlib.h>

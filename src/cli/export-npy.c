@@ -1,9 +1,9 @@
-#include "export-format.h"
+#include "cli/export-format.h"
 
 #include "base/file-kind.h"
-#include "encoding.h"
-#include "output-file.h"
-#include "trace-input.h"
+#include "cli/output-file.h"
+#include "cli/trace-input.h"
+#include "trace/encoding.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -1,6 +1,6 @@
-#include "export-format.h"
+#include "cli/export-format.h"
 
-#include "trace-input.h"
+#include "cli/trace-input.h"
 
 #include <math.h>
 #include <stdlib.h>

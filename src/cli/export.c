@@ -1,10 +1,10 @@
-#include "command.h"
-#include "error.h"
-#include "export-format.h"
-#include "output-file.h"
-#include "progress.h"
-#include "trace-input.h"
-#include "trace-filter.h"
+#include "cli/command.h"
+#include "cli/error.h"
+#include "cli/export-format.h"
+#include "cli/output-file.h"
+#include "cli/progress.h"
+#include "cli/trace-filter.h"
+#include "cli/trace-input.h"
 
 #include <getopt.h>
 #include <stdlib.h>

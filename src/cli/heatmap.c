@@ -1,7 +1,7 @@
-#include "heatmap.h"
+#include "cli/heatmap.h"
 
-#include "counts.h"
-#include "error.h"
+#include "analysis/counts.h"
+#include "cli/error.h"
 
 #include <math.h>
 #include <string.h>

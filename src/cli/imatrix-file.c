@@ -1,7 +1,7 @@
-#include "imatrix-file.h"
+#include "cli/imatrix-file.h"
 
-#include "counts.h"
-#include "gguf-reader.h"
+#include "analysis/counts.h"
+#include "gguf/gguf-reader.h"
 
 #include <math.h>
 #include <stdio.h>

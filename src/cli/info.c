@@ -1,10 +1,10 @@
-#include "command.h"
-#include "error.h"
-#include "json-output.h"
-#include "progress.h"
-#include "terminal.h"
-#include "trace-input.h"
-#include "trace-lives.h"
+#include "cli/command.h"
+#include "cli/error.h"
+#include "cli/json-output.h"
+#include "cli/progress.h"
+#include "cli/terminal.h"
+#include "cli/trace-input.h"
+#include "cli/trace-lives.h"
 
 #include <getopt.h>
 #include <jansson.h>

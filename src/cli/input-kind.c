@@ -1,6 +1,6 @@
-#include "input-kind.h"
+#include "cli/input-kind.h"
 
-#include "trace-format.h"
+#include "trace/trace-format.h"
 
 #include <errno.h>
 #include <fcntl.h>

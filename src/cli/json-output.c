@@ -1,4 +1,4 @@
-#include "json-output.h"
+#include "cli/json-output.h"
 
 #include "clean.h"
 

@@ -1,6 +1,6 @@
-#include "loader-cache.h"
+#include "cli/loader-cache.h"
 
-#include "error.h"
+#include "cli/error.h"
 
 #include <fcntl.h>
 #include <stdbool.h>

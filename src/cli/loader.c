@@ -1,8 +1,8 @@
-#include "loader.h"
+#include "cli/loader.h"
 
-#include "elf-file.h"
-#include "error.h"
-#include "loader-cache.h"
+#include "cli/elf-file.h"
+#include "cli/error.h"
+#include "cli/loader-cache.h"
 
 #include <fcntl.h>
 #include <limits.h>

@@ -1,5 +1,5 @@
-#include "command.h"
-#include "error.h"
+#include "cli/command.h"
+#include "cli/error.h"
 
 #include <errno.h>
 #include <getopt.h>

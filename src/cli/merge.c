@@ -1,6 +1,6 @@
-#include "command.h"
-#include "error.h"
-#include "statistics-file.h"
+#include "cli/command.h"
+#include "cli/error.h"
+#include "cli/statistics-file.h"
 
 #include <getopt.h>
 #include <stdlib.h>

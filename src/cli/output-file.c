@@ -1,4 +1,4 @@
-#include "output-file.h"
+#include "cli/output-file.h"
 
 #include "base/aside.h"
 #include "base/descriptor.h"

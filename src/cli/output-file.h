@@ -8,7 +8,7 @@
 
 #include "base/file-kind.h"
 #include "base/place.h"
-#include "error.h"
+#include "cli/error.h"
 
 #include <stdbool.h>
 #include <stdio.h>

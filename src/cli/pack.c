@@ -1,10 +1,10 @@
-#include "command.h"
-#include "error.h"
-#include "output-file.h"
-#include "progress.h"
-#include "trace-input.h"
-#include "trace-packer.h"
-#include "trace-sharer.h"
+#include "cli/command.h"
+#include "cli/error.h"
+#include "cli/output-file.h"
+#include "cli/progress.h"
+#include "cli/trace-input.h"
+#include "trace/trace-packer.h"
+#include "trace/trace-sharer.h"
 
 #include <errno.h>
 #include <getopt.h>

@@ -1,7 +1,7 @@
-#include "page.h"
+#include "cli/page.h"
 
-#include "output-file.h"
-#include "page-parts.h"
+#include "cli/output-file.h"
+#include "page/page-parts.h"
 
 #include <string.h>
 

@@ -1,8 +1,8 @@
-#include "predict-answer.h"
+#include "cli/predict-answer.h"
 
-#include "counts.h"
-#include "trace-input.h"
-#include "trace-lives.h"
+#include "analysis/counts.h"
+#include "cli/trace-input.h"
+#include "cli/trace-lives.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,13 +2,13 @@
 
 // What `predict` answers of a trace: how well experts follow from those chosen before.
 
-#include "error.h"
-#include "predictor.h"
-#include "terminal.h"
-#include "trace-filter.h"
-#include "trace-reader.h"
-#include "trace-shape.h"
-#include "trace-walk.h"
+#include "analysis/predictor.h"
+#include "cli/error.h"
+#include "cli/terminal.h"
+#include "cli/trace-filter.h"
+#include "cli/trace-shape.h"
+#include "cli/trace-walk.h"
+#include "trace/trace-reader.h"
 
 #include <jansson.h>
 

@@ -1,4 +1,4 @@
-#include "predict-answer.h"
+#include "cli/predict-answer.h"
 
 #include <math.h>
 #include <stdlib.h>

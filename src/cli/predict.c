@@ -1,8 +1,8 @@
-#include "command.h"
-#include "error.h"
-#include "json-output.h"
-#include "predict-answer.h"
-#include "trace-input.h"
+#include "cli/command.h"
+#include "cli/error.h"
+#include "cli/json-output.h"
+#include "cli/predict-answer.h"
+#include "cli/trace-input.h"
 
 #include <getopt.h>
 #include <stdio.h>

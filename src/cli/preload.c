@@ -1,4 +1,4 @@
-#include "preload.h"
+#include "cli/preload.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,9 +1,9 @@
-#include "program.h"
+#include "cli/program.h"
 
 #include "clean.h"
-#include "elf-file.h"
-#include "loader.h"
-#include "script.h"
+#include "cli/elf-file.h"
+#include "cli/loader.h"
+#include "cli/script.h"
 
 #include <errno.h>
 #include <stdarg.h>

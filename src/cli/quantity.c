@@ -1,4 +1,4 @@
-#include "quantity.h"
+#include "cli/quantity.h"
 
 #include <math.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
-#include "report.h"
+#include "cli/report.h"
 
-#include "counts.h"
-#include "trace-input.h"
+#include "analysis/counts.h"
+#include "cli/trace-input.h"
 
 #include <math.h>
 #include <stdlib.h>

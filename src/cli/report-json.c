@@ -1,7 +1,7 @@
-#include "report.h"
+#include "cli/report.h"
 
-#include "counts.h"
-#include "routing-json.h"
+#include "analysis/counts.h"
+#include "cli/routing-json.h"
 
 #include <math.h>
 #include <stdio.h>

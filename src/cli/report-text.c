@@ -1,9 +1,9 @@
-#include "report.h"
+#include "cli/report.h"
 
+#include "analysis/counts.h"
 #include "clean.h"
-#include "counts.h"
-#include "heatmap.h"
-#include "quantity.h"
+#include "cli/heatmap.h"
+#include "cli/quantity.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
-#include "report.h"
+#include "cli/report.h"
 
-#include "command.h"
-#include "document.h"
+#include "cli/command.h"
+#include "cli/document.h"
 
 #include <getopt.h>
 

@@ -2,10 +2,10 @@
 
 // What `report` knows of a FILE, from which it is told.
 
-#include "cache-answer.h"
-#include "evenness.h"
-#include "routing-counts.h"
-#include "terminal.h"
+#include "analysis/evenness.h"
+#include "cli/cache-answer.h"
+#include "cli/routing-counts.h"
+#include "cli/terminal.h"
 
 #include <jansson.h>
 

@@ -1,13 +1,13 @@
-#include "routing-counts.h"
+#include "cli/routing-counts.h"
 
-#include "counts.h"
-#include "input-kind.h"
-#include "output-file.h"
-#include "statistics-file.h"
-#include "trace-input.h"
-#include "trace-lives.h"
-#include "trace-shape.h"
-#include "trace-walk.h"
+#include "analysis/counts.h"
+#include "cli/input-kind.h"
+#include "cli/output-file.h"
+#include "cli/statistics-file.h"
+#include "cli/trace-input.h"
+#include "cli/trace-lives.h"
+#include "cli/trace-shape.h"
+#include "cli/trace-walk.h"
 
 #include <stdlib.h>
 #include <string.h>

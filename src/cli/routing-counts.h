@@ -3,11 +3,11 @@
 // How often each expert of each layer was used: of a trace, gone through once or, where its halves are asked for, three times,
 // or of statistics, as far as they tell. A warm-up is not counted.
 
-#include "error.h"
-#include "neighbours.h"
-#include "statistics.h"
-#include "trace-filter.h"
-#include "trace-reader.h"
+#include "analysis/neighbours.h"
+#include "cli/error.h"
+#include "cli/statistics.h"
+#include "cli/trace-filter.h"
+#include "trace/trace-reader.h"
 
 enum routing_part { ROUTING_ALL, ROUTING_PROMPT, ROUTING_GENERATION, ROUTING_FIRST_HALF, ROUTING_SECOND_HALF, ROUTING_N_PARTS };
 

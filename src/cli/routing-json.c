@@ -1,4 +1,4 @@
-#include "routing-json.h"
+#include "cli/routing-json.h"
 
 #include <math.h>
 

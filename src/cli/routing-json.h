@@ -2,7 +2,7 @@
 
 // What of routing-counts.h machines are told, as new references. What is not known is null.
 
-#include "routing-counts.h"
+#include "cli/routing-counts.h"
 
 #include <jansson.h>
 

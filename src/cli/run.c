@@ -1,7 +1,7 @@
-#include "command.h"
-#include "error.h"
-#include "preload.h"
-#include "program.h"
+#include "cli/command.h"
+#include "cli/error.h"
+#include "cli/preload.h"
+#include "cli/program.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-#include "script.h"
+#include "cli/script.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,9 +1,9 @@
-#include "command.h"
-#include "counts.h"
-#include "error.h"
-#include "statistics-file.h"
-#include "statistics-json.h"
-#include "terminal.h"
+#include "analysis/counts.h"
+#include "cli/command.h"
+#include "cli/error.h"
+#include "cli/statistics-file.h"
+#include "cli/statistics-json.h"
+#include "cli/terminal.h"
 
 #include <getopt.h>
 #include <math.h>

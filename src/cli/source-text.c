@@ -1,4 +1,4 @@
-#include "source-text.h"
+#include "cli/source-text.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -2,7 +2,7 @@
 
 // Source code as text: read whole, and without its comments.
 
-#include "error.h"
+#include "cli/error.h"
 
 // The file's text, allocated. NULL, and why, where it cannot be read or is no text.
 char * source_text_read(const char * path, struct error * error);

@@ -1,7 +1,7 @@
-#include "source-tree.h"
+#include "cli/source-tree.h"
 
-#include "source-text.h"
-#include "tree-interface.h"
+#include "cli/source-text.h"
+#include "cli/tree-interface.h"
 
 #include <ctype.h>
 #include <errno.h>

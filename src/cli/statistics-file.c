@@ -1,9 +1,9 @@
-#include "statistics-file.h"
+#include "cli/statistics-file.h"
 
-#include "imatrix-file.h"
-#include "json-output.h"
-#include "output-file.h"
-#include "statistics-json.h"
+#include "cli/imatrix-file.h"
+#include "cli/json-output.h"
+#include "cli/output-file.h"
+#include "cli/statistics-json.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,7 +2,7 @@
 
 // Reads statistics from a file, and writes them as JSON.
 
-#include "statistics.h"
+#include "cli/statistics.h"
 
 #include <stdio.h>
 

@@ -1,6 +1,6 @@
-#include "statistics-json.h"
+#include "cli/statistics-json.h"
 
-#include "counts.h"
+#include "analysis/counts.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 
 // Statistics out of JSON and into JSON, without files.
 
-#include "statistics.h"
+#include "cli/statistics.h"
 
 #include <jansson.h>
 

@@ -1,7 +1,7 @@
-#include "statistics.h"
+#include "cli/statistics.h"
 
+#include "analysis/counts.h"
 #include "clean.h"
-#include "counts.h"
 
 #include <stdio.h>
 #include <stdlib.h>

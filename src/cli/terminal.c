@@ -1,7 +1,7 @@
-#include "terminal.h"
+#include "cli/terminal.h"
 
 #include "clean.h"
-#include "error.h"
+#include "cli/error.h"
 
 #include <langinfo.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "trace-filter.h"
+#include "cli/trace-filter.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
 
 // Which part of a trace a command is to look at.
 
-#include "error.h"
-#include "trace-reader.h"
+#include "cli/error.h"
+#include "trace/trace-reader.h"
 
 #include <getopt.h>
 

@@ -1,6 +1,6 @@
-#include "trace-input.h"
+#include "cli/trace-input.h"
 
-#include "output-file.h"
+#include "cli/output-file.h"
 
 #include <string.h>
 

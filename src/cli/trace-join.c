@@ -1,10 +1,10 @@
-#include "trace-join.h"
+#include "cli/trace-join.h"
 
-#include "output-file.h"
-#include "progress.h"
-#include "trace-index.h"
-#include "trace-input.h"
-#include "trace-records.h"
+#include "cli/output-file.h"
+#include "cli/progress.h"
+#include "cli/trace-input.h"
+#include "trace/trace-index.h"
+#include "trace/trace-records.h"
 
 #include <inttypes.h>
 #include <jansson.h>

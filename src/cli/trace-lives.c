@@ -1,6 +1,6 @@
-#include "trace-lives.h"
+#include "cli/trace-lives.h"
 
-#include "error.h"
+#include "cli/error.h"
 
 #include <search.h>
 #include <stdlib.h>

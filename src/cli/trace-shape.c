@@ -1,7 +1,7 @@
-#include "trace-shape.h"
+#include "cli/trace-shape.h"
 
-#include "error.h"
-#include "trace-input.h"
+#include "cli/error.h"
+#include "cli/trace-input.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
-#include "trace-walk.h"
+#include "cli/trace-walk.h"
 
-#include "progress.h"
-#include "trace-input.h"
+#include "cli/progress.h"
+#include "cli/trace-input.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,10 +2,10 @@
 
 // Goes through the ubatches of a trace that a filter chooses, with progress.
 
-#include "error.h"
-#include "trace-filter.h"
-#include "trace-reader.h"
-#include "trace-shape.h"
+#include "cli/error.h"
+#include "cli/trace-filter.h"
+#include "cli/trace-shape.h"
+#include "trace/trace-reader.h"
 
 // False ends the walk, `error` tells why.
 typedef bool trace_visitor(void * self, const struct trace_ubatch * ubatch, struct error * error);

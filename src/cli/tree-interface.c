@@ -1,6 +1,6 @@
-#include "tree-interface.h"
+#include "cli/tree-interface.h"
 
-#include "source-text.h"
+#include "cli/source-text.h"
 
 #include "engine/real.h"
 

@@ -1,7 +1,7 @@
-#include "vocabulary.h"
+#include "cli/vocabulary.h"
 
 #include "clean.h"
-#include "gguf-reader.h"
+#include "gguf/gguf-reader.h"
 
 #include <stdlib.h>
 #include <string.h>

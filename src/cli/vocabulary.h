@@ -2,7 +2,7 @@
 
 // The texts of a model's tokens, from its GGUF file.
 
-#include "error.h"
+#include "cli/error.h"
 
 #include <stdint.h>
 #include <stdio.h>

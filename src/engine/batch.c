@@ -1,6 +1,6 @@
-#include "batch.h"
+#include "engine/batch.h"
 
-#include "keyed-list.h"
+#include "engine/keyed-list.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>

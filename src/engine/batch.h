@@ -4,7 +4,7 @@
 #ifndef ENGINE_BATCH_H
 #define ENGINE_BATCH_H
 
-#include "real.h"
+#include "engine/real.h"
 
 #define BATCH_SEQUENCES_MAX 65536
 

@@ -11,7 +11,7 @@
 #ifndef ENGINE_CALL_H
 #define ENGINE_CALL_H
 
-#include "real.h"
+#include "engine/real.h"
 
 #include <stdint.h>
 #include <string.h>

@@ -1,14 +1,14 @@
-#include "capture.h"
+#include "engine/capture.h"
 
-#include "context.h"
-#include "device-memory.h"
-#include "engine.h"
-#include "eval-reading.h"
-#include "flights.h"
-#include "graph-taps.h"
-#include "keyed-list.h"
-#include "layers.h"
-#include "opened-file.h"
+#include "engine/context.h"
+#include "engine/device-memory.h"
+#include "engine/engine.h"
+#include "engine/eval-reading.h"
+#include "engine/flights.h"
+#include "engine/graph-taps.h"
+#include "engine/keyed-list.h"
+#include "engine/layers.h"
+#include "engine/opened-file.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
-#include "context.h"
+#include "engine/context.h"
 
-#include "engine.h"
+#include "engine/engine.h"
+#include "engine/opened-file.h"
 #include "fork-reset.h"
-#include "opened-file.h"
 
 #include <dlfcn.h>
 #include <pthread.h>

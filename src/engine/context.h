@@ -7,13 +7,13 @@
 #ifndef ENGINE_CONTEXT_H
 #define ENGINE_CONTEXT_H
 
-#include "batch.h"
-#include "keyed-list.h"
-#include "real.h"
+#include "engine/batch.h"
+#include "engine/keyed-list.h"
+#include "engine/real.h"
+#include "engine/sequences.h"
+#include "engine/sinks.h"
+#include "engine/split.h"
 #include "routing.h"
-#include "sequences.h"
-#include "sinks.h"
-#include "split.h"
 
 #define CONTEXT_EVENTS_MAX 64 // for a batch and what is settled before it, of every ubatch that can be on its way
 

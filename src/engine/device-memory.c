@@ -1,4 +1,4 @@
-#include "device-memory.h"
+#include "engine/device-memory.h"
 
 #include "fork-reset.h"
 

@@ -3,8 +3,8 @@
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
 
+#include "engine/sinks.h"
 #include "log.h"
-#include "sinks.h"
 
 #include <stdbool.h>
 

@@ -1,4 +1,4 @@
-#include "eval-reading.h"
+#include "engine/eval-reading.h"
 
 #include <stdlib.h>
 

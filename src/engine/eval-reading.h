@@ -4,10 +4,10 @@
 #ifndef ENGINE_EVAL_READING_H
 #define ENGINE_EVAL_READING_H
 
-#include "context.h"
-#include "layers.h"
-#include "real.h"
-#include "tokens.h"
+#include "engine/context.h"
+#include "engine/layers.h"
+#include "engine/real.h"
+#include "engine/tokens.h"
 
 extern const char eval_reading_name[]; // what this way is called
 

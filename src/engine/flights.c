@@ -1,6 +1,6 @@
-#include "flights.h"
+#include "engine/flights.h"
 
-#include "device-memory.h"
+#include "engine/device-memory.h"
 
 #include <stdlib.h>
 #include <string.h>

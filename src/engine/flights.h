@@ -4,9 +4,9 @@
 #ifndef ENGINE_FLIGHTS_H
 #define ENGINE_FLIGHTS_H
 
-#include "context.h"
-#include "graph-taps.h"
-#include "tokens.h"
+#include "engine/context.h"
+#include "engine/graph-taps.h"
+#include "engine/tokens.h"
 
 #define FLIGHTS_MAX 4
 

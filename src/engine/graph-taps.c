@@ -1,6 +1,6 @@
-#include "graph-taps.h"
+#include "engine/graph-taps.h"
 
-#include "device-memory.h"
+#include "engine/device-memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -15,10 +15,10 @@
 #ifndef ENGINE_GRAPH_TAPS_H
 #define ENGINE_GRAPH_TAPS_H
 
-#include "layers.h"
-#include "real.h"
+#include "engine/layers.h"
+#include "engine/real.h"
+#include "engine/strip.h"
 #include "routing.h"
-#include "strip.h"
 
 #define BACKENDS_MAX 16 // of a scheduler, as in ggml
 

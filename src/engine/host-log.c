@@ -6,8 +6,8 @@
 // anything with what it gets, print it or drop it: it gets the lines, and stderr gets them too, unless the
 // callback is ggml's own, which is stderr.
 
-#include "engine.h"
-#include "real.h"
+#include "engine/engine.h"
+#include "engine/real.h"
 #include "signal-guard.h"
 
 #include <dlfcn.h>

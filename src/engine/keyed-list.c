@@ -1,4 +1,4 @@
-#include "keyed-list.h"
+#include "engine/keyed-list.h"
 
 #include "fork-reset.h"
 

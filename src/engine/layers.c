@@ -1,4 +1,4 @@
-#include "layers.h"
+#include "engine/layers.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "opened-file.h"
+#include "engine/opened-file.h"
 
 #include "fork-reset.h"
 

@@ -4,8 +4,8 @@
 #ifndef ENGINE_OPENED_FILE_H
 #define ENGINE_OPENED_FILE_H
 
-#include "layers.h"
-#include "real.h"
+#include "engine/layers.h"
+#include "engine/real.h"
 
 struct opened_file {
     char              * path;

@@ -1,4 +1,4 @@
-#include "real.h"
+#include "engine/real.h"
 
 #include <dlfcn.h>
 #include <link.h>

@@ -1,4 +1,4 @@
-#include "sequences.h"
+#include "engine/sequences.h"
 
 #include <stdlib.h>
 #include <string.h>

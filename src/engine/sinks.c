@@ -1,4 +1,4 @@
-#include "sinks.h"
+#include "engine/sinks.h"
 
 #include "cache-line.h"
 #include "fork-reset.h"

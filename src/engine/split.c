@@ -1,4 +1,4 @@
-#include "split.h"
+#include "engine/split.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -12,7 +12,7 @@
 #ifndef ENGINE_SPLIT_H
 #define ENGINE_SPLIT_H
 
-#include "batch.h"
+#include "engine/batch.h"
 
 #define SPLIT_INPUTS_MAX 8
 

@@ -1,6 +1,6 @@
-#include "strip.h"
+#include "engine/strip.h"
 
-#include "device-memory.h"
+#include "engine/device-memory.h"
 
 #define STRIP_TYPE_I32    26
 #define DEVICE_TYPE_CPU    0

@@ -4,7 +4,7 @@
 #ifndef ENGINE_STRIP_H
 #define ENGINE_STRIP_H
 
-#include "real.h"
+#include "engine/real.h"
 
 struct strip {
     void                * backend;

@@ -1,6 +1,6 @@
-#include "tokens.h"
+#include "engine/tokens.h"
 
-#include "layers.h"
+#include "engine/layers.h"
 
 #include <stdlib.h>
 #include <string.h>

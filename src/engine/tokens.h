@@ -6,8 +6,8 @@
 #ifndef ENGINE_TOKENS_H
 #define ENGINE_TOKENS_H
 
-#include "context.h"
-#include "real.h"
+#include "engine/context.h"
+#include "engine/real.h"
 #include "routing.h"
 
 #define GRAPH_INPUTS_MAX 32

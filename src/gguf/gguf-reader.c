@@ -1,4 +1,4 @@
-#include "gguf-reader.h"
+#include "gguf/gguf-reader.h"
 
 #include <errno.h>
 #include <fcntl.h>

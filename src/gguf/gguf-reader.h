@@ -6,7 +6,7 @@
 //   - A file may be read by several threads at once: nothing changes after it was opened.
 //   - What is handed out (keys, strings, arrays, tensors) is the file's, and lives until it is closed.
 
-#include "gguf-types.h"
+#include "gguf/gguf-types.h"
 
 #include <stdbool.h>
 

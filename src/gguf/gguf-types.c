@@ -1,4 +1,4 @@
-#include "gguf-types.h"
+#include "gguf/gguf-types.h"
 
 #include <stdio.h>
 

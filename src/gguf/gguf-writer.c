@@ -1,6 +1,6 @@
-#include "gguf-writer.h"
+#include "gguf/gguf-writer.h"
 
-#include "gguf-reader.h"
+#include "gguf/gguf-reader.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -8,7 +8,7 @@
 //
 // The first failure is kept, everything after it does nothing, and finish tells: no call in between needs a look.
 
-#include "gguf-types.h"
+#include "gguf/gguf-types.h"
 
 #include <stdbool.h>
 

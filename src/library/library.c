@@ -3,9 +3,9 @@
 
 #include "engine/engine.h"
 #include "fork-reset.h"
+#include "library/run-sign.h"
+#include "library/sudden-end.h"
 #include "llama-expert-tracer.h"
-#include "run-sign.h"
-#include "sudden-end.h"
 #include "tracer/periodic-writer.h"
 #include "tracer/tracer.h"
 

@@ -1,4 +1,4 @@
-#include "run-sign.h"
+#include "library/run-sign.h"
 
 #include "base/descriptor.h"
 #include "engine/engine.h"

@@ -1,6 +1,6 @@
-#include "sudden-end.h"
+#include "library/sudden-end.h"
 
-#include "run-sign.h"
+#include "library/run-sign.h"
 #include "tracer/periodic-writer.h"
 
 #include <dlfcn.h>

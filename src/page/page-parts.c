@@ -1,4 +1,4 @@
-#include "page-parts.h"
+#include "page/page-parts.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
-#include "trace-amendments.h"
+#include "trace/trace-amendments.h"
 
-#include "trace-format.h"
-#include "trace-records.h"
+#include "trace/trace-format.h"
+#include "trace/trace-records.h"
 
 #include <stdlib.h>
 

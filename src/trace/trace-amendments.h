@@ -3,8 +3,8 @@
 #ifndef TRACE_AMENDMENTS_H
 #define TRACE_AMENDMENTS_H
 
-#include "trace-bytes.h"
-#include "trace-reader.h"
+#include "trace/trace-bytes.h"
+#include "trace/trace-reader.h"
 
 // A warm-up: ubatches from `ubatch` on. Rejected tokens: those from `first` on.
 struct trace_amendment {

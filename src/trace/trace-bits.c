@@ -1,4 +1,4 @@
-#include "trace-bits.h"
+#include "trace/trace-bits.h"
 
 #include <endian.h>
 #include <string.h>

@@ -1,6 +1,6 @@
-#include "trace-bytes.h"
+#include "trace/trace-bytes.h"
 
-#include "encoding.h"
+#include "trace/encoding.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
-#include "trace-chunks.h"
+#include "trace/trace-chunks.h"
 
-#include "crc32.h"
-#include "encoding.h"
+#include "trace/crc32.h"
+#include "trace/encoding.h"
 
 #include <string.h>
 

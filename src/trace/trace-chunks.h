@@ -3,9 +3,9 @@
 #ifndef TRACE_CHUNKS_H
 #define TRACE_CHUNKS_H
 
-#include "trace-bytes.h"
-#include "trace-format.h"
-#include "trace-source.h"
+#include "trace/trace-bytes.h"
+#include "trace/trace-format.h"
+#include "trace/trace-source.h"
 
 struct trace_chunk {
     uint64_t offset;    // of its header

@@ -1,7 +1,7 @@
-#include "trace-code.h"
+#include "trace/trace-code.h"
 
-#include "encoding.h"
-#include "trace-deflate.h"
+#include "trace/encoding.h"
+#include "trace/trace-deflate.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "trace-deflate.h"
+#include "trace/trace-deflate.h"
 
 #include <limits.h>
 

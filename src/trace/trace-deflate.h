@@ -4,7 +4,7 @@
 #ifndef TRACE_DEFLATE_H
 #define TRACE_DEFLATE_H
 
-#include "trace-bytes.h"
+#include "trace/trace-bytes.h"
 
 void trace_deflate(const struct trace_buffer * from, struct trace_buffer * to);
 

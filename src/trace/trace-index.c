@@ -1,7 +1,7 @@
-#include "trace-index.h"
+#include "trace/trace-index.h"
 
-#include "trace-packed.h"
-#include "trace-records.h"
+#include "trace/trace-packed.h"
+#include "trace/trace-records.h"
 
 #include <stdatomic.h>
 #include <stdio.h>

@@ -3,13 +3,13 @@
 #ifndef TRACE_INDEX_H
 #define TRACE_INDEX_H
 
-#include "trace-amendments.h"
-#include "trace-chunks.h"
-#include "trace-code.h"
-#include "trace-json-reader.h"
-#include "trace-parts.h"
-#include "trace-reader.h"
-#include "trace-source.h"
+#include "trace/trace-amendments.h"
+#include "trace/trace-chunks.h"
+#include "trace/trace-code.h"
+#include "trace/trace-json-reader.h"
+#include "trace/trace-parts.h"
+#include "trace/trace-reader.h"
+#include "trace/trace-source.h"
 
 // What was read of a chunk, for those who read it again: a file may change meanwhile.
 struct trace_memory;

@@ -1,6 +1,6 @@
-#include "trace-json-reader.h"
+#include "trace/trace-json-reader.h"
 
-#include "trace-format.h"
+#include "trace/trace-format.h"
 
 #include <stdlib.h>
 #include <string.h>

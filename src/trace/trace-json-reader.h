@@ -3,8 +3,8 @@
 #ifndef TRACE_JSON_READER_H
 #define TRACE_JSON_READER_H
 
-#include "trace-bytes.h"
-#include "trace-reader.h"
+#include "trace/trace-bytes.h"
+#include "trace/trace-reader.h"
 
 #include <jansson.h>
 

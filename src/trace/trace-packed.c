@@ -1,8 +1,8 @@
-#include "trace-packed.h"
+#include "trace/trace-packed.h"
 
-#include "encoding.h"
-#include "trace-bits.h"
-#include "trace-deflate.h"
+#include "trace/encoding.h"
+#include "trace/trace-bits.h"
+#include "trace/trace-deflate.h"
 
 #include <stdlib.h>
 #include <string.h>

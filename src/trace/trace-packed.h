@@ -3,11 +3,11 @@
 #ifndef TRACE_PACKED_H
 #define TRACE_PACKED_H
 
-#include "trace-chunks.h"
-#include "trace-code.h"
-#include "trace-json-reader.h"
-#include "trace-parts.h"
-#include "trace-records.h"
+#include "trace/trace-chunks.h"
+#include "trace/trace-code.h"
+#include "trace/trace-json-reader.h"
+#include "trace/trace-parts.h"
+#include "trace/trace-records.h"
 
 // Makes of parts->packed the payloads that it was made of. Returns false where it is none.
 bool trace_packed_read(struct trace_parts * parts, const struct trace_chunk * chunk, const struct trace_tables * tables,

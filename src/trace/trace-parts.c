@@ -1,4 +1,4 @@
-#include "trace-parts.h"
+#include "trace/trace-parts.h"
 
 #include <stdlib.h>
 

@@ -3,8 +3,8 @@
 #ifndef TRACE_PARTS_H
 #define TRACE_PARTS_H
 
-#include "trace-bytes.h"
-#include "trace-chunks.h"
+#include "trace/trace-bytes.h"
+#include "trace/trace-chunks.h"
 
 // A payload of data, and what its header told.
 struct trace_part {

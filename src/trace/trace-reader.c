@@ -1,7 +1,7 @@
-#include "trace-reader.h"
+#include "trace/trace-reader.h"
 
-#include "trace-index.h"
-#include "trace-records.h"
+#include "trace/trace-index.h"
+#include "trace/trace-records.h"
 
 #include <stdlib.h>
 #include <string.h>

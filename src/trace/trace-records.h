@@ -3,10 +3,10 @@
 #ifndef TRACE_RECORDS_H
 #define TRACE_RECORDS_H
 
-#include "trace-bytes.h"
-#include "trace-format.h"
-#include "trace-json-reader.h"
-#include "trace-reader.h"
+#include "trace/trace-bytes.h"
+#include "trace/trace-format.h"
+#include "trace/trace-json-reader.h"
+#include "trace/trace-reader.h"
 
 // What a UBATCH record tells before its token ids, but for its time.
 struct trace_head {

@@ -1,7 +1,7 @@
-#include "trace-sharer.h"
+#include "trace/trace-sharer.h"
 
-#include "trace-bits.h"
-#include "trace-index.h"
+#include "trace/trace-bits.h"
+#include "trace/trace-index.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -4,7 +4,7 @@
 #ifndef TRACE_SHARER_H
 #define TRACE_SHARER_H
 
-#include "trace-reader.h"
+#include "trace/trace-reader.h"
 
 #include <stdio.h>
 

@@ -1,4 +1,4 @@
-#include "trace-source.h"
+#include "trace/trace-source.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-#include "chunk-ring.h"
+#include "tracer/chunk-ring.h"
 
 #include <string.h>
 #include <sys/mman.h>

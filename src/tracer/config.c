@@ -1,7 +1,7 @@
-#include "config.h"
+#include "tracer/config.h"
 
-#include "chunk-ring.h"
-#include "trace-sampling.h"
+#include "tracer/chunk-ring.h"
+#include "tracer/trace-sampling.h"
 
 #include <limits.h>
 #include <stdatomic.h>

@@ -5,8 +5,8 @@
 
 #include "llama-expert-tracer.h"
 #include "log.h"
-#include "text.h"
-#include "trace-writer.h"
+#include "tracer/text.h"
+#include "tracer/trace-writer.h"
 
 struct config {
     bool   stats;

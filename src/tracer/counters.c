@@ -1,4 +1,4 @@
-#include "counters.h"
+#include "tracer/counters.h"
 
 #include "cache-line.h"
 

@@ -1,4 +1,4 @@
-#include "fingerprint.h"
+#include "tracer/fingerprint.h"
 
 #include "base/descriptor.h"
 

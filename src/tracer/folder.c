@@ -1,4 +1,4 @@
-#include "folder.h"
+#include "tracer/folder.h"
 
 #include <stdio.h>
 #include <stdlib.h>

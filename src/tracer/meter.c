@@ -1,4 +1,4 @@
-#include "meter.h"
+#include "tracer/meter.h"
 
 #include "cache-line.h"
 

@@ -3,7 +3,7 @@
 #ifndef TRACER_METER_H
 #define TRACER_METER_H
 
-#include "counters.h"
+#include "tracer/counters.h"
 
 struct meter;
 

@@ -1,4 +1,4 @@
-#include "names.h"
+#include "tracer/names.h"
 
 #include "clean.h"
 #include "log.h"

@@ -1,4 +1,4 @@
-#include "output.h"
+#include "tracer/output.h"
 
 #include "base/place.h"
 

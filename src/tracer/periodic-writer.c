@@ -1,4 +1,4 @@
-#include "periodic-writer.h"
+#include "tracer/periodic-writer.h"
 
 #include <limits.h>
 #include <linux/futex.h>

@@ -1,4 +1,4 @@
-#include "snapshot.h"
+#include "tracer/snapshot.h"
 
 #include <inttypes.h>
 #include <stdio.h>

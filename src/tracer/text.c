@@ -1,4 +1,4 @@
-#include "text.h"
+#include "tracer/text.h"
 
 #include "clean.h"
 #include "log.h"

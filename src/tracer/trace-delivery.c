@@ -1,7 +1,7 @@
-#include "trace-delivery.h"
+#include "tracer/trace-delivery.h"
 
 #include "base/place.h"
-#include "trace-record.h"
+#include "tracer/trace-record.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -1,4 +1,4 @@
-#include "trace-file.h"
+#include "tracer/trace-file.h"
 
 #include "trace/crc32.h"
 #include "trace/encoding.h"

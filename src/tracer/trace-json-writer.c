@@ -1,4 +1,4 @@
-#include "trace-json-writer.h"
+#include "tracer/trace-json-writer.h"
 
 #include <inttypes.h>
 #include <unistd.h>

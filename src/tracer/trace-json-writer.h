@@ -4,8 +4,8 @@
 #define TRACER_TRACE_JSON_WRITER_H
 
 #include "routing.h"
-#include "text.h"
-#include "chunk-ring.h"
+#include "tracer/chunk-ring.h"
+#include "tracer/text.h"
 
 struct trace_about {
     const struct routing_model * model;

@@ -1,4 +1,4 @@
-#include "trace-record.h"
+#include "tracer/trace-record.h"
 
 #include "trace/encoding.h"
 

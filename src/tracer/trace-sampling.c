@@ -1,4 +1,4 @@
-#include "trace-sampling.h"
+#include "tracer/trace-sampling.h"
 
 #include <sys/random.h>
 #include <time.h>

@@ -6,11 +6,11 @@
 #ifndef TRACER_TRACE_STATE_H
 #define TRACER_TRACE_STATE_H
 
-#include "fingerprint.h"
-#include "chunk-ring.h"
-#include "trace-delivery.h"
-#include "trace-record.h"
-#include "trace-writer.h"
+#include "tracer/chunk-ring.h"
+#include "tracer/fingerprint.h"
+#include "tracer/trace-delivery.h"
+#include "tracer/trace-record.h"
+#include "tracer/trace-writer.h"
 
 #include <pthread.h>
 #include <time.h>

@@ -1,7 +1,7 @@
-#include "trace-state.h"
+#include "tracer/trace-state.h"
 
-#include "trace-sampling.h"
-#include "trace-trust.h"
+#include "tracer/trace-sampling.h"
+#include "tracer/trace-trust.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "trace-trust.h"
+#include "tracer/trace-trust.h"
 
 #include "trace/trace-format.h"
 

@@ -1,8 +1,8 @@
-#include "trace-state.h"
+#include "tracer/trace-state.h"
 
 #include "base/claim.h"
-#include "folder.h"
-#include "trace-sampling.h"
+#include "tracer/folder.h"
+#include "tracer/trace-sampling.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -1,16 +1,16 @@
-#include "tracer.h"
+#include "tracer/tracer.h"
 
 #include "base/claim.h"
 #include "cache-line.h"
 #include "clean.h"
-#include "folder.h"
-#include "meter.h"
-#include "names.h"
-#include "output.h"
-#include "periodic-writer.h"
-#include "snapshot.h"
-#include "text.h"
-#include "trace-writer.h"
+#include "tracer/folder.h"
+#include "tracer/meter.h"
+#include "tracer/names.h"
+#include "tracer/output.h"
+#include "tracer/periodic-writer.h"
+#include "tracer/snapshot.h"
+#include "tracer/text.h"
+#include "tracer/trace-writer.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -3,10 +3,10 @@
 #ifndef TRACER_TRACER_H
 #define TRACER_TRACER_H
 
-#include "config.h"
 #include "llama-expert-tracer.h"
 #include "log.h"
 #include "routing.h"
+#include "tracer/config.h"
 
 // What a tracer is given besides its configuration.
 struct tracer_setup {

@@ -1,5 +1,5 @@
 #include "analysis.h"
-#include "cache-study.h"
+#include "analysis/cache-study.h"
 
 #include <math.h>
 

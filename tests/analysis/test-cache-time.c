@@ -1,5 +1,5 @@
 #include "analysis.h"
-#include "cache-time.h"
+#include "analysis/cache-time.h"
 
 #include <math.h>
 

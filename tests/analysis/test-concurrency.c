@@ -1,6 +1,6 @@
 // What is computed, held against all ways to choose, counted one by one.
 
-#include "concurrency.h"
+#include "analysis/concurrency.h"
 
 #include "analysis.h"
 

@@ -1,4 +1,4 @@
-#include "divergence.h"
+#include "analysis/divergence.h"
 
 #include "analysis.h"
 

@@ -1,4 +1,4 @@
-#include "evenness.h"
+#include "analysis/evenness.h"
 
 #include "analysis.h"
 

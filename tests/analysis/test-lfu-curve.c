@@ -1,5 +1,5 @@
 #include "analysis.h"
-#include "lfu-curve.h"
+#include "analysis/lfu-curve.h"
 
 #include <math.h>
 

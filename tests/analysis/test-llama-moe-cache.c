@@ -1,5 +1,5 @@
 #include "analysis.h"
-#include "llama-moe-cache.h"
+#include "analysis/llama-moe-cache.h"
 
 #define LAYERS    4
 #define GROUPS    3

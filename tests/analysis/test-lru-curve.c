@@ -1,5 +1,5 @@
 #include "analysis.h"
-#include "lru-curve.h"
+#include "analysis/lru-curve.h"
 
 #define KEYS_MAX 1100
 

@@ -1,4 +1,4 @@
-#include "neighbours.h"
+#include "analysis/neighbours.h"
 
 #include "analysis.h"
 

@@ -1,5 +1,5 @@
 #include "analysis.h"
-#include "optimum.h"
+#include "analysis/optimum.h"
 
 #define KEYS_MAX  6
 #define STATES    (1u << KEYS_MAX)

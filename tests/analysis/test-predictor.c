@@ -1,4 +1,4 @@
-#include "predictor.h"
+#include "analysis/predictor.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -1,5 +1,5 @@
 #include "analysis.h"
-#include "slot-allocation.h"
+#include "analysis/slot-allocation.h"
 
 #define LAYERS  3
 #define EXPERTS 6

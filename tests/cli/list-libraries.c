@@ -1,7 +1,7 @@
 // Prints what src/cli/loader.c reads of a program, in the words of `ld.so --list`.
 
-#include "elf-file.h"
-#include "loader.h"
+#include "cli/elf-file.h"
+#include "cli/loader.h"
 
 #include <stdio.h>
 

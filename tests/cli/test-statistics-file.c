@@ -1,5 +1,5 @@
-#include "statistics-file.h"
-#include "statistics-json.h"
+#include "cli/statistics-file.h"
+#include "cli/statistics-json.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

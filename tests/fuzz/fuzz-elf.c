@@ -2,9 +2,9 @@
 
 #include "fuzz.h"
 
-#include "elf-file.h"
-#include "loader-cache.h"
-#include "script.h"
+#include "cli/elf-file.h"
+#include "cli/loader-cache.h"
+#include "cli/script.h"
 
 static void read_program(const char * path) {
     struct error    error;

@@ -2,8 +2,8 @@
 
 #include "fuzz.h"
 
-#include "statistics-json.h"
-#include "statistics.h"
+#include "cli/statistics-json.h"
+#include "cli/statistics.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size) {
     struct error        error;

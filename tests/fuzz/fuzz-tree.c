@@ -2,9 +2,9 @@
 
 #include "fuzz.h"
 
-#include "source-text.h"
-#include "source-tree.h"
-#include "tree-interface.h"
+#include "cli/source-text.h"
+#include "cli/source-tree.h"
+#include "cli/tree-interface.h"
 
 #include <sys/stat.h>
 

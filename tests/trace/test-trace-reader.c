@@ -1,10 +1,10 @@
 #include "consume.h"
 
-#include "crc32.h"
-#include "encoding.h"
-#include "trace-bits.h"
-#include "trace-chunks.h"
-#include "trace-code.h"
+#include "trace/crc32.h"
+#include "trace/encoding.h"
+#include "trace/trace-bits.h"
+#include "trace/trace-chunks.h"
+#include "trace/trace-code.h"
 
 #include <dirent.h>
 #include <fcntl.h>
