@@ -1,7 +1,7 @@
 #include "base/aside.h"
 
 #include "base/descriptor.h"
-#include "signal-guard.h"
+#include "base/signal-guard.h"
 
 #include <errno.h>
 #include <fcntl.h>

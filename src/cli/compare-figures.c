@@ -2,7 +2,7 @@
 
 #include "analysis/counts.h"
 #include "analysis/divergence.h"
-#include "clean.h"
+#include "base/clean.h"
 
 #include <math.h>
 #include <stdlib.h>

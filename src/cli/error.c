@@ -1,6 +1,6 @@
 #include "cli/error.h"
 
-#include "clean.h"
+#include "base/clean.h"
 
 #include <stdarg.h>
 #include <stdint.h>

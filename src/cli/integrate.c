@@ -1,4 +1,4 @@
-#include "clean.h"
+#include "base/clean.h"
 #include "cli/command.h"
 #include "cli/error.h"
 #include "cli/preload.h"

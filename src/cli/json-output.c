@@ -1,6 +1,6 @@
 #include "cli/json-output.h"
 
-#include "clean.h"
+#include "base/clean.h"
 
 #include <inttypes.h>
 

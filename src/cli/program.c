@@ -1,6 +1,6 @@
 #include "cli/program.h"
 
-#include "clean.h"
+#include "base/clean.h"
 #include "cli/elf-file.h"
 #include "cli/loader.h"
 #include "cli/script.h"

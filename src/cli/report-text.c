@@ -1,7 +1,7 @@
 #include "cli/report.h"
 
 #include "analysis/counts.h"
-#include "clean.h"
+#include "base/clean.h"
 #include "cli/heatmap.h"
 #include "cli/quantity.h"
 

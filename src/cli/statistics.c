@@ -1,7 +1,7 @@
 #include "cli/statistics.h"
 
 #include "analysis/counts.h"
-#include "clean.h"
+#include "base/clean.h"
 
 #include <stdio.h>
 #include <stdlib.h>

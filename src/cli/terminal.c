@@ -1,6 +1,6 @@
 #include "cli/terminal.h"
 
-#include "clean.h"
+#include "base/clean.h"
 #include "cli/error.h"
 
 #include <langinfo.h>

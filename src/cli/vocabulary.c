@@ -1,6 +1,6 @@
 #include "cli/vocabulary.h"
 
-#include "clean.h"
+#include "base/clean.h"
 #include "gguf/gguf-reader.h"
 
 #include <stdlib.h>

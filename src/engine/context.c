@@ -1,8 +1,8 @@
 #include "engine/context.h"
 
+#include "base/fork-reset.h"
 #include "engine/engine.h"
 #include "engine/opened-file.h"
-#include "fork-reset.h"
 
 #include <dlfcn.h>
 #include <pthread.h>

@@ -1,6 +1,6 @@
 #include "engine/device-memory.h"
 
-#include "fork-reset.h"
+#include "base/fork-reset.h"
 
 #include <pthread.h>
 #include <stdlib.h>

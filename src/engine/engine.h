@@ -3,8 +3,8 @@
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
 
+#include "base/log.h"
 #include "engine/sinks.h"
-#include "log.h"
 
 #include <stdbool.h>
 

@@ -6,9 +6,9 @@
 // anything with what it gets, print it or drop it: it gets the lines, and stderr gets them too, unless the
 // callback is ggml's own, which is stderr.
 
+#include "base/signal-guard.h"
 #include "engine/engine.h"
 #include "engine/real.h"
-#include "signal-guard.h"
 
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,6 +1,6 @@
 #include "engine/keyed-list.h"
 
-#include "fork-reset.h"
+#include "base/fork-reset.h"
 
 static struct keyed * keyed_search(struct keyed_list * list, const void * key) {
     pthread_mutex_lock(&list->mutex);

@@ -1,6 +1,6 @@
 #include "engine/opened-file.h"
 
-#include "fork-reset.h"
+#include "base/fork-reset.h"
 
 #include <pthread.h>
 #include <stdio.h>

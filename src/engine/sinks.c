@@ -1,7 +1,7 @@
 #include "engine/sinks.h"
 
-#include "cache-line.h"
-#include "fork-reset.h"
+#include "base/cache-line.h"
+#include "base/fork-reset.h"
 
 #include <pthread.h>
 #include <sched.h>

@@ -1,8 +1,8 @@
 // The library as a whole: joins the engine room to tracers, the one that the environment asks for and those of
 // the API, and sees to the process's beginning and end.
 
+#include "base/fork-reset.h"
 #include "engine/engine.h"
-#include "fork-reset.h"
 #include "library/run-sign.h"
 #include "library/sudden-end.h"
 #include "llama-expert-tracer.h"

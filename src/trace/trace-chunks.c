@@ -1,6 +1,6 @@
 #include "trace/trace-chunks.h"
 
-#include "trace/crc32.h"
+#include "base/crc32.h"
 #include "trace/encoding.h"
 
 #include <string.h>

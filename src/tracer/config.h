@@ -3,9 +3,9 @@
 #ifndef TRACER_CONFIG_H
 #define TRACER_CONFIG_H
 
+#include "base/log.h"
+#include "base/text.h"
 #include "llama-expert-tracer.h"
-#include "log.h"
-#include "tracer/text.h"
 #include "tracer/trace-writer.h"
 
 struct config {

@@ -1,6 +1,6 @@
 #include "tracer/counters.h"
 
-#include "cache-line.h"
+#include "base/cache-line.h"
 
 #include <stdlib.h>
 

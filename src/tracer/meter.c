@@ -1,6 +1,6 @@
 #include "tracer/meter.h"
 
-#include "cache-line.h"
+#include "base/cache-line.h"
 
 #include <pthread.h>
 #include <sched.h>

@@ -1,7 +1,7 @@
 #include "tracer/names.h"
 
-#include "clean.h"
-#include "log.h"
+#include "base/clean.h"
+#include "base/log.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -3,9 +3,9 @@
 #ifndef TRACER_SNAPSHOT_H
 #define TRACER_SNAPSHOT_H
 
+#include "base/text.h"
 #include "llama-expert-tracer.h"
 #include "tracer/counters.h"
-#include "tracer/text.h"
 
 // What is known of the counts beside them. Static strings, NULL: there is no reason.
 struct snapshot_state {

@@ -3,7 +3,7 @@
 #ifndef TRACER_TRACE_DELIVERY_H
 #define TRACER_TRACE_DELIVERY_H
 
-#include "log.h"
+#include "base/log.h"
 #include "tracer/trace-file.h"
 #include "tracer/trace-json-writer.h"
 

@@ -1,6 +1,6 @@
 #include "tracer/trace-file.h"
 
-#include "trace/crc32.h"
+#include "base/crc32.h"
 #include "trace/encoding.h"
 
 #include <errno.h>

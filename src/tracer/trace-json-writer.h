@@ -3,9 +3,9 @@
 #ifndef TRACER_TRACE_JSON_WRITER_H
 #define TRACER_TRACE_JSON_WRITER_H
 
+#include "base/text.h"
 #include "routing.h"
 #include "tracer/chunk-ring.h"
-#include "tracer/text.h"
 
 struct trace_about {
     const struct routing_model * model;

@@ -1,7 +1,7 @@
 #include "tracer/trace-state.h"
 
 #include "base/claim.h"
-#include "tracer/folder.h"
+#include "base/folder.h"
 #include "tracer/trace-sampling.h"
 
 #include <errno.h>

@@ -8,7 +8,7 @@
 #ifndef TRACER_TRACE_WRITER_H
 #define TRACER_TRACE_WRITER_H
 
-#include "log.h"
+#include "base/log.h"
 #include "routing.h"
 
 struct trace_options {

@@ -1,15 +1,15 @@
 #include "tracer/tracer.h"
 
+#include "base/cache-line.h"
 #include "base/claim.h"
-#include "cache-line.h"
-#include "clean.h"
-#include "tracer/folder.h"
+#include "base/clean.h"
+#include "base/folder.h"
+#include "base/text.h"
 #include "tracer/meter.h"
 #include "tracer/names.h"
 #include "tracer/output.h"
 #include "tracer/periodic-writer.h"
 #include "tracer/snapshot.h"
-#include "tracer/text.h"
 #include "tracer/trace-writer.h"
 
 #include <errno.h>

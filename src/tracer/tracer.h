@@ -3,8 +3,8 @@
 #ifndef TRACER_TRACER_H
 #define TRACER_TRACER_H
 
+#include "base/log.h"
 #include "llama-expert-tracer.h"
-#include "log.h"
 #include "routing.h"
 #include "tracer/config.h"
 

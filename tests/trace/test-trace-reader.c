@@ -1,6 +1,6 @@
 #include "consume.h"
 
-#include "trace/crc32.h"
+#include "base/crc32.h"
 #include "trace/encoding.h"
 #include "trace/trace-bits.h"
 #include "trace/trace-chunks.h"

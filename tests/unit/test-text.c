@@ -1,7 +1,7 @@
 #include "unit.h"
 
-#include "clean.h"
-#include "tracer/text.h"
+#include "base/clean.h"
+#include "base/text.h"
 
 #include <string.h>
 

@@ -2,7 +2,7 @@
 
 #include "folder.h"
 
-#include "trace/crc32.h"
+#include "base/crc32.h"
 #include "trace/trace-format.h"
 #include "tracer/trace-writer.h"
 

@@ -1,4 +1,4 @@
-#include "trace/crc32.h"
+#include "base/crc32.h"
 
 // What a byte contributes is the sum (XOR) of what its bits do: each table is told by eight of its numbers.
 #define CRC_BIT(n, bit, value) ((n) & (bit) ? (value) : 0u)

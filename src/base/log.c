@@ -1,6 +1,6 @@
-#include "log.h"
+#include "base/log.h"
 
-#include "clean.h"
+#include "base/clean.h"
 
 #include <stdarg.h>
 #include <stdio.h>

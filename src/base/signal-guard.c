@@ -1,4 +1,4 @@
-#include "signal-guard.h"
+#include "base/signal-guard.h"
 
 #include <pthread.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
-#include "tracer/text.h"
+#include "base/text.h"
 
-#include "clean.h"
-#include "log.h"
+#include "base/clean.h"
+#include "base/log.h"
 
 #include <stdarg.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-#include "tracer/folder.h"
+#include "base/folder.h"
 
 #include <stdio.h>
 #include <stdlib.h>
