@@ -11,9 +11,9 @@
 #include "engine/keyed-list.h"
 #include "engine/real.h"
 #include "engine/sequences.h"
-#include "engine/sinks.h"
 #include "engine/split.h"
-#include "routing.h"
+#include "routing/routing.h"
+#include "routing/sinks.h"
 
 #define CONTEXT_EVENTS_MAX 64 // for a batch and what is settled before it, of every ubatch that can be on its way
 

@@ -4,7 +4,7 @@
 #define ENGINE_ENGINE_H
 
 #include "base/log.h"
-#include "engine/sinks.h"
+#include "routing/sinks.h"
 
 #include <stdbool.h>
 

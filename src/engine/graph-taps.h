@@ -18,7 +18,7 @@
 #include "engine/layers.h"
 #include "engine/real.h"
 #include "engine/strip.h"
-#include "routing.h"
+#include "routing/routing.h"
 
 #define BACKENDS_MAX 16 // of a scheduler, as in ggml
 

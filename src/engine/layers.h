@@ -5,7 +5,7 @@
 #define ENGINE_LAYERS_H
 
 #include "engine/real.h"
-#include "routing.h"
+#include "routing/routing.h"
 
 #define LAYER_NAME_MAX 64 // of a ggml tensor's name, its zero byte included
 

@@ -8,7 +8,7 @@
 
 #include "engine/context.h"
 #include "engine/real.h"
-#include "routing.h"
+#include "routing/routing.h"
 
 #define GRAPH_INPUTS_MAX 32
 

@@ -4,7 +4,7 @@
 #ifndef TRACER_COUNTERS_H
 #define TRACER_COUNTERS_H
 
-#include "routing.h"
+#include "routing/routing.h"
 
 #include <stdatomic.h>
 #include <stddef.h>

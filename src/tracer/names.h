@@ -4,7 +4,7 @@
 #define TRACER_NAMES_H
 
 #include "base/text.h"
-#include "routing.h"
+#include "routing/routing.h"
 
 // Adds one line for every expert tensor that an activation uses. The experts of a layer are slices of one tensor;
 // the number before the last part of the name is the slice.

@@ -4,7 +4,7 @@
 #define TRACER_TRACE_JSON_WRITER_H
 
 #include "base/text.h"
-#include "routing.h"
+#include "routing/routing.h"
 #include "tracer/chunk-ring.h"
 
 struct trace_about {

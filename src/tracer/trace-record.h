@@ -3,7 +3,7 @@
 #ifndef TRACER_TRACE_RECORD_H
 #define TRACER_TRACE_RECORD_H
 
-#include "routing.h"
+#include "routing/routing.h"
 #include "trace/trace-format.h"
 
 #define TRACE_LIVES_MAX  4096              // in one payload

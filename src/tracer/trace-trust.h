@@ -3,7 +3,7 @@
 #ifndef TRACER_TRACE_TRUST_H
 #define TRACER_TRACE_TRUST_H
 
-#include "routing.h"
+#include "routing/routing.h"
 
 // Whether it has the form of a routing: it is known which rows are which tokens, and those are either all tokens, those
 // whose output was asked for, or none. Says in `doubt` what is wrong otherwise. Takes no time worth mentioning.

@@ -9,7 +9,7 @@
 #define TRACER_TRACE_WRITER_H
 
 #include "base/log.h"
-#include "routing.h"
+#include "routing/routing.h"
 
 struct trace_options {
     const char * path;        // with %p and %m filled in

@@ -5,7 +5,7 @@
 
 #include "base/log.h"
 #include "llama-expert-tracer.h"
-#include "routing.h"
+#include "routing/routing.h"
 #include "tracer/config.h"
 
 // What a tracer is given besides its configuration.

@@ -2,7 +2,7 @@
 
 #include "unit.h"
 
-#include "engine/sinks.h"
+#include "routing/sinks.h"
 
 #include <pthread.h>
 #include <sched.h>

@@ -1,4 +1,4 @@
-#include "engine/sinks.h"
+#include "routing/sinks.h"
 
 #include "base/cache-line.h"
 #include "base/fork-reset.h"

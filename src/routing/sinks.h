@@ -3,7 +3,7 @@
 #ifndef ENGINE_SINKS_H
 #define ENGINE_SINKS_H
 
-#include "routing.h"
+#include "routing/routing.h"
 
 #define SINKS_MAX 8
 
