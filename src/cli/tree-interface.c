@@ -2,7 +2,7 @@
 
 #include "cli/source-text.h"
 
-#include "engine/real.h"
+#include "engine/upstream/real.h"
 
 #include <ctype.h>
 #include <glob.h>
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// A function as src/engine/real.h has it. Calls of those that are passed on may have more parameters.
+// A function as src/engine/upstream/real.h has it. Calls of those that are passed on may have more parameters.
 struct prototype {
     const char * name;
     const char * parameters; // "(void *, int)"

@@ -1,6 +1,6 @@
 #include "engine/batch.h"
 
-#include "engine/keyed-list.h"
+#include "engine/upstream/keyed-list.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>

@@ -4,7 +4,7 @@
 #ifndef ENGINE_BATCH_H
 #define ENGINE_BATCH_H
 
-#include "engine/real.h"
+#include "engine/upstream/real.h"
 
 #define BATCH_SEQUENCES_MAX 65536
 

@@ -6,9 +6,9 @@
 #include "engine/eval-reading.h"
 #include "engine/flights.h"
 #include "engine/graph-taps.h"
-#include "engine/keyed-list.h"
-#include "engine/layers.h"
 #include "engine/opened-file.h"
+#include "engine/upstream/keyed-list.h"
+#include "engine/upstream/layers.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>

@@ -9,8 +9,8 @@
 #ifndef ENGINE_CAPTURE_H
 #define ENGINE_CAPTURE_H
 
-#include "engine/call.h"
-#include "engine/real.h"
+#include "engine/upstream/call.h"
+#include "engine/upstream/real.h"
 
 // The program created or freed a scheduler. Those are tapped that are created while somebody listens.
 void capture_on_sched_new (const struct real * real, void * sched);

@@ -8,10 +8,10 @@
 #define ENGINE_CONTEXT_H
 
 #include "engine/batch.h"
-#include "engine/keyed-list.h"
-#include "engine/real.h"
 #include "engine/sequences.h"
 #include "engine/split.h"
+#include "engine/upstream/keyed-list.h"
+#include "engine/upstream/real.h"
 #include "routing/routing.h"
 #include "routing/sinks.h"
 

@@ -10,7 +10,7 @@
 #ifndef ENGINE_DEVICE_MEMORY_H
 #define ENGINE_DEVICE_MEMORY_H
 
-#include "engine/real.h"
+#include "engine/upstream/real.h"
 
 // What is taken where so many bytes are needed: a quarter more at most, 4 KiB at least.
 size_t device_memory_round(size_t size);

@@ -5,9 +5,9 @@
 #define ENGINE_EVAL_READING_H
 
 #include "engine/context.h"
-#include "engine/layers.h"
-#include "engine/real.h"
 #include "engine/tokens.h"
+#include "engine/upstream/layers.h"
+#include "engine/upstream/real.h"
 
 extern const char eval_reading_name[]; // what this way is called
 

@@ -15,9 +15,9 @@
 #ifndef ENGINE_GRAPH_TAPS_H
 #define ENGINE_GRAPH_TAPS_H
 
-#include "engine/layers.h"
-#include "engine/real.h"
 #include "engine/strip.h"
+#include "engine/upstream/layers.h"
+#include "engine/upstream/real.h"
 #include "routing/routing.h"
 
 #define BACKENDS_MAX 16 // of a scheduler, as in ggml

@@ -1,11 +1,11 @@
 // The functions we stand between: what the program calls of libllama, and libllama of libggml. Each of them passes the
 // call on as it came (call.h), and tells the rooms behind it.
 
-#include "engine/call.h"
 #include "engine/capture.h"
 #include "engine/context.h"
 #include "engine/engine.h"
 #include "engine/opened-file.h"
+#include "engine/upstream/call.h"
 
 #include <pthread.h>
 #include <stdarg.h>

@@ -4,8 +4,8 @@
 #ifndef ENGINE_OPENED_FILE_H
 #define ENGINE_OPENED_FILE_H
 
-#include "engine/layers.h"
-#include "engine/real.h"
+#include "engine/upstream/layers.h"
+#include "engine/upstream/real.h"
 
 struct opened_file {
     char              * path;

@@ -4,7 +4,7 @@
 #ifndef ENGINE_STRIP_H
 #define ENGINE_STRIP_H
 
-#include "engine/real.h"
+#include "engine/upstream/real.h"
 
 struct strip {
     void                * backend;

@@ -1,6 +1,6 @@
 #include "engine/tokens.h"
 
-#include "engine/layers.h"
+#include "engine/upstream/layers.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -7,7 +7,7 @@
 #define ENGINE_TOKENS_H
 
 #include "engine/context.h"
-#include "engine/real.h"
+#include "engine/upstream/real.h"
 #include "routing/routing.h"
 
 #define GRAPH_INPUTS_MAX 32

@@ -1,6 +1,6 @@
 #include "unit.h"
 
-#include "engine/layers.h"
+#include "engine/upstream/layers.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-#include "engine/keyed-list.h"
+#include "engine/upstream/keyed-list.h"
 
 #include "base/fork-reset.h"
 

@@ -4,7 +4,7 @@
 #ifndef ENGINE_LAYERS_H
 #define ENGINE_LAYERS_H
 
-#include "engine/real.h"
+#include "engine/upstream/real.h"
 #include "routing/routing.h"
 
 #define LAYER_NAME_MAX 64 // of a ggml tensor's name, its zero byte included

@@ -1,4 +1,4 @@
-#include "engine/real.h"
+#include "engine/upstream/real.h"
 
 #include <dlfcn.h>
 #include <link.h>

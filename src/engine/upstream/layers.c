@@ -1,4 +1,4 @@
-#include "engine/layers.h"
+#include "engine/upstream/layers.h"
 
 #include <stdio.h>
 #include <stdlib.h>

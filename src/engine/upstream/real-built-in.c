@@ -1,7 +1,7 @@
 // The engine's own functions where this library is part of libllama: the linker was told to bring calls of X to
 // __wrap_X, our hooks, and knows X itself as __real_X. What a release does not have is a weak symbol that is NULL.
 
-#include "engine/real.h"
+#include "engine/upstream/real.h"
 
 #define REAL_DECLARE_HOOKED(type, name, parameters) extern type __real_##name parameters __attribute__((weak));
 #define REAL_DECLARE_CALLED(type, name, parameters) extern type name          parameters __attribute__((weak));

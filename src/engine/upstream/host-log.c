@@ -8,7 +8,7 @@
 
 #include "base/signal-guard.h"
 #include "engine/engine.h"
-#include "engine/real.h"
+#include "engine/upstream/real.h"
 
 #include <dlfcn.h>
 #include <errno.h>

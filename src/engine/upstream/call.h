@@ -11,7 +11,7 @@
 #ifndef ENGINE_CALL_H
 #define ENGINE_CALL_H
 
-#include "engine/real.h"
+#include "engine/upstream/real.h"
 
 #include <stdint.h>
 #include <string.h>
@@ -25,7 +25,7 @@
 #    define CALL_INTEGERS            8
 #    define CALL_STRUCT_IS_ON_STACK  0 // a pointer to it is passed
 #else
-#    error "how functions are called on this processor is not known here: add it to src/engine/call.h"
+#    error "how functions are called on this processor is not known here: add it to src/engine/upstream/call.h"
 #endif
 
 // Room for what functions take, and as much again. Parameters of a model's loader have 200 bytes in some forks.
