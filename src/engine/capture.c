@@ -1,12 +1,12 @@
 #include "engine/capture.h"
 
-#include "engine/context.h"
+#include "engine/context/context.h"
+#include "engine/context/opened-file.h"
 #include "engine/device-memory.h"
 #include "engine/engine.h"
 #include "engine/eval-reading.h"
 #include "engine/flights.h"
 #include "engine/graph-taps.h"
-#include "engine/opened-file.h"
 #include "engine/upstream/keyed-list.h"
 #include "engine/upstream/layers.h"
 

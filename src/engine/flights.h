@@ -4,7 +4,7 @@
 #ifndef ENGINE_FLIGHTS_H
 #define ENGINE_FLIGHTS_H
 
-#include "engine/context.h"
+#include "engine/context/context.h"
 #include "engine/graph-taps.h"
 #include "engine/tokens.h"
 

@@ -2,9 +2,9 @@
 // call on as it came (call.h), and tells the rooms behind it.
 
 #include "engine/capture.h"
-#include "engine/context.h"
+#include "engine/context/context.h"
+#include "engine/context/opened-file.h"
 #include "engine/engine.h"
-#include "engine/opened-file.h"
 #include "engine/upstream/call.h"
 
 #include <pthread.h>

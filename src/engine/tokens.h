@@ -6,7 +6,7 @@
 #ifndef ENGINE_TOKENS_H
 #define ENGINE_TOKENS_H
 
-#include "engine/context.h"
+#include "engine/context/context.h"
 #include "engine/upstream/real.h"
 #include "routing/routing.h"
 

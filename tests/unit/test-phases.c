@@ -2,7 +2,7 @@
 
 #include "unit.h"
 
-#include "engine/context.h"
+#include "engine/context/context.h"
 #include "engine/engine.h"
 
 #include <string.h>

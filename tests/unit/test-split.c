@@ -2,7 +2,7 @@
 
 #include "unit.h"
 
-#include "engine/split.h"
+#include "engine/context/split.h"
 
 #include <string.h>
 
@@ -13,7 +13,7 @@ static int32_t            n_tokens;
 static struct split       split;
 static int32_t            n_ubatch;
 
-// Stands in for src/engine/batch.c.
+// Stands in for src/engine/context/batch.c.
 int32_t            batch_n_tokens(const struct batch * batch)            { (void) batch; return n_tokens; }
 struct batch_token batch_token   (const struct batch * batch, int32_t i) { (void) batch; return tokens[i]; }
 

@@ -12,7 +12,7 @@
 #ifndef ENGINE_SPLIT_H
 #define ENGINE_SPLIT_H
 
-#include "engine/batch.h"
+#include "engine/context/batch.h"
 
 #define SPLIT_INPUTS_MAX 8
 

@@ -1,8 +1,8 @@
-#include "engine/context.h"
+#include "engine/context/context.h"
 
 #include "base/fork-reset.h"
+#include "engine/context/opened-file.h"
 #include "engine/engine.h"
-#include "engine/opened-file.h"
 
 #include <dlfcn.h>
 #include <pthread.h>

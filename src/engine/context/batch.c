@@ -1,4 +1,4 @@
-#include "engine/batch.h"
+#include "engine/context/batch.h"
 
 #include "engine/upstream/keyed-list.h"
 

@@ -1,4 +1,4 @@
-#include "engine/sequences.h"
+#include "engine/context/sequences.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "engine/opened-file.h"
+#include "engine/context/opened-file.h"
 
 #include "base/fork-reset.h"
 

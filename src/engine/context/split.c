@@ -1,4 +1,4 @@
-#include "engine/split.h"
+#include "engine/context/split.h"
 
 #include <stdlib.h>
 #include <string.h>

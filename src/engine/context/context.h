@@ -7,9 +7,9 @@
 #ifndef ENGINE_CONTEXT_H
 #define ENGINE_CONTEXT_H
 
-#include "engine/batch.h"
-#include "engine/sequences.h"
-#include "engine/split.h"
+#include "engine/context/batch.h"
+#include "engine/context/sequences.h"
+#include "engine/context/split.h"
 #include "engine/upstream/keyed-list.h"
 #include "engine/upstream/real.h"
 #include "routing/routing.h"
