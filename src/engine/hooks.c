@@ -1,7 +1,7 @@
 // The functions we stand between: what the program calls of libllama, and libllama of libggml. Each of them passes the
 // call on as it came (call.h), and tells the rooms behind it.
 
-#include "engine/capture.h"
+#include "engine/capture/capture.h"
 #include "engine/context/context.h"
 #include "engine/context/opened-file.h"
 #include "engine/engine.h"

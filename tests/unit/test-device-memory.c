@@ -1,7 +1,7 @@
 // Who keeps which memory for how long, and how much of it there can be. The engine here is a fake: it has two kinds of
 // devices, one of which has a second device.
 
-#include "engine/device-memory.h"
+#include "engine/capture/device-memory.h"
 
 #include <pthread.h>
 #include <setjmp.h>

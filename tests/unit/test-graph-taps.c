@@ -1,8 +1,8 @@
 // What no engine shows on demand: graphs without room, devices without memory or without an operation, releases
 // without a function. The engine here is a fake; what real ones do is tested with real ones.
 
-#include "engine/device-memory.h"
-#include "engine/graph-taps.h"
+#include "engine/capture/device-memory.h"
+#include "engine/capture/graph-taps.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-#include "engine/tokens.h"
+#include "engine/capture/tokens.h"
 
 #include "engine/upstream/layers.h"
 

@@ -4,8 +4,8 @@
 #ifndef ENGINE_EVAL_READING_H
 #define ENGINE_EVAL_READING_H
 
+#include "engine/capture/tokens.h"
 #include "engine/context/context.h"
-#include "engine/tokens.h"
 #include "engine/upstream/layers.h"
 #include "engine/upstream/real.h"
 

@@ -15,7 +15,7 @@
 #ifndef ENGINE_GRAPH_TAPS_H
 #define ENGINE_GRAPH_TAPS_H
 
-#include "engine/strip.h"
+#include "engine/capture/strip.h"
 #include "engine/upstream/layers.h"
 #include "engine/upstream/real.h"
 #include "routing/routing.h"

@@ -4,9 +4,9 @@
 #ifndef ENGINE_FLIGHTS_H
 #define ENGINE_FLIGHTS_H
 
+#include "engine/capture/graph-taps.h"
+#include "engine/capture/tokens.h"
 #include "engine/context/context.h"
-#include "engine/graph-taps.h"
-#include "engine/tokens.h"
 
 #define FLIGHTS_MAX 4
 

@@ -1,4 +1,4 @@
-#include "engine/eval-reading.h"
+#include "engine/capture/eval-reading.h"
 
 #include <stdlib.h>
 

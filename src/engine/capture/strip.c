@@ -1,6 +1,6 @@
-#include "engine/strip.h"
+#include "engine/capture/strip.h"
 
-#include "engine/device-memory.h"
+#include "engine/capture/device-memory.h"
 
 #define STRIP_TYPE_I32    26
 #define DEVICE_TYPE_CPU    0

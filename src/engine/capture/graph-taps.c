@@ -1,6 +1,6 @@
-#include "engine/graph-taps.h"
+#include "engine/capture/graph-taps.h"
 
-#include "engine/device-memory.h"
+#include "engine/capture/device-memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,12 +1,12 @@
-#include "engine/capture.h"
+#include "engine/capture/capture.h"
 
+#include "engine/capture/device-memory.h"
+#include "engine/capture/eval-reading.h"
+#include "engine/capture/flights.h"
+#include "engine/capture/graph-taps.h"
 #include "engine/context/context.h"
 #include "engine/context/opened-file.h"
-#include "engine/device-memory.h"
 #include "engine/engine.h"
-#include "engine/eval-reading.h"
-#include "engine/flights.h"
-#include "engine/graph-taps.h"
 #include "engine/upstream/keyed-list.h"
 #include "engine/upstream/layers.h"
 

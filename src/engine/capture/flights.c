@@ -1,6 +1,6 @@
-#include "engine/flights.h"
+#include "engine/capture/flights.h"
 
-#include "engine/device-memory.h"
+#include "engine/capture/device-memory.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "engine/device-memory.h"
+#include "engine/capture/device-memory.h"
 
 #include "base/fork-reset.h"
 
