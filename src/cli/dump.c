@@ -4,7 +4,7 @@
 #include "cli/trace-filter.h"
 #include "cli/trace-input.h"
 #include "cli/vocabulary.h"
-#include "tracer/fingerprint.h"
+#include "trace/format/fingerprint.h"
 
 #include <getopt.h>
 #include <inttypes.h>

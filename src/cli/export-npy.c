@@ -3,7 +3,7 @@
 #include "base/file-kind.h"
 #include "cli/output-file.h"
 #include "cli/trace-input.h"
-#include "trace/encoding.h"
+#include "trace/format/encoding.h"
 
 #include <inttypes.h>
 #include <math.h>

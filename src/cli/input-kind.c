@@ -1,6 +1,6 @@
 #include "cli/input-kind.h"
 
-#include "trace/trace-format.h"
+#include "trace/format/trace-format.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 #include "trace/trace-amendments.h"
 
-#include "trace/trace-format.h"
+#include "trace/format/trace-format.h"
 #include "trace/trace-records.h"
 
 #include <stdlib.h>

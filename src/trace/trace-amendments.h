@@ -3,7 +3,7 @@
 #ifndef TRACE_AMENDMENTS_H
 #define TRACE_AMENDMENTS_H
 
-#include "trace/trace-bytes.h"
+#include "trace/format/trace-bytes.h"
 #include "trace/trace-reader.h"
 
 // A warm-up: ubatches from `ubatch` on. Rejected tokens: those from `first` on.

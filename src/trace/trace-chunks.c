@@ -1,7 +1,7 @@
 #include "trace/trace-chunks.h"
 
 #include "base/crc32.h"
-#include "trace/encoding.h"
+#include "trace/format/encoding.h"
 
 #include <string.h>
 

@@ -3,8 +3,8 @@
 #ifndef TRACE_CHUNKS_H
 #define TRACE_CHUNKS_H
 
-#include "trace/trace-bytes.h"
-#include "trace/trace-format.h"
+#include "trace/format/trace-bytes.h"
+#include "trace/format/trace-format.h"
 #include "trace/trace-source.h"
 
 struct trace_chunk {

@@ -3,9 +3,9 @@
 #ifndef TRACE_INDEX_H
 #define TRACE_INDEX_H
 
+#include "trace/format/trace-code.h"
 #include "trace/trace-amendments.h"
 #include "trace/trace-chunks.h"
-#include "trace/trace-code.h"
 #include "trace/trace-json-reader.h"
 #include "trace/trace-parts.h"
 #include "trace/trace-reader.h"

@@ -1,6 +1,6 @@
 #include "trace/trace-json-reader.h"
 
-#include "trace/trace-format.h"
+#include "trace/format/trace-format.h"
 
 #include <stdlib.h>
 #include <string.h>

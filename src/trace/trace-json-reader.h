@@ -3,7 +3,7 @@
 #ifndef TRACE_JSON_READER_H
 #define TRACE_JSON_READER_H
 
-#include "trace/trace-bytes.h"
+#include "trace/format/trace-bytes.h"
 #include "trace/trace-reader.h"
 
 #include <jansson.h>

@@ -1,8 +1,8 @@
 #include "trace/trace-packed.h"
 
-#include "trace/encoding.h"
-#include "trace/trace-bits.h"
-#include "trace/trace-deflate.h"
+#include "trace/format/encoding.h"
+#include "trace/format/trace-bits.h"
+#include "trace/format/trace-deflate.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,8 +3,8 @@
 #ifndef TRACE_PACKED_H
 #define TRACE_PACKED_H
 
+#include "trace/format/trace-code.h"
 #include "trace/trace-chunks.h"
-#include "trace/trace-code.h"
 #include "trace/trace-json-reader.h"
 #include "trace/trace-parts.h"
 #include "trace/trace-records.h"

@@ -3,7 +3,7 @@
 #ifndef TRACE_PARTS_H
 #define TRACE_PARTS_H
 
-#include "trace/trace-bytes.h"
+#include "trace/format/trace-bytes.h"
 #include "trace/trace-chunks.h"
 
 // A payload of data, and what its header told.

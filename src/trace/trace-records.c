@@ -1,6 +1,6 @@
 #include "trace/trace-records.h"
 
-#include "trace/trace-bits.h"
+#include "trace/format/trace-bits.h"
 
 #include <stdlib.h>
 

@@ -3,8 +3,8 @@
 #ifndef TRACE_RECORDS_H
 #define TRACE_RECORDS_H
 
-#include "trace/trace-bytes.h"
-#include "trace/trace-format.h"
+#include "trace/format/trace-bytes.h"
+#include "trace/format/trace-format.h"
 #include "trace/trace-json-reader.h"
 #include "trace/trace-reader.h"
 

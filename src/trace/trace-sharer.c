@@ -1,6 +1,6 @@
 #include "trace/trace-sharer.h"
 
-#include "trace/trace-bits.h"
+#include "trace/format/trace-bits.h"
 #include "trace/trace-index.h"
 
 #include <errno.h>

@@ -4,7 +4,7 @@
 #ifndef TRACER_CHUNK_RING_H
 #define TRACER_CHUNK_RING_H
 
-#include "trace/trace-format.h"
+#include "trace/format/trace-format.h"
 
 #include <stdbool.h>
 #include <stddef.h>

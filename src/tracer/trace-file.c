@@ -1,7 +1,7 @@
 #include "tracer/trace-file.h"
 
 #include "base/crc32.h"
-#include "trace/encoding.h"
+#include "trace/format/encoding.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -4,7 +4,7 @@
 #define TRACER_TRACE_FILE_H
 
 #include "base/claim.h"
-#include "trace/trace-format.h"
+#include "trace/format/trace-format.h"
 
 #include <stdbool.h>
 #include <stddef.h>

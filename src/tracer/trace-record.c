@@ -1,6 +1,6 @@
 #include "tracer/trace-record.h"
 
-#include "trace/encoding.h"
+#include "trace/format/encoding.h"
 
 #include <string.h>
 

@@ -4,7 +4,7 @@
 #define TRACER_TRACE_RECORD_H
 
 #include "routing/routing.h"
-#include "trace/trace-format.h"
+#include "trace/format/trace-format.h"
 
 #define TRACE_LIVES_MAX  4096              // in one payload
 #define TRACE_LIVE_SLOTS 16384             // a power of two, more than twice as many

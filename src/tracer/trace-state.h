@@ -6,8 +6,8 @@
 #ifndef TRACER_TRACE_STATE_H
 #define TRACER_TRACE_STATE_H
 
+#include "trace/format/fingerprint.h"
 #include "tracer/chunk-ring.h"
-#include "tracer/fingerprint.h"
 #include "tracer/trace-delivery.h"
 #include "tracer/trace-record.h"
 #include "tracer/trace-writer.h"

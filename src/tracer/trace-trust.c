@@ -1,6 +1,6 @@
 #include "tracer/trace-trust.h"
 
-#include "trace/trace-format.h"
+#include "trace/format/trace-format.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,10 +1,10 @@
 #include "consume.h"
 
 #include "base/crc32.h"
-#include "trace/encoding.h"
-#include "trace/trace-bits.h"
+#include "trace/format/encoding.h"
+#include "trace/format/trace-bits.h"
+#include "trace/format/trace-code.h"
 #include "trace/trace-chunks.h"
-#include "trace/trace-code.h"
 
 #include <dirent.h>
 #include <fcntl.h>

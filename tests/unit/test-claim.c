@@ -5,7 +5,7 @@
 #include "base/claim.h"
 #include "base/descriptor.h"
 #include "base/place.h"
-#include "trace/trace-format.h"
+#include "trace/format/trace-format.h"
 
 #include <dirent.h>
 #include <errno.h>

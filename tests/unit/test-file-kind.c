@@ -3,7 +3,7 @@
 #include "folder.h"
 
 #include "base/file-kind.h"
-#include "trace/trace-format.h"
+#include "trace/format/trace-format.h"
 
 #include <errno.h>
 #include <fcntl.h>

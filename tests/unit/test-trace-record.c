@@ -1,6 +1,6 @@
 #include "unit.h"
 
-#include "trace/encoding.h"
+#include "trace/format/encoding.h"
 #include "tracer/trace-record.h"
 
 #include <math.h>

@@ -3,7 +3,7 @@
 #include "folder.h"
 
 #include "base/crc32.h"
-#include "trace/trace-format.h"
+#include "trace/format/trace-format.h"
 #include "tracer/trace-writer.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-#include "trace/trace-deflate.h"
+#include "trace/format/trace-deflate.h"
 
 #include <limits.h>
 

@@ -1,4 +1,4 @@
-#include "trace/trace-bits.h"
+#include "trace/format/trace-bits.h"
 
 #include <endian.h>
 #include <string.h>

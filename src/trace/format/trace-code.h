@@ -4,8 +4,8 @@
 #ifndef TRACE_CODE_H
 #define TRACE_CODE_H
 
-#include "trace/trace-bytes.h"
-#include "trace/trace-format.h"
+#include "trace/format/trace-bytes.h"
+#include "trace/format/trace-format.h"
 
 struct trace_code_layer {
     int32_t    n_expert;

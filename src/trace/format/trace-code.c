@@ -1,7 +1,7 @@
-#include "trace/trace-code.h"
+#include "trace/format/trace-code.h"
 
-#include "trace/encoding.h"
-#include "trace/trace-deflate.h"
+#include "trace/format/encoding.h"
+#include "trace/format/trace-deflate.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -4,7 +4,7 @@
 #ifndef TRACE_DEFLATE_H
 #define TRACE_DEFLATE_H
 
-#include "trace/trace-bytes.h"
+#include "trace/format/trace-bytes.h"
 
 void trace_deflate(const struct trace_buffer * from, struct trace_buffer * to);
 

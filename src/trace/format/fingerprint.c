@@ -1,4 +1,4 @@
-#include "tracer/fingerprint.h"
+#include "trace/format/fingerprint.h"
 
 #include "base/descriptor.h"
 

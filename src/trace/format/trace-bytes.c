@@ -1,6 +1,6 @@
-#include "trace/trace-bytes.h"
+#include "trace/format/trace-bytes.h"
 
-#include "trace/encoding.h"
+#include "trace/format/encoding.h"
 
 #include <stdlib.h>
 #include <string.h>
