@@ -1,7 +1,7 @@
 #include "tracer/config.h"
 
-#include "tracer/chunk-ring.h"
-#include "tracer/trace-sampling.h"
+#include "trace/write/chunk-ring.h"
+#include "trace/write/trace-sampling.h"
 
 #include <limits.h>
 #include <stdatomic.h>

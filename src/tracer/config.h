@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "llama-expert-tracer.h"
-#include "tracer/trace-writer.h"
+#include "trace/write/trace-writer.h"
 
 struct config {
     bool   stats;

@@ -1,6 +1,6 @@
 #include "unit.h"
 
-#include "tracer/chunk-ring.h"
+#include "trace/write/chunk-ring.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 #include "unit.h"
 
+#include "trace/write/chunk-ring.h"
 #include "tracer/config.h"
-#include "tracer/chunk-ring.h"
 
 #include <locale.h>
 #include <stdio.h>

@@ -5,7 +5,7 @@
 
 #include "folder.h"
 #include "trace/trace-reader.h"
-#include "tracer/trace-writer.h"
+#include "trace/write/trace-writer.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 #include "unit.h"
 
 #include "trace/format/encoding.h"
-#include "tracer/trace-record.h"
+#include "trace/write/trace-record.h"
 
 #include <math.h>
 #include <stdio.h>

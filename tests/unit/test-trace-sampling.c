@@ -2,7 +2,7 @@
 
 #include "unit.h"
 
-#include "tracer/trace-sampling.h"
+#include "trace/write/trace-sampling.h"
 
 // As tests/trace/moetrace.py has it: of each three, by seed 12 in the contexts 0 and 1.
 static void the_choice_of_a_seed(void ** state) {

@@ -1,6 +1,6 @@
 #include "unit.h"
 
-#include "tracer/trace-trust.h"
+#include "trace/write/trace-trust.h"
 
 #include <string.h>
 

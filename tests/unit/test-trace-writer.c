@@ -4,7 +4,7 @@
 
 #include "base/crc32.h"
 #include "trace/format/trace-format.h"
-#include "tracer/trace-writer.h"
+#include "trace/write/trace-writer.h"
 
 #include <errno.h>
 #include <fcntl.h>

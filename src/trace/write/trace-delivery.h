@@ -4,8 +4,8 @@
 #define TRACER_TRACE_DELIVERY_H
 
 #include "base/log.h"
-#include "tracer/trace-file.h"
-#include "tracer/trace-json-writer.h"
+#include "trace/write/trace-file.h"
+#include "trace/write/trace-json-writer.h"
 
 struct trace_delivery {
     struct trace_about  about;       // with what is fixed

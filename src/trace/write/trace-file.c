@@ -1,4 +1,4 @@
-#include "tracer/trace-file.h"
+#include "trace/write/trace-file.h"
 
 #include "base/crc32.h"
 #include "trace/format/encoding.h"

@@ -1,7 +1,7 @@
-#include "tracer/trace-delivery.h"
+#include "trace/write/trace-delivery.h"
 
 #include "base/place.h"
-#include "tracer/trace-record.h"
+#include "trace/write/trace-record.h"
 
 #include <errno.h>
 #include <inttypes.h>

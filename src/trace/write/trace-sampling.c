@@ -1,4 +1,4 @@
-#include "tracer/trace-sampling.h"
+#include "trace/write/trace-sampling.h"
 
 #include <sys/random.h>
 #include <time.h>

@@ -1,4 +1,4 @@
-#include "tracer/chunk-ring.h"
+#include "trace/write/chunk-ring.h"
 
 #include <string.h>
 #include <sys/mman.h>

@@ -7,10 +7,10 @@
 #define TRACER_TRACE_STATE_H
 
 #include "trace/format/fingerprint.h"
-#include "tracer/chunk-ring.h"
-#include "tracer/trace-delivery.h"
-#include "tracer/trace-record.h"
-#include "tracer/trace-writer.h"
+#include "trace/write/chunk-ring.h"
+#include "trace/write/trace-delivery.h"
+#include "trace/write/trace-record.h"
+#include "trace/write/trace-writer.h"
 
 #include <pthread.h>
 #include <time.h>

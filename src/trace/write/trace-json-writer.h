@@ -5,7 +5,7 @@
 
 #include "base/text.h"
 #include "routing/routing.h"
-#include "tracer/chunk-ring.h"
+#include "trace/write/chunk-ring.h"
 
 struct trace_about {
     const struct routing_model * model;

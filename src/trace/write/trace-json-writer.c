@@ -1,4 +1,4 @@
-#include "tracer/trace-json-writer.h"
+#include "trace/write/trace-json-writer.h"
 
 #include <inttypes.h>
 #include <unistd.h>

@@ -1,4 +1,4 @@
-#include "tracer/trace-record.h"
+#include "trace/write/trace-record.h"
 
 #include "trace/format/encoding.h"
 

@@ -1,7 +1,7 @@
-#include "tracer/trace-state.h"
+#include "trace/write/trace-state.h"
 
-#include "tracer/trace-sampling.h"
-#include "tracer/trace-trust.h"
+#include "trace/write/trace-sampling.h"
+#include "trace/write/trace-trust.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "tracer/trace-trust.h"
+#include "trace/write/trace-trust.h"
 
 #include "trace/format/trace-format.h"
 

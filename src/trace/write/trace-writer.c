@@ -1,8 +1,8 @@
-#include "tracer/trace-state.h"
+#include "trace/write/trace-state.h"
 
 #include "base/claim.h"
 #include "base/folder.h"
-#include "tracer/trace-sampling.h"
+#include "trace/write/trace-sampling.h"
 
 #include <errno.h>
 #include <inttypes.h>
