@@ -5,7 +5,7 @@
 #include "cli/error.h"
 #include "cli/terminal.h"
 #include "cli/trace-filter.h"
-#include "trace/trace-reader.h"
+#include "trace/read/trace-reader.h"
 
 #include <jansson.h>
 

@@ -6,7 +6,7 @@
 #include "cli/error.h"
 #include "cli/trace-filter.h"
 #include "cli/trace-lives.h"
-#include "trace/trace-reader.h"
+#include "trace/read/trace-reader.h"
 
 #include <stdio.h>
 

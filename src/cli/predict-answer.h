@@ -8,7 +8,7 @@
 #include "cli/trace-filter.h"
 #include "cli/trace-shape.h"
 #include "cli/trace-walk.h"
-#include "trace/trace-reader.h"
+#include "trace/read/trace-reader.h"
 
 #include <jansson.h>
 

@@ -3,7 +3,7 @@
 // Which part of a trace a command is to look at.
 
 #include "cli/error.h"
-#include "trace/trace-reader.h"
+#include "trace/read/trace-reader.h"
 
 #include <getopt.h>
 

@@ -3,8 +3,8 @@
 #include "cli/output-file.h"
 #include "cli/progress.h"
 #include "cli/trace-input.h"
-#include "trace/trace-index.h"
-#include "trace/trace-records.h"
+#include "trace/read/trace-index.h"
+#include "trace/read/trace-records.h"
 
 #include <inttypes.h>
 #include <jansson.h>

@@ -2,7 +2,7 @@
 
 // The layers that a trace has rows of, as commands that look at all of them count them: from 0, in ascending order.
 
-#include "trace/trace-reader.h"
+#include "trace/read/trace-reader.h"
 
 struct shape_layer {
     int32_t         layer;        // as in blk.<layer>.

@@ -5,7 +5,7 @@
 #include "cli/error.h"
 #include "cli/trace-filter.h"
 #include "cli/trace-shape.h"
-#include "trace/trace-reader.h"
+#include "trace/read/trace-reader.h"
 
 // False ends the walk, `error` tells why.
 typedef bool trace_visitor(void * self, const struct trace_ubatch * ubatch, struct error * error);

@@ -1,7 +1,7 @@
 #include "trace/trace-packer.h"
 
-#include "trace/trace-index.h"
-#include "trace/trace-packed.h"
+#include "trace/read/trace-index.h"
+#include "trace/read/trace-packed.h"
 
 #include <errno.h>
 #include <math.h>

@@ -3,7 +3,7 @@
 #ifndef TRACE_PACKER_H
 #define TRACE_PACKER_H
 
-#include "trace/trace-reader.h"
+#include "trace/read/trace-reader.h"
 
 #include <stdio.h>
 

@@ -1,7 +1,7 @@
 #include "trace/trace-sharer.h"
 
 #include "trace/format/trace-bits.h"
-#include "trace/trace-index.h"
+#include "trace/read/trace-index.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -4,7 +4,7 @@
 #ifndef TRACE_SHARER_H
 #define TRACE_SHARER_H
 
-#include "trace/trace-reader.h"
+#include "trace/read/trace-reader.h"
 
 #include <stdio.h>
 

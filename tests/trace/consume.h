@@ -3,7 +3,7 @@
 #ifndef CONSUME_H
 #define CONSUME_H
 
-#include "trace/trace-reader.h"
+#include "trace/read/trace-reader.h"
 
 #include "../expect.h"
 

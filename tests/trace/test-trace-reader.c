@@ -4,7 +4,7 @@
 #include "trace/format/encoding.h"
 #include "trace/format/trace-bits.h"
 #include "trace/format/trace-code.h"
-#include "trace/trace-chunks.h"
+#include "trace/read/trace-chunks.h"
 
 #include <dirent.h>
 #include <fcntl.h>

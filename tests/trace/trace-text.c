@@ -1,6 +1,6 @@
 // Prints all that the reader tells of a trace, for test_reader.py.
 
-#include "trace/trace-reader.h"
+#include "trace/read/trace-reader.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
 #include "unit.h"
 
 #include "folder.h"
-#include "trace/trace-reader.h"
+#include "trace/read/trace-reader.h"
 #include "trace/write/trace-writer.h"
 
 #include <stdlib.h>

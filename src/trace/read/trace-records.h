@@ -5,8 +5,8 @@
 
 #include "trace/format/trace-bytes.h"
 #include "trace/format/trace-format.h"
-#include "trace/trace-json-reader.h"
-#include "trace/trace-reader.h"
+#include "trace/read/trace-json-reader.h"
+#include "trace/read/trace-reader.h"
 
 // What a UBATCH record tells before its token ids, but for its time.
 struct trace_head {

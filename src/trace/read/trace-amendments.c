@@ -1,7 +1,7 @@
-#include "trace/trace-amendments.h"
+#include "trace/read/trace-amendments.h"
 
 #include "trace/format/trace-format.h"
-#include "trace/trace-records.h"
+#include "trace/read/trace-records.h"
 
 #include <stdlib.h>
 

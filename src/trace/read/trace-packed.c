@@ -1,4 +1,4 @@
-#include "trace/trace-packed.h"
+#include "trace/read/trace-packed.h"
 
 #include "trace/format/encoding.h"
 #include "trace/format/trace-bits.h"

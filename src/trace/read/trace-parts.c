@@ -1,4 +1,4 @@
-#include "trace/trace-parts.h"
+#include "trace/read/trace-parts.h"
 
 #include <stdlib.h>
 

@@ -4,7 +4,7 @@
 #define TRACE_AMENDMENTS_H
 
 #include "trace/format/trace-bytes.h"
-#include "trace/trace-reader.h"
+#include "trace/read/trace-reader.h"
 
 // A warm-up: ubatches from `ubatch` on. Rejected tokens: those from `first` on.
 struct trace_amendment {

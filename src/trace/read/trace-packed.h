@@ -4,10 +4,10 @@
 #define TRACE_PACKED_H
 
 #include "trace/format/trace-code.h"
-#include "trace/trace-chunks.h"
-#include "trace/trace-json-reader.h"
-#include "trace/trace-parts.h"
-#include "trace/trace-records.h"
+#include "trace/read/trace-chunks.h"
+#include "trace/read/trace-json-reader.h"
+#include "trace/read/trace-parts.h"
+#include "trace/read/trace-records.h"
 
 // Makes of parts->packed the payloads that it was made of. Returns false where it is none.
 bool trace_packed_read(struct trace_parts * parts, const struct trace_chunk * chunk, const struct trace_tables * tables,

@@ -1,4 +1,4 @@
-#include "trace/trace-source.h"
+#include "trace/read/trace-source.h"
 
 #include <errno.h>
 #include <fcntl.h>

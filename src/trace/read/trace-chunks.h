@@ -5,7 +5,7 @@
 
 #include "trace/format/trace-bytes.h"
 #include "trace/format/trace-format.h"
-#include "trace/trace-source.h"
+#include "trace/read/trace-source.h"
 
 struct trace_chunk {
     uint64_t offset;    // of its header

@@ -1,7 +1,7 @@
-#include "trace/trace-index.h"
+#include "trace/read/trace-index.h"
 
-#include "trace/trace-packed.h"
-#include "trace/trace-records.h"
+#include "trace/read/trace-packed.h"
+#include "trace/read/trace-records.h"
 
 #include <stdatomic.h>
 #include <stdio.h>

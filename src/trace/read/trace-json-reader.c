@@ -1,4 +1,4 @@
-#include "trace/trace-json-reader.h"
+#include "trace/read/trace-json-reader.h"
 
 #include "trace/format/trace-format.h"
 

@@ -4,7 +4,7 @@
 #define TRACE_PARTS_H
 
 #include "trace/format/trace-bytes.h"
-#include "trace/trace-chunks.h"
+#include "trace/read/trace-chunks.h"
 
 // A payload of data, and what its header told.
 struct trace_part {

@@ -4,7 +4,7 @@
 #define TRACE_JSON_READER_H
 
 #include "trace/format/trace-bytes.h"
-#include "trace/trace-reader.h"
+#include "trace/read/trace-reader.h"
 
 #include <jansson.h>
 

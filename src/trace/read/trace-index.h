@@ -4,12 +4,12 @@
 #define TRACE_INDEX_H
 
 #include "trace/format/trace-code.h"
-#include "trace/trace-amendments.h"
-#include "trace/trace-chunks.h"
-#include "trace/trace-json-reader.h"
-#include "trace/trace-parts.h"
-#include "trace/trace-reader.h"
-#include "trace/trace-source.h"
+#include "trace/read/trace-amendments.h"
+#include "trace/read/trace-chunks.h"
+#include "trace/read/trace-json-reader.h"
+#include "trace/read/trace-parts.h"
+#include "trace/read/trace-reader.h"
+#include "trace/read/trace-source.h"
 
 // What was read of a chunk, for those who read it again: a file may change meanwhile.
 struct trace_memory;

@@ -1,4 +1,4 @@
-#include "trace/trace-records.h"
+#include "trace/read/trace-records.h"
 
 #include "trace/format/trace-bits.h"
 

@@ -1,4 +1,4 @@
-#include "trace/trace-chunks.h"
+#include "trace/read/trace-chunks.h"
 
 #include "base/crc32.h"
 #include "trace/format/encoding.h"

@@ -1,7 +1,7 @@
-#include "trace/trace-reader.h"
+#include "trace/read/trace-reader.h"
 
-#include "trace/trace-index.h"
-#include "trace/trace-records.h"
+#include "trace/read/trace-index.h"
+#include "trace/read/trace-records.h"
 
 #include <stdlib.h>
 #include <string.h>
