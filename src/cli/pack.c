@@ -3,8 +3,8 @@
 #include "cli/output-file.h"
 #include "cli/progress.h"
 #include "cli/trace-input.h"
-#include "trace/trace-packer.h"
-#include "trace/trace-sharer.h"
+#include "trace/rewrite/trace-packer.h"
+#include "trace/rewrite/trace-sharer.h"
 
 #include <errno.h>
 #include <getopt.h>

@@ -5,7 +5,7 @@
 
 #include "../trace/consume.h"
 
-#include "trace/trace-packer.h"
+#include "trace/rewrite/trace-packer.h"
 
 #include <sys/mman.h>
 #include <unistd.h>

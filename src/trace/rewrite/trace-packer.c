@@ -1,4 +1,4 @@
-#include "trace/trace-packer.h"
+#include "trace/rewrite/trace-packer.h"
 
 #include "trace/read/trace-index.h"
 #include "trace/read/trace-packed.h"

@@ -1,4 +1,4 @@
-#include "trace/trace-sharer.h"
+#include "trace/rewrite/trace-sharer.h"
 
 #include "trace/format/trace-bits.h"
 #include "trace/read/trace-index.h"
