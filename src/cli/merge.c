@@ -1,6 +1,6 @@
 #include "cli/command.h"
 #include "cli/error.h"
-#include "cli/statistics-file.h"
+#include "statistics/statistics-file.h"
 
 #include <getopt.h>
 #include <stdlib.h>

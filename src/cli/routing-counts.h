@@ -5,8 +5,8 @@
 
 #include "analysis/neighbours.h"
 #include "cli/error.h"
-#include "cli/statistics.h"
 #include "cli/trace-filter.h"
+#include "statistics/statistics.h"
 #include "trace/read/trace-reader.h"
 
 enum routing_part { ROUTING_ALL, ROUTING_PROMPT, ROUTING_GENERATION, ROUTING_FIRST_HALF, ROUTING_SECOND_HALF, ROUTING_N_PARTS };

@@ -3,7 +3,7 @@
 #ifndef TRACER_METER_H
 #define TRACER_METER_H
 
-#include "tracer/counters.h"
+#include "statistics/counters.h"
 
 struct meter;
 

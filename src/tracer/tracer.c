@@ -5,12 +5,12 @@
 #include "base/clean.h"
 #include "base/folder.h"
 #include "base/text.h"
+#include "statistics/snapshot.h"
 #include "trace/write/trace-writer.h"
 #include "tracer/meter.h"
 #include "tracer/names.h"
 #include "tracer/output.h"
 #include "tracer/periodic-writer.h"
-#include "tracer/snapshot.h"
 
 #include <errno.h>
 #include <inttypes.h>

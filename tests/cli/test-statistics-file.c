@@ -1,5 +1,5 @@
-#include "cli/statistics-file.h"
-#include "cli/statistics-json.h"
+#include "statistics/statistics-file.h"
+#include "statistics/statistics-json.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -2,9 +2,9 @@
 
 #include "fuzz.h"
 
-#include "cli/imatrix-file.h"
-#include "cli/statistics.h"
 #include "gguf/gguf-reader.h"
+#include "statistics/imatrix-file.h"
+#include "statistics/statistics.h"
 
 static void read_key(const struct gguf_file * file, size_t i) {
     const size_t n = gguf_file_n_values(file, i);

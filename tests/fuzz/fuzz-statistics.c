@@ -2,8 +2,8 @@
 
 #include "fuzz.h"
 
-#include "cli/statistics-json.h"
-#include "cli/statistics.h"
+#include "statistics/statistics-json.h"
+#include "statistics/statistics.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size) {
     struct error        error;

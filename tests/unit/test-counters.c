@@ -1,6 +1,6 @@
 #include "unit.h"
 
-#include "tracer/counters.h"
+#include "statistics/counters.h"
 
 static const int32_t two_tokens[] = { 3, 0, 3, 1 };
 

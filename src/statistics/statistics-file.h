@@ -2,7 +2,7 @@
 
 // Reads statistics from a file, and writes them as JSON.
 
-#include "cli/statistics.h"
+#include "statistics/statistics.h"
 
 #include <stdio.h>
 

@@ -5,7 +5,7 @@
 
 #include "base/text.h"
 #include "llama-expert-tracer.h"
-#include "tracer/counters.h"
+#include "statistics/counters.h"
 
 // What is known of the counts beside them. Static strings, NULL: there is no reason.
 struct snapshot_state {

@@ -1,4 +1,4 @@
-#include "tracer/snapshot.h"
+#include "statistics/snapshot.h"
 
 #include <inttypes.h>
 #include <stdio.h>

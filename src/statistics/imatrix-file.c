@@ -1,4 +1,4 @@
-#include "cli/imatrix-file.h"
+#include "statistics/imatrix-file.h"
 
 #include "analysis/counts.h"
 #include "gguf/gguf-reader.h"

@@ -1,4 +1,4 @@
-#include "cli/statistics-json.h"
+#include "statistics/statistics-json.h"
 
 #include "analysis/counts.h"
 

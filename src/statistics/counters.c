@@ -1,4 +1,4 @@
-#include "tracer/counters.h"
+#include "statistics/counters.h"
 
 #include "base/cache-line.h"
 

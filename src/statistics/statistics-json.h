@@ -2,7 +2,7 @@
 
 // Statistics out of JSON and into JSON, without files.
 
-#include "cli/statistics.h"
+#include "statistics/statistics.h"
 
 #include <jansson.h>
 

@@ -1,4 +1,4 @@
-#include "cli/statistics.h"
+#include "statistics/statistics.h"
 
 #include "analysis/counts.h"
 #include "base/clean.h"

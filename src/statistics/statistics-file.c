@@ -1,9 +1,9 @@
-#include "cli/statistics-file.h"
+#include "statistics/statistics-file.h"
 
-#include "cli/imatrix-file.h"
 #include "cli/json-output.h"
 #include "cli/output-file.h"
-#include "cli/statistics-json.h"
+#include "statistics/imatrix-file.h"
+#include "statistics/statistics-json.h"
 
 #include <errno.h>
 #include <fcntl.h>
