@@ -2,9 +2,9 @@
 
 #include "fuzz.h"
 
-#include "cli/source-text.h"
-#include "cli/source-tree.h"
-#include "cli/tree-interface.h"
+#include "built-in/source-text.h"
+#include "built-in/source-tree.h"
+#include "built-in/tree-interface.h"
 
 #include <sys/stat.h>
 

@@ -1,6 +1,6 @@
-#include "cli/tree-interface.h"
+#include "built-in/tree-interface.h"
 
-#include "cli/source-text.h"
+#include "built-in/source-text.h"
 
 #include "engine/upstream/real.h"
 

@@ -1,4 +1,4 @@
-#include "cli/source-text.h"
+#include "built-in/source-text.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
-#include "cli/source-tree.h"
+#include "built-in/source-tree.h"
 
-#include "cli/source-text.h"
-#include "cli/tree-interface.h"
+#include "built-in/source-text.h"
+#include "built-in/tree-interface.h"
 
 #include <ctype.h>
 #include <errno.h>
