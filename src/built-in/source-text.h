@@ -2,7 +2,7 @@
 
 // Source code as text: read whole, and without its comments.
 
-#include "cli/error.h"
+#include "tool/error.h"
 
 // The file's text, allocated. NULL, and why, where it cannot be read or is no text.
 char * source_text_read(const char * path, struct error * error);

@@ -3,7 +3,7 @@
 // A source tree of llama.cpp, and the place of the tracer in it: two files in src/, and a block in src/CMakeLists.txt
 // behind the call of add_library() that makes libllama.
 
-#include "cli/error.h"
+#include "tool/error.h"
 
 #include <stdbool.h>
 

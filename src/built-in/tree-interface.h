@@ -2,7 +2,7 @@
 
 // Whether a source tree's headers declare what the tracer stands between and calls as the tracer knows it.
 
-#include "cli/error.h"
+#include "tool/error.h"
 
 #include <stdbool.h>
 

@@ -2,9 +2,9 @@
 
 // What `cache` answers of a trace, for the terminal, machines and the page.
 
-#include "cli/error.h"
-#include "cli/terminal.h"
 #include "cli/trace-filter.h"
+#include "tool/error.h"
+#include "tool/terminal.h"
 #include "trace/read/trace-reader.h"
 
 #include <jansson.h>

@@ -2,7 +2,7 @@
 
 #include "analysis/cache-time.h"
 #include "analysis/slot-allocation.h"
-#include "cli/quantity.h"
+#include "tool/quantity.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 #include "cli/cache-gathered.h"
 
 #include "cli/cache-plan.h"
-#include "cli/quantity.h"
+#include "tool/quantity.h"
 
 #include <inttypes.h>
 #include <math.h>

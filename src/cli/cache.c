@@ -1,11 +1,11 @@
 #include "cli/cache-answer.h"
-#include "cli/command.h"
-#include "cli/document.h"
-#include "cli/error.h"
-#include "cli/quantity.h"
-#include "cli/terminal.h"
 #include "cli/trace-filter.h"
 #include "cli/trace-input.h"
+#include "tool/command.h"
+#include "tool/document.h"
+#include "tool/error.h"
+#include "tool/quantity.h"
+#include "tool/terminal.h"
 
 #include <getopt.h>
 #include <stdlib.h>

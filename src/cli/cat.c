@@ -1,7 +1,7 @@
-#include "cli/command.h"
-#include "cli/error.h"
-#include "cli/output-file.h"
 #include "cli/trace-join.h"
+#include "tool/command.h"
+#include "tool/error.h"
+#include "tool/output-file.h"
 
 #include <getopt.h>
 #include <unistd.h>

@@ -1,8 +1,8 @@
 #include "base/clean.h"
-#include "cli/command.h"
-#include "cli/error.h"
 #include "cli/preload.h"
 #include "cli/program.h"
+#include "tool/command.h"
+#include "tool/error.h"
 
 #include <getopt.h>
 #include <stdio.h>

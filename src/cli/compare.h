@@ -2,9 +2,9 @@
 
 // What `compare` knows of its FILEs, from which it is told.
 
-#include "cli/error.h"
 #include "cli/routing-counts.h"
-#include "cli/terminal.h"
+#include "tool/error.h"
+#include "tool/terminal.h"
 
 #include <jansson.h>
 

@@ -4,7 +4,7 @@
 // further than its first bytes. The file may be made to mislead, and may change while it is read: it is read, not
 // mapped, and what does not fit into it is not there.
 
-#include "cli/error.h"
+#include "tool/error.h"
 
 #include <link.h>
 #include <stdbool.h>

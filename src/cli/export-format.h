@@ -3,9 +3,9 @@
 // What `export` writes: docs/export-formats.md.
 
 #include "base/file-kind.h"
-#include "cli/error.h"
 #include "cli/trace-filter.h"
 #include "cli/trace-lives.h"
+#include "tool/error.h"
 #include "trace/read/trace-reader.h"
 
 #include <stdio.h>

@@ -1,8 +1,8 @@
 #include "cli/export-format.h"
 
 #include "analysis/counts.h"
-#include "cli/json-output.h"
 #include "cli/routing-json.h"
+#include "tool/json-output.h"
 
 #include <jansson.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 #include "cli/export-format.h"
 
 #include "base/file-kind.h"
-#include "cli/output-file.h"
 #include "cli/trace-input.h"
+#include "tool/output-file.h"
 #include "trace/format/encoding.h"
 
 #include <inttypes.h>

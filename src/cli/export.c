@@ -1,10 +1,10 @@
-#include "cli/command.h"
-#include "cli/error.h"
 #include "cli/export-format.h"
-#include "cli/output-file.h"
-#include "cli/progress.h"
 #include "cli/trace-filter.h"
 #include "cli/trace-input.h"
+#include "tool/command.h"
+#include "tool/error.h"
+#include "tool/output-file.h"
+#include "tool/progress.h"
 
 #include <getopt.h>
 #include <stdlib.h>

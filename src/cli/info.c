@@ -1,10 +1,10 @@
-#include "cli/command.h"
-#include "cli/error.h"
-#include "cli/json-output.h"
-#include "cli/progress.h"
-#include "cli/terminal.h"
 #include "cli/trace-input.h"
 #include "cli/trace-lives.h"
+#include "tool/command.h"
+#include "tool/error.h"
+#include "tool/json-output.h"
+#include "tool/progress.h"
+#include "tool/terminal.h"
 
 #include <getopt.h>
 #include <jansson.h>

@@ -2,7 +2,7 @@
 
 // Whether a FILE is a routing trace, or something with statistics in it.
 
-#include "cli/error.h"
+#include "tool/error.h"
 
 enum input_kind { INPUT_TRACE, INPUT_STATISTICS };
 

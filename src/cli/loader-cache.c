@@ -1,6 +1,6 @@
 #include "cli/loader-cache.h"
 
-#include "cli/error.h"
+#include "tool/error.h"
 
 #include <fcntl.h>
 #include <stdbool.h>

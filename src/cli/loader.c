@@ -1,8 +1,8 @@
 #include "cli/loader.h"
 
 #include "cli/elf-file.h"
-#include "cli/error.h"
 #include "cli/loader-cache.h"
+#include "tool/error.h"
 
 #include <fcntl.h>
 #include <limits.h>

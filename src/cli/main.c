@@ -1,5 +1,5 @@
-#include "cli/command.h"
-#include "cli/error.h"
+#include "tool/command.h"
+#include "tool/error.h"
 
 #include <errno.h>
 #include <getopt.h>

@@ -1,6 +1,6 @@
-#include "cli/command.h"
-#include "cli/error.h"
 #include "statistics/statistics-file.h"
+#include "tool/command.h"
+#include "tool/error.h"
 
 #include <getopt.h>
 #include <stdlib.h>

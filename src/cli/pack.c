@@ -1,8 +1,8 @@
-#include "cli/command.h"
-#include "cli/error.h"
-#include "cli/output-file.h"
-#include "cli/progress.h"
 #include "cli/trace-input.h"
+#include "tool/command.h"
+#include "tool/error.h"
+#include "tool/output-file.h"
+#include "tool/progress.h"
 #include "trace/rewrite/trace-packer.h"
 #include "trace/rewrite/trace-sharer.h"
 

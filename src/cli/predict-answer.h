@@ -3,11 +3,11 @@
 // What `predict` answers of a trace: how well experts follow from those chosen before.
 
 #include "analysis/predictor.h"
-#include "cli/error.h"
-#include "cli/terminal.h"
 #include "cli/trace-filter.h"
 #include "cli/trace-shape.h"
 #include "cli/trace-walk.h"
+#include "tool/error.h"
+#include "tool/terminal.h"
 #include "trace/read/trace-reader.h"
 
 #include <jansson.h>

@@ -1,8 +1,8 @@
-#include "cli/command.h"
-#include "cli/error.h"
-#include "cli/json-output.h"
 #include "cli/predict-answer.h"
 #include "cli/trace-input.h"
+#include "tool/command.h"
+#include "tool/error.h"
+#include "tool/json-output.h"
 
 #include <getopt.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
 
 // The library that is preloaded: where it is, and how the loader is told.
 
-#include "cli/error.h"
+#include "tool/error.h"
 
 #include <stdbool.h>
 

@@ -3,7 +3,7 @@
 // A program that shall be traced: where it is, and whether preloading reaches llama.cpp in it. That is read from its
 // files: nothing of the program is started.
 
-#include "cli/error.h"
+#include "tool/error.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -2,8 +2,8 @@
 
 #include "analysis/counts.h"
 #include "base/clean.h"
-#include "cli/heatmap.h"
-#include "cli/quantity.h"
+#include "tool/heatmap.h"
+#include "tool/quantity.h"
 
 #include <math.h>
 #include <stdlib.h>

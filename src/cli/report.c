@@ -1,7 +1,7 @@
 #include "cli/report.h"
 
-#include "cli/command.h"
-#include "cli/document.h"
+#include "tool/command.h"
+#include "tool/document.h"
 
 #include <getopt.h>
 

@@ -5,7 +5,7 @@
 #include "analysis/evenness.h"
 #include "cli/cache-answer.h"
 #include "cli/routing-counts.h"
-#include "cli/terminal.h"
+#include "tool/terminal.h"
 
 #include <jansson.h>
 

@@ -2,12 +2,12 @@
 
 #include "analysis/counts.h"
 #include "cli/input-kind.h"
-#include "cli/output-file.h"
 #include "cli/trace-input.h"
 #include "cli/trace-lives.h"
 #include "cli/trace-shape.h"
 #include "cli/trace-walk.h"
 #include "statistics/statistics-file.h"
+#include "tool/output-file.h"
 
 #include <stdlib.h>
 #include <string.h>

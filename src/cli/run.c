@@ -1,7 +1,7 @@
-#include "cli/command.h"
-#include "cli/error.h"
 #include "cli/preload.h"
 #include "cli/program.h"
+#include "tool/command.h"
+#include "tool/error.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,9 +1,9 @@
 #include "analysis/counts.h"
-#include "cli/command.h"
-#include "cli/error.h"
-#include "cli/terminal.h"
 #include "statistics/statistics-file.h"
 #include "statistics/statistics-json.h"
+#include "tool/command.h"
+#include "tool/error.h"
+#include "tool/terminal.h"
 
 #include <getopt.h>
 #include <math.h>

@@ -2,7 +2,7 @@
 
 // Which part of a trace a command is to look at.
 
-#include "cli/error.h"
+#include "tool/error.h"
 #include "trace/read/trace-reader.h"
 
 #include <getopt.h>

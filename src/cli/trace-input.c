@@ -1,6 +1,6 @@
 #include "cli/trace-input.h"
 
-#include "cli/output-file.h"
+#include "tool/output-file.h"
 
 #include <string.h>
 

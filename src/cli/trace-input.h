@@ -2,7 +2,7 @@
 
 // Routing traces as the commands open them: what is wrong with one is told where a command finds it.
 
-#include "cli/error.h"
+#include "tool/error.h"
 #include "trace/read/trace-reader.h"
 
 // NULL where it cannot be read or is no trace, which was said then. "-" is the standard input.

@@ -1,8 +1,8 @@
 #include "cli/trace-join.h"
 
-#include "cli/output-file.h"
-#include "cli/progress.h"
 #include "cli/trace-input.h"
+#include "tool/output-file.h"
+#include "tool/progress.h"
 #include "trace/read/trace-index.h"
 #include "trace/read/trace-records.h"
 

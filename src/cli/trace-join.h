@@ -5,7 +5,7 @@
 // What is copied is whole chunks. Of a trace that follows another one ubatches and contexts get further numbers, and
 // tables of layers that are there already are not there twice. Chunks that are missing stay missing in the result.
 
-#include "cli/error.h"
+#include "tool/error.h"
 
 #include <stdio.h>
 

@@ -1,6 +1,6 @@
 #include "cli/trace-lives.h"
 
-#include "cli/error.h"
+#include "tool/error.h"
 
 #include <search.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 #include "cli/trace-shape.h"
 
-#include "cli/error.h"
 #include "cli/trace-input.h"
+#include "tool/error.h"
 
 #include <stdlib.h>
 #include <string.h>

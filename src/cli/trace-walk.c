@@ -1,7 +1,7 @@
 #include "cli/trace-walk.h"
 
-#include "cli/progress.h"
 #include "cli/trace-input.h"
+#include "tool/progress.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,9 +2,9 @@
 
 // Goes through the ubatches of a trace that a filter chooses, with progress.
 
-#include "cli/error.h"
 #include "cli/trace-filter.h"
 #include "cli/trace-shape.h"
+#include "tool/error.h"
 #include "trace/read/trace-reader.h"
 
 // False ends the walk, `error` tells why.

@@ -2,7 +2,7 @@
 
 // The texts of a model's tokens, from its GGUF file.
 
-#include "cli/error.h"
+#include "tool/error.h"
 
 #include <stdint.h>
 #include <stdio.h>

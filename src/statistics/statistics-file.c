@@ -1,9 +1,9 @@
 #include "statistics/statistics-file.h"
 
-#include "cli/json-output.h"
-#include "cli/output-file.h"
 #include "statistics/imatrix-file.h"
 #include "statistics/statistics-json.h"
+#include "tool/json-output.h"
+#include "tool/output-file.h"
 
 #include <errno.h>
 #include <fcntl.h>

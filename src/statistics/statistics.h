@@ -2,7 +2,7 @@
 
 // The counts of one file in memory, whichever format they came from.
 
-#include "cli/error.h"
+#include "tool/error.h"
 
 #include <stdbool.h>
 #include <stddef.h>

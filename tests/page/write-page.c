@@ -1,6 +1,6 @@
 // Makes a page of a document, as the commands do: write-page DOCUMENT PAGE
 
-#include "cli/page.h"
+#include "tool/page.h"
 
 #include <stdio.h>
 

@@ -1,4 +1,4 @@
-#include "cli/error.h"
+#include "tool/error.h"
 
 #include "base/clean.h"
 

@@ -1,7 +1,7 @@
-#include "cli/heatmap.h"
+#include "tool/heatmap.h"
 
 #include "analysis/counts.h"
-#include "cli/error.h"
+#include "tool/error.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "cli/quantity.h"
+#include "tool/quantity.h"
 
 #include <math.h>
 #include <stddef.h>

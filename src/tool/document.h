@@ -2,7 +2,7 @@
 
 // Where an answer goes besides the terminal: JSON to the standard output, and a page to a file.
 
-#include "cli/command.h"
+#include "tool/command.h"
 
 #include <jansson.h>
 #include <stdbool.h>

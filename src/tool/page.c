@@ -1,7 +1,7 @@
-#include "cli/page.h"
+#include "tool/page.h"
 
-#include "cli/output-file.h"
 #include "page/page-parts.h"
+#include "tool/output-file.h"
 
 #include <string.h>
 

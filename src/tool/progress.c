@@ -1,4 +1,4 @@
-#include "cli/progress.h"
+#include "tool/progress.h"
 
 #include <stdio.h>
 #include <sys/stat.h>

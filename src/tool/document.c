@@ -1,9 +1,9 @@
-#include "cli/document.h"
+#include "tool/document.h"
 
-#include "cli/error.h"
-#include "cli/json-output.h"
-#include "cli/output-file.h"
-#include "cli/page.h"
+#include "tool/error.h"
+#include "tool/json-output.h"
+#include "tool/output-file.h"
+#include "tool/page.h"
 
 #include <stdio.h>
 #include <string.h>

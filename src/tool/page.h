@@ -2,7 +2,7 @@
 
 // The page of an answer: one HTML file with all that it needs in it, which asks nothing of a network.
 
-#include "cli/error.h"
+#include "tool/error.h"
 
 #include <jansson.h>
 

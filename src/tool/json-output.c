@@ -1,4 +1,4 @@
-#include "cli/json-output.h"
+#include "tool/json-output.h"
 
 #include "base/clean.h"
 

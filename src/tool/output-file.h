@@ -8,7 +8,7 @@
 
 #include "base/file-kind.h"
 #include "base/place.h"
-#include "cli/error.h"
+#include "tool/error.h"
 
 #include <stdbool.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "cli/output-file.h"
+#include "tool/output-file.h"
 
 #include "base/aside.h"
 #include "base/descriptor.h"

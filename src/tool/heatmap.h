@@ -2,7 +2,7 @@
 
 // A picture of layers x experts in characters, as wide as the terminal at most.
 
-#include "cli/terminal.h"
+#include "tool/terminal.h"
 
 #include <stdint.h>
 

@@ -1,7 +1,7 @@
-#include "cli/terminal.h"
+#include "tool/terminal.h"
 
 #include "base/clean.h"
-#include "cli/error.h"
+#include "tool/error.h"
 
 #include <langinfo.h>
 #include <stdlib.h>
