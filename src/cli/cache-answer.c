@@ -1,7 +1,7 @@
 #include "cli/cache-gathered.h"
 
 #include "cli/cache-plan.h"
-#include "cli/trace-input.h"
+#include "tool/input/trace-input.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -2,8 +2,8 @@
 
 // What `cache` answers of a trace, for the terminal, machines and the page.
 
-#include "cli/trace-filter.h"
 #include "tool/error.h"
+#include "tool/input/trace-filter.h"
 #include "tool/terminal.h"
 #include "trace/read/trace-reader.h"
 

@@ -7,8 +7,8 @@
 #include "analysis/cache-study.h"
 #include "analysis/concurrency.h"
 #include "analysis/llama-moe-cache.h"
-#include "cli/trace-shape.h"
-#include "cli/trace-walk.h"
+#include "tool/input/trace-shape.h"
+#include "tool/input/trace-walk.h"
 
 #define CACHE_SIZES_MAX 16
 

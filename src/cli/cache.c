@@ -1,9 +1,9 @@
 #include "cli/cache-answer.h"
-#include "cli/trace-filter.h"
-#include "cli/trace-input.h"
 #include "tool/command.h"
 #include "tool/document.h"
 #include "tool/error.h"
+#include "tool/input/trace-filter.h"
+#include "tool/input/trace-input.h"
 #include "tool/quantity.h"
 #include "tool/terminal.h"
 

@@ -1,6 +1,6 @@
-#include "cli/trace-join.h"
 #include "tool/command.h"
 #include "tool/error.h"
+#include "tool/input/trace-join.h"
 #include "tool/output-file.h"
 
 #include <getopt.h>

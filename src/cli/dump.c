@@ -1,9 +1,9 @@
 #include "base/clean.h"
-#include "cli/trace-filter.h"
-#include "cli/trace-input.h"
-#include "cli/vocabulary.h"
 #include "tool/command.h"
 #include "tool/error.h"
+#include "tool/input/trace-filter.h"
+#include "tool/input/trace-input.h"
+#include "tool/input/vocabulary.h"
 #include "trace/format/fingerprint.h"
 
 #include <getopt.h>

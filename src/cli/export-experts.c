@@ -1,6 +1,6 @@
 #include "cli/export-format.h"
 
-#include "cli/trace-input.h"
+#include "tool/input/trace-input.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,9 +3,9 @@
 // What `export` writes: docs/export-formats.md.
 
 #include "base/file-kind.h"
-#include "cli/trace-filter.h"
-#include "cli/trace-lives.h"
 #include "tool/error.h"
+#include "tool/input/trace-filter.h"
+#include "tool/input/trace-lives.h"
 #include "trace/read/trace-reader.h"
 
 #include <stdio.h>

@@ -1,7 +1,7 @@
 #include "cli/export-format.h"
 
 #include "base/file-kind.h"
-#include "cli/trace-input.h"
+#include "tool/input/trace-input.h"
 #include "tool/output-file.h"
 #include "trace/format/encoding.h"
 

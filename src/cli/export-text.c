@@ -1,6 +1,6 @@
 #include "cli/export-format.h"
 
-#include "cli/trace-input.h"
+#include "tool/input/trace-input.h"
 
 #include <math.h>
 #include <stdlib.h>

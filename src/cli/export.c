@@ -1,8 +1,8 @@
 #include "cli/export-format.h"
-#include "cli/trace-filter.h"
-#include "cli/trace-input.h"
 #include "tool/command.h"
 #include "tool/error.h"
+#include "tool/input/trace-filter.h"
+#include "tool/input/trace-input.h"
 #include "tool/output-file.h"
 #include "tool/progress.h"
 

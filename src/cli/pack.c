@@ -1,6 +1,6 @@
-#include "cli/trace-input.h"
 #include "tool/command.h"
 #include "tool/error.h"
+#include "tool/input/trace-input.h"
 #include "tool/output-file.h"
 #include "tool/progress.h"
 #include "trace/rewrite/trace-packer.h"

@@ -1,8 +1,8 @@
 #include "cli/predict-answer.h"
 
 #include "analysis/counts.h"
-#include "cli/trace-input.h"
-#include "cli/trace-lives.h"
+#include "tool/input/trace-input.h"
+#include "tool/input/trace-lives.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -3,10 +3,10 @@
 // What `predict` answers of a trace: how well experts follow from those chosen before.
 
 #include "analysis/predictor.h"
-#include "cli/trace-filter.h"
-#include "cli/trace-shape.h"
-#include "cli/trace-walk.h"
 #include "tool/error.h"
+#include "tool/input/trace-filter.h"
+#include "tool/input/trace-shape.h"
+#include "tool/input/trace-walk.h"
 #include "tool/terminal.h"
 #include "trace/read/trace-reader.h"
 

@@ -1,7 +1,7 @@
 #include "cli/predict-answer.h"
-#include "cli/trace-input.h"
 #include "tool/command.h"
 #include "tool/error.h"
+#include "tool/input/trace-input.h"
 #include "tool/json-output.h"
 
 #include <getopt.h>

@@ -1,7 +1,7 @@
 #include "cli/report.h"
 
 #include "analysis/counts.h"
-#include "cli/trace-input.h"
+#include "tool/input/trace-input.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,12 +1,12 @@
 #include "cli/routing-counts.h"
 
 #include "analysis/counts.h"
-#include "cli/input-kind.h"
-#include "cli/trace-input.h"
-#include "cli/trace-lives.h"
-#include "cli/trace-shape.h"
-#include "cli/trace-walk.h"
 #include "statistics/statistics-file.h"
+#include "tool/input/input-kind.h"
+#include "tool/input/trace-input.h"
+#include "tool/input/trace-lives.h"
+#include "tool/input/trace-shape.h"
+#include "tool/input/trace-walk.h"
 #include "tool/output-file.h"
 
 #include <stdlib.h>

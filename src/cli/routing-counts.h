@@ -4,9 +4,9 @@
 // or of statistics, as far as they tell. A warm-up is not counted.
 
 #include "analysis/neighbours.h"
-#include "cli/trace-filter.h"
 #include "statistics/statistics.h"
 #include "tool/error.h"
+#include "tool/input/trace-filter.h"
 #include "trace/read/trace-reader.h"
 
 enum routing_part { ROUTING_ALL, ROUTING_PROMPT, ROUTING_GENERATION, ROUTING_FIRST_HALF, ROUTING_SECOND_HALF, ROUTING_N_PARTS };

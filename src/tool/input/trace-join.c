@@ -1,6 +1,6 @@
-#include "cli/trace-join.h"
+#include "tool/input/trace-join.h"
 
-#include "cli/trace-input.h"
+#include "tool/input/trace-input.h"
 #include "tool/output-file.h"
 #include "tool/progress.h"
 #include "trace/read/trace-index.h"

@@ -1,7 +1,7 @@
-#include "cli/trace-shape.h"
+#include "tool/input/trace-shape.h"
 
-#include "cli/trace-input.h"
 #include "tool/error.h"
+#include "tool/input/trace-input.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "cli/trace-input.h"
+#include "tool/input/trace-input.h"
 
 #include "tool/output-file.h"
 

@@ -1,6 +1,6 @@
-#include "cli/trace-walk.h"
+#include "tool/input/trace-walk.h"
 
-#include "cli/trace-input.h"
+#include "tool/input/trace-input.h"
 #include "tool/progress.h"
 
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "cli/input-kind.h"
+#include "tool/input/input-kind.h"
 
 #include "trace/format/trace-format.h"
 

@@ -1,4 +1,4 @@
-#include "cli/trace-filter.h"
+#include "tool/input/trace-filter.h"
 
 #include <errno.h>
 #include <stdlib.h>

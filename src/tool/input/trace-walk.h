@@ -2,9 +2,9 @@
 
 // Goes through the ubatches of a trace that a filter chooses, with progress.
 
-#include "cli/trace-filter.h"
-#include "cli/trace-shape.h"
 #include "tool/error.h"
+#include "tool/input/trace-filter.h"
+#include "tool/input/trace-shape.h"
 #include "trace/read/trace-reader.h"
 
 // False ends the walk, `error` tells why.

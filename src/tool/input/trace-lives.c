@@ -1,4 +1,4 @@
-#include "cli/trace-lives.h"
+#include "tool/input/trace-lives.h"
 
 #include "tool/error.h"
 

@@ -1,4 +1,4 @@
-#include "cli/vocabulary.h"
+#include "tool/input/vocabulary.h"
 
 #include "base/clean.h"
 #include "gguf/gguf-reader.h"
