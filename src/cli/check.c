@@ -1,8 +1,8 @@
 #include "base/clean.h"
-#include "cli/preload.h"
-#include "cli/program.h"
 #include "tool/command.h"
 #include "tool/error.h"
+#include "tool/launch/preload.h"
+#include "tool/launch/program.h"
 
 #include <getopt.h>
 #include <stdio.h>

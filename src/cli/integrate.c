@@ -1,8 +1,8 @@
 #include "base/clean.h"
 #include "built-in/source-tree.h"
-#include "cli/preload.h"
 #include "tool/command.h"
 #include "tool/error.h"
+#include "tool/launch/preload.h"
 
 #include <getopt.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
-#include "cli/preload.h"
-#include "cli/program.h"
 #include "tool/command.h"
 #include "tool/error.h"
+#include "tool/launch/preload.h"
+#include "tool/launch/program.h"
 
 #include <errno.h>
 #include <fcntl.h>

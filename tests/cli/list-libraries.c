@@ -1,7 +1,7 @@
-// Prints what src/cli/loader.c reads of a program, in the words of `ld.so --list`.
+// Prints what src/tool/launch/loader.c reads of a program, in the words of `ld.so --list`.
 
-#include "cli/elf-file.h"
-#include "cli/loader.h"
+#include "tool/launch/elf-file.h"
+#include "tool/launch/loader.h"
 
 #include <stdio.h>
 

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "cli/loader-cache.h"
+#include "tool/launch/loader-cache.h"
 
 static const char strings[] = "liba.so\0/lib/liba.so\0/lib/glibc-hwcaps/x86-64-v3/liba.so\0libb.so\0/lib/libb.so";
 

@@ -2,9 +2,9 @@
 
 #include "fuzz.h"
 
-#include "cli/elf-file.h"
-#include "cli/loader-cache.h"
-#include "cli/script.h"
+#include "tool/launch/elf-file.h"
+#include "tool/launch/loader-cache.h"
+#include "tool/launch/script.h"
 
 static void read_program(const char * path) {
     struct error    error;

@@ -1,9 +1,9 @@
-#include "cli/program.h"
+#include "tool/launch/program.h"
 
 #include "base/clean.h"
-#include "cli/elf-file.h"
-#include "cli/loader.h"
-#include "cli/script.h"
+#include "tool/launch/elf-file.h"
+#include "tool/launch/loader.h"
+#include "tool/launch/script.h"
 
 #include <errno.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-#include "cli/script.h"
+#include "tool/launch/script.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,8 +1,8 @@
-#include "cli/loader.h"
+#include "tool/launch/loader.h"
 
-#include "cli/elf-file.h"
-#include "cli/loader-cache.h"
 #include "tool/error.h"
+#include "tool/launch/elf-file.h"
+#include "tool/launch/loader-cache.h"
 
 #include <fcntl.h>
 #include <limits.h>

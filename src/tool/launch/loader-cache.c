@@ -1,4 +1,4 @@
-#include "cli/loader-cache.h"
+#include "tool/launch/loader-cache.h"
 
 #include "tool/error.h"
 

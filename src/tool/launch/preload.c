@@ -1,4 +1,4 @@
-#include "cli/preload.h"
+#include "tool/launch/preload.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "cli/elf-file.h"
+#include "tool/launch/elf-file.h"
 
 #include <elf.h>
 #include <errno.h>
