@@ -2,7 +2,7 @@
 
 // What `cache` advises: what so many bytes of device memory are best used for, and what that means for the time.
 
-#include "cli/cache-gathered.h"
+#include "answers/cache-gathered.h"
 
 // What a ubatch touches that has one generated token of each of so many sequences.
 struct cache_concurrency {

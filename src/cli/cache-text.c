@@ -1,4 +1,4 @@
-#include "cli/cache-gathered.h"
+#include "answers/cache-gathered.h"
 
 #include "cli/cache-plan.h"
 #include "tool/quantity.h"

@@ -1,4 +1,4 @@
-#include "cli/cache-answer.h"
+#include "answers/cache-answer.h"
 #include "tool/command.h"
 #include "tool/document.h"
 #include "tool/error.h"

@@ -2,7 +2,7 @@
 
 // What `compare` knows of its FILEs, from which it is told.
 
-#include "cli/routing-counts.h"
+#include "answers/routing-counts.h"
 #include "tool/error.h"
 #include "tool/terminal.h"
 

@@ -1,4 +1,4 @@
-#include "cli/predict-answer.h"
+#include "answers/predict-answer.h"
 
 #include "cli/routing-json.h"
 

@@ -1,4 +1,4 @@
-#include "cli/predict-answer.h"
+#include "answers/predict-answer.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "cli/predict-answer.h"
+#include "answers/predict-answer.h"
 #include "tool/command.h"
 #include "tool/error.h"
 #include "tool/input/trace-input.h"

@@ -3,8 +3,8 @@
 // What `report` knows of a FILE, from which it is told.
 
 #include "analysis/evenness.h"
-#include "cli/cache-answer.h"
-#include "cli/routing-counts.h"
+#include "answers/cache-answer.h"
+#include "answers/routing-counts.h"
 #include "tool/terminal.h"
 
 #include <jansson.h>

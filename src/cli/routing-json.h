@@ -2,7 +2,7 @@
 
 // What of routing-counts.h machines are told, as new references. What is not known is null.
 
-#include "cli/routing-counts.h"
+#include "answers/routing-counts.h"
 
 #include <jansson.h>
 

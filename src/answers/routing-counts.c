@@ -1,4 +1,4 @@
-#include "cli/routing-counts.h"
+#include "answers/routing-counts.h"
 
 #include "analysis/counts.h"
 #include "statistics/statistics-file.h"

@@ -2,7 +2,7 @@
 
 // What `cache` knows once it has gone through a trace, from which it answers.
 
-#include "cli/cache-answer.h"
+#include "answers/cache-answer.h"
 
 #include "analysis/cache-study.h"
 #include "analysis/concurrency.h"
