@@ -1,6 +1,6 @@
 #include "answers/cache-gathered.h"
 
-#include "cli/cache-plan.h"
+#include "commands/cache/cache-plan.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "cli/cache-plan.h"
+#include "commands/cache/cache-plan.h"
 
 #include "analysis/cache-time.h"
 #include "analysis/slot-allocation.h"
