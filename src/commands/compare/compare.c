@@ -1,4 +1,4 @@
-#include "cli/compare.h"
+#include "commands/compare/compare.h"
 
 #include "tool/command.h"
 #include "tool/document.h"

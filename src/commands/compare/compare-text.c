@@ -1,4 +1,4 @@
-#include "cli/compare.h"
+#include "commands/compare/compare.h"
 
 #include <math.h>
 #include <stdlib.h>
