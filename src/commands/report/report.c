@@ -1,4 +1,4 @@
-#include "cli/report.h"
+#include "commands/report/report.h"
 
 #include "tool/command.h"
 #include "tool/document.h"

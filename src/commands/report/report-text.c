@@ -1,4 +1,4 @@
-#include "cli/report.h"
+#include "commands/report/report.h"
 
 #include "analysis/counts.h"
 #include "base/clean.h"
