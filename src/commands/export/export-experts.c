@@ -1,4 +1,4 @@
-#include "cli/export-format.h"
+#include "commands/export/export-format.h"
 
 #include "tool/input/trace-input.h"
 

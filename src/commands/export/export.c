@@ -1,4 +1,4 @@
-#include "cli/export-format.h"
+#include "commands/export/export-format.h"
 #include "tool/command.h"
 #include "tool/error.h"
 #include "tool/input/trace-filter.h"
