@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SIGN_VARIABLE "LLAMA_EXPERT_TRACE_SIGN" // PID:DESCRIPTOR:INODE, of src/cli/run.c
+#define SIGN_VARIABLE "LLAMA_EXPERT_TRACE_SIGN" // PID:DESCRIPTOR:INODE, of src/commands/run.c
 
 static const char sign_is_missing[] =
     LOG_PREFIX "nothing of llama.cpp was seen to evaluate anything in this run, so nothing was traced. "

@@ -1,6 +1,6 @@
 #include "commands/compare/compare.h"
 
-#include "cli/routing-json.h"
+#include "commands/routing-json.h"
 
 #include <math.h>
 

@@ -1,7 +1,7 @@
 #include "commands/export/export-format.h"
 
 #include "analysis/counts.h"
-#include "cli/routing-json.h"
+#include "commands/routing-json.h"
 #include "tool/json-output.h"
 
 #include <jansson.h>

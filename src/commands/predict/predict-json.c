@@ -1,6 +1,6 @@
 #include "answers/predict-answer.h"
 
-#include "cli/routing-json.h"
+#include "commands/routing-json.h"
 
 static json_t * json_count(uint64_t number) {
     return json_integer((json_int_t) number);

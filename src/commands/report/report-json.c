@@ -1,7 +1,7 @@
 #include "commands/report/report.h"
 
 #include "analysis/counts.h"
-#include "cli/routing-json.h"
+#include "commands/routing-json.h"
 
 #include <math.h>
 #include <stdio.h>

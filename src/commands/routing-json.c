@@ -1,4 +1,4 @@
-#include "cli/routing-json.h"
+#include "commands/routing-json.h"
 
 #include <math.h>
 
