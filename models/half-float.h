@@ -1,6 +1,6 @@
-#pragma once
-
 // Floats of 16 bits, as in ggml's F16.
+
+#pragma once
 
 #include <stdint.h>
 

@@ -1,6 +1,6 @@
-#pragma once
-
 // Which oracle models there are, and what they are made of.
+
+#pragma once
 
 #include <stdint.h>
 

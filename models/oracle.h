@@ -1,5 +1,3 @@
-#pragma once
-
 // Models whose routing is known on paper.
 //
 // An oracle model has the layers, experts and experts per token of a real one, but attention and experts of zeros.
@@ -8,6 +6,8 @@
 // token t the number that makes the logit of (e, t) in this layer what it shall be.
 //
 // What was said before a token and where it stands have no influence. Tokens are bytes (see byte-tokenizer.h).
+
+#pragma once
 
 #include <math.h>
 #include <stdint.h>

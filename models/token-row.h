@@ -1,6 +1,6 @@
-#pragma once
-
 // Rows of matrices of which only the first places, those of tokens, may be other than zero, as their types hold them.
+
+#pragma once
 
 #include "oracle-models.h"
 #include "oracle.h"

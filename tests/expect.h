@@ -1,7 +1,6 @@
 // What holds in programs that are no cmocka tests, fuzzers and what they call: where it does not they abort.
 
-#ifndef EXPECT_H
-#define EXPECT_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -15,5 +14,3 @@ static inline void expect(bool condition, const char * text, const char * file, 
         abort();
     }
 }
-
-#endif // EXPECT_H

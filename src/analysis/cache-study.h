@@ -5,8 +5,7 @@
 //
 // One thread at a time. Counts are of requests.
 
-#ifndef CACHE_STUDY_H
-#define CACHE_STUDY_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -87,5 +86,3 @@ uint64_t cache_study_distances(const struct cache_study * study, size_t layer, e
 // Activation counts of a layer in a class and half: counts[n_expert], owned by the study. Requests are counted: an expert that a step
 // uses for several tokens counts once.
 const uint64_t * cache_study_counts(const struct cache_study * study, size_t layer, enum cache_class class, enum cache_half half);
-
-#endif // CACHE_STUDY_H

@@ -1,7 +1,6 @@
 // What a cache of experts means for the time that a token takes, where nothing of it overlaps. docs/analysis.md has the formulas.
 
-#ifndef CACHE_TIME_H
-#define CACHE_TIME_H
+#pragma once
 
 #include <stdbool.h>
 
@@ -22,5 +21,3 @@ double cache_time_computing(const struct cache_time * time, double hit_rate); //
 
 // The hit rate from which on a cache that uploads is no slower than none: below 0 always, above 1 never.
 double cache_time_break_even(const struct cache_time * time);
-
-#endif // CACHE_TIME_H

@@ -6,8 +6,7 @@
 //
 // One thread at a time.
 
-#ifndef CONCURRENCY_H
-#define CONCURRENCY_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -37,5 +36,3 @@ size_t concurrency_n_lives(const struct concurrency * concurrency); // that the 
 // Mean number of different experts of each layer that n tokens touch, into experts[n_layers]: of n different lives where there
 // are as many, of n different tokens otherwise. False where there are fewer tokens, or n is none of 1 to CONCURRENCY_MOST.
 bool concurrency_experts(const struct concurrency * concurrency, size_t n, double * experts);
-
-#endif // CONCURRENCY_H

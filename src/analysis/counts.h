@@ -1,7 +1,7 @@
-#pragma once
-
 // What can be said about how often each of n experts was used: counts[i] is the number of activations of expert i.
 // Pure functions. Whoever loads counts makes sure that their sum fits; counts_add refuses what would not.
+
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>

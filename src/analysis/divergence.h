@@ -1,7 +1,6 @@
 // How different two uses of the same experts are. Pure functions over counts, see counts.h.
 
-#ifndef DIVERGENCE_H
-#define DIVERGENCE_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -15,5 +14,3 @@ double divergence_overlap(const uint64_t * a, const uint64_t * b, size_t n);
 
 // Share of the activations `judged` that the n_hot hottest experts of `learned` have.
 double divergence_hot_set(const uint64_t * learned, const uint64_t * judged, size_t n, size_t n_hot);
-
-#endif // DIVERGENCE_H

@@ -1,8 +1,7 @@
 // How even the use of experts is: of one layer, and of the slots of all layers, a slot being one expert of one layer.
 // Pure functions over counts, see counts.h.
 
-#ifndef EVENNESS_H
-#define EVENNESS_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -29,5 +28,3 @@ size_t evenness_coverage(const struct evenness_slots * slots, double share);
 
 // The share of all activations that this share of the slots has at most; parts of a slot count in proportion.
 double evenness_covered(const struct evenness_slots * slots, double share);
-
-#endif // EVENNESS_H

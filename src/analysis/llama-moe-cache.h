@@ -3,8 +3,7 @@
 //
 // One thread at a time.
 
-#ifndef LLAMA_MOE_CACHE_H
-#define LLAMA_MOE_CACHE_H
+#pragma once
 
 #include "analysis/cache-study.h"
 
@@ -37,5 +36,3 @@ size_t llama_moe_cache_slots(const struct llama_moe_cache * cache, int32_t group
 // What of the step was there. Counted in the totals, unless its group is not cached.
 struct cache_hits             llama_moe_cache_step  (struct llama_moe_cache * cache, const struct cache_step * step);
 struct llama_moe_cache_totals llama_moe_cache_totals(const struct llama_moe_cache * cache);
-
-#endif // LLAMA_MOE_CACHE_H

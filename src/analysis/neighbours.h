@@ -5,8 +5,7 @@
 //
 // One thread at a time.
 
-#ifndef NEIGHBOURS_H
-#define NEIGHBOURS_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -50,5 +49,3 @@ struct neighbours_reuse neighbours_reuse(const struct neighbours * neighbours, s
 // n_used * p_i, p_i = counts[i] / sum of counts: n_used * sum of p_i^2. It is n_used / n where all are used alike.
 // NAN where nothing was counted.
 double neighbours_chance(const uint64_t * counts, size_t n, size_t n_used);
-
-#endif // NEIGHBOURS_H

@@ -1,11 +1,11 @@
-#pragma once
-
 // Belady's optimum: the most hits that caches of given sizes could have, if they knew what comes and may also leave a key out.
 //
 // From one use of a key to its next is an interval. It is a hit iff the key is kept meanwhile, and a cache of n slots keeps at most n
 // keys between any two steps. Taking intervals in the order of their ends, each one that still fits, yields the most hits (OPTgen of
 // Jain & Lin 2016). That they fit is seen from the slots: each is free from the end of its last interval on, and an interval takes the
 // slot that became free last before it begins (Carlisle & Lloyd 1995). The hits are known as soon as they happen.
+
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>

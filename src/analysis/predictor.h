@@ -5,8 +5,7 @@
 //
 // One thread at a time.
 
-#ifndef PREDICTOR_H
-#define PREDICTOR_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -48,5 +47,3 @@ struct recall {
 void   recall_judge(struct recall * recall, const uint16_t * guess, size_t n_guess, const uint16_t * chosen, size_t n_chosen);
 void   recall_add  (struct recall * sum, const struct recall * recall);
 double recall_share(const struct recall * recall, size_t i_budget); // NAN: nothing was judged
-
-#endif // PREDICTOR_H

@@ -1,7 +1,6 @@
 // How many cache slots each layer should get, so that all layers together hit most.
 
-#ifndef SLOT_ALLOCATION_H
-#define SLOT_ALLOCATION_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,5 +16,3 @@ struct slot_layer {
 // hits for a byte first (Fox 1966), then slot by slot with what is left: the best there is where curves are concave and slots cost the
 // same, otherwise but for the hits of one step along a hull. Never worse than the same number of slots in each layer. False: out of memory.
 bool slot_allocation(size_t n_layers, const struct slot_layer * layers, uint64_t budget, size_t * slots);
-
-#endif // SLOT_ALLOCATION_H

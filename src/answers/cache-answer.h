@@ -1,6 +1,6 @@
-#pragma once
-
 // What `cache` answers of a trace, for the terminal, machines and the page.
+
+#pragma once
 
 #include "tool/error.h"
 #include "tool/input/trace-filter.h"

@@ -1,6 +1,6 @@
-#pragma once
-
 // What `cache` knows once it has gone through a trace, from which it answers.
+
+#pragma once
 
 #include "answers/cache-answer.h"
 

@@ -1,6 +1,6 @@
-#pragma once
-
 // What `predict` answers of a trace: how well experts follow from those chosen before.
+
+#pragma once
 
 #include "analysis/predictor.h"
 #include "tool/error.h"

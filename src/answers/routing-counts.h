@@ -1,7 +1,7 @@
-#pragma once
-
 // How often each expert of each layer was used: of a trace, gone through once or, where its halves are asked for, three times,
 // or of statistics, as far as they tell. A warm-up is not counted.
+
+#pragma once
 
 #include "analysis/neighbours.h"
 #include "statistics/statistics.h"

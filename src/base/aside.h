@@ -1,7 +1,6 @@
 // Files that are made whole at once: written aside and renamed. They carry a lock (flock) as long as their owner lives.
 
-#ifndef BASE_ASIDE_H
-#define BASE_ASIDE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -30,5 +29,3 @@ bool aside_lock(int fd, bool strictly);
 // Whether two descriptors are of one file, or a descriptor and a name of a folder (no link is followed).
 bool aside_is_same(int fd, int other_fd);
 bool aside_is_at  (int fd, int directory, const char * name);
-
-#endif // BASE_ASIDE_H

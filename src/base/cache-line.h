@@ -1,7 +1,6 @@
 // What different threads write lies in different cache lines: in a shared one they would slow each other down.
 
-#ifndef CACHE_LINE_H
-#define CACHE_LINE_H
+#pragma once
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -15,5 +14,3 @@ static inline void * cache_line_alloc(size_t size) {
     void       * memory = NULL;
     return posix_memalign(&memory, CACHE_LINE, whole) == 0 ? memset(memory, 0, whole) : NULL;
 }
-
-#endif // CACHE_LINE_H

@@ -1,8 +1,7 @@
 // Which file is written to where one is asked for: never one that somebody else writes to, never one that holds
 // something else, and no earlier run's in a way that loses it.
 
-#ifndef BASE_CLAIM_H
-#define BASE_CLAIM_H
+#pragma once
 
 #include "base/family.h"
 #include "base/file-kind.h"
@@ -64,5 +63,3 @@ uint64_t claim_limit(const struct claim * claim, bool rotated, uint64_t size);
 
 // Why a file of a kind could not be made or written to, in words. `error`: -errno.
 const char * claim_explain(int error, enum file_kind kind);
-
-#endif // BASE_CLAIM_H

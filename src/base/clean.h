@@ -1,8 +1,7 @@
 // Text from outside, which may hold anything: names of models and files, values of variables, strings of files. What a
 // terminal would take for a command, and what makes text look like other text, must not get to where people read.
 
-#ifndef CLEAN_H
-#define CLEAN_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -28,5 +27,3 @@ void clean_copy(char * to, size_t room, const char * from);
 
 // Each byte of what is not harmless becomes a '?'. Returns the text.
 char * clean_in_place(char * text);
-
-#endif // CLEAN_H

@@ -1,8 +1,7 @@
 // Included before every source file of the library. Functions that moved between the C library's parts are bound
 // to the version they had before, so that a library built here starts with every glibc from 2.31 on.
 
-#ifndef COMPAT_H
-#define COMPAT_H
+#pragma once
 
 #include <features.h>
 
@@ -27,5 +26,3 @@ COMPAT_BIND(pthread_join, COMPAT_BASE);
 COMPAT_BIND(pthread_sigmask, COMPAT_BASE);
 COMPAT_BIND(pthread_condattr_setclock, COMPAT_MONOTONIC);
 #endif
-
-#endif // COMPAT_H

@@ -1,11 +1,8 @@
 // CRC-32 as in the routing trace, which is the one of zlib, PNG and Ethernet.
 
-#ifndef TRACE_CRC32_H
-#define TRACE_CRC32_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
 uint32_t trace_crc32(const void * data, size_t size);
-
-#endif // TRACE_CRC32_H

@@ -2,8 +2,7 @@
 // and runs, the parts run-000000.moetrace, run-000001.moetrace … and run-2-000000.moetrace … of traces that are rotated,
 // and what is written aside for any of them.
 
-#ifndef BASE_FAMILY_H
-#define BASE_FAMILY_H
+#pragma once
 
 #include "base/file-kind.h"
 
@@ -38,5 +37,3 @@ struct family_last family_look(const struct family * family, int n);
 // Deletes the members that were written longest ago until all of them take `limit` bytes at the most. Not deleted are
 // those whose owner lives, those of other users and those of another kind. Returns the bytes that the members take then.
 uint64_t family_limit(const struct family * family, uint64_t limit);
-
-#endif // BASE_FAMILY_H

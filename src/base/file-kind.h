@@ -1,8 +1,7 @@
 // What we write, known again by its first bytes, and the one rule of what may be replaced: a file that is new, or
 // empty, or of the same kind. The library and the commands both go by it.
 
-#ifndef BASE_FILE_KIND_H
-#define BASE_FILE_KIND_H
+#pragma once
 
 enum file_kind {
     FILE_KIND_STATISTICS,
@@ -28,5 +27,3 @@ int file_kind_check(int fd, enum file_kind kind);
 
 // Why -EBADMSG, in words that follow the file's name and a colon. A constant.
 const char * file_kind_refusal(enum file_kind kind);
-
-#endif // BASE_FILE_KIND_H

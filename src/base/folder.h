@@ -1,12 +1,9 @@
 // Paths as they were meant when they were given: the program may change its folder before they are used.
 
-#ifndef TRACER_FOLDER_H
-#define TRACER_FOLDER_H
+#pragma once
 
 // The program's current folder, NULL where it has none or memory runs out. To be freed.
 char * folder_current(void);
 
 // A path, which is relative to a folder (NULL: to the current one). To be freed; NULL where memory runs out.
 char * folder_path(const char * folder, const char * path);
-
-#endif // TRACER_FOLDER_H

@@ -1,7 +1,6 @@
 // How the library speaks: the one function that every room gets its voice from.
 
-#ifndef LOG_H
-#define LOG_H
+#pragma once
 
 #define LOG_PREFIX "[EXPERT-TRACE] "
 
@@ -18,5 +17,3 @@ typedef void (*log_fn)(enum log_level level, const char * lines);
 // Formats one line, puts LOG_PREFIX before and a newline behind it, and says it. It is one line whatever the arguments
 // hold: see clean.h.
 void log_line(log_fn say, enum log_level level, const char * format, ...) __attribute__((format(printf, 3, 4)));
-
-#endif // LOG_H

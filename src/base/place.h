@@ -1,8 +1,7 @@
 // Where a path leads: a folder that is open, and a name in it. Whatever happens to the path then, who goes on with
 // these two works in the folder that was looked at.
 
-#ifndef BASE_PLACE_H
-#define BASE_PLACE_H
+#pragma once
 
 struct place {
     int          directory; // for openat() and its like, not to be read
@@ -16,5 +15,3 @@ struct place {
 // where everybody may put links: -EXDEV. Returns 0, or -errno. -EISDIR: it leads to a folder.
 int  place_find (struct place * place, const char * path);
 void place_leave(struct place * place);
-
-#endif // BASE_PLACE_H

@@ -1,7 +1,6 @@
 // Keeps a signal that our own write raises (SIGPIPE, SIGXFSZ) from the program: it would end it.
 
-#ifndef SIGNAL_GUARD_H
-#define SIGNAL_GUARD_H
+#pragma once
 
 #include <signal.h>
 #include <stdbool.h>
@@ -17,5 +16,3 @@ void signal_guard_enter(struct signal_guard * guard, int signal);
 
 // `raised`: the write failed in the way that raises the signal.
 void signal_guard_leave(struct signal_guard * guard, bool raised);
-
-#endif // SIGNAL_GUARD_H

@@ -1,7 +1,6 @@
 // A growing piece of text. Where memory runs out it stops growing and says so.
 
-#ifndef TRACER_TEXT_H
-#define TRACER_TEXT_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -33,5 +32,3 @@ void   text_take(struct text * text, size_t n);
 // Begins anew in the memory that is there.
 void text_clear(struct text * text);
 void text_free (struct text * text);
-
-#endif // TRACER_TEXT_H

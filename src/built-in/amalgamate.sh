@@ -36,7 +36,7 @@ awk '
                 sub(/^#include "/, "", name)
                 sub(/".*$/, "", name)
                 emit(name)
-            } else {
+            } else if (line != "#pragma once") {
                 print line
             }
         }

@@ -1,6 +1,6 @@
-#pragma once
-
 // Source code as text: read whole, and without its comments.
+
+#pragma once
 
 #include "tool/error.h"
 

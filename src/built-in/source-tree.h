@@ -1,7 +1,7 @@
-#pragma once
-
 // A source tree of llama.cpp, and the place of the tracer in it: two files in src/, and a block in src/CMakeLists.txt
 // behind the call of add_library() that makes libllama.
+
+#pragma once
 
 #include "tool/error.h"
 

@@ -1,6 +1,6 @@
-#pragma once
-
 // Whether a source tree's headers declare what the tracer stands between and calls as the tracer knows it.
+
+#pragma once
 
 #include "tool/error.h"
 

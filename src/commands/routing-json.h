@@ -1,6 +1,6 @@
-#pragma once
-
 // What of routing-counts.h machines are told, as new references. What is not known is null.
+
+#pragma once
 
 #include "answers/routing-counts.h"
 

@@ -1,7 +1,6 @@
 // The engine room as the library's other rooms see it.
 
-#ifndef ENGINE_ENGINE_H
-#define ENGINE_ENGINE_H
+#pragma once
 
 #include "base/log.h"
 #include "routing/sinks.h"
@@ -37,5 +36,3 @@ void engine_set_log_paused(void);
 
 // The process is ending: loggers that the program installed may be gone.
 void engine_set_exiting(void);
-
-#endif // ENGINE_ENGINE_H

@@ -1,10 +1,10 @@
-#pragma once
-
 // GGUF files of versions 2 and 3, read.
 //
 //   - A function that can fail returns false, NULL or -1.
 //   - A file may be read by several threads at once: nothing changes after it was opened.
 //   - What is handed out (keys, strings, arrays, tensors) is the file's, and lives until it is closed.
+
+#pragma once
 
 #include "gguf/gguf-types.h"
 

@@ -1,10 +1,10 @@
-#pragma once
-
 // What GGUF files consist of: a list of keys with typed values, a list of tensors with name, type and shape, and then
 // the tensors' data.
 //
 //   - Sizes and offsets are bytes. Shapes are counted in elements, the dimension that lies together in memory first.
 //   - Everything is little-endian, and so are the machines this runs on.
+
+#pragma once
 
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,3 @@
-#pragma once
-
 // GGUF files of version 3, written.
 //
 // Keys and tensors first, in any order, then data, in any order, then finish. The file appears under its name when it
@@ -7,6 +5,8 @@
 // as zeros and takes no space: the file has a hole there.
 //
 // The first failure is kept, everything after it does nothing, and finish tells: no call in between needs a look.
+
+#pragma once
 
 #include "gguf/gguf-types.h"
 

@@ -2,8 +2,7 @@
 // was evaluated, by the program or by what it starts, is known at its end alone. A file without a name, which the
 // program has open and its children find through /proc, has a byte in it once any of them has evaluated something.
 
-#ifndef LIBRARY_RUN_SIGN_H
-#define LIBRARY_RUN_SIGN_H
+#pragma once
 
 // When the library is loaded.
 void run_sign_begin(void);
@@ -13,5 +12,3 @@ void run_sign_leave(void);
 
 // When a process ends: the one that was started says so where no sign was left in all of the run. Async-signal-safe.
 void run_sign_end(void);
-
-#endif // LIBRARY_RUN_SIGN_H

@@ -2,10 +2,7 @@
 // function runs. What was counted and recorded is written all the same, by threads of ours, if that takes no longer than
 // half a second. Not where we are built into llama.cpp.
 
-#ifndef LIBRARY_SUDDEN_END_H
-#define LIBRARY_SUDDEN_END_H
+#pragma once
 
 // When the library is loaded, and in the child of a fork.
 void sudden_end_watch(void);
-
-#endif // LIBRARY_SUDDEN_END_H

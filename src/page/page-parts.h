@@ -1,6 +1,6 @@
-#pragma once
-
 // What the page is made of: the files of this folder and the library that draws, put into the program as they are.
+
+#pragma once
 
 #include <stddef.h>
 

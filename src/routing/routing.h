@@ -1,7 +1,6 @@
 // The plain event in which the engine room tells the rooms above what was routed.
 
-#ifndef ROUTING_H
-#define ROUTING_H
+#pragma once
 
 #include "llama-expert-tracer.h"
 
@@ -122,5 +121,3 @@ struct routing_sink {
     // The model is unloaded: its key may come back as another model.
     void   (*model_close)  (void * self, const void * model_key);
 };
-
-#endif // ROUTING_H

@@ -1,7 +1,6 @@
 // Who listens to the routing, and the delivery to all of them.
 
-#ifndef ENGINE_SINKS_H
-#define ENGINE_SINKS_H
+#pragma once
 
 #include "routing/routing.h"
 
@@ -43,5 +42,3 @@ void sinks_close (struct sinks_context * context);
 void sinks_forget_all(void);
 
 void sinks_model_close(const void * model_key);
-
-#endif // ENGINE_SINKS_H

@@ -1,8 +1,7 @@
 // Counters by layer and expert: dense arrays in one block of memory. They are atomic, so that one thread can read
 // what another is counting (meter.h), but one thread alone may change them: no counter costs more than a plain one.
 
-#ifndef TRACER_COUNTERS_H
-#define TRACER_COUNTERS_H
+#pragma once
 
 #include "routing/routing.h"
 
@@ -64,5 +63,3 @@ bool counters_add(struct counters * counts, const struct counters * from);
 // Sets every counter to zero; what is known of layers stays.
 void counters_reset(struct counters * counts);
 void counters_free (struct counters * counts);
-
-#endif // TRACER_COUNTERS_H

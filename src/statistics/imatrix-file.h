@@ -1,6 +1,6 @@
-#pragma once
-
 // The counts that llama-imatrix keeps beside its sums: one for each expert of each expert tensor.
+
+#pragma once
 
 #include "statistics/statistics.h"
 

@@ -1,7 +1,6 @@
 // A copy of one model's counts, and the two forms in which it is told.
 
-#ifndef TRACER_SNAPSHOT_H
-#define TRACER_SNAPSHOT_H
+#pragma once
 
 #include "base/text.h"
 #include "llama-expert-tracer.h"
@@ -23,5 +22,3 @@ void snapshot_print(struct text * text, const struct expert_tracer_snapshot * sn
 
 // docs/statistics-format.md. `run` names the run of the program that this belongs to.
 void snapshot_write_json(struct text * text, const struct expert_tracer_snapshot * snapshot, bool per_layer, const char * run);
-
-#endif // TRACER_SNAPSHOT_H

@@ -1,6 +1,6 @@
-#pragma once
-
 // Reads statistics from a file, and writes them as JSON.
+
+#pragma once
 
 #include "statistics/statistics.h"
 

@@ -1,6 +1,6 @@
-#pragma once
-
 // Statistics out of JSON and into JSON, without files.
+
+#pragma once
 
 #include "statistics/statistics.h"
 

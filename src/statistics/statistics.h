@@ -1,6 +1,6 @@
-#pragma once
-
 // The counts of one file in memory, whichever format they came from.
+
+#pragma once
 
 #include "tool/error.h"
 

@@ -1,6 +1,6 @@
-#pragma once
-
 // Where an answer goes besides the terminal: JSON to the standard output, and a page to a file.
+
+#pragma once
 
 #include "tool/command.h"
 

@@ -1,6 +1,6 @@
-#pragma once
-
 // What went wrong, told once: which file, what is wrong with it, what to do.
+
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
-#pragma once
-
 // A picture of layers x experts in characters, as wide as the terminal at most.
+
+#pragma once
 
 #include "tool/terminal.h"
 

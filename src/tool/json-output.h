@@ -1,6 +1,6 @@
-#pragma once
-
 // JSON as it is printed and written: as jansson does it, with escapes for all that is not harmless to see (clean.h).
+
+#pragma once
 
 #include <jansson.h>
 #include <stdbool.h>

@@ -1,10 +1,10 @@
-#pragma once
-
 // Where a command writes to: a file that appears whole or not at all, or the standard output.
 //
 // A new file is made, and an empty one or one of the same kind is replaced (src/base/file-kind.h); anything else stays
 // unless it is forced, and what the command reads stays even then. A device or a pipe is written to. What a run that was
 // killed left behind beside the file is removed by the next one.
+
+#pragma once
 
 #include "base/file-kind.h"
 #include "base/place.h"

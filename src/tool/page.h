@@ -1,6 +1,6 @@
-#pragma once
-
 // The page of an answer: one HTML file with all that it needs in it, which asks nothing of a network.
+
+#pragma once
 
 #include "tool/error.h"
 

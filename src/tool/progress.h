@@ -1,6 +1,6 @@
-#pragma once
-
 // How far a command has got, on stderr: only on a terminal that nothing else is printed on, and after a second.
+
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
-#pragma once
-
 // Quantities as people type them.
+
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>

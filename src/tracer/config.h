@@ -1,7 +1,6 @@
 // What the user asked for, in the environment or through the API.
 
-#ifndef TRACER_CONFIG_H
-#define TRACER_CONFIG_H
+#pragma once
 
 #include "base/log.h"
 #include "base/text.h"
@@ -32,5 +31,3 @@ bool config_from_api(struct config * config, const struct expert_tracer_config *
 bool config_copy(struct config * config, const struct config * from);
 
 void config_free(struct config * config);
-
-#endif // TRACER_CONFIG_H

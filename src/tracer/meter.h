@@ -1,7 +1,6 @@
 // The counters of one context: the thread that evaluates advances them, and does not wait for those who read.
 
-#ifndef TRACER_METER_H
-#define TRACER_METER_H
+#pragma once
 
 #include "statistics/counters.h"
 
@@ -24,5 +23,3 @@ bool meter_read(struct meter * meter, struct counters * sum);
 
 // By any thread: what was counted before is no more.
 void meter_reset(struct meter * meter);
-
-#endif // TRACER_METER_H

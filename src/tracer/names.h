@@ -1,7 +1,6 @@
 // The lines of LLAMA_EXPERT_TRACE_NAMES.
 
-#ifndef TRACER_NAMES_H
-#define TRACER_NAMES_H
+#pragma once
 
 #include "base/text.h"
 #include "routing/routing.h"
@@ -9,5 +8,3 @@
 // Adds one line for every expert tensor that an activation uses. The experts of a layer are slices of one tensor;
 // the number before the last part of the name is the slice.
 void names_add(struct text * text, const struct routing_layer * layer);
-
-#endif // TRACER_NAMES_H

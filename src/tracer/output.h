@@ -6,8 +6,7 @@
 // either when its owner has ended: a server's models come and go. An earlier run's file is renamed to a sibling, so
 // that the path has the newest run and no run is lost.
 
-#ifndef TRACER_OUTPUT_H
-#define TRACER_OUTPUT_H
+#pragma once
 
 #include "base/claim.h"
 
@@ -44,5 +43,3 @@ void output_release(struct output * output);
 // Writes a file that nobody claims: aside, and renamed. Returns 0, or -errno. Links are followed; -ENOTSUP: what is
 // there is not a regular file, -EISDIR: it is a folder, -EBADMSG: it holds no statistics.
 int output_write_once(const char * wanted, const void * data, size_t size);
-
-#endif // TRACER_OUTPUT_H

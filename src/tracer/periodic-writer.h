@@ -1,7 +1,6 @@
 // A thread that writes now and then, and once more when the process is about to end without a word (_exit).
 
-#ifndef TRACER_PERIODIC_WRITER_H
-#define TRACER_PERIODIC_WRITER_H
+#pragma once
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -48,5 +47,3 @@ void periodic_writers_end(void);
 
 // In the child of a fork: the threads are the parent's.
 void periodic_writers_forget(void);
-
-#endif // TRACER_PERIODIC_WRITER_H

@@ -1,7 +1,6 @@
 // The tracer: counts what it is told was routed, model by model, and tells it as configured.
 
-#ifndef TRACER_TRACER_H
-#define TRACER_TRACER_H
+#pragma once
 
 #include "base/log.h"
 #include "llama-expert-tracer.h"
@@ -35,5 +34,3 @@ void tracer_tell_all(struct expert_tracer * tracer);
 
 // In the child of a fork: gives up what belongs to the parent. Nothing else may be called afterwards.
 void tracer_abandon(struct expert_tracer * tracer);
-
-#endif // TRACER_TRACER_H

@@ -1,7 +1,6 @@
 // Random traces, the same ones in each run.
 
-#ifndef ANALYSIS_H
-#define ANALYSIS_H
+#pragma once
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -44,5 +43,3 @@ static inline size_t index_of(const uint32_t * keys, size_t n, uint32_t key) {
     }
     return i;
 }
-
-#endif // ANALYSIS_H

@@ -1,8 +1,7 @@
 // The oracle model of models/README.md on a real engine, and what it routes: the prediction is written here from
 // the formulas, not shared with the code that wrote the model.
 
-#ifndef TESTS_API_ORACLE_H
-#define TESTS_API_ORACLE_H
+#pragma once
 
 #include "llama-expert-tracer.h"
 
@@ -46,5 +45,3 @@ bool oracle_file_says(const char * path, const char * text);
 // Loads oracle-mixtral and has it in *state during a group of tests.
 int oracle_group_setup   (void ** state);
 int oracle_group_teardown(void ** state);
-
-#endif // TESTS_API_ORACLE_H

@@ -1,8 +1,7 @@
 // An engine that is no engine: functions of llama.cpp's names that take more than llama.cpp's do, as forks of it have
 // them. Each of them writes to stdout what it was passed.
 
-#ifndef FAKE_FORK_H
-#define FAKE_FORK_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -56,5 +55,3 @@ struct pair llama_memory_seq_rm(void * memory, int64_t sequence, int64_t p0, int
 // Whose names are longer than llama.cpp's.
 struct tensor * ggml_format_name(struct tensor * tensor, const char * format, ...);
 const char    * ggml_get_name   (const struct tensor * tensor);
-
-#endif // FAKE_FORK_H

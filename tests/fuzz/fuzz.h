@@ -1,7 +1,6 @@
 // What the fuzzers share: bytes as a file.
 
-#ifndef FUZZ_H
-#define FUZZ_H
+#pragma once
 
 #include "../expect.h"
 
@@ -27,5 +26,3 @@ static inline struct fuzz_file fuzz_file_make(const uint8_t * data, size_t size)
     snprintf(file.path, sizeof(file.path), "/proc/self/fd/%d", file.fd);
     return file;
 }
-
-#endif // FUZZ_H

@@ -1,7 +1,6 @@
 // Goes through all that a trace tells, and expects of it what trace-reader.h promises, however broken the file is.
 
-#ifndef CONSUME_H
-#define CONSUME_H
+#pragma once
 
 #include "trace/read/trace-reader.h"
 
@@ -122,5 +121,3 @@ static inline struct digest consume_info(const struct trace * trace) {
     digest_bytes(&digest, numbers, sizeof(numbers));
     return digest;
 }
-
-#endif // CONSUME_H

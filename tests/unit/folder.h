@@ -1,7 +1,6 @@
 // An empty folder for each test, which is its working folder: set up and torn down with these two.
 
-#ifndef FOLDER_H
-#define FOLDER_H
+#pragma once
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,5 +21,3 @@ static int leave_folder(void ** state) {
     snprintf(command, sizeof(command), "rm -rf '%s'", folder);
     return chdir("/") == 0 && system(command) == 0 ? 0 : -1;
 }
-
-#endif // FOLDER_H

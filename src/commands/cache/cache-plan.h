@@ -1,6 +1,6 @@
-#pragma once
-
 // What `cache` advises: what so many bytes of device memory are best used for, and what that means for the time.
+
+#pragma once
 
 #include "answers/cache-gathered.h"
 

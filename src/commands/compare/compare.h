@@ -1,6 +1,6 @@
-#pragma once
-
 // What `compare` knows of its FILEs, from which it is told.
+
+#pragma once
 
 #include "answers/routing-counts.h"
 #include "tool/error.h"

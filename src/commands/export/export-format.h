@@ -1,6 +1,6 @@
-#pragma once
-
 // What `export` writes: docs/export-formats.md.
+
+#pragma once
 
 #include "base/file-kind.h"
 #include "tool/error.h"

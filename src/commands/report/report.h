@@ -1,6 +1,6 @@
-#pragma once
-
 // What `report` knows of a FILE, from which it is told.
+
+#pragma once
 
 #include "analysis/evenness.h"
 #include "answers/cache-answer.h"

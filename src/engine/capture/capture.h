@@ -6,8 +6,7 @@
 // callback (eval-reading.h): in front of a program's own one, which gets the nodes that it asks for and no others, and
 // for a graph from which something has to be learned first.
 
-#ifndef ENGINE_CAPTURE_H
-#define ENGINE_CAPTURE_H
+#pragma once
 
 #include "engine/upstream/call.h"
 #include "engine/upstream/real.h"
@@ -51,5 +50,3 @@ void capture_on_synchronize(void * sched);
 
 // In the child of a fork: forgets everything without touching it.
 void capture_forget_all(void);
-
-#endif // ENGINE_CAPTURE_H

@@ -7,8 +7,7 @@
 // next one. Sizes are rounded, so that there are few of them: a program that makes and frees contexts for ever, of
 // whatever sizes, does not make us take more for ever.
 
-#ifndef ENGINE_DEVICE_MEMORY_H
-#define ENGINE_DEVICE_MEMORY_H
+#pragma once
 
 #include "engine/upstream/real.h"
 
@@ -28,5 +27,3 @@ void device_memory_on_sched_free(const void * sched);
 
 // In the child of a fork: forgets everything without touching it.
 void device_memory_forget_all(void);
-
-#endif // ENGINE_DEVICE_MEMORY_H

@@ -1,8 +1,7 @@
 // Capture by the scheduler's eval callback: each layer's selection is read when it is computed, which stops the device
 // there. Works with every engine.
 
-#ifndef ENGINE_EVAL_READING_H
-#define ENGINE_EVAL_READING_H
+#pragma once
 
 #include "engine/capture/tokens.h"
 #include "engine/context/context.h"
@@ -44,5 +43,3 @@ const char * eval_reading_read(struct eval_reading * reading, const struct real 
 // is not the one that is taken for good.
 void eval_reading_tell(struct eval_reading * reading, struct layers * layers, struct context * context, const struct ubatch_tokens * tokens,
                        uint64_t n_tokens, bool in_passing);
-
-#endif // ENGINE_EVAL_READING_H

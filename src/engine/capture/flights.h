@@ -1,8 +1,7 @@
 // From where it landed, the routing of a ubatch is brought to the host: read asynchronously behind the graph, one
 // transfer a device, and told to the listeners when the program has synchronised with the devices anyway.
 
-#ifndef ENGINE_FLIGHTS_H
-#define ENGINE_FLIGHTS_H
+#pragma once
 
 #include "engine/capture/graph-taps.h"
 #include "engine/capture/tokens.h"
@@ -57,5 +56,3 @@ bool flights_await(struct flights * flights, struct graph_taps * taps);
 int flights_drop(struct flights * flights);
 
 void flights_free(struct flights * flights, const struct graph_taps * taps); // with nothing on its way
-
-#endif // ENGINE_FLIGHTS_H

@@ -12,8 +12,7 @@
 // Which backend routes a layer is learned when the scheduler splits a graph, to reserve memory mostly; where it has
 // only one, it is known.
 
-#ifndef ENGINE_GRAPH_TAPS_H
-#define ENGINE_GRAPH_TAPS_H
+#pragma once
 
 #include "engine/capture/strip.h"
 #include "engine/upstream/layers.h"
@@ -105,5 +104,3 @@ bool graph_taps_use(const struct graph_taps * taps, const void * backend);
 
 struct tap_plan * tap_plan_use    (struct tap_plan * plan);
 void              tap_plan_release(struct tap_plan * plan);
-
-#endif // ENGINE_GRAPH_TAPS_H

@@ -1,8 +1,7 @@
 // Memory of ours on one backend of a scheduler, into which selections land: taken once, at the size that the largest
 // graph needs, and kept as long as the scheduler lives.
 
-#ifndef ENGINE_STRIP_H
-#define ENGINE_STRIP_H
+#pragma once
 
 #include "engine/upstream/real.h"
 
@@ -26,5 +25,3 @@ bool strip_make(struct strip * strip, const struct real * real, size_t size);
 
 // Gives the memory back.
 void strip_free(struct strip * strip, const struct real * real);
-
-#endif // ENGINE_STRIP_H

@@ -3,8 +3,7 @@
 //
 // The batch says what there is, the graph's inputs what is in this ubatch.
 
-#ifndef ENGINE_TOKENS_H
-#define ENGINE_TOKENS_H
+#pragma once
 
 #include "engine/context/context.h"
 #include "engine/upstream/real.h"
@@ -45,5 +44,3 @@ void tokens_describe(const struct ubatch_tokens * tokens, struct routing_ubatch 
 bool tokens_describe_rows(const struct ubatch_tokens * tokens, struct routing_layer * layer);
 
 void tokens_free(struct ubatch_tokens * tokens);
-
-#endif // ENGINE_TOKENS_H

@@ -1,8 +1,7 @@
 // What a program asks llama.cpp to evaluate, in either of the forms that there are: llama_batch, whose members can
 // be read, and (from 0.7.0) llama_batch_ext, which is opaque: what is added to one is noted as it is added.
 
-#ifndef ENGINE_BATCH_H
-#define ENGINE_BATCH_H
+#pragma once
 
 #include "engine/upstream/real.h"
 
@@ -52,5 +51,3 @@ bool batch_is_lost(const struct llama_batch_ext * key);
 
 // In the child of a fork: forgets everything without touching it.
 void batch_forget_all(void);
-
-#endif // ENGINE_BATCH_H

@@ -4,8 +4,7 @@
 // A context is either seen (the program's calls to llama_decode pass us) or found behind a scheduler alone, when
 // the program fetched llama_decode with dlsym. A context is used by one thread at a time, as llama.cpp demands.
 
-#ifndef ENGINE_CONTEXT_H
-#define ENGINE_CONTEXT_H
+#pragma once
 
 #include "engine/context/batch.h"
 #include "engine/context/sequences.h"
@@ -176,5 +175,3 @@ void context_on_memory_seq_keep(const struct llama_memory_i * memory, int32_t se
 
 // In the child of a fork: forgets everything without touching it.
 void context_forget_all(void);
-
-#endif // ENGINE_CONTEXT_H

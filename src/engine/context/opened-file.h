@@ -1,8 +1,7 @@
 // The model files that the engine has opened. They are all that is known of the models of a program that fetched
 // llama.cpp's functions with dlsym: libllama itself calls libggml to open them.
 
-#ifndef ENGINE_OPENED_FILE_H
-#define ENGINE_OPENED_FILE_H
+#pragma once
 
 #include "engine/upstream/layers.h"
 #include "engine/upstream/real.h"
@@ -31,5 +30,3 @@ int opened_file_tensors(const char * path, int32_t layer, struct file_tensor * t
 
 // In the child of a fork: forgets everything without touching it.
 void opened_file_forget_all(void);
-
-#endif // ENGINE_OPENED_FILE_H

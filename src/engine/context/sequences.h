@@ -1,8 +1,7 @@
 // What is known of a context's sequences: whether they have asked for logits, how far they have come, and how often they
 // were cleared.
 
-#ifndef ENGINE_SEQUENCES_H
-#define ENGINE_SEQUENCES_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -40,5 +39,3 @@ void sequences_clear_others(struct sequences * sequences, int32_t sequence);
 void sequences_copy(struct sequences * sequences, int32_t from, int32_t to, int32_t end);
 
 void sequences_free(struct sequences * sequences);
-
-#endif // ENGINE_SEQUENCES_H

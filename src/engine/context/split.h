@@ -9,8 +9,7 @@
 // do not tell which ones. That a graph has none is proven by its inputs: none of them can be the positions, however the
 // batch was cut. From then on the ids decide alone, and sequences of the same tokens leave the rows unknown.
 
-#ifndef ENGINE_SPLIT_H
-#define ENGINE_SPLIT_H
+#pragma once
 
 #include "engine/context/batch.h"
 
@@ -51,5 +50,3 @@ bool split_begin(struct split * split, const struct batch * batch, int32_t n_uba
 bool split_next(struct split * split, const struct batch * batch, int32_t n_rows, const struct split_inputs * inputs);
 
 void split_free(struct split * split);
-
-#endif // ENGINE_SPLIT_H

@@ -8,8 +8,7 @@
 //
 // Stack words behind the last argument belong to the caller's frame. They are read, never written.
 
-#ifndef ENGINE_CALL_H
-#define ENGINE_CALL_H
+#pragma once
 
 #include "engine/upstream/real.h"
 
@@ -115,5 +114,3 @@ static inline void call_struct(const struct call * call, int i, void * to, size_
 static inline bool call_bool(struct call_result result) {
     return (result.low & 0xff) != 0;
 }
-
-#endif // ENGINE_CALL_H

@@ -1,8 +1,7 @@
 // Things that are known by an address of the engine's, found again from any thread. A thread that asks for the same
 // one as before takes no lock.
 
-#ifndef ENGINE_KEYED_LIST_H
-#define ENGINE_KEYED_LIST_H
+#pragma once
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -37,5 +36,3 @@ void   keyed_remove(struct keyed_list * list, struct keyed * thing);
 
 // In the child of a fork: forgets everything without touching it.
 void keyed_forget_all(struct keyed_list * list);
-
-#endif // ENGINE_KEYED_LIST_H

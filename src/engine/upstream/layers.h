@@ -1,8 +1,7 @@
 // What graphs tell of a model's MoE layers, by the names that llama.cpp gives their tensors: the same in every
 // architecture and release.
 
-#ifndef ENGINE_LAYERS_H
-#define ENGINE_LAYERS_H
+#pragma once
 
 #include "engine/upstream/real.h"
 #include "routing/routing.h"
@@ -94,5 +93,3 @@ void routing_compact(int32_t * out, const char * from, size_t stride, int32_t n_
 bool routing_is_in_range(const struct routing_layer * routed);
 
 extern const char routing_looks_wrong[]; // what is said where it is not as it should be
-
-#endif // ENGINE_LAYERS_H

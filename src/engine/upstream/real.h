@@ -3,8 +3,7 @@
 // Only exported functions are used, and structs are passed on unread: their layouts differ from release to
 // release. llama_batch is the exception, its members have been the same since b3995.
 
-#ifndef ENGINE_REAL_H
-#define ENGINE_REAL_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -219,5 +218,3 @@ struct real {
 // reached without us. `needs_llama`: it called a function of libllama, not of libggml. Never NULL, but what a program
 // has found through us alone (dlsym, weak symbols) is not there. Thread-safe.
 const struct real * real_behind(const void * caller, bool needs_llama);
-
-#endif // ENGINE_REAL_H

@@ -1,6 +1,6 @@
-#pragma once
-
 // Whether a FILE is a routing trace, or something with statistics in it.
+
+#pragma once
 
 #include "tool/error.h"
 

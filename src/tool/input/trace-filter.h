@@ -1,6 +1,6 @@
-#pragma once
-
 // Which part of a trace a command is to look at.
+
+#pragma once
 
 #include "tool/error.h"
 #include "trace/read/trace-reader.h"

@@ -1,6 +1,6 @@
-#pragma once
-
 // Routing traces as the commands open them: what is wrong with one is told where a command finds it.
+
+#pragma once
 
 #include "tool/error.h"
 #include "trace/read/trace-reader.h"

@@ -1,9 +1,9 @@
-#pragma once
-
 // Joins routing traces of one model: the parts of one that was rotated, or several.
 //
 // What is copied is whole chunks. Of a trace that follows another one ubatches and contexts get further numbers, and
 // tables of layers that are there already are not there twice. Chunks that are missing stay missing in the result.
+
+#pragma once
 
 #include "tool/error.h"
 

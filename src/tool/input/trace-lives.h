@@ -1,6 +1,6 @@
-#pragma once
-
 // The lives of sequences that a trace tells of, and what a command notes down of each.
+
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>

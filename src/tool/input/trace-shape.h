@@ -1,6 +1,6 @@
-#pragma once
-
 // The layers that a trace has rows of, as commands that look at all of them count them: from 0, in ascending order.
+
+#pragma once
 
 #include "trace/read/trace-reader.h"
 

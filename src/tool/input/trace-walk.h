@@ -1,6 +1,6 @@
-#pragma once
-
 // Goes through the ubatches of a trace that a filter chooses, with progress.
+
+#pragma once
 
 #include "tool/error.h"
 #include "tool/input/trace-filter.h"

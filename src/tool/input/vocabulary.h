@@ -1,6 +1,6 @@
-#pragma once
-
 // The texts of a model's tokens, from its GGUF file.
+
+#pragma once
 
 #include "tool/error.h"
 

@@ -1,8 +1,8 @@
-#pragma once
-
 // What a program's file says about how it is loaded. Only ELF of this machine's own class and byte order is read
 // further than its first bytes. The file may be made to mislead, and may change while it is read: it is read, not
 // mapped, and what does not fit into it is not there.
+
+#pragma once
 
 #include "tool/error.h"
 

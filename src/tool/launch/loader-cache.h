@@ -1,6 +1,6 @@
-#pragma once
-
 // /etc/ld.so.cache: where the libraries of the system's folders are, as ldconfig found them.
+
+#pragma once
 
 #include <stddef.h>
 

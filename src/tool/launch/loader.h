@@ -1,7 +1,7 @@
-#pragma once
-
 // What a program's dynamic loader would load, read from the files: neither the program nor its loader is started.
 // The rules are those of glibc (ld.so(8)) and musl; files that are made to mislead cost a limited time.
+
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>

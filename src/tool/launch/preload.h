@@ -1,6 +1,6 @@
-#pragma once
-
 // The library that is preloaded: where it is, and how the loader is told.
+
+#pragma once
 
 #include "tool/error.h"
 

@@ -1,7 +1,7 @@
-#pragma once
-
 // A program that shall be traced: where it is, and whether preloading reaches llama.cpp in it. That is read from its
 // files: nothing of the program is started.
+
+#pragma once
 
 #include "tool/error.h"
 

@@ -1,6 +1,6 @@
-#pragma once
-
 // Scripts: files that the kernel, or a shell, gives to an interpreter.
+
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>

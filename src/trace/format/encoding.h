@@ -1,7 +1,6 @@
 // How numbers are written in the routing trace (docs/trace-format.md). Each function returns where the next byte goes.
 
-#ifndef TRACE_ENCODING_H
-#define TRACE_ENCODING_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -60,5 +59,3 @@ static inline uint16_t trace_f16(float value) {
     const uint32_t half     = (uint32_t) 1 << (shift - 1);
     return (uint16_t) (sign | (fraction + half - 1 + (fraction >> shift & 1)) >> shift);
 }
-
-#endif // TRACE_ENCODING_H

@@ -1,7 +1,6 @@
 // Expert ids as bits, and gate weights as 16-bit floats: docs/trace-format.md.
 
-#ifndef TRACE_BITS_H
-#define TRACE_BITS_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -14,5 +13,3 @@ uint16_t trace_bits_unpack(const uint8_t * data, uint64_t bit, int n_bits, uint1
 void trace_bits_pack(uint8_t * data, uint64_t bit, int n_bits, const uint16_t * ids, size_t n);
 
 void trace_bits_floats(const uint8_t * f16, float * values, size_t n);
-
-#endif // TRACE_BITS_H

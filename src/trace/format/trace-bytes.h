@@ -1,7 +1,6 @@
 // Bytes that are read from the first to the last, and never beyond it, and bytes that grow.
 
-#ifndef TRACE_BYTES_H
-#define TRACE_BYTES_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -88,5 +87,3 @@ void      trace_buffer_free  (struct trace_buffer * buffer);
 
 // Makes room for at least n elements in an array that has room for *room. Returns false where memory runs out.
 bool trace_array_grow(void * array, size_t * room, size_t n, size_t size);
-
-#endif // TRACE_BYTES_H

@@ -1,8 +1,7 @@
 // How packed chunks tell experts: each layer has frequencies of its own, and rANS turns an expert into as many bits as
 // its frequency is worth (docs/trace-format.md, "Code").
 
-#ifndef TRACE_CODE_H
-#define TRACE_CODE_H
+#pragma once
 
 #include "trace/format/trace-bytes.h"
 #include "trace/format/trace-format.h"
@@ -64,5 +63,3 @@ struct trace_encoding {
 void trace_encoding_begin(struct trace_encoding * encoding, uint8_t * room, size_t size, uint64_t n);
 bool trace_encoding_layer(struct trace_encoding * encoding, const struct trace_code_layer * layer, const uint16_t * ids, size_t n);
 void trace_encoding_end  (struct trace_encoding * encoding);  // the result is from `at` to the end of the room
-
-#endif // TRACE_CODE_H

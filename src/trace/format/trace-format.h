@@ -1,7 +1,6 @@
 // Numbers of the routing trace's format, shared by who writes it and who reads it: docs/trace-format.md.
 
-#ifndef TRACE_FORMAT_H
-#define TRACE_FORMAT_H
+#pragma once
 
 #define TRACE_MAGIC          "\x89MOET\r\n\x1a"
 #define TRACE_MAGIC_SIZE     8
@@ -96,5 +95,3 @@ static inline int trace_bits(int n_expert) {
     }
     return bits;
 }
-
-#endif // TRACE_FORMAT_H

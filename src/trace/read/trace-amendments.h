@@ -1,7 +1,6 @@
 // What became known of ubatches after they were recorded.
 
-#ifndef TRACE_AMENDMENTS_H
-#define TRACE_AMENDMENTS_H
+#pragma once
 
 #include "trace/format/trace-bytes.h"
 #include "trace/read/trace-reader.h"
@@ -31,5 +30,3 @@ void trace_amendments_free(struct trace_amendments * amendments);
 
 bool trace_amendments_warmup(const struct trace_amendments * amendments, uint64_t ubatch);
 void trace_amendments_reject(const struct trace_amendments * amendments, uint64_t ubatch, struct trace_token * tokens, int32_t n_tokens);
-
-#endif // TRACE_AMENDMENTS_H

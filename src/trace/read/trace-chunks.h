@@ -1,7 +1,6 @@
 // The chunks of a trace: where they are, and whether they check.
 
-#ifndef TRACE_CHUNKS_H
-#define TRACE_CHUNKS_H
+#pragma once
 
 #include "trace/format/trace-bytes.h"
 #include "trace/format/trace-format.h"
@@ -51,5 +50,3 @@ bool trace_chunk_load(const struct trace_source * source, const struct trace_chu
 
 // Appends the header and the payload, with its size and checksums; `offset` and `n_missing` are of no interest.
 void trace_chunk_write(struct trace_buffer * buffer, const struct trace_chunk * chunk, const void * payload, size_t size);
-
-#endif // TRACE_CHUNKS_H

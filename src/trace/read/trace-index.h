@@ -1,7 +1,6 @@
 // A trace that is open, for those who read more of it than its ubatches.
 
-#ifndef TRACE_INDEX_H
-#define TRACE_INDEX_H
+#pragma once
 
 #include "trace/format/trace-code.h"
 #include "trace/read/trace-amendments.h"
@@ -38,5 +37,3 @@ bool trace_load(const struct trace * trace, const struct trace_chunk * chunk, st
 
 // For who has gone through the chunks again, up to the end: whether as many were found is noted for trace_changed().
 void trace_compare_walk(const struct trace * trace, const struct chunk_walk * walk);
-
-#endif // TRACE_INDEX_H

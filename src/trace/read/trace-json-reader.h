@@ -1,7 +1,6 @@
 // The chunks of a trace that are JSON.
 
-#ifndef TRACE_JSON_READER_H
-#define TRACE_JSON_READER_H
+#pragma once
 
 #include "trace/format/trace-bytes.h"
 #include "trace/read/trace-reader.h"
@@ -32,5 +31,3 @@ bool trace_json_read_end   (const struct trace_buffer * payload, struct trace_en
 // NULL where the file has no such table.
 const struct trace_table * trace_tables_find(const struct trace_tables * tables, uint64_t number);
 void                       trace_tables_free(struct trace_tables * tables);
-
-#endif // TRACE_JSON_READER_H

@@ -1,7 +1,6 @@
 // Packed chunks: several payloads of data in one (docs/trace-format.md, "Packed").
 
-#ifndef TRACE_PACKED_H
-#define TRACE_PACKED_H
+#pragma once
 
 #include "trace/format/trace-code.h"
 #include "trace/read/trace-chunks.h"
@@ -50,5 +49,3 @@ bool trace_packing_add  (struct trace_packing * packing, const struct trace_chun
 bool trace_packing_write(struct trace_packing * packing, struct trace_buffer * payload);
 void trace_packing_clear(struct trace_packing * packing);
 void trace_packing_free (struct trace_packing * packing);
-
-#endif // TRACE_PACKED_H

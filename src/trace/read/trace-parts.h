@@ -1,7 +1,6 @@
 // What a chunk has of data: its own payload, or those that were packed in it.
 
-#ifndef TRACE_PARTS_H
-#define TRACE_PARTS_H
+#pragma once
 
 #include "trace/format/trace-bytes.h"
 #include "trace/read/trace-chunks.h"
@@ -33,5 +32,3 @@ static inline const uint8_t * trace_part_data(const struct trace_parts * parts, 
 bool trace_parts_add   (struct trace_parts * parts, const struct trace_part * part); // false: out of memory
 bool trace_parts_single(struct trace_parts * parts, const struct trace_chunk * chunk);
 void trace_parts_free  (struct trace_parts * parts);
-
-#endif // TRACE_PARTS_H

@@ -7,8 +7,7 @@
 //
 // Thread-safety: a trace may be read by several cursors in several threads; a cursor belongs to one thread.
 
-#ifndef TRACE_READER_H
-#define TRACE_READER_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -158,5 +157,3 @@ uint64_t trace_cursor_lost(const struct trace_cursor * cursor);
 
 // Bytes of the file that have been gone through, for progress.
 uint64_t trace_cursor_offset(const struct trace_cursor * cursor);
-
-#endif // TRACE_READER_H

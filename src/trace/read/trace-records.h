@@ -1,7 +1,6 @@
 // The records of a payload of data, one after the other.
 
-#ifndef TRACE_RECORDS_H
-#define TRACE_RECORDS_H
+#pragma once
 
 #include "trace/format/trace-bytes.h"
 #include "trace/format/trace-format.h"
@@ -83,5 +82,3 @@ enum trace_step {
 void            trace_decoder_begin(struct trace_decoder * decoder, const void * data, size_t size, uint64_t first, int64_t time);
 enum trace_step trace_decoder_next (struct trace_decoder * decoder, struct trace_ubatch * ubatch);
 void            trace_decoder_free (struct trace_decoder * decoder);
-
-#endif // TRACE_RECORDS_H

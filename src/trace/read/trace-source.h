@@ -2,8 +2,7 @@
 //
 // The file is read, not mapped: one that is made smaller meanwhile ends early, and the program does not with it.
 
-#ifndef TRACE_SOURCE_H
-#define TRACE_SOURCE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -24,5 +23,3 @@ void         trace_source_close(struct trace_source * source);
 
 // Returns how many bytes there were.
 size_t trace_source_read(const struct trace_source * source, uint64_t offset, void * data, size_t size);
-
-#endif // TRACE_SOURCE_H

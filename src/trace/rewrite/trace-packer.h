@@ -1,7 +1,6 @@
 // Makes a trace smaller without losing anything, and makes of the result what it was before, byte by byte.
 
-#ifndef TRACE_PACKER_H
-#define TRACE_PACKER_H
+#pragma once
 
 #include "trace/read/trace-reader.h"
 
@@ -21,5 +20,3 @@ typedef void (* trace_pack_progress)(void * self, double done);
 // not check in the trace is left out, and its absence stays to be seen.
 const char * trace_pack  (const struct trace * trace, FILE * out, trace_pack_progress progress, void * self, struct trace_pack_report * report);
 const char * trace_unpack(const struct trace * trace, FILE * out, trace_pack_progress progress, void * self, struct trace_pack_report * report);
-
-#endif // TRACE_PACKER_H

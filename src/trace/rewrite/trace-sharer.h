@@ -1,8 +1,7 @@
 // Makes a trace that can be shared: of windows of many tokens it has how often each layer chose each expert, and
 // nothing of what a token chose, in which order, where or when.
 
-#ifndef TRACE_SHARER_H
-#define TRACE_SHARER_H
+#pragma once
 
 #include "trace/read/trace-reader.h"
 
@@ -28,5 +27,3 @@ typedef void (* trace_share_progress)(void * self, double done);
 // Writes windows of at least so many tokens. Returns NULL, or what went wrong.
 const char * trace_share(const struct trace * trace, uint64_t window, FILE * out, trace_share_progress progress,
                          void * self, struct trace_share_report * report);
-
-#endif // TRACE_SHARER_H

@@ -1,8 +1,7 @@
 // What is on its way to the routing trace: chunks in a ring of memory, in the order in which they will be in the file.
 // The last one is open until it is sealed, and grows; the oldest is taken out when it is on the disk.
 
-#ifndef TRACER_CHUNK_RING_H
-#define TRACER_CHUNK_RING_H
+#pragma once
 
 #include "trace/format/trace-format.h"
 
@@ -67,5 +66,3 @@ void      chunk_ring_seal    (struct chunk_ring * buffer);
 // The oldest sealed chunk, NULL: none. It stays where it is until it is taken out.
 struct ring_chunk * chunk_ring_oldest  (const struct chunk_ring * buffer);
 void                 chunk_ring_take_out(struct chunk_ring * buffer);
-
-#endif // TRACER_CHUNK_RING_H

@@ -1,7 +1,6 @@
 // Brings the chunks of a routing trace to its file, begins the next part where that is asked for, and keeps the sums.
 
-#ifndef TRACER_TRACE_DELIVERY_H
-#define TRACER_TRACE_DELIVERY_H
+#pragma once
 
 #include "base/log.h"
 #include "trace/write/trace-file.h"
@@ -51,5 +50,3 @@ void trace_counts_add(struct trace_counts * counts, const struct trace_counts * 
 uint64_t trace_counts_told(const struct trace_counts * counts);
 
 int64_t trace_now(void); // microseconds since 1970
-
-#endif // TRACER_TRACE_DELIVERY_H

@@ -1,7 +1,6 @@
 // The file, or the files, of a routing trace: chunk by chunk, and never half of one where that can be helped.
 
-#ifndef TRACER_TRACE_FILE_H
-#define TRACER_TRACE_FILE_H
+#pragma once
 
 #include "base/claim.h"
 #include "trace/format/trace-format.h"
@@ -59,5 +58,3 @@ enum trace_file_fate trace_file_look(const struct trace_file * file);
 int trace_file_append(struct trace_file * file, uint8_t * chunk, const struct trace_chunk_head * head, size_t size);
 
 void trace_file_close(struct trace_file * file);
-
-#endif // TRACER_TRACE_FILE_H

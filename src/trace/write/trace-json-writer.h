@@ -1,7 +1,6 @@
 // What a routing trace says in JSON: docs/trace-format.md.
 
-#ifndef TRACER_TRACE_JSON_WRITER_H
-#define TRACER_TRACE_JSON_WRITER_H
+#pragma once
 
 #include "base/text.h"
 #include "routing/routing.h"
@@ -31,5 +30,3 @@ struct trace_ending {
 void trace_json_write_header(struct text * text, const struct trace_about * about);
 void trace_json_write_layers(struct text * text, uint32_t table, const struct routing_ubatch * ubatch);
 void trace_json_write_end   (struct text * text, const struct trace_counts * counts, const struct trace_ending * ending);
-
-#endif // TRACER_TRACE_JSON_WRITER_H

@@ -1,7 +1,6 @@
 // Records of the routing trace (docs/trace-format.md), encoded into memory of the caller.
 
-#ifndef TRACER_TRACE_RECORD_H
-#define TRACER_TRACE_RECORD_H
+#pragma once
 
 #include "routing/routing.h"
 #include "trace/format/trace-format.h"
@@ -54,5 +53,3 @@ uint8_t * trace_record_cut     (struct trace_payload * payload, uint8_t * at, ui
 uint8_t * trace_record_gap     (uint8_t * at, uint64_t n_ubatches, uint64_t n_tokens, enum trace_gap_reason reason);
 uint8_t * trace_record_warmup  (uint8_t * at, uint64_t first, uint64_t n);
 uint8_t * trace_record_rejected(uint8_t * at, uint64_t ubatch, uint64_t first, uint64_t n);
-
-#endif // TRACER_TRACE_RECORD_H

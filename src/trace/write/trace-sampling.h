@@ -3,8 +3,7 @@
 // What a program evaluates may be regular (a prompt after every three steps of generation), and every N-th batch always
 // the same kind. The choice follows from the seed in the trace's header alone (docs/trace-format.md).
 
-#ifndef TRACER_TRACE_SAMPLING_H
-#define TRACER_TRACE_SAMPLING_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,5 +15,3 @@ bool trace_sampling_takes(uint64_t seed, uint64_t n, uint32_t context, uint64_t 
 
 // Returns a seed that no other trace has, most likely: from 1 on, short enough to be typed.
 uint64_t trace_sampling_new_seed(void);
-
-#endif // TRACER_TRACE_SAMPLING_H

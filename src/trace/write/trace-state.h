@@ -3,8 +3,7 @@
 // One mutex is of everything but what the thread brings to the file, which is the thread's alone. It is not held while
 // that is written, nor while something is said. Who evaluates holds it while a ubatch is encoded.
 
-#ifndef TRACER_TRACE_STATE_H
-#define TRACER_TRACE_STATE_H
+#pragma once
 
 #include "trace/format/fingerprint.h"
 #include "trace/write/chunk-ring.h"
@@ -102,5 +101,3 @@ static inline int64_t trace_monotonic_now(void) {
 
 // Waits until a time of that clock at most.
 void trace_wait_until(pthread_cond_t * condition, pthread_mutex_t * mutex, int64_t time);
-
-#endif // TRACER_TRACE_STATE_H

@@ -1,7 +1,6 @@
 // Whether a ubatch's routing may be recorded: what was not read as it was routed is worse than none.
 
-#ifndef TRACER_TRACE_TRUST_H
-#define TRACER_TRACE_TRUST_H
+#pragma once
 
 #include "routing/routing.h"
 
@@ -11,5 +10,3 @@ bool trace_trust_form(const struct routing_ubatch * ubatch, char * doubt, size_t
 
 // Likewise, looking at each expert: it is one of its layer's, and no token takes it twice.
 bool trace_trust_experts(const struct routing_ubatch * ubatch, char * doubt, size_t size);
-
-#endif // TRACER_TRACE_TRUST_H

@@ -5,8 +5,7 @@
 // the program waits a few milliseconds and then what does not fit is left out and counted (or it waits as long as it
 // takes, see `wait`).
 
-#ifndef TRACER_TRACE_WRITER_H
-#define TRACER_TRACE_WRITER_H
+#pragma once
 
 #include "base/log.h"
 #include "routing/routing.h"
@@ -58,5 +57,3 @@ void trace_stream_ubatch(struct trace_stream * stream, const struct routing_ubat
 void trace_stream_settle(struct trace_stream * stream, bool warmup);
 void trace_stream_cut   (struct trace_stream * stream, const struct routing_cut * cut);
 void trace_stream_reject(struct trace_stream * stream, const struct routing_rejection * rejection);
-
-#endif // TRACER_TRACE_WRITER_H
