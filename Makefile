@@ -48,7 +48,8 @@ configure-tests: engines models-full
 	    -DLLAMA_CPP_DIR=$(abspath $(BUILD))/llama.cpp-0.5.0 -DLLAMA_CPP_LIB_DIR=$(abspath $(BUILD))/engines/0.5.0/lib >/dev/null
 	@cmake --build $(BUILD) -j $(JOBS) -- --no-print-directory --quiet
 
-# Without an engine and without the network. With sanitizers in a build folder of its own.
+# Without an engine and without the network. With sanitizers in a build folder of its own. Twice as many tests as
+# processors: some wait more than they compute.
 CHECK_BUILD = $(BUILD)$(if $(SANITIZE),/check-$(subst $(COMMA),-,$(SANITIZE)))
 COMMA      := ,
 
@@ -56,7 +57,7 @@ check: ## run what needs no engine and no network, in a minute (SANITIZE=address
 	@scripts/install-deps.sh check
 	@cmake -S . -B $(CHECK_BUILD) -DEXPERT_TRACER_TESTS=ON -DEXPERT_TRACER_WERROR=$(WERROR) -DEXPERT_TRACER_SANITIZE="$(SANITIZE)" >/dev/null
 	@cmake --build $(CHECK_BUILD) -j $(JOBS) -- --no-print-directory --quiet
-	@ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 ctest --test-dir $(CHECK_BUILD) -L check --output-on-failure -j $(JOBS) --quiet \
+	@ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 ctest --test-dir $(CHECK_BUILD) -L check --output-on-failure -j $$((2 * $(JOBS))) --quiet \
 		-O $(CHECK_BUILD)/check.log || { cat $(CHECK_BUILD)/check.log; exit 1; }
 	@tail -n 3 $(CHECK_BUILD)/check.log | grep 'Total Test time' | sed 's/^/check: passed. /'
 
@@ -85,6 +86,7 @@ soak: engines models ## record a busy server and a reloaded model for an hour (M
 	@for test in memory endings; do \
 		EXPERT_TRACER_SOAK=1 EXPERT_TRACER_BUILD=$(abspath $(BUILD)) PYTHONDONTWRITEBYTECODE=1 python3 tests/engine/test_$$test.py || exit 1; \
 	done
+	@EXPERT_TRACER_SOAK=1 EXPERT_TRACER_CLI=$(abspath $(BUILD))/llama-expert-tracer python3 tests/cli/test_cli.py BadInput Check.test_damaged_programs
 
 FUZZERS = trace statistics gguf elf tree settings
 

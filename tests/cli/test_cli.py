@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Tests of the command llama-expert-tracer, whose path is in EXPERT_TRACER_CLI.
 
-With EXPERT_TRACER_ENGINE (a folder with stock programs of llama.cpp) those are checked too.
+With EXPERT_TRACER_ENGINE (a folder with stock programs of llama.cpp) those are checked too. With EXPERT_TRACER_SOAK=1
+ten times as many damaged files are tried.
 """
 
 import json
@@ -20,6 +21,7 @@ from pathlib import Path
 CLI = os.environ.get("EXPERT_TRACER_CLI", "")
 ENGINE = Path(os.environ.get("EXPERT_TRACER_ENGINE", "/nonexistent"))
 LIST = os.environ.get("EXPERT_TRACER_LIST", "")
+SOAK = 10 if os.environ.get("EXPERT_TRACER_SOAK") else 1
 CC = shutil.which(os.environ.get("CC", "cc")) or shutil.which("cc")
 NAMES = ("STATS", "NAMES", "PER_LAYER", "OUTPUT", "INTERVAL", "CAPTURE", "ROUTING", "BUFFER", "ROTATE_SIZE", "ROTATE_TIME", "SAMPLE")
 
@@ -517,7 +519,7 @@ class Check(WithPrograms):
         whole = Path(self.plain).read_bytes()
         chance = random.Random(1)
         path = self.folder / "damaged"
-        for i in range(300):
+        for i in range(40 * SOAK):
             bytes_ = bytearray(whole[:chance.choice((len(whole), len(whole), chance.randrange(1200)))])
             for _ in range(chance.randrange(1, 12)):
                 if bytes_:
@@ -799,7 +801,7 @@ class BadInput(Case):
         chance = random.Random(2)
         sources = (json.dumps(altered(mtp={"total_tokens": 1, "expert_activations": {"0": 1}})).encode(),
                    imatrix(Imatrix.LAYERS, tokens=4))
-        for i in range(400):
+        for i in range(40 * SOAK):
             bytes_ = bytearray(chance.choice(sources))
             for _ in range(chance.randrange(1, 6)):
                 at = chance.randrange(len(bytes_))
