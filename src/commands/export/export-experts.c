@@ -1,3 +1,5 @@
+// Formats for simulators of caches, of requests for experts: libcachesim, and SGLang's counts.
+
 #include "commands/export/export-format.h"
 
 #include "tool/input/trace-input.h"
@@ -32,7 +34,8 @@ static void count_row(struct layer_counts * layer, const struct trace_routing * 
     }
 }
 
-static void count_rows(struct layer_counts * layer, const struct export_ubatch * ubatch, const struct trace_routing * routing) {
+static void count_rows(struct layer_counts * layer, const struct export_ubatch * ubatch,
+                       const struct trace_routing * routing) {
     for (int32_t row = 0; row < routing->n_rows; row++) {
         if (ubatch->is_chosen[export_token_of(routing, row)]) {
             count_row(layer, routing, row);
@@ -78,10 +81,12 @@ static int64_t expert_size(const struct trace_export * export, const struct trac
     return told == NULL ? -1 : trace_input_expert_bytes(told);
 }
 
-static void print_requests(FILE * out, const struct layer_counts * counts, int64_t seconds, int32_t layer, int64_t size) {
+static void print_requests(FILE * out, const struct layer_counts * counts, int64_t seconds, int32_t layer,
+                           int64_t size) {
     for (size_t i = 0; i < counts->n_order; i++) {
         const int32_t expert = counts->order[i];
-        fprintf(out, "%lld,%lld,%lld,%d,%d,%llu\n", (long long) seconds, (long long) layer * 65536 + expert, (long long) size, (int) layer,
+        fprintf(out, "%lld,%lld,%lld,%d,%d,%llu\n", (long long) seconds, (long long) layer * 65536 + expert,
+                    (long long) size, (int) layer,
                 (int) expert, (unsigned long long) counts->counts[expert]);
     }
 }
@@ -110,14 +115,21 @@ static bool end_requests(struct trace_export * export, bool ok, struct error * e
         return ok;
     }
     if (ok && !requests->size_known) {
-        error_warning("the size of an expert is not known in every layer, and is 1 there: give cachesim --ignore-obj-size 1");
+        error_warning("the size of an expert is not known in every layer, and is 1 there: "
+                      "give cachesim --ignore-obj-size 1");
     }
     free_layer(&requests->layer);
     free(requests);
     return ok;
 }
 
-const struct export_format export_libcachesim = { .name = "libcachesim", .kind = FILE_KIND_LIBCACHESIM, .begin = begin_requests, .ubatch = write_requests, .end = end_requests };
+const struct export_format export_libcachesim = {
+    .name   = "libcachesim",
+    .kind   = FILE_KIND_LIBCACHESIM,
+    .begin  = begin_requests,
+    .ubatch = write_requests,
+    .end    = end_requests,
+};
 
 //
 // sglang: how often each expert was chosen
@@ -129,7 +141,8 @@ static bool begin_distribution(struct trace_export * export, struct error * erro
     return true;
 }
 
-static bool write_distribution(struct trace_export * export, const struct export_ubatch * ubatch, struct error * error) {
+static bool write_distribution(struct trace_export * export, const struct export_ubatch * ubatch,
+                               struct error * error) {
     (void) error;
     struct layer_counts * layers = export->data;
     for (size_t i = 0; i < ubatch->n_layers; i++) {
@@ -163,5 +176,10 @@ static bool end_distribution(struct trace_export * export, bool ok, struct error
 }
 
 const struct export_format export_sglang = {
-    .name = "sglang", .kind = FILE_KIND_SGLANG, .needs_survey = true, .begin = begin_distribution, .ubatch = write_distribution, .end = end_distribution,
+    .name         = "sglang",
+    .kind         = FILE_KIND_SGLANG,
+    .needs_survey = true,
+    .begin        = begin_distribution,
+    .ubatch       = write_distribution,
+    .end          = end_distribution,
 };

@@ -42,7 +42,8 @@ struct trace_export {
     void                       * data;    // the format's
 };
 
-// Functions that can fail tell in `error`. After a failure nothing but `end` is called, with `ok` false, which frees all.
+// Functions that can fail explain it in `error`. After a failure nothing but `end` is called, with `ok` false, which
+// frees all.
 struct export_format {
     const char   * name;
     enum file_kind kind;

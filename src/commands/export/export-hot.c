@@ -1,3 +1,5 @@
+// Counts of each layer's experts: hot lists as CSV and JSON, and importance for pruning.
+
 #include "commands/export/export-format.h"
 
 #include "analysis/counts.h"
@@ -54,7 +56,8 @@ static bool take_ubatch(struct trace_export * export, const struct export_ubatch
     (void) error;
     for (size_t i = 0; i < ubatch->n_layers; i++) {
         const struct trace_routing * routing = ubatch->layers[i];
-        struct layer_use           * use     = (struct layer_use *) export->data + export_layer_index(export->survey, routing->layer);
+        struct layer_use           * uses    = export->data;
+        struct layer_use           * use     = &uses[export_layer_index(export->survey, routing->layer)];
         make_room(use, (size_t) routing->n_expert);
         for (int32_t row = 0; row < routing->n_rows; row++) {
             if (ubatch->is_chosen[export_token_of(routing, row)]) {
@@ -111,7 +114,12 @@ static bool end_hot_csv(struct trace_export * export, bool ok, struct error * er
 }
 
 const struct export_format export_hot_csv = {
-    .name = "hot-csv", .kind = FILE_KIND_HOT_CSV, .needs_survey = true, .begin = begin_uses, .ubatch = take_ubatch, .end = end_hot_csv,
+    .name         = "hot-csv",
+    .kind         = FILE_KIND_HOT_CSV,
+    .needs_survey = true,
+    .begin        = begin_uses,
+    .ubatch       = take_ubatch,
+    .end          = end_hot_csv,
 };
 
 //
@@ -141,7 +149,8 @@ static void print_hot_json(const struct trace_export * export) {
     for (size_t i = 0; i < export->survey->n_layers; i++) {
         set_hot_layer(layers, activations, export->survey->layers[i], &uses[i]);
     }
-    json_t * model = json_pack("{s:o, s:o, s:o}", "name", routing_json_text(info->model_name), "architecture", routing_json_text(info->architecture),
+    json_t * model = json_pack("{s:o, s:o, s:o}", "name", routing_json_text(info->model_name),
+                               "architecture", routing_json_text(info->architecture),
                                "fingerprint", routing_json_text(info->fingerprint));
     json_t * root  = json_pack("{s:i, s:o, s:I, s:o, s:o}", "llama_expert_tracer_hot", 1, "model", model,
                                "tokens", (json_int_t) export->survey->n_tokens, "layers", layers, "activations", activations);
@@ -158,7 +167,12 @@ static bool end_hot_json(struct trace_export * export, bool ok, struct error * e
 }
 
 const struct export_format export_hot_json = {
-    .name = "hot-json", .kind = FILE_KIND_HOT_JSON, .needs_survey = true, .begin = begin_uses, .ubatch = take_ubatch, .end = end_hot_json,
+    .name         = "hot-json",
+    .kind         = FILE_KIND_HOT_JSON,
+    .needs_survey = true,
+    .begin        = begin_uses,
+    .ubatch       = take_ubatch,
+    .end          = end_hot_json,
 };
 
 //
@@ -195,5 +209,10 @@ static bool end_importance(struct trace_export * export, bool ok, struct error *
 }
 
 const struct export_format export_importance = {
-    .name = "importance", .kind = FILE_KIND_IMPORTANCE, .needs_survey = true, .begin = begin_uses, .ubatch = take_ubatch, .end = end_importance,
+    .name         = "importance",
+    .kind         = FILE_KIND_IMPORTANCE,
+    .needs_survey = true,
+    .begin        = begin_uses,
+    .ubatch       = take_ubatch,
+    .end          = end_importance,
 };

@@ -1,3 +1,5 @@
+// Arrays for numpy: experts, gate weights and tokens, in a file each or a set of files for each life of a sequence.
+
 #include "commands/export/export-format.h"
 
 #include "base/file-kind.h"
@@ -12,9 +14,10 @@
 
 #define NPY_ALIGNMENT 64
 
-// What is told of each token beside its experts.
+// The columns of a token beside its experts.
 #define TOKEN_DESCR \
-    "[('ubatch', '<u8'), ('token', '<i4'), ('context', '<i4'), ('sequence', '<i4'), ('life', '<i4'), ('position', '<i4'), ('id', '<i4'), " \
+    "[('ubatch', '<u8'), ('token', '<i4'), ('context', '<i4'), ('sequence', '<i4'), ('life', '<i4'), " \
+    "('position', '<i4'), ('id', '<i4'), " \
     "('generation', '|b1'), ('output', '|b1'), ('warmup', '|b1'), ('rejected', '|b1')]"
 #define TOKEN_BYTES 36
 
@@ -41,7 +44,8 @@ struct npy {
 static void write_header(FILE * out, const char * descr, const char * shape) {
     char         dictionary[1024];
     const int    n      = snprintf(dictionary, sizeof(dictionary),
-                                   "{'descr': %s, 'fortran_order': False, 'shape': (%s), }" FILE_KIND_NPY_MARK, descr, shape);
+                                   "{'descr': %s, 'fortran_order': False, 'shape': (%s), }" FILE_KIND_NPY_MARK,
+                                   descr, shape);
     const size_t before = 10;
     const size_t size   = (before + (size_t) n + 1 + NPY_ALIGNMENT - 1) / NPY_ALIGNMENT * NPY_ALIGNMENT - before;
     uint8_t      length[2];
@@ -66,7 +70,8 @@ static bool open_file(struct output_file * file, const struct trace_export * exp
     return ok;
 }
 
-static bool open_files(const struct trace_export * export, struct arrays * arrays, const char * life, struct error * error) {
+static bool open_files(const struct trace_export * export, struct arrays * arrays, const char * life,
+                       struct error * error) {
     if (export->output == NULL) {
         return output_file_open(&arrays->experts, NULL, FILE_KIND_NPY, false, error);
     }
@@ -83,7 +88,8 @@ static bool open_files(const struct trace_export * export, struct arrays * array
 static void write_headers(const struct trace_export * export, const struct arrays * arrays, uint64_t n_tokens) {
     const struct npy * npy = export->data;
     char               shape[128];
-    snprintf(shape, sizeof(shape), "%" PRIu64 ", %zu, %d", n_tokens, export->survey->n_layers, (int) export->survey->n_used);
+    snprintf(shape, sizeof(shape), "%" PRIu64 ", %zu, %d", n_tokens, export->survey->n_layers,
+             (int) export->survey->n_used);
     write_header(arrays->experts.out, npy->cell_bytes == 2 ? "'<i2'" : "'<i4'", shape);
     if (arrays->weights.out != NULL) {
         write_header(arrays->weights.out, "'<f4'", shape);
@@ -104,7 +110,8 @@ static void free_arrays(struct arrays * arrays) {
 }
 
 // NULL: a file could not be opened.
-static struct arrays * open_arrays(const struct trace_export * export, const char * life, uint64_t n_tokens, struct error * error) {
+static struct arrays * open_arrays(const struct trace_export * export, const char * life, uint64_t n_tokens,
+                                   struct error * error) {
     struct arrays * arrays = memory_new(1, sizeof(*arrays));
     arrays->n_left = n_tokens;
     arrays->experts.place.directory = arrays->tokens.place.directory = arrays->weights.place.directory = -1;
@@ -181,7 +188,8 @@ static void put_expert(const struct npy * npy, size_t cell, uint16_t expert) {
     }
 }
 
-static void fill_layer(const struct npy * npy, const struct export_survey * survey, const struct trace_routing * routing, int32_t row) {
+static void fill_layer(const struct npy * npy, const struct export_survey * survey,
+                       const struct trace_routing * routing, int32_t row) {
     const uint16_t * experts = export_experts_of(routing, row);
     const float    * weights = export_weights_of(routing, row);
     const size_t     first   = export_layer_index(survey, routing->layer) * (size_t) survey->n_used;
@@ -193,7 +201,8 @@ static void fill_layer(const struct npy * npy, const struct export_survey * surv
     }
 }
 
-static void fill_token(const struct npy * npy, const struct export_survey * survey, const struct export_ubatch * ubatch, int32_t token) {
+static void fill_token(const struct npy * npy, const struct export_survey * survey,
+                       const struct export_ubatch * ubatch, int32_t token) {
     memset(npy->experts, 0xff, npy->cells * npy->cell_bytes);
     for (size_t i = 0; i < npy->cells; i++) {
         put_f32(npy->weights + sizeof(float) * i, NAN);
@@ -231,7 +240,8 @@ static struct arrays * arrays_of(const struct trace_export * export, struct note
     return life->data;
 }
 
-static void write_npy_token(const struct trace_export * export, struct arrays * arrays, const struct export_ubatch * ubatch, int32_t token) {
+static void write_npy_token(const struct trace_export * export, struct arrays * arrays,
+                            const struct export_ubatch * ubatch, int32_t token) {
     const struct npy * npy = export->data;
     fill_token(npy, export->survey, ubatch, token);
     fwrite(npy->experts, npy->cell_bytes, npy->cells, arrays->experts.out);
@@ -245,9 +255,11 @@ static void write_npy_token(const struct trace_export * export, struct arrays * 
 }
 
 // Into the files of its life, which are finished with the last token: there may be more lives than files can be open.
-static bool write_split_token(const struct trace_export * export, const struct export_ubatch * ubatch, int32_t i_token, struct error * error) {
+static bool write_split_token(const struct trace_export * export, const struct export_ubatch * ubatch, int32_t i_token,
+                              struct error * error) {
     const struct trace_token * token  = &ubatch->all->tokens[i_token];
-    struct noted_life        * life   = trace_lives_at(export->survey->lives, ubatch->all->context, token->sequence, token->life);
+    struct noted_life        * life   = trace_lives_at(export->survey->lives, ubatch->all->context, token->sequence,
+                                                       token->life);
     struct arrays            * arrays = arrays_of(export, life, error);
     if (arrays == NULL) {
         return false;

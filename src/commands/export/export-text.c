@@ -1,48 +1,11 @@
+// Formats of a line for each token or layer: csv, jsonl, moe-trace and moe-cache-profile.
+
 #include "commands/export/export-format.h"
 
 #include "tool/input/trace-input.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-// Faster than printf(), which is what an export would otherwise spend its time in.
-void export_number(FILE * out, int64_t number) {
-    char     digits[24];
-    size_t   at    = sizeof(digits);
-    uint64_t value = number < 0 ? 0 - (uint64_t) number : (uint64_t) number;
-    do {
-        digits[--at] = (char) ('0' + value % 10);
-        value /= 10;
-    } while (value > 0);
-    if (number < 0) {
-        digits[--at] = '-';
-    }
-    fwrite_unlocked(digits + at, 1, sizeof(digits) - at, out);
-}
-
-int32_t export_n_used(const struct trace_info * info) {
-    int32_t n_used = 0;
-    for (size_t i = 0; i < info->n_tables; i++) {
-        for (size_t k = 0; k < info->tables[i].n_layers; k++) {
-            n_used = info->tables[i].layers[k].n_used > n_used ? info->tables[i].layers[k].n_used : n_used;
-        }
-    }
-    return n_used;
-}
-
-size_t export_layer_index(const struct export_survey * survey, int32_t layer) {
-    size_t low  = 0;
-    size_t high = survey->n_layers;
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        if (survey->layers[middle] < layer) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
 
 static bool begin_nothing(struct trace_export * export, struct error * error) {
     (void) export;
@@ -112,7 +75,8 @@ static void print_csv_token(const struct trace_export * export, const struct tra
     }
 }
 
-static void print_csv_layer(const struct trace_export * export, const struct trace_routing * routing, int32_t row, int32_t n_used) {
+static void print_csv_layer(const struct trace_export * export, const struct trace_routing * routing, int32_t row,
+                            int32_t n_used) {
     const uint16_t * experts = export_experts_of(routing, row);
     const float    * weights = export_weights_of(routing, row);
     cell(export->out, routing->layer);
@@ -143,7 +107,13 @@ static bool write_csv(struct trace_export * export, const struct export_ubatch *
     return true;
 }
 
-const struct export_format export_csv = { .name = "csv", .kind = FILE_KIND_CSV, .begin = begin_csv, .ubatch = write_csv, .end = end_nothing };
+const struct export_format export_csv = {
+    .name   = "csv",
+    .kind   = FILE_KIND_CSV,
+    .begin  = begin_csv,
+    .ubatch = write_csv,
+    .end    = end_nothing,
+};
 
 //
 // jsonl: an object for each token
@@ -175,7 +145,8 @@ static void print_json_token(const struct trace_export * export, const struct tr
     if (export->info->phases_known) {
         fprintf(out, ",\"phase\":\"%s\"", phase_name(export, token));
     }
-    fprintf(out, ",\"output\":%s,\"warmup\":%s,\"rejected\":%s", boolean(token->output), boolean(ubatch->warmup), boolean(token->rejected));
+    fprintf(out, ",\"output\":%s,\"warmup\":%s,\"rejected\":%s", boolean(token->output), boolean(ubatch->warmup),
+            boolean(token->rejected));
     if (export->info->has_tokens) {
         print_member(out, "token_id", token->id);
     }
@@ -215,7 +186,13 @@ static bool write_jsonl(struct trace_export * export, const struct export_ubatch
     return true;
 }
 
-const struct export_format export_jsonl = { .name = "jsonl", .kind = FILE_KIND_JSONL, .begin = begin_nothing, .ubatch = write_jsonl, .end = end_nothing };
+const struct export_format export_jsonl = {
+    .name   = "jsonl",
+    .kind   = FILE_KIND_JSONL,
+    .begin  = begin_nothing,
+    .ubatch = write_jsonl,
+    .end    = end_nothing,
+};
 
 //
 // moe-trace: "layer,expert" for each activation
@@ -242,7 +219,13 @@ static bool write_moe_trace(struct trace_export * export, const struct export_ub
     return true;
 }
 
-const struct export_format export_moe_trace = { .name = "moe-trace", .kind = FILE_KIND_UNMARKED, .begin = begin_nothing, .ubatch = write_moe_trace, .end = end_nothing };
+const struct export_format export_moe_trace = {
+    .name   = "moe-trace",
+    .kind   = FILE_KIND_UNMARKED,
+    .begin  = begin_nothing,
+    .ubatch = write_moe_trace,
+    .end    = end_nothing,
+};
 
 //
 // moe-cache-profile: "pos,layer,id0,id1,…", prompt rows from below zero to -1, generation from 0 on
@@ -312,5 +295,10 @@ static bool end_profile(struct trace_export * export, bool ok, struct error * er
 }
 
 const struct export_format export_moe_cache_profile = {
-    .name = "moe-cache-profile", .kind = FILE_KIND_UNMARKED, .needs_survey = true, .begin = begin_profile, .ubatch = write_profile, .end = end_profile,
+    .name         = "moe-cache-profile",
+    .kind         = FILE_KIND_UNMARKED,
+    .needs_survey = true,
+    .begin        = begin_profile,
+    .ubatch       = write_profile,
+    .end          = end_profile,
 };

@@ -1,3 +1,5 @@
+// The command `export`: writes what the filter leaves of a trace in a format that others read.
+
 #include "commands/export/export-format.h"
 #include "tool/command.h"
 #include "tool/error.h"
@@ -134,7 +136,8 @@ static void make_room(struct choice * choice, const struct trace_ubatch * ubatch
     }
     if (ubatch->n_layers > choice->room_layers) {
         choice->room_layers   = ubatch->n_layers;
-        choice->ubatch.layers = memory_resize(choice->ubatch.layers, choice->room_layers, sizeof(*choice->ubatch.layers));
+        choice->ubatch.layers = memory_resize(choice->ubatch.layers, choice->room_layers,
+                                              sizeof(*choice->ubatch.layers));
     }
 }
 
@@ -188,12 +191,14 @@ static bool go_through(struct source * source, const char * what, visitor * visi
     if (cursor == NULL) {
         return error_set(error, "out of memory");
     }
-    struct progress     progress = progress_begin(what, options->output == NULL ? 0 : trace_about(source->trace)->file_size);
+    const uint64_t      size     = options->output == NULL ? 0 : trace_about(source->trace)->file_size;
+    struct progress     progress = progress_begin(what, size);
     struct choice       choice   = { 0 };
     struct trace_ubatch ubatch;
     bool                ok       = true;
     trace_cursor_seek(cursor, trace_filter_first_ubatch(&options->filter));
-    while (ok && !is_broken(options) && trace_next(cursor, &ubatch) && !trace_filter_is_past(&options->filter, ubatch.number)) {
+    while (ok && !is_broken(options) && trace_next(cursor, &ubatch)
+           && !trace_filter_is_past(&options->filter, ubatch.number)) {
         ok = !choose(&choice, &options->filter, &ubatch) || visit(self, &choice.ubatch, error);
         progress_tell(&progress, trace_cursor_offset(cursor));
     }
@@ -260,10 +265,6 @@ static bool has_room(const struct export_survey * survey, const struct export_ub
     return ok;
 }
 
-bool export_changed(const struct trace_export * export, struct error * error) {
-    return error_set(error, "%s: " TRACE_INPUT_CHANGED, export->input);
-}
-
 static bool write_ubatch(void * self, const struct export_ubatch * ubatch, struct error * error) {
     const struct writer * writer = self;
     if (!has_room(writer->export->survey, ubatch)) {
@@ -275,7 +276,8 @@ static bool write_ubatch(void * self, const struct export_ubatch * ubatch, struc
 static bool write_out(struct source * source, struct trace_export * export, struct error * error) {
     const struct export_format * format = source->options->format;
     struct writer                writer = { format, export };
-    const bool                   ok     = format->begin(export, error) && go_through(source, "exporting", write_ubatch, &writer, error);
+    const bool                   ok     = format->begin(export, error)
+                                       && go_through(source, "exporting", write_ubatch, &writer, error);
     return format->end(export, ok, error);
 }
 
@@ -328,7 +330,8 @@ static bool fits(const struct options * options, const struct trace_info * info,
         return false;
     }
     if (needs_phases(options) && !info->phases_known) {
-        return error_set(error, "has no phases and sequences, which %s needs: the program called llama.cpp in a way that shows none",
+        return error_set(error, "has no phases and sequences, which %s needs: the program called llama.cpp in a way that "
+                                "shows none",
                          options->split ? "--split" : options->format->name);
     }
     return trace_filter_fits(&options->filter, info, error);
