@@ -77,11 +77,13 @@ def stock_command(_, path):
 
 
 def node_command(release, path):
-    return [shutil.which("node"), CLIENTS / "node-client.mjs", OLD_ENGINES / release / "node", path, PROMPT.decode(), N_TOKENS]
+    return [shutil.which("node"), CLIENTS / "node-client.mjs", OLD_ENGINES / release / "node", path,
+            PROMPT.decode(), N_TOKENS]
 
 
 def python_command(release, path, *options):
-    return [sys.executable, CLIENTS / "ctypes_client.py", *options, OLD_ENGINES / release / "lib", path, N_TOKENS, *PROMPT]
+    return [sys.executable, CLIENTS / "ctypes_client.py", *options, OLD_ENGINES / release / "lib",
+            path, N_TOKENS, *PROMPT]
 
 
 def python_with(*options):
@@ -97,7 +99,8 @@ CLIENTS_TRIED = [STOCK_PROGRAM, LINKED, NODE, CTYPES]
 
 def evaluated(release, oracle):
     """What a client evaluates of the prompt and after it, as pairs (token, routed in the last layer)."""
-    return [(token, asks or last_layer_is_whole(release, oracle)) for token, asks in oracle.completion(PROMPT, N_TOKENS)]
+    return [(token, asks or last_layer_is_whole(release, oracle))
+            for token, asks in oracle.completion(PROMPT, N_TOKENS)]
 
 
 def answer(client, result):
@@ -132,5 +135,6 @@ def check(case, client, release, oracle, **more):
         case.assertIsNone(stats["warmup_tokens"])
 
     said = result.said()
-    for line in "[EXPERT-TRACE] Statistics enabled", "=== Expert Usage Statistics ===", f"[EXPERT-TRACE] Statistics exported to {case.stats_path}":
+    for line in ("[EXPERT-TRACE] Statistics enabled", "=== Expert Usage Statistics ===",
+                 f"[EXPERT-TRACE] Statistics exported to {case.stats_path}"):
         case.assertEqual(said.count(line), 1, line)

@@ -29,7 +29,8 @@ def tiny(architecture=None):
     """Paths of the MoE models by architecture: of all of them, or of one."""
     path = folder() / (architecture or "all")
     path.mkdir()
-    subprocess.run([ENGINE / "test-llama-archs", "-s", "1", *(["-a", architecture] if architecture else []), "-o", path],
+    subprocess.run([ENGINE / "test-llama-archs", "-s", "1",
+                    *(["-a", architecture] if architecture else []), "-o", path],
                    env=environment(preload=False), check=True, capture_output=True)
     for dense in path.glob("*-dense.gguf"):
         dense.unlink()

@@ -1,6 +1,6 @@
-// Stands behind the tracer, in front of the engine, and writes down the gate weights that the engine computes, read by an
-// eval callback of its own: an independent witness of those in a trace, of models that no stock program prints. Lines in
-// the file that $GATES_LOG names:
+// Stands behind the tracer, in front of the engine, and writes down the gate weights that the engine computes, read by
+// an eval callback of its own: an independent witness of those in a trace, of models that no stock program prints.
+// Lines in the file that $GATES_LOG names:
 //
 //   graph                    a graph begins to be computed
 //   NAME TAB VALUE...        a tensor of gate weights, all of its values
@@ -28,7 +28,7 @@ static struct scheduler {
 
 static FILE * log_file(void) {
     static FILE * file;
-    if (!file && getenv("GATES_LOG")) {
+    if (file == NULL && getenv("GATES_LOG")) {
         file = fopen(getenv("GATES_LOG"), "ae");
     }
     return file;
@@ -36,7 +36,7 @@ static FILE * log_file(void) {
 
 #define NEXT(type, name, parameters)                                    \
     static type (*next_##name) parameters;                              \
-    if (!next_##name) {                                                 \
+    if (next_##name == NULL) {                                          \
         void * found = dlsym(RTLD_NEXT, #name);                         \
         memcpy(&next_##name, &found, sizeof(found));                    \
     }
@@ -52,7 +52,7 @@ static void write_values(const void * tensor) {
     NEXT(void, ggml_backend_tensor_get, (const void *, void *, size_t, size_t))
     const size_t n      = (size_t) next_ggml_nelements(tensor);
     float      * values = calloc(n + 1, sizeof(*values));
-    if (!values || next_ggml_nbytes(tensor) != n * sizeof(*values)) {
+    if (values == NULL || next_ggml_nbytes(tensor) != n * sizeof(*values)) {
         abort(); // not what gate weights ever were
     }
     if (n > 0) {
@@ -68,7 +68,8 @@ static void write_values(const void * tensor) {
 
 static bool on_node(void * tensor, bool ask, void * data) {
     struct scheduler * scheduler = data;
-    const bool         is_gates  = log_file() && strncmp(name_of(tensor), "ffn_moe_weights", strlen("ffn_moe_weights")) == 0;
+    const bool         is_gates  = log_file()
+                                   && strncmp(name_of(tensor), "ffn_moe_weights", strlen("ffn_moe_weights")) == 0;
     if (ask) {
         scheduler->wanted = scheduler->fn && scheduler->fn(tensor, true, scheduler->data);
         return scheduler->wanted || is_gates;
@@ -81,7 +82,7 @@ static bool on_node(void * tensor, bool ask, void * data) {
 
 static struct scheduler * scheduler_of(void * sched) {
     for (int i = 0; i < SCHEDULERS_MAX; i++) {
-        if (schedulers[i].sched == sched || !schedulers[i].sched) {
+        if (schedulers[i].sched == sched || schedulers[i].sched == NULL) {
             schedulers[i].sched = sched;
             return &schedulers[i];
         }

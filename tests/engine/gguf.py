@@ -104,7 +104,8 @@ def rewrite(source, path, tensors):
         new.write(header)
         offset = 0
         for name, (shape, kind, content) in tensors.items():
-            new.write(struct.pack(f"<Q{len(name)}sI{len(shape)}QIQ", len(name), name.encode(), len(shape), *shape, kind, offset))
+            new.write(struct.pack(f"<Q{len(name)}sI{len(shape)}QIQ", len(name), name.encode(),
+                                  len(shape), *shape, kind, offset))
             offset += aligned(len(content))
         data = aligned(new.tell())
         new.seek(data)

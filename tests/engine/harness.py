@@ -133,7 +133,8 @@ def run(*arguments, trace=None, preload=True, timeout=600, stdin=subprocess.DEVN
 class Server:
     """A llama-server, or another program that listens, as long as a with statement lasts."""
 
-    def __init__(self, *arguments, trace=None, preload=True, program="llama-server", health="/health", timeout=120, **extra):
+    def __init__(self, *arguments, trace=None, preload=True, program="llama-server",
+                 health="/health", timeout=120, **extra):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = tempfile.TemporaryFile()
@@ -172,7 +173,8 @@ class Server:
             raise
 
     def post(self, path, **body):
-        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode(),
+                                         {"Content-Type": "application/json"})
         return json.loads(urllib.request.urlopen(request, timeout=300).read())
 
     def err(self):
@@ -188,7 +190,8 @@ class Server:
 
 
 def forget(path):
-    """Removes what an earlier run has left: the next one would tell of it, or go elsewhere. What is being written stays."""
+    """Removes what an earlier run has left: the next one would tell of it, or go elsewhere.
+    What is being written stays."""
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file, contextlib.suppress(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.unlink()
@@ -217,8 +220,8 @@ def rpc_servers(folder, n):
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(open(folder / "rpc.log", "wb"))
         for port in ports:
-            server = subprocess.Popen([ENGINE / "ggml-rpc-server", "-t", "1", "-p", str(port)], env=environment(preload=False),
-                                      stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            server = subprocess.Popen([ENGINE / "ggml-rpc-server", "-t", "1", "-p", str(port)],
+                                      env=environment(preload=False), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             stack.callback(server.wait)
             stack.callback(server.kill)
         deadline = time.monotonic() + 30
@@ -254,7 +257,8 @@ class TestCase(unittest.TestCase):
         self.assertEqual({int(k): v for k, v in stats["layer_tokens"].items()}, {i: n for i, n in enumerate(rows) if n})
         for layer, row in enumerate(counts):
             if rows[layer]:
-                self.assertEqual([stats["per_layer"][str(layer)][str(e)] for e in range(oracle.n_expert)], row, f"layer {layer}")
+                self.assertEqual([stats["per_layer"][str(layer)][str(e)] for e in range(oracle.n_expert)],
+                                 row, f"layer {layer}")
         total = [sum(row[e] for row in counts) for e in range(oracle.n_expert)]
         self.assertEqual([stats["expert_activations"][str(e)] for e in range(oracle.n_expert)], total)
         self.assertEqual(stats["total_activations"], sum(total))

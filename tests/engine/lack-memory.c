@@ -41,7 +41,7 @@ static int look_for_library(struct dl_phdr_info * info, size_t size, void * data
     const char * name  = data;
     const char * slash = strrchr(info->dlpi_name, '/');
     (void) size;
-    if (!slash || strcmp(slash + 1, name) != 0) {
+    if (slash == NULL || strcmp(slash + 1, name) != 0) {
         return 0;
     }
     for (int i = 0; i < info->dlpi_phnum; i++) {
@@ -86,7 +86,7 @@ static bool lacks(const void * caller) {
 
 #define NEXT(type, name, parameters)                                    \
     static type (*next_##name) parameters;                              \
-    if (!next_##name) {                                                 \
+    if (next_##name == NULL) {                                          \
         void * found = dlsym(RTLD_NEXT, #name);                         \
         memcpy(&next_##name, &found, sizeof(found));                    \
     }
@@ -136,7 +136,7 @@ char * realpath(const char * path, char * resolved) {
 
 char * getcwd(char * folder, size_t size) {
     NEXT(char *, getcwd, (char *, size_t))
-    return !folder && LACKS() ? NULL : next_getcwd(folder, size);
+    return folder == NULL && LACKS() ? NULL : next_getcwd(folder, size);
 }
 
 DIR * fdopendir(int fd) {

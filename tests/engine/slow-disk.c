@@ -44,7 +44,7 @@ static atomic_int        n_evaluated;
 
 #define NEXT(type, name, parameters)                                    \
     static type (*next_##name) parameters;                              \
-    if (!next_##name) {                                                 \
+    if (next_##name == NULL) {                                          \
         void * found = dlsym(RTLD_NEXT, #name);                         \
         memcpy(&next_##name, &found, sizeof(found));                    \
     }
@@ -62,7 +62,8 @@ __attribute__((format(printf, 1, 2))) static void note(const char * format, ...)
     const int length = vsnprintf(line, sizeof(line), format, arguments);
     va_end(arguments);
     if (atomic_load(&log_file) < 0) {
-        atomic_store(&log_file, (int) syscall(SYS_openat, AT_FDCWD, getenv("DISK_LOG"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+        atomic_store(&log_file, (int) syscall(SYS_openat, AT_FDCWD, getenv("DISK_LOG"),
+                                              O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
     }
     if (syscall(SYS_write, atomic_load(&log_file), line, (size_t) length) != length) {
         abort();
@@ -97,7 +98,7 @@ static void touch(const char * function, int folder, const char * path) {
     char         link[64];
     const int    saved = errno;
     const char * where = getenv("DISK_FOLDER");
-    if (!path || path[0] != '/') { // a descriptor's, or below it
+    if (path == NULL || path[0] != '/') { // a descriptor's, or below it
         snprintf(link, sizeof(link), folder == AT_FDCWD ? "/proc/self/cwd" : "/proc/self/fd/%d", folder);
         const ssize_t n = syscall(SYS_readlinkat, AT_FDCWD, link, whole, PATH_MAX);
         whole[n > 0 ? n : 0] = '\0';
@@ -151,9 +152,11 @@ OPENAT(openat64)
 TOUCH(int,     mkostemps,   "open",     (char * path, int length, int flags), (path, length, flags), AT_FDCWD, path)
 TOUCH(int,     mkostemps64, "open",     (char * path, int length, int flags), (path, length, flags), AT_FDCWD, path)
 TOUCH(char *,  realpath,    "realpath", (const char * path, char * resolved), (path, resolved), AT_FDCWD, path)
-TOUCH(ssize_t, readlink,    "readlink", (const char * path, char * target, size_t size), (path, target, size), AT_FDCWD, path)
+TOUCH(ssize_t, readlink,    "readlink", (const char * path, char * target, size_t size),
+                                        (path, target, size), AT_FDCWD, path)
 TOUCH(int,     rename,      "rename",   (const char * path, const char * to), (path, to), AT_FDCWD, path)
-TOUCH(int,     renameat,    "rename",   (int folder, const char * path, int other, const char * to), (folder, path, other, to), folder, path)
+TOUCH(int,     renameat,    "rename",   (int folder, const char * path, int other, const char * to),
+                                        (folder, path, other, to), folder, path)
 TOUCH(int,     renameat2,   "rename",   (int folder, const char * path, int other, const char * to, unsigned flags),
                                         (folder, path, other, to, flags), folder, path)
 TOUCH(int,     link,        "link",     (const char * path, const char * to), (path, to), AT_FDCWD, path)
@@ -165,5 +168,7 @@ TOUCH(int,     fsync,       "fsync",    (int fd), (fd), fd, NULL)
 TOUCH(int,     fdatasync,   "fsync",    (int fd), (fd), fd, NULL)
 TOUCH(int,     ftruncate,   "truncate", (int fd, off_t size), (fd, size), fd, NULL)
 TOUCH(ssize_t, write,       "write",    (int fd, const void * data, size_t size), (fd, data, size), fd, NULL)
-TOUCH(ssize_t, pwrite,      "write",    (int fd, const void * data, size_t size, off_t at), (fd, data, size, at), fd, NULL)
-TOUCH(ssize_t, pwrite64,    "write",    (int fd, const void * data, size_t size, off64_t at), (fd, data, size, at), fd, NULL)
+TOUCH(ssize_t, pwrite,      "write",    (int fd, const void * data, size_t size, off_t at),
+                                        (fd, data, size, at), fd, NULL)
+TOUCH(ssize_t, pwrite64,    "write",    (int fd, const void * data, size_t size, off64_t at),
+                                        (fd, data, size, at), fd, NULL)

@@ -47,7 +47,7 @@ __attribute__((format(printf, 1, 2))) static void note(const char * format, ...)
 
 #define NEXT(type, name, parameters)                                    \
     static type (*next_##name) parameters;                              \
-    if (!next_##name) {                                                 \
+    if (next_##name == NULL) {                                          \
         void * found = dlsym(RTLD_NEXT, #name);                         \
         memcpy(&next_##name, &found, sizeof(found));                    \
     }
@@ -70,7 +70,8 @@ void ggml_backend_tensor_get(const void * tensor, void * data, size_t offset, si
 void ggml_backend_tensor_get_async(void * backend, const void * tensor, void * data, size_t offset, size_t size);
 void * ggml_backend_buft_alloc_buffer(void * type, size_t size);
 void   ggml_backend_buffer_free(void * buffer);
-void * ggml_backend_sched_new(void * backends, void * types, int n, size_t size, uintptr_t parallel, uintptr_t op_offload);
+void * ggml_backend_sched_new(void * backends, void * types, int n, size_t size,
+                              uintptr_t parallel, uintptr_t op_offload);
 void   ggml_backend_sched_free(void * sched);
 
 void ggml_backend_sched_set_eval_callback(void * sched, bool (*fn)(void *, bool, void *), void * data) {
@@ -114,7 +115,8 @@ void * ggml_backend_buft_alloc_buffer(void * type, size_t size) {
     NEXT(void *, ggml_backend_buft_alloc_buffer, (void *, size_t))
     NEXT(const char *, ggml_backend_buft_name, (void *))
     void * buffer = next_ggml_backend_buft_alloc_buffer(type, size);
-    note("alloc %s %zu %s %p\n", next_ggml_backend_buft_name(type), size, who_is_at(__builtin_return_address(0)), buffer);
+    note("alloc %s %zu %s %p\n", next_ggml_backend_buft_name(type), size,
+         who_is_at(__builtin_return_address(0)), buffer);
     return buffer;
 }
 
@@ -130,7 +132,8 @@ void ggml_backend_buffer_free(void * buffer) {
 }
 
 // The sixth parameter is newer: passed on as it came.
-void * ggml_backend_sched_new(void * backends, void * types, int n, size_t size, uintptr_t parallel, uintptr_t op_offload) {
+void * ggml_backend_sched_new(void * backends, void * types, int n, size_t size,
+                              uintptr_t parallel, uintptr_t op_offload) {
     NEXT(void *, ggml_backend_sched_new, (void *, void *, int, size_t, uintptr_t, uintptr_t))
     note("sched new %d\n", atomic_fetch_add(&n_scheds, 1) + 1);
     return next_ggml_backend_sched_new(backends, types, n, size, parallel, op_offload);

@@ -27,7 +27,8 @@ class Example(TestCase):
         lines = []
         for i in range(1, n + 1):
             token = MIXTRAL.generate(PROMPT, i)[-1]
-            found = "".join(f"  layer {layer} expert {expert}: {count}" for layer, expert, count in hottest(MIXTRAL.completion(PROMPT, i)))
+            found = "".join(f"  layer {layer} expert {expert}: {count}"
+                            for layer, expert, count in hottest(MIXTRAL.completion(PROMPT, i)))
             lines.append(f"{chr(token):16}{found}")
         return lines
 

@@ -36,14 +36,16 @@ class Tiny(Architectures):
     N_PROMPT, N_GENERATION = 8, 2
 
     def bench(self, model, **how):
-        return run("llama-bench", "-m", model, "-p", self.N_PROMPT, "-n", self.N_GENERATION, "-r", 1, "-t", 1, "--no-warmup", **how)
+        return run("llama-bench", "-m", model, "-p", self.N_PROMPT, "-n", self.N_GENERATION, "-r", 1,
+                   "-t", 1, "--no-warmup", **how)
 
     def bench_both(self, architecture, model):
         """Untraced, and traced into a folder of its own, with a witness of the gate weights."""
         folder = self.folder / architecture
         folder.mkdir()
         trace = {**self.trace(OUTPUT=folder / "stats.json"), **self.routing(WEIGHTS=1, ROUTING=folder / "run.moetrace")}
-        traced = self.bench(model, trace=trace, preload=False, LD_PRELOAD=f"{LIBRARY} {GATES}", GATES_LOG=str(folder / "gates"))
+        traced = self.bench(model, trace=trace, preload=False, LD_PRELOAD=f"{LIBRARY} {GATES}",
+                            GATES_LOG=str(folder / "gates"))
         return folder, self.bench(model, preload=False), traced
 
     def check(self, model, stats):
@@ -72,7 +74,8 @@ class Tiny(Architectures):
         computed = computed_gates(self.path.parent / "gates")
         self.assertEqual(len(trace.ubatches), len(computed))
         for ubatch, gates in zip(trace.ubatches, computed):
-            self.assertEqual({layer.layer: [weight for row in layer.weights for weight in row] for layer in ubatch.layers},
+            self.assertEqual({layer.layer: [weight for row in layer.weights for weight in row]
+                              for layer in ubatch.layers},
                              {layer: list(map(half, weights)) for layer, weights in gates.items()})
         info = run(COMMAND, "info", "--json", self.path, preload=False)
         self.assertEqual(info.status, 0, info.err)
@@ -100,7 +103,8 @@ class Tiny(Architectures):
                     self.check_trace(stats)
                 else:
                     self.assertFalse(self.path.exists())
-                    self.assertEqual((stats["total_activations"], stats["layer_tokens"], stats["expert_activations"]), (0, {}, {}))
+                    self.assertEqual((stats["total_activations"], stats["layer_tokens"], stats["expert_activations"]),
+                                     (0, {}, {}))
                     self.assertIn("evaluated 10 tokens and no MoE layer was seen", traced.err)
                     self.assertNotIn("=== Expert Usage Statistics ===", traced.err)
         self.assertEqual(set(tiny()) - routed, NOT_ROUTED)
@@ -116,8 +120,9 @@ class LastLayerAlone(Architectures):
     def check(self, **settings):
         model = expanded("deepseek")
         self.assertEqual(list(Gguf(model).experts_per_layer()), [1])
-        result = run("llama-completion", "-m", model, "-p", self.PROMPT, "-n", self.N_GENERATED, "-no-cnv", "-t", 1, "-c", 256,
-                     "-ub", self.N_UBATCH, "--ignore-eos", trace={**self.trace(), **self.routing(), **settings})
+        result = run("llama-completion", "-m", model, "-p", self.PROMPT, "-n", self.N_GENERATED,
+                     "-no-cnv", "-t", 1, "-c", 256, "-ub", self.N_UBATCH, "--ignore-eos",
+                     trace={**self.trace(), **self.routing(), **settings})
         self.assertEqual(result.status, 0, result.err)
         stats, trace = self.stats(), self.read()
         n_generation = self.N_GENERATED - 1
@@ -178,7 +183,8 @@ class Expanded(Architectures):
     def check_imatrix(self, model):
         text, imatrix = self.folder / "text", self.folder / "imatrix.gguf"
         text.write_text(self.TEXT)
-        result = run("llama-imatrix", "-m", model, "-f", text, "-o", imatrix, "-c", self.CHUNK, "-t", 1, trace=self.trace())
+        result = run("llama-imatrix", "-m", model, "-f", text, "-o", imatrix, "-c", self.CHUNK,
+                     "-t", 1, trace=self.trace())
         self.assertEqual(result.status, 0, result.err)
         stats, counts = self.stats(), imatrix_counts(imatrix)
         ours = self.experts(stats)
@@ -199,7 +205,8 @@ class Expanded(Architectures):
 
     def check_completion(self, model):
         """What can be said without a witness."""
-        result = run("llama-completion", "-m", model, "-p", self.PROMPT, "-n", 4, "-no-cnv", "-t", 1, trace=self.trace())
+        result = run("llama-completion", "-m", model, "-p", self.PROMPT, "-n", 4, "-no-cnv",
+                     "-t", 1, trace=self.trace())
         self.assertEqual(result.status, 0, result.err)
         stats = self.stats()
         self.assertEqual(stats["total_tokens"], len(self.PROMPT) + 3)
@@ -215,7 +222,8 @@ class Expanded(Architectures):
 
 
 class WithoutPositions(Architectures):
-    """Graphs of glm5-next, kimi-k3 and kimi-linear: nothing but the ids tells sequences apart that are evaluated together."""
+    """Graphs of glm5-next, kimi-k3 and kimi-linear:
+    nothing but the ids tells sequences apart that are evaluated together."""
 
     def test_clients_of_a_server(self):
         n, prompts = 6, [f"{i} asks: " + "lorem ipsum "[i:] * (i % 3) for i in range(6)]
@@ -244,8 +252,9 @@ class WithoutPositions(Architectures):
         for release in "b9842", "0.4.0":
             with self.subTest(release):
                 self.path.unlink(missing_ok=True)
-                result = run(sys.executable, CLIENTS / "ctypes_client.py", "--linked", "--warm-up", OLD_ENGINES / release / "lib",
-                             expanded("kimi-linear"), n, *prompt, trace={**self.trace(), **self.routing()})
+                result = run(sys.executable, CLIENTS / "ctypes_client.py", "--linked",
+                             "--warm-up", OLD_ENGINES / release / "lib", expanded("kimi-linear"), n, *prompt,
+                             trace={**self.trace(), **self.routing()})
                 self.assertEqual(result.status, 0, result.err)
                 trace = self.read()
                 self.assert_statistics(trace, self.stats())
@@ -255,8 +264,8 @@ class WithoutPositions(Architectures):
         path = self.folder / "text"
         path.write_text(text)
         self.path.unlink(missing_ok=True)
-        result = run("llama-perplexity", "-m", expanded("kimi-linear"), "-f", path, "-c", 32, "-b", 96, "-ub", 24, "-t", 1,
-                     trace=self.routing())
+        result = run("llama-perplexity", "-m", expanded("kimi-linear"), "-f", path, "-c", 32,
+                     "-b", 96, "-ub", 24, "-t", 1, trace=self.routing())
         self.assertEqual(result.status, 0, result.err)
         return result
 
@@ -272,8 +281,9 @@ class WithoutPositions(Architectures):
         # 24 of 96 times the same letter: 8 of each sequence, or all of the first one's?
         result = self.perplexity("a" * 6 * 32)
         said = [line for line in result.said() if "cannot be trusted (" in line]
-        self.assertEqual(said, ["[EXPERT-TRACE] the routing cannot be trusted (sequences of the same tokens were evaluated together, and "
-                                "there are no positions that tell them apart): the routing trace ends before it"])
+        self.assertEqual(said, ["[EXPERT-TRACE] the routing cannot be trusted (sequences of the same tokens were "
+                                "evaluated together, and there are no positions that tell them apart): "
+                                "the routing trace ends before it"])
         trace = Trace(self.path)
         self.assertEqual([ubatch.warmup for ubatch in trace.ubatches], [True])
         self.assertEqual([(gap.tokens, gap.why) for gap in trace.gaps], [(6 * 32, LOST)])

@@ -26,7 +26,8 @@ class Ways(TestCase):
                         self.assertEqual(self.stats()["capture"], way)
 
     def capture(self, **trace):
-        result = run("llama-completion", "-m", MIXTRAL.path, "-p", "way", "-n", 4, "-no-cnv", "-t", 1, trace=self.trace(**trace))
+        result = run("llama-completion", "-m", MIXTRAL.path, "-p", "way", "-n", 4, "-no-cnv", "-t", 1,
+                     trace=self.trace(**trace))
         self.assertEqual(result.status, 0, result.err)
         self.assert_counts(self.stats(), MIXTRAL, MIXTRAL.completion(b"way", 4))
         self.assertEqual([line for line in result.said() if "Routing is read by" in line],
@@ -46,27 +47,32 @@ class Ways(TestCase):
     def test_a_program_with_an_eval_callback_of_its_own(self):
         text = self.folder / "text"
         text.write_text("callback " * 80)
-        result = run("llama-imatrix", "-m", MIXTRAL.path, "-f", text, "-c", 64, "--chunks", 2, "-t", 1, "-o", self.folder / "imatrix.gguf",
-                     trace=self.trace())
+        result = run("llama-imatrix", "-m", MIXTRAL.path, "-f", text, "-c", 64, "--chunks", 2, "-t", 1,
+                     "-o", self.folder / "imatrix.gguf", trace=self.trace())
         self.assertEqual(result.status, 0, result.err)
         self.assertEqual(self.stats()["capture"], "eval-callback")
 
     def test_flash_attention_and_graphs_that_are_not_reused(self):
-        for oracle, attention, extra in itertools.product([MIXTRAL, QWEN3NEXT], ["on", "off"], [{}, {"LLAMA_GRAPH_REUSE_DISABLE": "1"}]):
+        for oracle, attention, extra in itertools.product([MIXTRAL, QWEN3NEXT], ["on", "off"],
+                                                          [{}, {"LLAMA_GRAPH_REUSE_DISABLE": "1"}]):
             with self.subTest(model=oracle.name, attention=attention, extra=extra):
-                result = run("llama-completion", "-m", oracle.path, "-p", "attention", "-n", 6, "-no-cnv", "-t", 1, "-fa", attention,
-                             trace=self.trace(), **extra)
+                result = run("llama-completion", "-m", oracle.path, "-p", "attention", "-n", 6, "-no-cnv",
+                             "-t", 1, "-fa", attention, trace=self.trace(), **extra)
                 self.assertEqual(result.status, 0, result.err)
                 self.assert_counts(self.stats(), oracle, oracle.completion(b"attention", 6))
 
     def test_prompts_and_generation_in_turns(self):
-        # the scheduler's memory is planned anew for other graphs, if ever; a realloc that it does not expect ends the program
-        prompts = ["short", "a prompt that is long enough to be another one " * 3, "again", "and once more, at some length, " * 4]
-        with Server("-m", GPT_OSS.path, "-t", 1, "-c", 2048, "-np", 1, "--no-cache-prompt", trace=self.trace()) as server:
+        # the scheduler's memory is planned anew for other graphs, if ever;
+        # a realloc that it does not expect ends the program
+        prompts = ["short", "a prompt that is long enough to be another one " * 3, "again",
+                   "and once more, at some length, " * 4]
+        with Server("-m", GPT_OSS.path, "-t", 1, "-c", 2048, "-np", 1, "--no-cache-prompt",
+                    trace=self.trace()) as server:
             for prompt in prompts:
                 server.post("/completion", prompt=prompt, n_predict=5, cache_prompt=False)
             self.assertEqual(server.stop(), 0)
-        self.assert_counts(self.stats(), GPT_OSS, [token for prompt in prompts for token in GPT_OSS.completion(prompt.encode(), 5)])
+        self.assert_counts(self.stats(), GPT_OSS,
+                           [token for prompt in prompts for token in GPT_OSS.completion(prompt.encode(), 5)])
 
 
 class Graph:
@@ -75,7 +81,8 @@ class Graph:
     def __init__(self, lines):
         self.by_callback = lines[0] == "compute callback"
         self.waits = sum(line == "synchronize" or line.startswith("get ") for line in lines)
-        self.transfers = [line.split()[1::2] for line in lines if line.startswith("get_async") and " expert_trace " in line]
+        self.transfers = [line.split()[1::2] for line in lines
+                          if line.startswith("get_async") and " expert_trace " in line]
 
     def bytes(self):
         return [int(size) for _, size in self.transfers]
@@ -88,7 +95,8 @@ def graphs(log):
 
 
 def allocated(log):
-    return [(line.split()[1], int(line.split()[2])) for line in log.read_text().splitlines() if line.startswith("alloc ")]
+    return [(line.split()[1], int(line.split()[2])) for line in log.read_text().splitlines()
+            if line.startswith("alloc ")]
 
 
 class Devices(TestCase):
@@ -101,9 +109,9 @@ class Devices(TestCase):
             log = self.folder / f"spy-{traced}"
             log.unlink(missing_ok=True)
             preload = f"{LIBRARY} {SPY}" if traced else str(SPY)
-            result = run("llama-completion", "-m", oracle.path, "--rpc", rpc, "-ngl", 99, "-p", prompt.decode(), "-n", n, "-no-cnv", "-t", 1,
-                         "-v", *options, trace=(trace or self.trace()) if traced else None, preload=False, LD_PRELOAD=preload,
-                         SPY_LOG=str(log), GGML_SCHED_DEBUG_REALLOC="1")
+            result = run("llama-completion", "-m", oracle.path, "--rpc", rpc, "-ngl", 99, "-p", prompt.decode(),
+                         "-n", n, "-no-cnv", "-t", 1, "-v", *options, trace=(trace or self.trace()) if traced else None,
+                         preload=False, LD_PRELOAD=preload, SPY_LOG=str(log), GGML_SCHED_DEBUG_REALLOC="1")
             self.assertEqual(result.status, 0, result.err)
             logs.append(log)
             self.said = result
@@ -163,13 +171,14 @@ class Devices(TestCase):
                 self.assertEqual({len(ours.transfers) for ours in traced}, {1})
 
     def sizes(self, result):
-        return [(device, float(size)) for device, size in re.findall(r"(\S+)\s+compute buffer size =\s+([\d.]+) MiB", result.err)]
+        return [(device, float(size))
+                for device, size in re.findall(r"(\S+)\s+compute buffer size =\s+([\d.]+) MiB", result.err)]
 
     def test_the_scheduler_tells_of_our_memory(self):
         with rpc_servers(self.folder, 1) as rpc:
             logs = self.completion(rpc, "-ub", 512)
-            untraced = run("llama-completion", "-m", GPT_OSS.path, "--rpc", rpc, "-ngl", 99, "-p", "a", "-n", 1, "-no-cnv", "-t", 1, "-v",
-                           preload=False)
+            untraced = run("llama-completion", "-m", GPT_OSS.path, "--rpc", rpc, "-ngl", 99, "-p", "a",
+                           "-n", 1, "-no-cnv", "-t", 1, "-v", preload=False)
         ours = allocated(logs[1])
         for each in allocated(logs[0]):
             ours.remove(each)

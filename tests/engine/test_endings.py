@@ -7,7 +7,8 @@ import subprocess
 import time
 import unittest
 
-from harness import (CLIENTS, ENGINE, MIXTRAL, OLD_ENGINES, Server, TestCase, environment, main, run, strip_prefix, wait_for)
+from harness import (CLIENTS, ENGINE, MIXTRAL, OLD_ENGINES, Server, TestCase, environment, main,
+                     run, strip_prefix, wait_for)
 from traces import Trace
 
 OLD_ENGINE = OLD_ENGINES / "0.5.0" / "lib"
@@ -24,7 +25,8 @@ class Ending(TestCase):
 
 class ByItself(Ending):
     def test_the_context_is_freed(self):
-        result = run("llama-completion", "-m", MIXTRAL.path, "-p", "bye", "-n", 4, "-no-cnv", "-t", 1, trace=self.trace())
+        result = run("llama-completion", "-m", MIXTRAL.path, "-p", "bye", "-n", 4, "-no-cnv",
+                     "-t", 1, trace=self.trace())
         self.assertEqual(result.status, 0)
         self.assertTrue(self.stats()["complete"])
         self.assert_counts(self.stats(), MIXTRAL, MIXTRAL.completion(b"bye", 4))
@@ -32,8 +34,8 @@ class ByItself(Ending):
         self.assert_no_debris()
 
     def client(self, *options):
-        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_client.py", *options, OLD_ENGINE, MIXTRAL.path, 6, *b"client",
-                     trace=self.trace(INTERVAL=0))
+        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_client.py", *options, OLD_ENGINE,
+                     MIXTRAL.path, 6, *b"client", trace=self.trace(INTERVAL=0))
         self.assertEqual(result.status, 0, result.err)
         self.assertTrue(self.stats()["complete"])
         self.assert_counts(self.stats(), MIXTRAL, MIXTRAL.completion(b"client", 6))
@@ -72,10 +74,12 @@ class Amid(Ending):
         self.assertGreater(stats["total_tokens"], 20)
         self.assertEqual(stats["total_tokens"], trace.end["tokens"])
         for layer in range(MIXTRAL.n_layer):
-            rows = [row for ubatch in trace.ubatches for routed in ubatch.layers if routed.layer == layer for row in routed.experts]
+            rows = [row for ubatch in trace.ubatches for routed in ubatch.layers if routed.layer == layer
+                    for row in routed.experts]
             self.assertEqual(stats["layer_tokens"][str(layer)], len(rows))
             self.assertEqual(stats["per_layer"][str(layer)],
-                             {str(expert): sum(row.count(expert) for row in rows) for expert in range(MIXTRAL.n_expert)})
+                             {str(expert): sum(row.count(expert) for row in rows)
+                              for expert in range(MIXTRAL.n_expert)})
         self.assertEqual(stats["complete"], trace.end["complete"])
         self.assertEqual(stats.get("stopped"), trace.end.get("stopped"))
         self.assertEqual(stats["complete"], "stopped" not in stats)
@@ -102,8 +106,8 @@ class Suddenly(Ending):
             with self.subTest(how):
                 routing = self.folder / f"{how}.moetrace"
                 self.stats_path.unlink(missing_ok=True)
-                result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", "ends_suddenly", OLD_ENGINE, MIXTRAL.path, how,
-                             trace=self.trace(INTERVAL=0, ROUTING=routing))
+                result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", "ends_suddenly",
+                             OLD_ENGINE, MIXTRAL.path, how, trace=self.trace(INTERVAL=0, ROUTING=routing))
                 self.assertEqual(result.status, 7, result.err)
                 self.assertFalse(self.stats()["complete"])
                 self.assert_counts(self.stats(), MIXTRAL, MIXTRAL.completion(b"sudden", 6))
@@ -117,16 +121,19 @@ class Suddenly(Ending):
         self.assert_counts(stats, MIXTRAL, MIXTRAL.completion(b"forever", stats["total_tokens"] - len(b"forever") + 1))
         self.assertGreaterEqual(stats["total_tokens"], len(out.strip(b"\n").split(b"\n")[0]) - 1)
         trace = Trace(routing)
-        self.assertGreaterEqual(sum(len(ubatch.tokens) for ubatch in trace.ubatches if not ubatch.warmup), stats["total_tokens"] - 1)
+        self.assertGreaterEqual(sum(len(ubatch.tokens) for ubatch in trace.ubatches if not ubatch.warmup),
+                                stats["total_tokens"] - 1)
 
     def interrupt(self, **trace):
-        """Its exit status, its output and the statistics. The stock handler may wait for itself forever: see BySignal."""
+        """Its exit status, its output and the statistics.
+        The stock handler may wait for itself forever: see BySignal."""
         for _ in range(5):
             for path in self.folder.iterdir():
                 path.unlink()
             with open(self.folder / "out", "w+b") as out:
-                process = subprocess.Popen([ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", "forever", "-n", "30000", "-no-cnv",
-                                            "-t", "1", "-c", "32768"], env=environment(self.trace(INTERVAL=3600, **trace)),
+                process = subprocess.Popen([ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", "forever",
+                                            "-n", "30000", "-no-cnv", "-t", "1", "-c", "32768"],
+                                           env=environment(self.trace(INTERVAL=3600, **trace)),
                                            stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.DEVNULL)
                 self.addCleanup(process.wait)
                 self.addCleanup(process.kill)
@@ -143,7 +150,8 @@ class Suddenly(Ending):
 
     def test_the_first_snapshot_is_soon(self):
         with Server("-m", MIXTRAL.path, "-t", 1, "-c", 512, trace=self.trace(INTERVAL=3600)) as server:
-            wait_for("a snapshot of the warm-up", lambda: self.stats_path.exists() and self.stats()["warmup_tokens"] > 0, timeout=30)
+            wait_for("a snapshot of the warm-up",
+                     lambda: self.stats_path.exists() and self.stats()["warmup_tokens"] > 0, timeout=30)
             self.assertEqual(server.stop(signal.SIGKILL), -9)
 
 
@@ -153,7 +161,8 @@ class BySignal(Ending):
     def completion(self, *arguments, **options):
         """Ends a llama-completion that is at it. Returns its exit status and what it said.
 
-        Its handler of Ctrl-C writes to the log. Where the signal meets it in the logger, untraced too, it waits for itself forever.
+        Its handler of Ctrl-C writes to the log.
+        Where the signal meets it in the logger, untraced too, it waits for itself forever.
         """
         for _ in range(3):
             try:
@@ -167,8 +176,9 @@ class BySignal(Ending):
         self.addCleanup(log.close)
         out = open(self.folder / "out", "w+b")
         self.addCleanup(out.close)
-        process = subprocess.Popen([ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", "forever", "-n", "30000", "-no-cnv", "-t", "1",
-                                    "-c", "32768"], env=environment(trace, preload), stdin=subprocess.DEVNULL, stdout=out, stderr=log)
+        process = subprocess.Popen([ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", "forever",
+                                    "-n", "30000", "-no-cnv", "-t", "1", "-c", "32768"],
+                                   env=environment(trace, preload), stdin=subprocess.DEVNULL, stdout=out, stderr=log)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         wait_for("generation", lambda: (self.folder / "out").stat().st_size > 40)
@@ -279,8 +289,8 @@ class Fork(Ending):
         self.assert_no_debris()
 
     def test_a_child_that_goes_on_has_a_file_of_its_own(self):
-        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", "fork_goes_on", OLD_ENGINE, MIXTRAL.path,
-                     trace=self.trace(INTERVAL=INTERVAL))
+        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", "fork_goes_on",
+                     OLD_ENGINE, MIXTRAL.path, trace=self.trace(INTERVAL=INTERVAL))
         self.assertEqual(result.status, 0, result.err)
         self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["stats-2.json", "stats.json"])
         self.assert_counts(self.stats(), MIXTRAL, MIXTRAL.completion(b"parent", 4))

@@ -26,8 +26,9 @@ class FullShapes(TestCase):
         self.assertLess(oracle.path.stat().st_blocks * 512, MAX_ON_DISK)
         log = self.folder / "spy"
         # repacked weights are copies, and most of these models are larger than memory
-        result = run("llama-completion", "-m", oracle.path, "-p", PROMPT, "-n", N_GENERATED, "-no-cnv", "-t", 2, "-c", 512,
-                     "--no-repack", "--no-warmup", trace=self.trace(), preload=False, LD_PRELOAD=f"{LIBRARY} {SPY}", SPY_LOG=str(log))
+        result = run("llama-completion", "-m", oracle.path, "-p", PROMPT, "-n", N_GENERATED,
+                     "-no-cnv", "-t", 2, "-c", 512, "--no-repack", "--no-warmup", trace=self.trace(), preload=False,
+                     LD_PRELOAD=f"{LIBRARY} {SPY}", SPY_LOG=str(log))
         self.assertEqual(result.status, 0, result.err)
         self.assertIn(bytes(oracle.generate(PROMPT.encode(), N_GENERATED)).decode(), result.out)
         stats = self.stats()
@@ -67,7 +68,8 @@ class Traced(TraceTestCase):
     PROMPTS = "Hello", "abc", "x", "Some words"
 
     def complete_all(self, server):
-        clients = [threading.Thread(target=server.post, args=("/completion",), kwargs={"prompt": prompt, "n_predict": 2, "temperature": 0})
+        clients = [threading.Thread(target=server.post, args=("/completion",),
+                                    kwargs={"prompt": prompt, "n_predict": 2, "temperature": 0})
                    for prompt in self.PROMPTS]
         for client in clients:
             client.start()
@@ -87,8 +89,8 @@ class Traced(TraceTestCase):
 
     def test_qwen3_30b_a3b_with_four_clients(self):
         oracle = FullSize("qwen3-30b-a3b", "qwen3moe", 48, 128, 8)
-        with Server("-m", oracle.path, "-t", 2, "-np", 4, "-c", 1024, "--no-repack", "--no-warmup", trace=self.routing(WEIGHTS=1),
-                    timeout=400) as server:
+        with Server("-m", oracle.path, "-t", 2, "-np", 4, "-c", 1024, "--no-repack", "--no-warmup",
+                    trace=self.routing(WEIGHTS=1), timeout=400) as server:
             self.complete_all(server)
         tokens = [token for ubatch in self.read().ubatches if not ubatch.warmup for token in ubatch.tokens]
         self.assertEqual(len({(token.sequence, token.life) for token in tokens}), len(self.PROMPTS))
@@ -98,7 +100,8 @@ class Traced(TraceTestCase):
             for layer in range(oracle.n_layer):
                 at = (i * oracle.n_layer + layer) * oracle.n_used
                 absent = layer == oracle.n_layer - 1 and not token.output
-                self.assertEqual(list(ids[at:at + oracle.n_used]), [-1] * oracle.n_used if absent else oracle.experts(layer, token.id))
+                self.assertEqual(list(ids[at:at + oracle.n_used]),
+                                 [-1] * oracle.n_used if absent else oracle.experts(layer, token.id))
 
 
 if __name__ == "__main__":

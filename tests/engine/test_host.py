@@ -21,8 +21,8 @@ class Reloads(TraceTestCase):
     def sizes(self, scenario, **trace):
         # What is freed goes back to the system at once, or the size depends on what happens to lie behind it.
         allocator = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "16384", "MALLOC_TRIM_THRESHOLD_": "0"}
-        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", scenario, OLD_ENGINE, MIXTRAL.path, self.N, trace=trace,
-                     **allocator)
+        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", scenario, OLD_ENGINE,
+                     MIXTRAL.path, self.N, trace=trace, **allocator)
         self.assertEqual(result.status, 0, result.err)
         sizes = [tuple(map(int, line.split())) for line in result.out.splitlines()]
         self.assertEqual(len(sizes), self.N)
@@ -47,7 +47,8 @@ class Reloads(TraceTestCase):
 
 
 class SlowDisk(TraceTestCase):
-    """A disk that does nothing before so many batches are evaluated (slow-disk.c): who evaluates does not wait for it."""
+    """A disk that does nothing before so many batches are evaluated (slow-disk.c):
+    who evaluates does not wait for it."""
 
     def complete(self, until, **trace):
         folder = self.folder / "slow"
@@ -56,8 +57,9 @@ class SlowDisk(TraceTestCase):
         self.stats_path = folder / "stats.json"
         log = self.folder / "disk.log"
         variables = {**self.trace(), **self.routing(), **trace}
-        result = run("llama-completion", "-m", MIXTRAL.path, "-p", "no disk", "-n", 20, "-no-cnv", "-t", 1, trace=variables,
-                     LD_PRELOAD=f"{SLOW_DISK}:{LIBRARY}", DISK_FOLDER=str(folder), DISK_LOG=str(log), DISK_UNTIL=str(until))
+        result = run("llama-completion", "-m", MIXTRAL.path, "-p", "no disk", "-n", 20, "-no-cnv",
+                     "-t", 1, trace=variables, LD_PRELOAD=f"{SLOW_DISK}:{LIBRARY}", DISK_FOLDER=str(folder),
+                     DISK_LOG=str(log), DISK_UNTIL=str(until))
         self.assertEqual(result.status, 0, result.err)
         self.assertEqual(result.out.strip("\n"), bytes(MIXTRAL.generate(b"no disk", 20)).decode())
         touched = Counter(tuple(line.split()[:2]) for line in log.read_text().splitlines())
@@ -89,7 +91,8 @@ class SlowDisk(TraceTestCase):
     def test_what_cannot_be_written_is_told_though_it_shows_later(self):
         missing = self.folder / "slow" / "missing"
         result, _ = self.complete(until=15, OUTPUT=missing / "stats.json", ROUTING=missing / "run.moetrace")
-        for what in f"cannot write {missing}/stats.json: No such file", f"cannot write the routing trace {missing}/run.moetrace: No such file":
+        for what in (f"cannot write {missing}/stats.json: No such file",
+                     f"cannot write the routing trace {missing}/run.moetrace: No such file"):
             self.assertEqual(result.err.count(what), 1, result.err)
         self.assertEqual(os.listdir(self.folder / "slow"), [])
 

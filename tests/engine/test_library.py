@@ -15,7 +15,8 @@ OTHERS = {"_Z16common_log_pauseP10common_log", "_exit", "_Exit"}
 
 
 def readelf(*options):
-    return subprocess.run(["readelf", "--wide", *options, str(LIBRARY)], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(["readelf", "--wide", *options, str(LIBRARY)], check=True,
+                          capture_output=True, text=True).stdout
 
 
 def exported():

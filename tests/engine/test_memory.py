@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Memory that runs out under the tracer, at each of its requests: the program does not notice, and what is missing is told.
+"""Memory that runs out under the tracer, at each of its requests:
+the program does not notice, and what is missing is told.
 
 In full, which takes a quarter of an hour, with EXPERT_TRACER_SOAK=1: otherwise one request in ten is tried.
 """
@@ -25,12 +26,15 @@ class Run:
         self.folder = folder
         folder.mkdir()
         self.stats_path, self.trace_path = folder / "stats.json", folder / "run.moetrace"
-        variables = {"LACK_LIBRARY": LIBRARY.name, "LACK_FROM": str(fails_from), "LACK_COUNT": str(folder.with_suffix(".count"))}
+        variables = {"LACK_LIBRARY": LIBRARY.name, "LACK_FROM": str(fails_from),
+                     "LACK_COUNT": str(folder.with_suffix(".count"))}
         if fails_all:
             variables["LACK_ALL"] = "1"
-        trace = {"STATS": 1, "PER_LAYER": 1, "OUTPUT": self.stats_path, "ROUTING": self.trace_path, "TOKENS": 1, **settings}
-        self.result = run("llama-completion", "-m", MIXTRAL.path, "-p", PROMPT, "-n", N_GENERATED, "-no-cnv", "-t", 1, "-c", 256,
-                          trace=trace, preload=False, LD_PRELOAD=f"{LIBRARY} {SHIM}", **variables)
+        trace = {"STATS": 1, "PER_LAYER": 1, "OUTPUT": self.stats_path, "ROUTING": self.trace_path,
+                 "TOKENS": 1, **settings}
+        self.result = run("llama-completion", "-m", MIXTRAL.path, "-p", PROMPT, "-n", N_GENERATED,
+                          "-no-cnv", "-t", 1, "-c", 256, trace=trace, preload=False,
+                          LD_PRELOAD=f"{LIBRARY} {SHIM}", **variables)
         self.n_requests = int(folder.with_suffix(".count").read_text())
         self.files = {path.name for path in folder.iterdir()}
         self.stats = json.loads(self.stats_path.read_text()) if self.stats_path.exists() else None

@@ -26,8 +26,8 @@ def lines(oracle, ubatches, projections=PROJECTIONS):
                 if layer == oracle.n_layer - 1 and not asks:
                     continue
                 for expert in oracle.experts(layer, token):
-                    expected += [f"[EXPERT-TRACE] Layer {layer}, Expert {expert}: blk.{layer}.{projection}.{expert}.weight"
-                                 for projection in projections]
+                    expected += [f"[EXPERT-TRACE] Layer {layer}, Expert {expert}: "
+                                 f"blk.{layer}.{projection}.{expert}.weight" for projection in projections]
     return expected
 
 
@@ -40,7 +40,8 @@ def completion(oracle, prompt, n, n_ubatch=512):
 
 class Names(TestCase):
     def complete(self, oracle, *options, prompt="test", n=4, trace=None):
-        result = run("llama-completion", "-m", oracle.path, "-p", prompt, "-n", n, "-no-cnv", "-t", 1, *options, trace=trace or {"NAMES": 1})
+        result = run("llama-completion", "-m", oracle.path, "-p", prompt, "-n", n, "-no-cnv", "-t", 1, *options,
+                     trace=trace or {"NAMES": 1})
         self.assertEqual(result.status, 0, result.err)
         self.assertNotIn("EXPERT-TRACE", result.out)
         return result
@@ -118,7 +119,8 @@ class Projections(Names):
         return rewritten
 
     def test_no_gate(self):
-        tensors = {name: (shape, [name]) for name, shape in Gguf(MIXTRAL.path).shapes.items() if "ffn_gate_exps" not in name}
+        tensors = {name: (shape, [name]) for name, shape in Gguf(MIXTRAL.path).shapes.items()
+                   if "ffn_gate_exps" not in name}
         gateless = self.rewrite(MIXTRAL, tensors)
         result = self.complete(gateless)
         self.assert_lines(result.said(), lines(gateless, completion(gateless, "test", 4), PROJECTIONS[1:]))
@@ -133,7 +135,8 @@ class Projections(Names):
                 tensors[name] = shape, [name]
         merged = self.rewrite(QWEN3NEXT, tensors)
         result = self.complete(merged)
-        self.assert_lines(result.said(), lines(merged, completion(merged, "test", 4), ("ffn_gate_up_exps", "ffn_down_exps")))
+        self.assert_lines(result.said(),
+                          lines(merged, completion(merged, "test", 4), ("ffn_gate_up_exps", "ffn_down_exps")))
 
 
 class Architectures(Names):
@@ -156,14 +159,16 @@ class Architectures(Names):
     def test_every_line(self):
         for architecture in self.KINDS:
             with self.subTest(architecture):
-                result = run_whole("llama-eval-callback", "-m", expanded(architecture), "-p", "A test", "-t", 1, trace={"NAMES": 1})
+                result = run_whole("llama-eval-callback", "-m", expanded(architecture), "-p", "A test",
+                                   "-t", 1, trace={"NAMES": 1})
                 self.assertEqual(result.status, 0, result.err)
                 printed = Evaluation(result.out)
                 expected = []
                 for layer, rows in printed.topk.items():
                     weights = sorted(printed.weights[layer], key=lambda name: ("gate" not in name, "down" not in name))
                     self.assertIn(len(weights), (2, 3))
-                    expected += [f"[EXPERT-TRACE] Layer {layer}, Expert {expert}: {name[:-len('weight')]}{expert}.weight"
+                    expected += [f"[EXPERT-TRACE] Layer {layer}, Expert {expert}: "
+                                 f"{name[:-len('weight')]}{expert}.weight"
                                  for row in rows for expert in row for name in weights]
                 self.assertTrue(expected)
                 self.assert_lines(result.said(), expected)
@@ -189,7 +194,8 @@ class OtherPrograms(Names):
 
     def test_bench(self):
         # its logger is not the other programs' one
-        result = run("llama-bench", "-m", MIXTRAL.path, "-p", 4, "-n", 2, "-r", 1, "-t", 1, "--no-warmup", trace={"NAMES": 1})
+        result = run("llama-bench", "-m", MIXTRAL.path, "-p", 4, "-n", 2, "-r", 1, "-t", 1,
+                     "--no-warmup", trace={"NAMES": 1})
         self.assertEqual(result.status, 0)
         rows = 6 * (MIXTRAL.n_layer - 1) + 3
         self.assertEqual(len(lines_of(result.said())), rows * MIXTRAL.n_used * len(PROJECTIONS))

@@ -19,7 +19,8 @@ class Models(TestCase):
 
 class Completion(TestCase):
     def check(self, oracle, *options, n=16, prompt=PROMPT, batch_size=2048):
-        result = run("llama-completion", "-m", oracle.path, "-p", prompt, "-n", n, "-no-cnv", *options, trace=self.trace())
+        result = run("llama-completion", "-m", oracle.path, "-p", prompt, "-n", n, "-no-cnv",
+                     *options, trace=self.trace())
         self.assertEqual(result.status, 0, result.err)
         # llama-completion asks for logits at the end of each batch
         evaluated = [(token, asks or i % batch_size == batch_size - 1)
@@ -68,7 +69,8 @@ class Completion(TestCase):
                 self.assertGreaterEqual(stats["per_layer"][str(layer)][str(expert)], n)
 
     def test_no_warmup(self):
-        result = run("llama-completion", "-m", MIXTRAL.path, "-p", "test", "-n", 4, "-no-cnv", "-t", 1, "--no-warmup", trace=self.trace())
+        result = run("llama-completion", "-m", MIXTRAL.path, "-p", "test", "-n", 4, "-no-cnv", "-t", 1,
+                     "--no-warmup", trace=self.trace())
         self.assertEqual(result.status, 0)
         self.assert_counts(self.stats(), MIXTRAL, MIXTRAL.completion(b"test", 4))
         self.assert_phases(self.stats(), 4, 3, warmup=0)
@@ -76,7 +78,8 @@ class Completion(TestCase):
 
 class Printed(TestCase):
     def test_lines_are_the_specifications(self):
-        result = run("llama-completion", "-m", MIXTRAL.path, "-p", "test", "-n", 16, "-no-cnv", "-t", 1, trace={"STATS": 1, "PER_LAYER": 1})
+        result = run("llama-completion", "-m", MIXTRAL.path, "-p", "test", "-n", 16, "-no-cnv", "-t", 1,
+                     trace={"STATS": 1, "PER_LAYER": 1})
         counts, _ = MIXTRAL.counts(MIXTRAL.completion(b"test", 16))
         total = sum(map(sum, counts))
         lines = ["", "=== Expert Usage Statistics ===", "Total tokens: 19", f"Total expert activations: {total}", ""]
@@ -109,7 +112,8 @@ class OtherPrograms(TestCase):
     def test_server(self):
         prompt = "tell me a story"
         for oracle in ORACLES:
-            with self.subTest(oracle.name), Server("-m", oracle.path, "-t", 1, "-c", 1024, trace=self.trace()) as server:
+            with self.subTest(oracle.name), Server("-m", oracle.path, "-t", 1, "-c", 1024,
+                                                   trace=self.trace()) as server:
                 answer = server.post("/completion", prompt=prompt, n_predict=8)
                 self.assertEqual(server.stop(), 0)
                 tokens = oracle.generate(prompt.encode(), 8)
@@ -134,7 +138,8 @@ class OtherPrograms(TestCase):
         # the tokens are random: what can be said is how many there are
         for oracle in ORACLES:
             with self.subTest(oracle.name):
-                result = run("llama-bench", "-m", oracle.path, "-p", 32, "-n", 8, "-r", 2, "-t", 1, "--no-warmup", trace=self.trace())
+                result = run("llama-bench", "-m", oracle.path, "-p", 32, "-n", 8, "-r", 2, "-t", 1,
+                             "--no-warmup", trace=self.trace())
                 self.assertEqual(result.status, 0, result.err)
                 stats = self.stats()
                 self.assertEqual(stats["total_tokens"], 2 * 32 + 2 * 8)

@@ -54,8 +54,8 @@ class Paths(Output):
     def test_relative_path_of_a_program_that_moves(self):
         other = self.folder / "other"
         other.mkdir()
-        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", "moves", OLD_ENGINE, MIXTRAL.path, other,
-                     trace=self.trace(OUTPUT="stats.json"), cwd=self.folder)
+        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", "moves",
+                     OLD_ENGINE, MIXTRAL.path, other, trace=self.trace(OUTPUT="stats.json"), cwd=self.folder)
         self.assertEqual(result.status, 0, result.err)
         self.assert_written(self.stats_path, MIXTRAL.completion(b"here", 4))
         self.assertEqual(list(other.iterdir()), [])
@@ -133,9 +133,10 @@ class NotAFile(Output):
         out = self.folder / "out"
         for name in "/dev/stdout", "/proc/self/fd/1", str(out):
             with self.subTest(name), open(out, "wb") as stdout:
-                process = subprocess.run([ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", PROMPT, "-n", str(N), "-no-cnv", "-t", "1"],
-                                         env=environment({"STATS": 1, "OUTPUT": name}), stdin=subprocess.DEVNULL, stdout=stdout,
-                                         stderr=subprocess.PIPE)
+                process = subprocess.run([ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", PROMPT,
+                                          "-n", str(N), "-no-cnv", "-t", "1"],
+                                         env=environment({"STATS": 1, "OUTPUT": name}),
+                                         stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE)
             self.assertEqual(process.returncode, 0)
             self.assertEqual(out.read_text().strip("\n"), bytes(MIXTRAL.generate(PROMPT.encode(), N)).decode())
             self.assertEqual(process.stderr.count(b"the program's own output goes there"), 1)
@@ -155,17 +156,20 @@ class Full(Output):
 
     @unittest.skipUnless(os.geteuid() == 0, "mounts a file system")
     def test_read_only(self):
-        self.check_mounted(lambda path: subprocess.run(["mount", "-o", "remount,ro", path], check=True), "Read-only file system")
+        self.check_mounted(lambda path: subprocess.run(["mount", "-o", "remount,ro", path], check=True),
+                           "Read-only file system")
 
     def check_mounted(self, prepare, cause, size="1m"):
         folder = self.folder / "mounted"
         folder.mkdir()
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], stderr=subprocess.DEVNULL).returncode:
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder],
+                          stderr=subprocess.DEVNULL).returncode:
             self.skipTest("may not mount")
         self.addCleanup(subprocess.run, ["umount", folder])
         prepare(folder)
         oracle = GPT_OSS  # its statistics are larger than what is left, whole or not
-        result = run("llama-completion", "-m", oracle.path, "-p", PROMPT, "-n", N, "-no-cnv", "-t", 1, trace=self.trace(OUTPUT=folder / "stats.json"))
+        result = run("llama-completion", "-m", oracle.path, "-p", PROMPT, "-n", N, "-no-cnv", "-t", 1,
+                     trace=self.trace(OUTPUT=folder / "stats.json"))
         self.assertEqual(result.status, 0, result.err)
         self.assert_told(result, folder / "stats.json", cause)
         for path in folder.iterdir():  # an earlier version may stand
@@ -177,8 +181,10 @@ class Full(Output):
         def limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
 
-        result = Result(subprocess.run([ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", PROMPT, "-n", str(N), "-no-cnv", "-t", "1"],
-                                       env=environment(self.trace()), stdin=subprocess.DEVNULL, capture_output=True, preexec_fn=limit))
+        result = Result(subprocess.run([ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", PROMPT,
+                                        "-n", str(N), "-no-cnv", "-t", "1"],
+                                       env=environment(self.trace()), stdin=subprocess.DEVNULL,
+                                       capture_output=True, preexec_fn=limit))
         self.assertEqual(result.status, 0, result.err)
         self.assert_told(result, self.stats_path, "File too large")
         self.assertLessEqual(set(self.names()), {"stats.json"})
@@ -206,7 +212,8 @@ class Full(Output):
             server.post("/completion", prompt="a", n_predict=1)
             self.assertTrue(self.stats_path.exists())
             self.assertEqual(server.stop(), 0)
-        with Server("-m", MIXTRAL.path, "-t", 1, "-c", 512, trace=self.trace(OUTPUT=self.folder / "no" / "x", INTERVAL=0)) as server:
+        with Server("-m", MIXTRAL.path, "-t", 1, "-c", 512,
+                    trace=self.trace(OUTPUT=self.folder / "no" / "x", INTERVAL=0)) as server:
             server.post("/completion", prompt="a", n_predict=1)
             self.assertEqual(server.err().count("cannot write"), 1)
             self.assertEqual(server.stop(), 0)
@@ -241,7 +248,8 @@ class Neighbours(Output):
             precious.rename(self.stats_path)
             self.assertEqual(server.stop(), 0)
             told = [line for line in server.said() if "EXPERT-TRACE" in line and str(self.stats_path) in line]
-            self.assertIn(f"[EXPERT-TRACE] {self.stats_path} was replaced while it was written; what is there stays", told)
+            self.assertIn(f"[EXPERT-TRACE] {self.stats_path} was replaced while it was written; what is there stays",
+                          told)
             self.assertTrue(any("there is a file of that name that is no statistics file" in line for line in told))
         self.assertEqual(self.stats_path.read_text(), "mine")
         self.assertEqual(self.names(), ["stats.json"])
@@ -274,7 +282,8 @@ class Neighbours(Output):
             moved = [server for server in (one, other) if "belongs to another model or process" in server.err()]
             self.assertEqual(len(moved), 1)
             second = self.folder / "stats-2.json"
-            self.assertIn(f"{self.stats_path} belongs to another model or process; these statistics go to {second}\n", moved[0].err())
+            self.assertIn(f"{self.stats_path} belongs to another model or process; these statistics go to {second}\n",
+                          moved[0].err())
             self.assertIn(f"Statistics exported to {second}\n", moved[0].err())
             self.assertEqual(self.stats(second)["pid"], moved[0].process.pid)
         self.assertEqual(self.names(), ["stats-2.json", "stats.json"])
@@ -283,7 +292,8 @@ class Neighbours(Output):
             self.assert_written(path, MIXTRAL.completion(prompt, 3))
 
     def test_a_model_loaded_twice(self):
-        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", "twice", OLD_ENGINE, MIXTRAL.path, trace=self.trace())
+        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", "twice", OLD_ENGINE,
+                     MIXTRAL.path, trace=self.trace())
         self.assertEqual(result.status, 0, result.err)
         self.assertEqual(self.names(), ["stats-2.json", "stats.json"])
         self.assert_written(self.stats_path, MIXTRAL.completion(b"first", 4))
@@ -300,7 +310,8 @@ class Neighbours(Output):
     def test_folder_deleted_while_running(self):
         folder = self.folder / "folder"
         folder.mkdir()
-        with Server("-m", MIXTRAL.path, "-t", 1, "-c", 512, trace=self.trace(OUTPUT=folder / "stats.json", INTERVAL=0)) as server:
+        with Server("-m", MIXTRAL.path, "-t", 1, "-c", 512,
+                    trace=self.trace(OUTPUT=folder / "stats.json", INTERVAL=0)) as server:
             server.post("/completion", prompt="gone", n_predict=3)
             shutil.rmtree(folder)
             self.assertEqual(server.stop(), 0)

@@ -35,7 +35,8 @@ class Package(TestCase):
         self.libdir = next(self.prefix.rglob("libllama-expert-tracer.so")).parent
 
     def do(self, *command, **env):
-        done = subprocess.run([*map(str, command)], env={**os.environ, **{k: str(v) for k, v in env.items()}}, capture_output=True, text=True)
+        done = subprocess.run([*map(str, command)], env={**os.environ, **{k: str(v) for k, v in env.items()}},
+                              capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         return done.stdout
 
@@ -54,8 +55,10 @@ class Package(TestCase):
         self.assert_traces(self.folder / "build" / "app")
 
     def test_pkg_config(self):
-        flags = self.do("pkg-config", "--cflags", "--libs", "llama-expert-tracer", PKG_CONFIG_PATH=self.libdir / "pkgconfig").split()
-        objects = [path for pattern in ("libllama.v*.so", "libggml.v*.so", "libggml-base.so") for path in ENGINE.glob(pattern)]
+        flags = self.do("pkg-config", "--cflags", "--libs", "llama-expert-tracer",
+                        PKG_CONFIG_PATH=self.libdir / "pkgconfig").split()
+        objects = [path for pattern in ("libllama.v*.so", "libggml.v*.so", "libggml-base.so")
+                   for path in ENGINE.glob(pattern)]
         self.do("cc", REPOSITORY / "examples" / "hottest-experts.c", "-o", self.folder / "app", f"-I{HEADERS}/include",
                 f"-I{HEADERS}/ggml/include", *flags, *objects, f"-Wl,-rpath-link,{ENGINE}")
         self.assert_traces(self.folder / "app")
@@ -67,7 +70,8 @@ class Package(TestCase):
         self.assertIn(str(self.libdir), result.out)
         moved = self.folder / "moved"
         shutil.move(self.prefix, moved)
-        result = run(moved / "bin" / "llama-expert-tracer", "run", "--", "sh", "-c", 'echo "$LD_PRELOAD"', preload=False)
+        result = run(moved / "bin" / "llama-expert-tracer", "run", "--", "sh",
+                     "-c", 'echo "$LD_PRELOAD"', preload=False)
         self.assertIn(str(moved), result.out)
 
     def test_man_page(self):

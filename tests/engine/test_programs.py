@@ -7,7 +7,8 @@ import subprocess
 import time
 import unittest
 
-from harness import CLIENTS, GPT_OSS, MIXTRAL, OLD_ENGINES, QWEN3NEXT, Server, TestCase, main, rpc_servers, run, strip_prefix
+from harness import (CLIENTS, GPT_OSS, MIXTRAL, OLD_ENGINES, QWEN3NEXT, Server, TestCase, main, rpc_servers, run,
+                     strip_prefix)
 
 OLD_ENGINE = OLD_ENGINES / "0.5.0" / "lib"
 
@@ -18,12 +19,14 @@ def said_by_us(lines):
 
 def difference(more, less):
     """What one run evaluated and the other did not, as statistics."""
-    rest = {key: more[key] - less[key] for key in ("total_tokens", "total_activations", "prompt_tokens", "generation_tokens")}
+    rest = {key: more[key] - less[key]
+            for key in ("total_tokens", "total_activations", "prompt_tokens", "generation_tokens")}
     for key in "n_layer", "n_expert", "n_expert_used":
         rest[key] = more[key]
     for key in "layer_tokens", "expert_activations":
         rest[key] = {k: n - less[key][k] for k, n in more[key].items()}
-    rest["per_layer"] = {layer: {k: n - less["per_layer"][layer][k] for k, n in row.items()} for layer, row in more["per_layer"].items()}
+    rest["per_layer"] = {layer: {k: n - less["per_layer"][layer][k] for k, n in row.items()}
+                         for layer, row in more["per_layer"].items()}
     return rest
 
 
@@ -33,7 +36,8 @@ class OneServer(TestCase):
         n = 16
         with Server("-m", MIXTRAL.path, "-t", 1, "-c", 4096, "--parallel", 4, trace=self.trace()) as server:
             with concurrent.futures.ThreadPoolExecutor(6) as pool:
-                answers = list(pool.map(lambda p: server.post("/completion", prompt=p, n_predict=n, cache_prompt=False), prompts))
+                answers = list(pool.map(lambda p: server.post("/completion", prompt=p, n_predict=n, cache_prompt=False),
+                                        prompts))
             self.assertEqual(server.stop(), 0)
             self.assertEqual(len(said_by_us(server.err().splitlines())), 4, server.err())
         for prompt, answer in zip(prompts, answers):
@@ -69,7 +73,8 @@ class OneServer(TestCase):
 
     def test_embeddings(self):
         texts = ["a first text", "and a second one", "the third"]
-        with Server("-m", MIXTRAL.path, "-t", 1, "-c", 1024, "--parallel", 1, "--embedding", "--pooling", "mean", trace=self.trace()) as server:
+        with Server("-m", MIXTRAL.path, "-t", 1, "-c", 1024, "--parallel", 1, "--embedding", "--pooling", "mean",
+                    trace=self.trace()) as server:
             for text in texts:
                 self.assertEqual(len(server.post("/v1/embeddings", input=text)["data"]), 1)
             self.assertEqual(server.stop(), 0)
@@ -148,7 +153,8 @@ class Router(TestCase):
         self.assertEqual(len(files), 3)
         prompts = {"llama": ["one", "three"], "gpt-oss": ["two"]}
         for stats in files:
-            self.check(stats, [p for p in prompts[stats["model"]["architecture"]] if len(p) == stats["prompt_tokens"]][0])
+            self.check(stats,
+                       [p for p in prompts[stats["model"]["architecture"]] if len(p) == stats["prompt_tokens"]][0])
 
     def test_a_pattern_names_the_files(self):
         with self.start(trace=self.trace(OUTPUT=self.folder / "stats-%m-%p.json")) as server:
@@ -156,7 +162,8 @@ class Router(TestCase):
             self.assertEqual(server.stop(), 0)
             (stats,) = self.files(1)
         self.check(stats)
-        self.assertEqual([path.name for path in self.folder.glob("stats*")], [f"stats-oracle-gpt-oss-{stats['pid']}.json"])
+        self.assertEqual([path.name for path in self.folder.glob("stats*")],
+                         [f"stats-oracle-gpt-oss-{stats['pid']}.json"])
 
     def test_a_router_without_a_request_writes_nothing(self):
         with self.start(trace=self.trace()) as server:
@@ -180,10 +187,12 @@ class Speculative(TestCase):
     def check(self, draft, draft_name):
         prompt, n, n_draft = b"Hello wor", 24, 4
         trace = self.trace(OUTPUT=self.folder / "%m.json")
-        result = run("llama-speculative-simple", "-m", MIXTRAL.path, "-md", draft, "--spec-type", "draft-simple", "-p", prompt.decode(),
+        result = run("llama-speculative-simple", "-m", MIXTRAL.path, "-md", draft,
+                     "--spec-type", "draft-simple", "-p", prompt.decode(),
                      "-n", n, "-t", 1, "-td", 1, "--spec-draft-n-max", n_draft, trace=trace)
         self.assertEqual(result.status, 0, result.err)
-        self.assertEqual(sorted(path.name for path in self.folder.glob("*.json")), sorted(["oracle-mixtral.json", f"{draft_name}.json"]))
+        self.assertEqual(sorted(path.name for path in self.folder.glob("*.json")),
+                         sorted(["oracle-mixtral.json", f"{draft_name}.json"]))
         target = self.stats(self.folder / "oracle-mixtral.json")
         drafter = self.stats(self.folder / f"{draft_name}.json")
 
@@ -205,7 +214,8 @@ class Speculative(TestCase):
         counts, _ = oracle.counts([(token, True) for token in sequence + drafting])
         self.assertEqual(drafter["total_tokens"], len(sequence) + len(drafting))
         for layer in range(oracle.n_layer - 1): # which outputs it asks for is its own business
-            self.assertEqual([drafter["per_layer"][str(layer)][str(e)] for e in range(oracle.n_expert)], counts[layer], f"layer {layer}")
+            self.assertEqual([drafter["per_layer"][str(layer)][str(e)] for e in range(oracle.n_expert)],
+                             counts[layer], f"layer {layer}")
         self.assertEqual(result.said().count("=== Expert Usage Statistics ==="), 2)
         for stats in target, drafter:
             self.assertTrue(stats["complete"])
@@ -221,8 +231,9 @@ class Speculative(TestCase):
 
     def test_server(self):
         prompt, n = b"hello", 12
-        with Server("-m", MIXTRAL.path, "-md", GPT_OSS.path, "--spec-type", "draft-simple", "--spec-draft-n-max", 4, "-t", 1, "-td", 1,
-                    "-c", 1024, "--parallel", 1, trace=self.trace()) as server:
+        with Server("-m", MIXTRAL.path, "-md", GPT_OSS.path, "--spec-type", "draft-simple",
+                    "--spec-draft-n-max", 4, "-t", 1, "-td", 1, "-c", 1024, "--parallel", 1,
+                    trace=self.trace()) as server:
             answer = server.post("/completion", prompt=prompt.decode(), n_predict=n, cache_prompt=False)
             self.assertEqual(server.stop(), 0)
             self.assertEqual(sum("belongs to another model" in line for line in server.said()), 1)
@@ -245,7 +256,8 @@ class OtherPrograms(TestCase):
         self.assert_phases(self.stats(), 5, 7, warmup=0)
 
     def test_embedding(self):
-        result = run("llama-embedding", "-m", MIXTRAL.path, "-t", 1, "-p", "hello", "--pooling", "mean", trace=self.trace())
+        result = run("llama-embedding", "-m", MIXTRAL.path, "-t", 1, "-p", "hello",
+                     "--pooling", "mean", trace=self.trace())
         self.assertEqual(result.status, 0, result.err)
         self.assert_counts(self.stats(), MIXTRAL, [(token, True) for token in b"hello"])
         self.assert_phases(self.stats(), 5, 0)
@@ -254,8 +266,8 @@ class OtherPrograms(TestCase):
         # a run of one client, and one of three: the rest is two clients, each with its question behind a shared text
         runs = []
         for clients in 1, 3:
-            result = run("llama-parallel", "-m", MIXTRAL.path, "-n", 8, "-np", clients, "-ns", clients, "-t", 1, "-c", 8192, "-pps",
-                         "-p", "why?", trace=self.trace())
+            result = run("llama-parallel", "-m", MIXTRAL.path, "-n", 8, "-np", clients, "-ns", clients,
+                         "-t", 1, "-c", 8192, "-pps", "-p", "why?", trace=self.trace())
             self.assertEqual(result.status, 0, result.err)
             runs.append(self.stats())
         question = b"User:\nwhy?\nAssistant:\n"
@@ -274,7 +286,8 @@ class OtherPrograms(TestCase):
     def test_fit_is_not_heard(self):
         said = {}
         for fit in "on", "off":
-            result = run("llama-completion", "-m", MIXTRAL.path, "-p", "fit", "-n", 2, "-no-cnv", "-t", 1, "--fit", fit, trace=self.trace())
+            result = run("llama-completion", "-m", MIXTRAL.path, "-p", "fit", "-n", 2, "-no-cnv", "-t", 1,
+                         "--fit", fit, trace=self.trace())
             self.assert_counts(self.stats(), MIXTRAL, MIXTRAL.completion(b"fit", 2))
             said[fit] = said_by_us(result.err.splitlines())
             self.assertEqual(len(said[fit]), 4)
@@ -285,8 +298,8 @@ class Threads(TestCase):
     def test_stock_threads(self):
         # two models, three contexts each, each context in a thread of its own
         prompt, n = b"The meaning", 6
-        result = run("test-thread-safety", "-m", MIXTRAL.path, "-ngl", 99, "-p", prompt.decode(), "-n", n, "-c", 256, "-ub", 32,
-                     "-np", 3, "-t", 1, trace=self.trace())
+        result = run("test-thread-safety", "-m", MIXTRAL.path, "-ngl", 99, "-p", prompt.decode(),
+                     "-n", n, "-c", 256, "-ub", 32, "-np", 3, "-t", 1, trace=self.trace())
         self.assertEqual(result.status, 0, result.err)
         files = [self.stats(path) for path in self.folder.glob("stats*.json")]
         self.assertGreater(len(files), 1)
@@ -295,17 +308,20 @@ class Threads(TestCase):
             self.assert_phases(stats, 3 * len(prompt), 3 * n, warmup=0)
         self.assertNotIn("cannot write", result.err)
         self.assertEqual(result.said().count("[EXPERT-TRACE] Statistics enabled"), 1)
-        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), sorted(["stats.json"] + [f"stats-{i}.json" for i in range(2, len(files) + 1)]))
+        self.assertEqual(sorted(path.name for path in self.folder.iterdir()),
+                         sorted(["stats.json"] + [f"stats-{i}.json" for i in range(2, len(files) + 1)]))
 
     def test_two_contexts_where_decode_is_not_seen(self):
-        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", "threads", OLD_ENGINE, MIXTRAL.path, trace=self.trace())
+        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", "threads", OLD_ENGINE,
+                     MIXTRAL.path, trace=self.trace())
         self.assertEqual(result.status, 0, result.err)
         evaluated = MIXTRAL.completion(b"one thread", 12) + MIXTRAL.completion(b"and another", 12)
         self.assert_counts(self.stats(), MIXTRAL, evaluated)
         self.assertTrue(self.stats()["complete"])
 
     def test_a_context_without_a_batch(self):
-        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", "idle", OLD_ENGINE, MIXTRAL.path, trace=self.trace())
+        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", "idle", OLD_ENGINE,
+                     MIXTRAL.path, trace=self.trace())
         self.assertEqual(result.status, 0, result.err)
         self.assertEqual(said_by_us(result.err.splitlines() + result.out.splitlines()), [])
         self.assertFalse(self.stats_path.exists())
@@ -321,8 +337,8 @@ class Devices(TestCase):
         self.addCleanup(server.__exit__, None, None, None)
 
     def completion(self, *options, trace=None, oracle=MIXTRAL, prompt=b"over the wire", n=8):
-        result = run("llama-completion", "-m", oracle.path, "--rpc", self.address, "-ngl", 99, "-p", prompt.decode(), "-n", n, "-no-cnv",
-                     "-t", 1, *options, trace=trace or self.trace())
+        result = run("llama-completion", "-m", oracle.path, "--rpc", self.address, "-ngl", 99,
+                     "-p", prompt.decode(), "-n", n, "-no-cnv", "-t", 1, *options, trace=trace or self.trace())
         self.assertEqual(result.status, 0, result.err)
         self.assert_counts(self.stats(), oracle, oracle.completion(prompt, n))
         self.assert_phases(self.stats(), len(prompt), n - 1, warmup=2)
@@ -348,13 +364,15 @@ class Devices(TestCase):
         for token, asks in MIXTRAL.completion(prompt, n):
             for layer in range(MIXTRAL.n_layer - (not asks)):
                 for expert in MIXTRAL.experts(layer, token):
-                    expected += [f"[EXPERT-TRACE] Layer {layer}, Expert {expert}: blk.{layer}.ffn_{projection}_exps.{expert}.weight"
+                    expected += [f"[EXPERT-TRACE] Layer {layer}, Expert {expert}: "
+                                 f"blk.{layer}.ffn_{projection}_exps.{expert}.weight"
                                  for projection in ("gate", "down", "up")]
         self.assertEqual(sorted(line for line in lines if line.startswith("[EXPERT-TRACE] Layer ")), sorted(expected))
 
     def test_expert_cache(self):
         # the cache hands MUL_MAT_ID slots instead of experts
-        result = self.completion("-cmoe", "--no-repack", "--moe-cache-mib", 10, "-v", prompt=b"cached", n=6, trace=self.trace(NAMES=1))
+        result = self.completion("-cmoe", "--no-repack", "--moe-cache-mib", 10, "-v", prompt=b"cached", n=6,
+                                 trace=self.trace(NAMES=1))
         self.assertRegex(result.err, r"MoE cache size = ", "the cache is off")
         self.assertRegex(result.err, r"llama_moe_cache: .*hits = ")
         self.check_names(result.said(), b"cached", 6)
@@ -367,7 +385,8 @@ class Clients(TestCase):
     """Clients that find llama.cpp's functions by their names: what they do differently."""
 
     def run_scenario(self, scenario, *arguments, release="0.5.0", trace=None):
-        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", scenario, OLD_ENGINES / release / "lib", *arguments, trace=trace)
+        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", scenario,
+                     OLD_ENGINES / release / "lib", *arguments, trace=trace)
         self.assertEqual(result.status, 0, result.err)
         return result
 
@@ -388,7 +407,8 @@ class Clients(TestCase):
     def test_models_that_come_and_go(self):
         self.run_scenario("one_after_another", MIXTRAL.path, MIXTRAL.path, MIXTRAL.path, trace=self.trace())
         for number, name in enumerate(["stats.json", "stats-2.json", "stats-3.json"]):
-            self.assert_counts(self.stats(self.folder / name), MIXTRAL, client_batches(MIXTRAL, b"abcde"[:number + 2], 3))
+            self.assert_counts(self.stats(self.folder / name), MIXTRAL,
+                               client_batches(MIXTRAL, b"abcde"[:number + 2], 3))
 
 
 def client_batches(oracle, prompt, n):

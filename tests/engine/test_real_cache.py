@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The expert cache of stock llama.cpp (--moe-cache-mib), on an RPC device: `cache` says of a run's trace what that very run's cache hit."""
+"""The expert cache of stock llama.cpp (--moe-cache-mib), on an RPC device:
+`cache` says of a run's trace what that very run's cache hit."""
 
 import json
 import random
@@ -16,17 +17,20 @@ NO_STEPS = {"hits": 0, "misses": 0}
 
 
 def topics(n, n_tokens, every):
-    """Tokens of which only a few are in use at a time, and others after a while: what is recent is hot, what was frequent is not."""
+    """Tokens of which only a few are in use at a time, and others after a while:
+    what is recent is hot, what was frequent is not."""
     chance = random.Random(1)
     characters = [chr(c) for c in range(33, 127)]
     text = []
     while len(text) < n:
-        text += chance.choices(chance.sample(characters, n_tokens), [1 / (rank + 1) for rank in range(n_tokens)], k=every)
+        text += chance.choices(chance.sample(characters, n_tokens),
+                               [1 / (rank + 1) for rank in range(n_tokens)], k=every)
     return "".join(text[:n])
 
 
 def scan(n, n_tokens):
-    """A few tokens that always come back, and between them one after the other of all the others: what was frequent is hot."""
+    """A few tokens that always come back, and between them one after the other of all the others:
+    what was frequent is hot."""
     chance = random.Random(1)
     characters = [chr(c) for c in range(33, 127)]
     chance.shuffle(characters)
@@ -41,10 +45,12 @@ class RealCache(TraceTestCase):
             raise unittest.SkipTest("this llama.cpp has no expert cache")
 
     def cached(self, device, model, mib, text, rows, n=1):
-        """A completion in ubatches of so many tokens: what the program says that its cache did, in the words of `cache --json`."""
+        """A completion in ubatches of so many tokens: what the program says that its cache did,
+        in the words of `cache --json`."""
         (self.folder / "text").write_text(text)
-        result = run("llama-completion", "-m", model, "--rpc", device, "-ngl", 99, "-cmoe", "--no-repack", "--moe-cache-mib", mib,
-                     "-fit", "off", "-f", self.folder / "text", "-n", n, "-no-cnv", "--ignore-eos", "-c", 1024, "-b", rows, "-ub", rows,
+        result = run("llama-completion", "-m", model, "--rpc", device, "-ngl", 99, "-cmoe",
+                     "--no-repack", "--moe-cache-mib", mib, "-fit", "off", "-f", self.folder / "text", "-n", n,
+                     "-no-cnv", "--ignore-eos", "-c", 1024, "-b", rows, "-ub", rows,
                      "-t", 1, "-lv", 4, trace=self.routing(TOKENS=0))
         self.assertEqual(result.status, 0, result.err[-2000:])
         said = "\n".join(map(strip_prefix, result.err.splitlines()))
@@ -97,8 +103,8 @@ class RealCache(TraceTestCase):
 
     def test_layers_of_several_layouts(self):
         model = self.folder / "mixed.gguf"
-        result = run("llama-quantize", "--tensor-type", r"blk\.[0-9]\.ffn_.*_exps=q4_0", "--tensor-type", r"blk\.10\.ffn_up_exps=q5_0",
-                     MIXTRAL.path, model, "q8_0", preload=False)
+        result = run("llama-quantize", "--tensor-type", r"blk\.[0-9]\.ffn_.*_exps=q4_0",
+                     "--tensor-type", r"blk\.10\.ffn_up_exps=q5_0", MIXTRAL.path, model, "q8_0", preload=False)
         self.assertEqual(result.status, 0, result.err)
         with rpc_servers(self.folder, 1) as device:
             for mib in (1, 3): # the one layer of a layout of its own has 0 slots of 1 MiB

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""`run` of what cannot be traced: where nothing of llama.cpp was evaluated in all of the run, that is said once, at its end."""
+"""`run` of what cannot be traced: where nothing of llama.cpp was evaluated in all of the run,
+that is said once, at its end."""
 
 import signal
 import subprocess
@@ -42,12 +43,15 @@ class Sign(TestCase):
         self.assert_silent("sh", "-c", f"{SIMPLE}; true")
         self.assert_silent("bash", "-c", f"exec 100</dev/null; {SIMPLE}; true")
         child = f"import subprocess; subprocess.run({SIMPLE.split()!r}, close_fds=True, check=True)"
-        self.assert_silent(sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], close_fds=True)")
-        self.assert_silent(sys.executable, CLIENTS / "ctypes_client.py", OLD_ENGINES / "0.5.0" / "lib", MIXTRAL.path, 2, *b"In")
+        self.assert_silent(sys.executable, "-c",
+                           f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], close_fds=True)")
+        self.assert_silent(sys.executable, CLIENTS / "ctypes_client.py", OLD_ENGINES / "0.5.0" / "lib",
+                           MIXTRAL.path, 2, *b"In")
 
     def test_a_dense_model_is_something(self):
         """Of which it is said what it is."""
-        subprocess.run([ENGINE / "test-llama-archs", "-o", self.folder, "-a", "llama"], capture_output=True, timeout=300)
+        subprocess.run([ENGINE / "test-llama-archs", "-o", self.folder, "-a", "llama"],
+                       capture_output=True, timeout=300)
         dense = next((path for path in sorted(self.folder.glob("*llama*.gguf")) if "moe" not in path.name), None)
         if dense is None:
             self.skipTest("test-llama-archs wrote no dense model")
@@ -64,8 +68,8 @@ class Sign(TestCase):
         self.assert_silent(sys.executable, "-c", code)
         self.assert_silent("bash", "-c", "exec 100</dev/null; true")
         for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
-            done = subprocess.run(["bash", "-c", f"{COMMAND} run sh -c 'ls /proc/self/fd >&9' 9>&1 {closed}"], capture_output=True,
-                                  env=environment(preload=False), timeout=60)
+            done = subprocess.run(["bash", "-c", f"{COMMAND} run sh -c 'ls /proc/self/fd >&9' 9>&1 {closed}"],
+                                  capture_output=True, env=environment(preload=False), timeout=60)
             self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_without_run(self):

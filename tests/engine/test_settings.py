@@ -16,7 +16,8 @@ class Settings(TestCase):
     def complete(self, model=MIXTRAL.path, **variables):
         variables = {name: value for name, value in variables.items() if value is not None}
         extra = {"LLAMA_POSTFETCH_ENABLE": variables.pop("POSTFETCH")} if "POSTFETCH" in variables else {}
-        result = run("llama-completion", "-m", model, "-p", "set", "-n", 2, "-no-cnv", "-t", 1, cwd=self.folder, trace=variables, **extra)
+        result = run("llama-completion", "-m", model, "-p", "set", "-n", 2, "-no-cnv", "-t", 1, cwd=self.folder,
+                     trace=variables, **extra)
         self.assertEqual(result.status, 0, result.err)
         self.assertEqual(result.out.strip("\n"), "setuv")
         return result
@@ -42,7 +43,8 @@ class Switches(Settings):
     def test_off(self):
         for value in OFF:
             with self.subTest(value):
-                self.assert_silent(self.complete(STATS=value, NAMES=value, PER_LAYER=value, OUTPUT=value, INTERVAL=value))
+                self.assert_silent(self.complete(STATS=value, NAMES=value, PER_LAYER=value,
+                                                 OUTPUT=value, INTERVAL=value))
 
     def test_stats(self):
         result = self.complete(STATS=1)
@@ -66,14 +68,17 @@ class Switches(Settings):
 
     def test_per_layer_alone(self):
         result = self.complete(PER_LAYER=1)
-        self.assertEqual(self.remarks(result), ["[EXPERT-TRACE] LLAMA_EXPERT_TRACE_PER_LAYER turns counting on", "[EXPERT-TRACE] Statistics enabled"])
+        self.assertEqual(self.remarks(result), ["[EXPERT-TRACE] LLAMA_EXPERT_TRACE_PER_LAYER turns counting on",
+                                                "[EXPERT-TRACE] Statistics enabled"])
         self.assertIn("Per-layer breakdown:", result.said())
         self.assertEqual(self.files(), [])
 
     def test_output_alone(self):
         result = self.complete(OUTPUT="stats.json")
-        self.assertEqual(self.remarks(result), ["[EXPERT-TRACE] LLAMA_EXPERT_TRACE_OUTPUT turns counting on", "[EXPERT-TRACE] Statistics enabled",
-                                                f"[EXPERT-TRACE] Statistics exported to {self.folder.resolve()}/stats.json"])
+        self.assertEqual(self.remarks(result),
+                         ["[EXPERT-TRACE] LLAMA_EXPERT_TRACE_OUTPUT turns counting on",
+                          "[EXPERT-TRACE] Statistics enabled",
+                          f"[EXPERT-TRACE] Statistics exported to {self.folder.resolve()}/stats.json"])
         self.assertEqual(result.said().count("=== Expert Usage Statistics ==="), 1)
         self.assertEqual(self.files(), ["stats.json"])
 
@@ -95,8 +100,9 @@ class Nonsense(Settings):
                 result = self.complete(**{variable: value})
                 printed = value.encode(errors="surrogateescape").decode(errors="replace")
                 printed = printed if len(printed) <= 200 else printed[:200] + "…"
-                self.assertEqual(self.remarks(result), [f"[EXPERT-TRACE] LLAMA_EXPERT_TRACE_{variable}={printed} is not understood: "
-                                                        "1 is on, 0 or nothing is off; taken as off"])
+                self.assertEqual(self.remarks(result),
+                                 [f"[EXPERT-TRACE] LLAMA_EXPERT_TRACE_{variable}={printed} is not understood: "
+                                  "1 is on, 0 or nothing is off; taken as off"])
                 self.assertNotIn("Expert Usage", result.err)
 
     def test_all_of_them_at_once(self):
@@ -116,12 +122,14 @@ class Nonsense(Settings):
             with self.subTest(value):
                 remarks = self.remarks(self.complete(STATS=1, INTERVAL=value))
                 self.assertEqual(remarks[1:], ["[EXPERT-TRACE] Statistics enabled"])
-                self.assertRegex(remarks[0], r"LLAMA_EXPERT_TRACE_INTERVAL=.* is not understood: give the seconds .*; taken as 10$")
+                self.assertRegex(remarks[0],
+                                 r"LLAMA_EXPERT_TRACE_INTERVAL=.* is not understood: give the seconds .*; taken as 10$")
 
     def test_interval_that_is_understood(self):
         for value in None, "", "0", "1", "0.5", "86400":
             with self.subTest(value):
-                self.assertEqual(self.remarks(self.complete(STATS=1, INTERVAL=value)), ["[EXPERT-TRACE] Statistics enabled"])
+                self.assertEqual(self.remarks(self.complete(STATS=1, INTERVAL=value)),
+                                 ["[EXPERT-TRACE] Statistics enabled"])
 
     def test_names_of_files_that_are_not_text(self):
         name = os.fsdecode(b"stats-\xff\xfe.json")
@@ -162,7 +170,8 @@ class Dense(Settings):
     def test_the_file_says_so_too(self):
         self.bench(**self.trace())
         stats = self.stats()
-        self.assertEqual((stats["n_expert"], stats["total_activations"], stats["expert_activations"], stats["layer_tokens"]), (0, 0, {}, {}))
+        self.assertEqual((stats["n_expert"], stats["total_activations"], stats["expert_activations"],
+                          stats["layer_tokens"]), (0, 0, {}, {}))
         self.assertEqual((stats["total_tokens"], stats["complete"]), (8, True))
 
 

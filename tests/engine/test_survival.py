@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What was recorded survives: programs that are killed and started again, without standard streams, beside other users."""
+"""What was recorded survives: programs that are killed and started again,
+without standard streams, beside other users."""
 
 import json
 import os
@@ -18,7 +19,8 @@ STRANGER = 65534
 
 class Survival(TraceTestCase):
     def complete(self, trace, **how):
-        arguments = [ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", PROMPT.decode(), "-n", str(N), "-no-cnv", "-t", "1"]
+        arguments = [ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", PROMPT.decode(),
+                     "-n", str(N), "-no-cnv", "-t", "1"]
         how = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how}
         return subprocess.run([str(argument) for argument in arguments], env=environment(trace), timeout=120, **how)
 
@@ -35,11 +37,14 @@ class Restarts(Survival):
     """As Restart=always does it, or a container whose process ids repeat."""
 
     def start_and_kill(self):
-        """Returns how much the program had put out two seconds before its end: the trace lacks one second at the most."""
+        """Returns how much the program had put out two seconds before its end:
+        the trace lacks one second at the most."""
         out = self.folder / "out"
         with open(out, "wb") as stdout:
-            process = subprocess.Popen([ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", "forever", "-n", "30000", "-no-cnv", "-t", "1",
-                                        "-c", "32768"], env=environment(self.routing_again(STATS=1, OUTPUT=self.stats_path, INTERVAL=0.2)),
+            process = subprocess.Popen([ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", "forever",
+                                        "-n", "30000", "-no-cnv", "-t", "1", "-c", "32768"],
+                                       env=environment(self.routing_again(STATS=1, OUTPUT=self.stats_path,
+                                                                          INTERVAL=0.2)),
                                        stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.DEVNULL)
             self.addCleanup(process.wait)
             self.addCleanup(process.kill)
@@ -73,7 +78,8 @@ class Restarts(Survival):
             with Server("-m", MIXTRAL.path, "-t", 1, "-c", 512, "-np", 1, trace=self.routing_again()) as server:
                 server.post("/completion", prompt=prompt.decode(), n_predict=5)
                 held = bytes(MIXTRAL.generate(prompt, 4))
-                wait_for("a trace of everything", lambda: any(held in self.texts(Trace(path)) for path in self.folder.glob("*.moetrace")))
+                wait_for("a trace of everything",
+                         lambda: any(held in self.texts(Trace(path)) for path in self.folder.glob("*.moetrace")))
                 self.assertEqual(server.stop(signal.SIGKILL), -signal.SIGKILL)
         for prompt, name in zip(prompts, ("run.moetrace", "run-2.moetrace", "run-3.moetrace")):
             self.assertEqual(self.texts(Trace(self.folder / name)), [bytes(MIXTRAL.generate(prompt, 4))])
@@ -88,8 +94,9 @@ class Changed(Survival):
             server.post("/completion", prompt="here", n_predict=5, cache_prompt=False)
             wait_for("a new file", self.path.exists)
             self.assertEqual(server.stop(), 0)
-            self.assertEqual(server.err().count(f"{self.path} was deleted or replaced: what was recorded until now is gone. The routing trace "
-                                                f"goes on in {self.path}"), 1)
+            says = (f"{self.path} was deleted or replaced: what was recorded until now is gone. "
+                    f"The routing trace goes on in {self.path}")
+            self.assertEqual(server.err().count(says), 1)
         trace = Trace(self.path)
         self.assert_routing(trace, MIXTRAL)
         self.assertEqual(trace.header["part"], 1)
@@ -139,9 +146,11 @@ class Neighbours(Survival):
     def test_another_users_link(self):
         self.link("stats.json", self.precious)
         self.link("run.moetrace", self.precious)
-        result = Result(self.complete({"ROUTING": self.shared / "run.moetrace", "STATS": 1, "OUTPUT": self.shared / "stats.json"}))
+        result = Result(self.complete({"ROUTING": self.shared / "run.moetrace", "STATS": 1,
+                                       "OUTPUT": self.shared / "stats.json"}))
         self.assertEqual(result.status, 0)
-        self.assertEqual(result.err.count("another user's symbolic link, in a folder where everybody may put one, is not followed"), 2)
+        self.assertEqual(result.err.count("another user's symbolic link, in a folder where everybody may put one, "
+                                          "is not followed"), 2)
         self.assert_stays()
 
     def test_another_users_link_to_a_folder(self):
@@ -154,7 +163,8 @@ class Neighbours(Survival):
 
     def test_own_links_and_new_files(self):
         (self.shared / "link.moetrace").symlink_to(self.folder / "real.moetrace")
-        for name, real in ("run.moetrace", self.shared / "run.moetrace"), ("link.moetrace", self.folder / "real.moetrace"):
+        for name, real in (("run.moetrace", self.shared / "run.moetrace"),
+                           ("link.moetrace", self.folder / "real.moetrace")):
             with self.subTest(name):
                 self.assertEqual(self.complete({"ROUTING": self.shared / name, "TOKENS": 1}).returncode, 0)
                 self.assert_held(real)
@@ -162,7 +172,8 @@ class Neighbours(Survival):
     def test_a_link_that_comes_later(self):
         # in place of the statistics of a program that runs
         path = self.shared / "stats.json"
-        with Server("-m", MIXTRAL.path, "-t", 1, "-c", 512, trace={"STATS": 1, "OUTPUT": path, "INTERVAL": 0}) as server:
+        with Server("-m", MIXTRAL.path, "-t", 1, "-c", 512,
+                    trace={"STATS": 1, "OUTPUT": path, "INTERVAL": 0}) as server:
             server.post("/completion", prompt="late", n_predict=3)
             path.unlink()
             self.link("stats.json", self.precious)

@@ -37,12 +37,14 @@ class Completion(TraceTestCase):
                 warmup, prompt, *generation = trace.ubatches
                 self.assertEqual([ubatch.warmup for ubatch in trace.ubatches], [True] + 8 * [False])
                 self.assertEqual([token.id for token in warmup.tokens], [BOS, EOS])
-                self.assertEqual([(token.position, token.id) for token in prompt.tokens], list(enumerate(TEXT.encode())))
+                self.assertEqual([(token.position, token.id) for token in prompt.tokens],
+                                 list(enumerate(TEXT.encode())))
                 self.assertEqual([token.output for token in prompt.tokens], (len(TEXT) - 1) * [False] + [True])
                 self.assertFalse(any(token.generation for token in prompt.tokens))
                 for i, ubatch in enumerate(generation):
                     (token,) = ubatch.tokens
-                    self.assertEqual((token.position, token.generation, token.output, token.rejected), (len(TEXT) + i, True, True, False))
+                    self.assertEqual((token.position, token.generation, token.output, token.rejected),
+                                     (len(TEXT) + i, True, True, False))
                 self.assertEqual(self.texts(trace), [bytes(oracle.generate(TEXT.encode(), 7))])
                 self.assertTrue(all(ubatch.first and not ubatch.mtp for ubatch in trace.ubatches))
 
@@ -54,7 +56,8 @@ class Completion(TraceTestCase):
         for key in "name", "architecture", "file":
             self.assertEqual(trace.header["model"][key], stats["model"][key])
         self.assertEqual((trace.header["part"], trace.header["sample"]), (0, 1))
-        self.assertEqual((trace.header["tokens"], trace.header["weights"], trace.header["phases_known"]), (True, False, True))
+        self.assertEqual((trace.header["tokens"], trace.header["weights"], trace.header["phases_known"]),
+                         (True, False, True))
         self.assertEqual(trace.header["model"]["fingerprint"], fingerprint(MIXTRAL.path))
         self.assert_tensors(trace)
 
@@ -67,7 +70,8 @@ class Completion(TraceTestCase):
                              {name: len(model.bytes(name)) // MIXTRAL.n_expert for name in names})
 
     def test_a_model_in_several_files(self):
-        split = run("llama-gguf-split", "--split", "--split-max-tensors", 40, MIXTRAL.path, self.folder / "split", preload=False)
+        split = run("llama-gguf-split", "--split", "--split-max-tensors", 40, MIXTRAL.path,
+                    self.folder / "split", preload=False)
         self.assertEqual(split.status, 0, split.err)
         first = sorted(self.folder.glob("split-00001-of-*.gguf"))[0]
         result = run("llama-completion", "-m", first, "-p", TEXT, "-n", 2, "-no-cnv", trace=self.routing())
@@ -100,7 +104,8 @@ class Completion(TraceTestCase):
         self.assert_routing(trace, GPT_OSS)
         self.assertEqual([len(ubatch.tokens) for ubatch in trace.ubatches], [2, 16, 16, 16, 13, 1])
         self.assertEqual([ubatch.first for ubatch in trace.ubatches], [True, True, False, False, True, True])
-        self.assertEqual([token.position for ubatch in trace.ubatches[1:] for token in ubatch.tokens if token.output], [47, 60, 61])
+        self.assertEqual([token.position for ubatch in trace.ubatches[1:] for token in ubatch.tokens if token.output],
+                         [47, 60, 61])
 
     def test_size(self):
         self.complete(QWEN3NEXT, n=100, prompt="size")
@@ -164,7 +169,8 @@ class Servers(TraceTestCase):
         return trace, held
 
     def check(self, oracle, *options):
-        for prompts in [f"client {i}: " + "lorem ipsum "[i:] * (i % 3) for i in range(8)], ["all of them ask the same"] * 8:
+        for prompts in ([f"client {i}: " + "lorem ipsum "[i:] * (i % 3) for i in range(8)],
+                        ["all of them ask the same"] * 8):
             trace, held = self.serve(oracle, prompts, "-c", 4096, "-np", 4, *options, cache_prompt=False)
             self.assertEqual(self.texts(trace), sorted(held))
             lives = Lives(trace).runs
@@ -186,14 +192,16 @@ class Servers(TraceTestCase):
         self.check(MIXTRAL, "-b", 64, "-ub", 8)
 
     def test_what_is_kept_of_the_request_before(self):
-        prompts = ["a prompt that is kept", "a prompt that is kept", "a prompt that is partly kept", "a prompt", "another one"]
+        prompts = ["a prompt that is kept", "a prompt that is kept", "a prompt that is partly kept",
+                   "a prompt", "another one"]
         trace, held = self.serve(MIXTRAL, prompts, "-c", 1024, "-np", 1, workers=1)
         self.assertEqual(self.texts(trace), sorted(held))
         self.assertTrue(trace.cuts)
         self.assertLess(sum(len(ubatch.tokens) for ubatch in trace.ubatches), sum(map(len, held)), "nothing was kept")
 
     def test_what_is_kept_of_several_slots(self):
-        prompts = [f"{subject} and {verb}" for verb in ("go", "gone", "goes") for subject in ("one thing", "one more", "some other")]
+        prompts = [f"{subject} and {verb}" for verb in ("go", "gone", "goes")
+                   for subject in ("one thing", "one more", "some other")]
         for oracle in MIXTRAL, QWEN3NEXT:
             with self.subTest(oracle.name):
                 trace, held = self.serve(oracle, prompts, "-c", 4096, "-np", 3, workers=3)
@@ -202,7 +210,8 @@ class Servers(TraceTestCase):
                     self.assertIn(text, [each[first:] for each in held])
 
     def test_a_prompt_that_is_cut_is_not_rejected(self):
-        trace, held = self.serve(MIXTRAL, ["a prompt: x", "a prompt: y", "a prompt: x", "a prompt"], "-c", 1024, "-np", 1, workers=1, n=1)
+        trace, held = self.serve(MIXTRAL, ["a prompt: x", "a prompt: y", "a prompt: x", "a prompt"], "-c", 1024,
+                                 "-np", 1, workers=1, n=1)
         self.assertFalse(any(token.rejected for ubatch in trace.ubatches for token in ubatch.tokens))
         self.assertEqual(self.texts(trace), sorted(held))
 
@@ -222,19 +231,20 @@ class Programs(TraceTestCase):
         path.write_bytes(text)
         for oracle, n_ubatch in (MIXTRAL, 160), (MIXTRAL, 24), (QWEN3NEXT, 24):
             with self.subTest(oracle.name, n_ubatch=n_ubatch):
-                trace = self.trace_of("llama-perplexity", "-m", oracle.path, "-f", path, "-c", 40, "-b", 160, "-ub", n_ubatch, "-t", 1,
-                                      oracle=oracle)
+                trace = self.trace_of("llama-perplexity", "-m", oracle.path, "-f", path, "-c", 40, "-b", 160,
+                                      "-ub", n_ubatch, "-t", 1, oracle=oracle)
                 self.assertEqual(self.texts(trace), sorted(text[i:i + 40] for i in range(0, len(text), 40)))
                 self.assertGreater(max(token.sequence for ubatch in trace.ubatches for token in ubatch.tokens), 0)
                 for ubatch in trace.ubatches:
                     if not ubatch.warmup:
-                        self.assertEqual([token.output for token in ubatch.tokens], [token.position >= 20 for token in ubatch.tokens])
+                        self.assertEqual([token.output for token in ubatch.tokens],
+                                         [token.position >= 20 for token in ubatch.tokens])
 
     def test_batched_bench(self):
         for options in [], ["-kvu"], ["-pps", "-kvu"]:
             with self.subTest(options):
-                trace = self.trace_of("llama-batched-bench", "-m", MIXTRAL.path, "-npp", "24,7", "-ntg", 4, "-npl", "1,3", "-ub", 16,
-                                      "-t", 1, "-c", 1024, *options)
+                trace = self.trace_of("llama-batched-bench", "-m", MIXTRAL.path, "-npp", "24,7", "-ntg", 4,
+                                      "-npl", "1,3", "-ub", 16, "-t", 1, "-c", 1024, *options)
                 self.assertEqual(len({token.sequence for ubatch in trace.ubatches for token in ubatch.tokens}), 3)
                 Lives(trace) # no position is missing
 
@@ -245,9 +255,11 @@ class Programs(TraceTestCase):
 
     def test_parallel(self):
         question = b"User:\nwhy?\nAssistant:\n"
-        trace = self.trace_of("llama-parallel", "-m", MIXTRAL.path, "-n", 8, "-np", 2, "-ns", 3, "-t", 1, "-c", 4096, "-pps", "-p", "why?")
+        trace = self.trace_of("llama-parallel", "-m", MIXTRAL.path, "-n", 8, "-np", 2, "-ns", 3, "-t", 1,
+                              "-c", 4096, "-pps", "-p", "why?")
         # behind a text that the first sequence has, and the others share
-        self.assertEqual([text for first, text in Lives(trace).texts() if first > 0], [bytes(MIXTRAL.generate(question, 8))] * 3)
+        self.assertEqual([text for first, text in Lives(trace).texts() if first > 0],
+                         [bytes(MIXTRAL.generate(question, 8))] * 3)
 
     def test_embeddings(self):
         trace = self.trace_of("llama-embedding", "-m", MIXTRAL.path, "-t", 1, "-p", "hello", "--pooling", "mean")
@@ -258,8 +270,8 @@ class Programs(TraceTestCase):
     def test_imatrix(self):
         path = self.folder / "text"
         path.write_text(TEXT * 2)
-        trace = self.trace_of("llama-imatrix", "-m", MIXTRAL.path, "-f", path, "-o", self.folder / "imatrix.gguf", "-c", 32, "-ub", 16,
-                              "-t", 1)
+        trace = self.trace_of("llama-imatrix", "-m", MIXTRAL.path, "-f", path,
+                              "-o", self.folder / "imatrix.gguf", "-c", 32, "-ub", 16, "-t", 1)
         self.assertEqual(trace.header["capture"], "eval-callback")
         text = (TEXT * 2).encode()
         self.assertEqual(self.texts(trace), sorted(text[i:i + 32] for i in range(0, len(text) // 32 * 32, 32)))
@@ -267,15 +279,15 @@ class Programs(TraceTestCase):
     def test_devices(self):
         for oracle, n_devices in (MIXTRAL, 1), (GPT_OSS, 2):
             with self.subTest(oracle.name), rpc_servers(self.folder, n_devices) as rpc:
-                trace = self.trace_of("llama-completion", "-m", oracle.path, "--rpc", rpc, "-ngl", 99, "-p", TEXT, "-n", 5, "-no-cnv",
-                                      "-t", 1, "-ub", 16, oracle=oracle)
+                trace = self.trace_of("llama-completion", "-m", oracle.path, "--rpc", rpc, "-ngl", 99,
+                                      "-p", TEXT, "-n", 5, "-no-cnv", "-t", 1, "-ub", 16, oracle=oracle)
             self.assertEqual(self.texts(trace), [bytes(oracle.generate(TEXT.encode(), 4))])
 
     def test_threads(self):
         # two models, three contexts each: a file for each model, in which contexts are told apart
         prompt, n = b"The meaning", 6
-        result = run("test-thread-safety", "-m", MIXTRAL.path, "-ngl", 99, "-p", prompt.decode(), "-n", n, "-c", 256, "-ub", 32,
-                     "-np", 3, "-t", 1, trace=self.routing())
+        result = run("test-thread-safety", "-m", MIXTRAL.path, "-ngl", 99, "-p", prompt.decode(),
+                     "-n", n, "-c", 256, "-ub", 32, "-np", 3, "-t", 1, trace=self.routing())
         self.assertEqual(result.status, 0, result.err)
         files = list(self.folder.iterdir())
         self.assertGreater(len(files), 1)
@@ -333,12 +345,14 @@ class Speculative(TraceTestCase):
 
     def test_simple(self):
         result = run("llama-speculative-simple", "-m", MIXTRAL.path, "-md", self.draft, "--spec-type", "draft-simple",
-                     "-p", self.PROMPT.decode(), "-n", self.N, "-t", 1, "-td", 1, "--spec-draft-n-max", 4, trace=self.routing())
+                     "-p", self.PROMPT.decode(), "-n", self.N, "-t", 1, "-td", 1,
+                     "--spec-draft-n-max", 4, trace=self.routing())
         self.assertEqual(result.status, 0, result.err)
         self.check(*told_by(result))
 
     def test_tree(self):
-        result = run("llama-speculative", "-m", MIXTRAL.path, "-md", self.draft, "-p", self.PROMPT.decode(), "-n", self.N, "-t", 1,
+        result = run("llama-speculative", "-m", MIXTRAL.path, "-md", self.draft,
+                     "-p", self.PROMPT.decode(), "-n", self.N, "-t", 1,
                      "-td", 1, "--spec-draft-n-max", 4, trace=self.routing())
         self.assertEqual(result.status, 0, result.err)
         self.check(*told_by(result))
@@ -346,8 +360,8 @@ class Speculative(TraceTestCase):
     def test_what_was_said_before(self):
         # no model drafts, but the prompt: it goes on otherwise behind the same letters
         prompt = b"defghijklmnopq" + 12 * b"XYZ/" + b"abc"
-        result = run("llama-speculative-simple", "-m", MIXTRAL.path, "--spec-type", "ngram-simple", "-p", prompt.decode(), "-n", self.N,
-                     "-t", 1, trace=self.routing())
+        result = run("llama-speculative-simple", "-m", MIXTRAL.path, "--spec-type", "ngram-simple",
+                     "-p", prompt.decode(), "-n", self.N, "-t", 1, trace=self.routing())
         self.assertEqual(result.status, 0, result.err)
         trace = self.read(self.folder / "oracle-mixtral.moetrace")
         self.assertEqual(self.texts(trace), [bytes(MIXTRAL.generate(prompt, self.N))])
@@ -357,8 +371,8 @@ class Speculative(TraceTestCase):
         self.assertGreater(len(rejected), 3)
 
     def test_server(self):
-        with Server("-m", MIXTRAL.path, "-md", self.draft, "--spec-type", "draft-simple", "--spec-draft-n-max", 4, "-t", 1, "-td", 1,
-                    "-c", 1024, "-np", 1, trace=self.routing()) as server:
+        with Server("-m", MIXTRAL.path, "-md", self.draft, "--spec-type", "draft-simple",
+                    "--spec-draft-n-max", 4, "-t", 1, "-td", 1, "-c", 1024, "-np", 1, trace=self.routing()) as server:
             answer = server.post("/completion", prompt=self.PROMPT.decode(), n_predict=self.N)
             self.assertEqual(server.stop(), 0)
         self.check(answer["timings"]["draft_n"], answer["timings"]["draft_n_accepted"])
@@ -390,7 +404,8 @@ class Weights(TraceTestCase):
         models.update((architecture, expanded(architecture)) for architecture in ("qwen2moe", "deepseek2", "llama4"))
         for name, path in models.items():
             with self.subTest(name):
-                result = run_whole("llama-eval-callback", "-m", path, "-p", "A test", "-t", 1, trace=self.routing(WEIGHTS=1))
+                result = run_whole("llama-eval-callback", "-m", path, "-p", "A test", "-t", 1,
+                                   trace=self.routing(WEIGHTS=1))
                 self.assertEqual(result.status, 0, result.err)
                 (ubatch,) = [ubatch for ubatch in self.read().ubatches if not ubatch.warmup]
                 topk, weights = Evaluation(result.out).topk, GateWeights(result.out).layers
@@ -418,11 +433,13 @@ class Engines(TraceTestCase):
                 at += len(ubatch.tokens)
                 ids = [token for token, _ in tokens]
                 self.assertEqual([token.id for token in ubatch.tokens], ids)
-                self.assert_layers(ubatch, oracle, ids, last_rows=[i for i, (_, is_routed) in enumerate(tokens) if is_routed])
+                self.assert_layers(ubatch, oracle, ids,
+                                   last_rows=[i for i, (_, is_routed) in enumerate(tokens) if is_routed])
                 self.assert_weights(ubatch, oracle)
         self.assertEqual(at, len(expected))
         self.assertEqual(self.texts(trace), [bytes(token for token, _ in expected)])
-        self.assertEqual({token.sequence for ubatch in trace.ubatches for token in ubatch.tokens}, {0 if client.sees_calls else None})
+        self.assertEqual({token.sequence for ubatch in trace.ubatches for token in ubatch.tokens},
+                         {0 if client.sees_calls else None})
 
     def test_every_release(self):
         for client in CLIENTS_TRIED:

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Files of routing traces: where they are, what is said where they cannot be, and what is in them however a program ends."""
+"""Files of routing traces: where they are, what is said where they cannot be,
+and what is in them however a program ends."""
 
 import json
 import os
@@ -19,16 +20,18 @@ HELD = bytes(MIXTRAL.generate(PROMPT, N - 1))
 
 class Files(TraceTestCase):
     def complete(self, trace=None, prompt=PROMPT, n=N, before=()):
-        result = run(*before, ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", prompt.decode(), "-n", n, "-no-cnv", "-t", 1,
-                     trace=trace or self.routing())
+        result = run(*before, ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", prompt.decode(),
+                     "-n", n, "-no-cnv", "-t", 1, trace=trace or self.routing())
         self.assertEqual(result.status, 0, result.err)
         self.assertEqual(result.out.strip("\n"), bytes(MIXTRAL.generate(prompt, n)).decode())
         return result
 
     def complete_at_length(self, prompt, *options, **trace):
-        """With more experts than the model's file says: 48 layers x 64 x (9 bits + half a float) make 9600 bytes a token."""
-        result = run("llama-completion", "-m", QWEN3NEXT.path, "-p", prompt.decode(), "-n", 1, "-no-cnv", "-t", 1, "--no-warmup",
-                     "--override-kv", "qwen3next.expert_used_count=int:64", *options, trace=self.routing(WEIGHTS=1, **trace))
+        """With more experts than the model's file says:
+        48 layers x 64 x (9 bits + half a float) make 9600 bytes a token."""
+        result = run("llama-completion", "-m", QWEN3NEXT.path, "-p", prompt.decode(), "-n", 1,
+                     "-no-cnv", "-t", 1, "--no-warmup", "--override-kv", "qwen3next.expert_used_count=int:64", *options,
+                     trace=self.routing(WEIGHTS=1, **trace))
         self.assertEqual(result.status, 0, result.err)
         return result
 
@@ -57,8 +60,8 @@ class Paths(Files):
     def test_relative_path_of_a_program_that_moves(self):
         other = self.folder / "other"
         other.mkdir()
-        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", "moves", OLD_ENGINE, MIXTRAL.path, other,
-                     trace=self.routing(ROUTING="run.moetrace"), cwd=self.folder)
+        result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", "moves",
+                     OLD_ENGINE, MIXTRAL.path, other, trace=self.routing(ROUTING="run.moetrace"), cwd=self.folder)
         self.assertEqual(result.status, 0, result.err)
         self.assert_held(bytes(MIXTRAL.generate(b"here", 3)))
         self.assertEqual(list(other.iterdir()), [])
@@ -77,9 +80,11 @@ class Paths(Files):
         model = self.folder / "m.gguf"
         shutil.copyfile(MIXTRAL.path, model)
         before = model.read_bytes()
-        result = run("llama-completion", "-m", model, "-p", "write", "-n", N, "-no-cnv", "-t", 1, trace=self.routing(ROUTING=model))
+        result = run("llama-completion", "-m", model, "-p", "write", "-n", N, "-no-cnv", "-t", 1,
+                     trace=self.routing(ROUTING=model))
         self.assertEqual(result.status, 0, result.err)
-        self.assertEqual(len(self.told(result, f"cannot write the routing trace {model}: there is a file of that name")), 1)
+        says = f"cannot write the routing trace {model}: there is a file of that name"
+        self.assertEqual(len(self.told(result, says)), 1)
         self.assertEqual(model.read_bytes(), before)
         self.assertEqual(self.names(), ["m.gguf"])
 
@@ -104,8 +109,9 @@ class Paths(Files):
             how = both, stats
             result = self.complete(self.routing(ROUTING=how[0], OUTPUT=how[1], PER_LAYER=1))
             beside = f"{how[0]}.moetrace"
-            self.assertEqual(len(self.told(result, f"LLAMA_EXPERT_TRACE_OUTPUT and LLAMA_EXPERT_TRACE_ROUTING are one file, {how[1]}: "
-                                                   f"the routing trace goes to {beside}")), 1)
+            says = (f"LLAMA_EXPERT_TRACE_OUTPUT and LLAMA_EXPERT_TRACE_ROUTING are one file, {how[1]}: "
+                    f"the routing trace goes to {beside}")
+            self.assertEqual(len(self.told(result, says)), 1)
             self.assert_statistics(self.read(beside), self.stats(both))
 
     def test_a_file_of_another_kind_stays(self):
@@ -130,8 +136,9 @@ class Paths(Files):
     def test_a_file_that_cannot_be(self):
         (self.folder / "file").write_text("")
         (self.folder / "folder").mkdir()
-        for path, cause in [(self.folder / "missing" / "x", "No such file or directory"), (self.folder / "folder", "Is a directory"),
-                            (self.folder / "file" / "x", "Not a directory"), ("/dev/full", "not a regular file")]:
+        for path, cause in [(self.folder / "missing" / "x", "No such file or directory"),
+                            (self.folder / "folder", "Is a directory"), (self.folder / "file" / "x", "Not a directory"),
+                            ("/dev/full", "not a regular file")]:
             with self.subTest(path):
                 told = self.told(self.complete(self.routing(ROUTING=path)), "cannot write")
                 self.assertEqual(len(told), 1)
@@ -141,8 +148,8 @@ class Paths(Files):
     def test_a_fork(self):
         for scenario, texts in ("fork", [b"parent"]), ("fork_goes_on", [b"parent", b"the child"]):
             with self.subTest(scenario):
-                result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py", scenario, OLD_ENGINE, MIXTRAL.path,
-                             trace=self.routing())
+                result = run("/usr/bin/env", "python3", CLIENTS / "ctypes_scenarios.py",
+                             scenario, OLD_ENGINE, MIXTRAL.path, trace=self.routing())
                 self.assertEqual(result.status, 0, result.err)
                 self.assertEqual(len(self.names()), len(texts))
                 for text, name, n in zip(texts, ("run.moetrace", "run-2.moetrace"), (4, 5)):
@@ -169,7 +176,8 @@ class Full(Files):
             resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
             server.post("/completion", prompt=prompts[0], n_predict=3, cache_prompt=False)
             wait_for("a failure", lambda: "cannot write" in server.err())
-            resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE,
+                             (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             server.post("/completion", prompt=prompts[1], n_predict=3, cache_prompt=False)
             self.assertEqual(server.stop(), 0)
         trace = self.read() # nothing is missing: there was room in memory
@@ -181,7 +189,8 @@ class Full(Files):
         trace = Trace(self.path)
         self.assertEqual(trace.gaps, [Gap(0, 1, 120, MEMORY)])
         self.assertEqual((trace.end["dropped_ubatches"], trace.end["dropped_tokens"]), (1, 120))
-        self.assertEqual(len(self.told(result, "120 tokens in one ubatch do not fit into LLAMA_EXPERT_TRACE_BUFFER")), 1)
+        says = "120 tokens in one ubatch do not fit into LLAMA_EXPERT_TRACE_BUFFER"
+        self.assertEqual(len(self.told(result, says)), 1)
 
     def test_a_program_that_may_wait(self):
         self.complete(self.routing(ON_FULL="wait", BUFFER="1MiB"), n=50)
@@ -192,11 +201,13 @@ class Endings(Files):
     """Signals: what was written is whole, and it is known whether that is all."""
 
     def interrupt(self, ending):
-        """A llama-completion that is at it. Its own handler of Ctrl-C may wait for itself forever: see test_endings.py."""
+        """A llama-completion that is at it. Its own handler of Ctrl-C may wait for itself forever:
+        see test_endings.py."""
         for _ in range(5):
             self.path.unlink(missing_ok=True)
-            process = subprocess.Popen([ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", "forever", "-n", "30000", "-no-cnv",
-                                        "-t", "1", "-c", "32768"], env=environment(self.routing()), stdin=subprocess.DEVNULL,
+            process = subprocess.Popen([ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", "forever",
+                                        "-n", "30000", "-no-cnv", "-t", "1", "-c", "32768"],
+                                       env=environment(self.routing()), stdin=subprocess.DEVNULL,
                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             self.addCleanup(process.wait)
             self.addCleanup(process.kill)
@@ -283,7 +294,8 @@ class Sampling(Files):
         self.assertIn("seed", trace.header)
         self.assert_routing(trace, MIXTRAL)
         # a batch has one ubatch here
-        self.assertEqual([ubatch.number for ubatch in trace.ubatches], [i for i in range(21) if is_sampled(trace.header, 0, i)])
+        self.assertEqual([ubatch.number for ubatch in trace.ubatches],
+                         [i for i in range(21) if is_sampled(trace.header, 0, i)])
         self.assertEqual({event.why for event in trace.events if not isinstance(event, Ubatch)}, {SAMPLING})
         n_tokens = 2 + len(PROMPT) + 19
         self.assertEqual(trace.end["tokens"] + trace.end["left_out_tokens"], n_tokens)
@@ -291,7 +303,8 @@ class Sampling(Files):
         held = MIXTRAL.generate(PROMPT, 19)
         for ubatch in trace.ubatches:
             if not ubatch.warmup:
-                self.assertEqual([token.id for token in ubatch.tokens], [held[token.position] for token in ubatch.tokens])
+                self.assertEqual([token.id for token in ubatch.tokens],
+                                 [held[token.position] for token in ubatch.tokens])
 
     def test_the_same_ones_by_the_same_seed(self):
         traces = [self.complete_sampled(sample) for sample in ("4:7", "4:7", "4:8", "4", "4")]
@@ -341,18 +354,20 @@ class Sampling(Files):
         self.assertAlmostEqual(len(prompts), n_requests / 4, delta=n_requests / 8) # 12 of 48
 
     def test_a_batch_is_recorded_as_a_whole(self):
-        result = run("llama-completion", "-m", MIXTRAL.path, "-p", "0123456789" * 12, "-n", 1, "-no-cnv", "-t", 1, "-b", 40, "-ub", 20,
-                     trace=self.routing(SAMPLE="2:5"))
+        result = run("llama-completion", "-m", MIXTRAL.path, "-p", "0123456789" * 12, "-n", 1, "-no-cnv",
+                     "-t", 1, "-b", 40, "-ub", 20, trace=self.routing(SAMPLE="2:5"))
         self.assertEqual(result.status, 0, result.err)
         # a warm-up, and three batches of two ubatches
         batches = [[0], [1, 2], [3, 4], [5, 6]]
         trace = Trace(self.path)
         self.assertEqual([(ubatch.number, ubatch.first) for ubatch in trace.ubatches],
-                         [(number, number == batch[0]) for i, batch in enumerate(batches) if is_sampled(trace.header, 0, i)
+                         [(number, number == batch[0]) for i, batch in enumerate(batches)
+                          if is_sampled(trace.header, 0, i)
                           for number in batch])
 
     def test_no_batch_that_is_taken(self):
-        seed = next(seed for seed in range(1, 100) if not any(is_sampled({"sample": 1000, "seed": seed}, 0, i) for i in range(9)))
+        seed = next(seed for seed in range(1, 100)
+                    if not any(is_sampled({"sample": 1000, "seed": seed}, 0, i) for i in range(9)))
         trace = self.complete_sampled(f"1000:{seed}", n=4)
         self.assertEqual((trace.ubatches, trace.end["left_out_ubatches"]), ([], 5))
 
@@ -369,8 +384,9 @@ class Packed(Files):
 
 class Settings(Files):
     def test_what_is_not_understood(self):
-        for variable, value in [("WEIGHTS", "yes"), ("TOKENS", "2"), ("ON_FULL", "block"), ("BUFFER", "1k"), ("ROTATE_SIZE", "big"),
-                                ("ROTATE_TIME", "-1"), ("SAMPLE", "0.5"), ("SAMPLE", "1.5"), ("KEEP", "all"), ("BUFFER", "1000TiB"),
+        for variable, value in [("WEIGHTS", "yes"), ("TOKENS", "2"), ("ON_FULL", "block"),
+                                ("BUFFER", "1k"), ("ROTATE_SIZE", "big"), ("ROTATE_TIME", "-1"), ("SAMPLE", "0.5"),
+                                ("SAMPLE", "1.5"), ("KEEP", "all"), ("BUFFER", "1000TiB"),
                                 ("BUFFER", f"{2 * os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') >> 20}MiB")]:
             with self.subTest(variable):
                 result = self.complete(self.routing(**{variable: value}), n=1)
@@ -390,7 +406,8 @@ class Settings(Files):
             with self.subTest(variable):
                 result = self.complete({variable: value}, n=1)
                 self.assertEqual(self.told(result, "EXPERT-TRACE")[:1],
-                                 [f"[EXPERT-TRACE] LLAMA_EXPERT_TRACE_{variable} has no effect without LLAMA_EXPERT_TRACE_ROUTING"])
+                                 [f"[EXPERT-TRACE] LLAMA_EXPERT_TRACE_{variable} has no effect "
+                                  "without LLAMA_EXPERT_TRACE_ROUTING"])
                 self.assertEqual(self.names(), [])
 
     def test_a_trace_alone_counts_nothing(self):

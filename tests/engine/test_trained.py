@@ -35,8 +35,8 @@ class Trained(TraceTestCase):
         """A trace of a text that is read."""
         trace = path.with_suffix(".moetrace")
         path.write_text(text)
-        result = run("llama-completion", "-m", MODEL, "-f", path, "-n", 1, "-no-cnv", "-c", CONTEXT, "-ub", 1, "-t", 1, "--no-warmup",
-                     trace={"ROUTING": trace})
+        result = run("llama-completion", "-m", MODEL, "-f", path, "-n", 1, "-no-cnv", "-c", CONTEXT,
+                     "-ub", 1, "-t", 1, "--no-warmup", trace={"ROUTING": trace})
         if result.status != 0:
             raise RuntimeError(result.err[-2000:])
         return trace
@@ -49,7 +49,8 @@ class Trained(TraceTestCase):
     def perplexity(self, kind):
         (self.folder / kind).write_text(TEXTS[kind][:4 * CONTEXT])
         for _ in range(10): # its log loses the last lines now and then
-            result = run("llama-perplexity", "-m", MODEL, "-f", self.folder / kind, "-c", CONTEXT, "-t", 1, preload=False)
+            result = run("llama-perplexity", "-m", MODEL, "-f", self.folder / kind,
+                         "-c", CONTEXT, "-t", 1, preload=False)
             if found := re.search(r"Final estimate: PPL = ([0-9.]+)", result.out + result.err):
                 return float(found[1])
         self.fail(result.err[-2000:])

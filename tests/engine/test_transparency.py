@@ -71,7 +71,8 @@ class Transparency(TestCase):
     def test_logits(self):
         (self.folder / "text").write_text(TEXT)
         path = self.folder / "logits"
-        self.check("llama-perplexity", "-f", "text", "-c", 64, "--kl-divergence-base", path, start=run, answer=lambda _: self.take(path))
+        self.check("llama-perplexity", "-f", "text", "-c", 64, "--kl-divergence-base", path, start=run,
+                   answer=lambda _: self.take(path))
 
     def test_imatrix(self):
         (self.folder / "text").write_text(TEXT)
@@ -81,8 +82,10 @@ class Transparency(TestCase):
     def test_bench(self):
         def without_times(result):
             timed = "test_time", "avg_ns", "stddev_ns", "avg_ts", "stddev_ts", "samples_ns", "samples_ts"
-            return [{key: value for key, value in json.loads(line).items() if key not in timed} for line in result.out.splitlines()]
-        self.check("llama-bench", "-p", 16, "-n", 4, "-r", 1, "--no-warmup", "-o", "jsonl", start=run, answer=without_times)
+            return [{key: value for key, value in json.loads(line).items() if key not in timed}
+                    for line in result.out.splitlines()]
+        self.check("llama-bench", "-p", 16, "-n", 4, "-r", 1, "--no-warmup", "-o", "jsonl",
+                   start=run, answer=without_times)
 
     def test_server(self):
         def do(how):
@@ -90,12 +93,14 @@ class Transparency(TestCase):
                 request = {"prompt": PROMPT, "n_predict": 6, "n_probs": 5, "seed": 3, "ignore_eos": True}
                 answers = [server.post("/completion", **request, temperature=0.8, cache_prompt=False),
                            server.post("/completion", **request, post_sampling_probs=True),
-                           server.post("/v1/completions", prompt=PROMPT, max_tokens=6, logprobs=3, temperature=0, seed=3)]
+                           server.post("/v1/completions", prompt=PROMPT, max_tokens=6,
+                                       logprobs=3, temperature=0, seed=3)]
                 self.assertEqual("EXPERT-TRACE" in server.err(), "STATS" in how.get("trace", {}))
                 return server.stop(), server.stdout(), [without_times(answer) for answer in answers]
 
         def without_times(answer):
-            return {key: value for key, value in answer.items() if key not in ("timings", "id", "created", "generation_settings")}
+            return {key: value for key, value in answer.items()
+                    if key not in ("timings", "id", "created", "generation_settings")}
         for model in self.models():
             with self.subTest(model=model.name):
                 status, _, answers = self.three_ways(model, do)

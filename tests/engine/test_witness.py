@@ -16,8 +16,8 @@ class Imatrix(TestCase):
         text = self.folder / "text"
         text.write_text(TEXT)
         path = self.folder / name
-        result = run("llama-imatrix", "-m", oracle.path, "-f", text, "-o", path, "--output-format", "gguf", "-c", CHUNK, "-t", 1,
-                     *options, **how)
+        result = run("llama-imatrix", "-m", oracle.path, "-f", text, "-o", path,
+                     "--output-format", "gguf", "-c", CHUNK, "-t", 1, *options, **how)
         self.assertEqual(result.status, 0, result.err)
         return path
 
@@ -27,7 +27,8 @@ class Imatrix(TestCase):
                                                 for projection in ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps")))
         ours = self.stats()["per_layer"]
         for (layer, projection), row in counts.items():
-            self.assertEqual([ours[str(layer)][str(e)] for e in range(oracle.n_expert)], row, f"{projection} of layer {layer}")
+            self.assertEqual([ours[str(layer)][str(e)] for e in range(oracle.n_expert)], row,
+                             f"{projection} of layer {layer}")
 
     def test_counts_are_its_own(self):
         for oracle in ORACLES:
@@ -58,7 +59,8 @@ class EvalCallback(TestCase):
     def test_counts_are_what_it_prints(self):
         for oracle in MIXTRAL, GPT_OSS:
             with self.subTest(oracle.name):
-                result = run_whole("llama-eval-callback", "-m", oracle.path, "-p", self.PROMPT, "-t", 1, trace=self.trace())
+                result = run_whole("llama-eval-callback", "-m", oracle.path, "-p", self.PROMPT,
+                                   "-t", 1, trace=self.trace())
                 self.assertEqual(result.status, 0, result.err)
                 printed = Evaluation(result.out)
                 self.assertEqual(list(printed.topk), list(range(oracle.n_layer)))

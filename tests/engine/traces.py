@@ -78,7 +78,8 @@ class TraceTestCase(TestCase):
         everyone = list(range(len(ids)))
         if last_rows is None:
             last_rows = [i for i in everyone if ubatch.tokens[i].output]
-        self.assertEqual([layer.layer for layer in ubatch.layers if layer.rows], list(range(oracle.n_layer - (not last_rows))))
+        self.assertEqual([layer.layer for layer in ubatch.layers if layer.rows],
+                         list(range(oracle.n_layer - (not last_rows))))
         for layer in ubatch.layers:
             rows = last_rows if layer.layer == oracle.n_layer - 1 else everyone
             self.assertEqual(layer.rows, rows, f"ubatch {ubatch.number}, layer {layer.layer}")
@@ -88,7 +89,8 @@ class TraceTestCase(TestCase):
                                  f"ubatch {ubatch.number}, layer {layer.layer}")
             else: # a warm-up that uses all of them
                 self.assertTrue(ubatch.warmup)
-                self.assertEqual([sorted(row) for row in layer.experts], [list(range(oracle.n_expert))] * len(layer.rows))
+                self.assertEqual([sorted(row) for row in layer.experts],
+                                 [list(range(oracle.n_expert))] * len(layer.rows))
 
     def assert_weights(self, ubatch, oracle):
         """The gate weights of every row are those that the oracle predicts, as half floats."""
@@ -123,7 +125,8 @@ class TraceTestCase(TestCase):
                 rows[str(layer.layer)] += len(layer.rows)
                 activations.update((str(layer.layer), str(expert)) for row in layer.experts for expert in row)
         self.assertEqual(stats["layer_tokens"], {layer: n for layer, n in rows.items() if n})
-        self.assertEqual({(layer, expert): n for layer, row in stats["per_layer"].items() for expert, n in row.items() if n}, activations)
+        self.assertEqual({(layer, expert): n for layer, row in stats["per_layer"].items()
+                          for expert, n in row.items() if n}, activations)
 
     def texts(self, trace):
         return Lives(trace).whole()

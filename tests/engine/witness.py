@@ -92,7 +92,8 @@ class GateWeights:
 
 
 def computed_gates(path):
-    """What gates.so wrote down, a dictionary for each graph that routes: by layer the last gate weights that were computed, flat."""
+    """What gates.so wrote down, a dictionary for each graph that routes:
+    by layer the last gate weights that were computed, flat."""
     graphs = []
     for line in path.read_text().splitlines():
         name, _, values = line.partition("\t")
