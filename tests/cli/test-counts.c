@@ -1,3 +1,5 @@
+// Arithmetic on counts: sums, shares of the hottest experts, entropy and ranks.
+
 #include "analysis/counts.h"
 
 #include <math.h>

@@ -1,3 +1,5 @@
+// Statistics files: what is read, refused, added up and written again, from JSON in this file.
+
 #include "statistics/statistics-file.h"
 #include "statistics/statistics-json.h"
 
@@ -15,9 +17,11 @@
 #define MINIMAL "{\"total_tokens\": 3, \"expert_activations\": {\"0\": 4, \"2\": 2}}"
 
 #define WHOLE \
-    "{\"format\": \"llama-expert-tracer-statistics\", \"version\": 1, \"complete\": true, \"run\": \"a\", \"engine\": \"E\"," \
+    "{\"format\": \"llama-expert-tracer-statistics\", \"version\": 1, \"complete\": true," \
+    " \"run\": \"a\", \"engine\": \"E\"," \
     " \"capture\": \"c\", \"model\": {\"name\": \"M\", \"architecture\": \"llama\", \"file\": null}," \
-    " \"n_layer\": 4, \"n_expert\": 3, \"n_expert_used\": 1, \"total_tokens\": 5, \"prompt_tokens\": 2, \"generation_tokens\": 3," \
+    " \"n_layer\": 4, \"n_expert\": 3, \"n_expert_used\": 1," \
+    " \"total_tokens\": 5, \"prompt_tokens\": 2, \"generation_tokens\": 3," \
     " \"warmup_tokens\": null, \"total_activations\": 9, \"layer_tokens\": {\"1\": 5, \"3\": 4}, \"new\": [1]," \
     " \"expert_activations\": {\"0\": 5, \"1\": 0, \"2\": 4}," \
     " \"per_layer\": {\"3\": {\"0\": 4, \"1\": 0}, \"1\": {\"0\": 1, \"1\": 0, \"2\": 4}}," \
@@ -160,8 +164,10 @@ static void test_add(void ** state) {
 static void test_add_widens(void ** state) {
     (void) state;
     struct error        error;
-    struct statistics * sum  = parsed("{\"total_tokens\": 1, \"expert_activations\": {\"0\": 1}, \"per_layer\": {\"0\": {\"0\": 1}}}");
-    struct statistics * next = parsed("{\"total_tokens\": 1, \"expert_activations\": {\"7\": 1}, \"per_layer\": {\"2\": {\"7\": 1}}}");
+    struct statistics * sum  = parsed("{\"total_tokens\": 1, \"expert_activations\": {\"0\": 1},"
+                                      " \"per_layer\": {\"0\": {\"0\": 1}}}");
+    struct statistics * next = parsed("{\"total_tokens\": 1, \"expert_activations\": {\"7\": 1},"
+                                      " \"per_layer\": {\"2\": {\"7\": 1}}}");
     assert_true(statistics_add(sum, next, &error));
     assert_int_equal(sum->model.n_expert, 8);
     assert_int_equal(statistics_layer(&sum->model.per_layer, 0)[7], 0);
@@ -174,7 +180,8 @@ static void test_different_models(void ** state) {
     (void) state;
     struct error        error;
     struct statistics * whole = parsed(WHOLE);
-    struct statistics * named = parsed("{\"model\": {\"name\": \"N\"}, \"n_expert_used\": 2, \"total_tokens\": 1, \"expert_activations\": {}}");
+    struct statistics * named = parsed("{\"model\": {\"name\": \"N\"}, \"n_expert_used\": 2, \"total_tokens\": 1,"
+                                       " \"expert_activations\": {}}");
     struct statistics * large = parsed("{\"n_layer\": 5, \"total_tokens\": 1, \"expert_activations\": {\"3\": 1}}");
     assert_true (statistics_same_model(whole, named, true, &error));
     assert_false(statistics_same_model(whole, named, false, &error));

@@ -24,7 +24,8 @@ CLI = os.environ.get("EXPERT_TRACER_CLI", "")
 N_LAYER, N_EXPERT, N_USED = 3, 16, 2
 GATE, DOWN = 1 << 20, 1 << 19
 EXPERT_BYTES = GATE + DOWN
-TABLE = [m.new_layer(layer, N_EXPERT, N_USED, (f"blk.{layer}.ffn_up_exps.weight", GATE), (f"blk.{layer}.ffn_down_exps.weight", DOWN))
+TABLE = [m.new_layer(layer, N_EXPERT, N_USED, (f"blk.{layer}.ffn_up_exps.weight", GATE),
+                     (f"blk.{layer}.ffn_down_exps.weight", DOWN))
          for layer in range(N_LAYER)]
 MODEL = {"name": "Small", "architecture": "qwen3moe", "file": "/m/small.gguf", "fingerprint": None}
 SIZES = [1, 2, 3, 4, 6, 8, 10, 12, 14]
@@ -57,7 +58,8 @@ class Run:
     def trace(self):
         events = []
         for number, (tokens, experts, warmup) in enumerate(self.ubatches):
-            events.append(m.new_ubatch(number, TABLE, tokens, lambda layer, token, rank: experts[layer][tokens.index(token)][rank],
+            events.append(m.new_ubatch(number, TABLE, tokens,
+                                       lambda layer, token, rank: experts[layer][tokens.index(token)][rank],
                                        time=1700000000000000 + number))
             if warmup:
                 events.append(m.Warmup(number, 1))
@@ -147,8 +149,10 @@ class Case(unittest.TestCase):
         shutil.rmtree(cls.folder)
 
     def run_cli(self, *args, status=0, stdin=None):
-        keep = {k: v for k, v in os.environ.items() if not k.startswith("LLAMA_EXPERT_") and k not in ("NO_COLOR", "COLUMNS")}
-        done = subprocess.run([CLI, "cache", *map(str, args)], input=stdin, capture_output=True, env={**keep, "LC_ALL": "C.UTF-8"}, timeout=60)
+        keep = {k: v for k, v in os.environ.items()
+                if not k.startswith("LLAMA_EXPERT_") and k not in ("NO_COLOR", "COLUMNS")}
+        done = subprocess.run([CLI, "cache", *map(str, args)], input=stdin, capture_output=True,
+                              env={**keep, "LC_ALL": "C.UTF-8"}, timeout=60)
         self.stderr = done.stderr.decode()
         self.assertEqual(done.returncode, status, f"{args}: {done.stdout[-2000:]}{self.stderr}")
         return done.stdout.decode()
@@ -225,8 +229,10 @@ class AgainstTheSlowWay(Case):
             expected = llama(run, told["slots"])
             for kind in ("small", "large"):
                 self.assertEqual((told[kind]["hits"], told[kind]["misses"]),
-                                 (expected.hits[kind], expected.requests[kind] - expected.hits[kind]), (told["mib"], kind))
-            self.assertEqual((told["passed_by"]["found"], told["passed_by"]["asked"]), (expected.hits["passed"], expected.requests["passed"]))
+                                 (expected.hits[kind], expected.requests[kind] - expected.hits[kind]),
+                                 (told["mib"], kind))
+            self.assertEqual((told["passed_by"]["found"], told["passed_by"]["asked"]),
+                             (expected.hits["passed"], expected.requests["passed"]))
         return answer
 
     def test_skewed(self):
@@ -269,7 +275,8 @@ class KnownAnswers(Case):
             run.evaluate((0, 1, True))
         for size in self.answer(run)["sizes"]:
             for policy in ("static", "prompt_oracle", "lru", "lfu", "optimum"):
-                self.assertAlmostEqual(size["generation"][policy], min(1, size["slots"] / 2), 6, (size["slots"], policy))
+                self.assertAlmostEqual(size["generation"][policy], min(1, size["slots"] / 2),
+                                       6, (size["slots"], policy))
 
     def test_one_after_the_other(self):
         run = Run(lambda layer, token: [2 * token.position % N_EXPERT, (2 * token.position + 1) % N_EXPERT])
@@ -344,7 +351,8 @@ class Advice(Case):
         path = self.folder / "text.moetrace"
         path.write_bytes(conversation(skewed(6)).trace())
         out = self.run_cli("--vram", "24MiB", "-l", *self.TIME, path)
-        for word in ("--moe-cache-mib 24", "--n-cpu-moe 2", "tokens a second", "breaks even at a hit rate of 58%", "Slots by layer"):
+        for word in ("--moe-cache-mib 24", "--n-cpu-moe 2", "tokens a second",
+                     "breaks even at a hit rate of 58%", "Slots by layer"):
             self.assertIn(word, out)
         self.assertNotIn("nan", out)
         self.assertEqual(self.stderr, "")
@@ -368,7 +376,8 @@ class Input(Case):
     def test_layers_and_sequences(self):
         answer = self.answer(conversation(skewed(8)), "--layer", "1", "--sequence", "0")
         self.assertGreater(answer["requests"]["generation"], 0)
-        self.assertLess(answer["requests"]["generation"], self.answer(conversation(skewed(8)))["requests"]["generation"] / 2)
+        self.assertLess(answer["requests"]["generation"],
+                        self.answer(conversation(skewed(8)))["requests"]["generation"] / 2)
 
     def test_nothing_to_look_at(self):
         path = self.folder / "nothing.moetrace"
@@ -377,8 +386,9 @@ class Input(Case):
         self.assertIn("no tokens", self.stderr)
 
     def test_usage(self):
-        for args in ([], ["a", "b"], ["--vram", "much", "a"], ["--vram", "0", "a"], ["--pcie", "-1", "a"], ["--pcie", "25GB/s", "a"],
-                     ["--tg", "x", "a"], ["--max-rows", "-1", "a"], ["--moe-cache-mib", "1,,2", "a"], ["--half-life", "0", "a"], ["--nonsense", "a"]):
+        for args in ([], ["a", "b"], ["--vram", "much", "a"], ["--vram", "0", "a"], ["--pcie", "-1", "a"],
+                     ["--pcie", "25GB/s", "a"], ["--tg", "x", "a"], ["--max-rows", "-1", "a"],
+                     ["--moe-cache-mib", "1,,2", "a"], ["--half-life", "0", "a"], ["--nonsense", "a"]):
             self.assertEqual(self.run_cli(*args, status=2), "")
             self.assertIn("llama-expert-tracer", self.stderr)
 

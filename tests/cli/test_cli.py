@@ -23,7 +23,8 @@ ENGINE = Path(os.environ.get("EXPERT_TRACER_ENGINE", "/nonexistent"))
 LIST = os.environ.get("EXPERT_TRACER_LIST", "")
 SOAK = 10 if os.environ.get("EXPERT_TRACER_SOAK") else 1
 CC = shutil.which(os.environ.get("CC", "cc")) or shutil.which("cc")
-NAMES = ("STATS", "NAMES", "PER_LAYER", "OUTPUT", "INTERVAL", "CAPTURE", "ROUTING", "BUFFER", "ROTATE_SIZE", "ROTATE_TIME", "SAMPLE")
+NAMES = ("STATS", "NAMES", "PER_LAYER", "OUTPUT", "INTERVAL", "CAPTURE", "ROUTING", "BUFFER",
+         "ROTATE_SIZE", "ROTATE_TIME", "SAMPLE")
 
 STATISTICS = {
     "format": "llama-expert-tracer-statistics",
@@ -95,7 +96,8 @@ def elf(needed=(), folders=(), interpreter="/lib64/ld-linux-x86-64.so.2"):
     dynamic = b"".join(struct.pack("<qQ", *tag) for tag in tags)
     end = strings_at + len(strings)
     segments = ((1, 0, end), (2, at, len(dynamic)), (3, 0x800, len(interp)))
-    head = b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, 0, 0, 64, 56, len(segments), 0, 0, 0)
+    head = b"\x7fELF\2\1\1" + bytes(9)
+    head += struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, 0, 0, 64, 56, len(segments), 0, 0, 0)
     for kind, offset, size in segments:
         head += struct.pack("<IIQQQQQQ", kind, 5, offset, offset, offset, size, size, 8)
     return (head.ljust(0x800, b"\0") + interp).ljust(at, b"\0") + dynamic + strings
@@ -143,7 +145,8 @@ class Usage(Case):
         self.assertRegex(self.cli("--version").stdout, r"^llama-expert-tracer \d+\.\d+\.\d+\n$")
 
     def test_errors(self):
-        self.refuses(status=2, says="which command? run, check, report, cache, compare, predict, show, merge, info, dump, cat, export")
+        self.refuses(status=2, says="which command? run, check, report, cache, compare, predict, show, merge, info, "
+                                    "dump, cat, export")
         self.refuses("shwo", status=2, says="did you mean 'show'")
         self.refuses("utterly", status=2, says="unknown command 'utterly'")
         self.refuses("help", "mrege", status=2, says="did you mean 'merge'")
@@ -242,7 +245,8 @@ class Run(WithPrograms):
     def test_own_variables_stay(self):
         seen = self.traced("--per-layer", LLAMA_EXPERT_TRACE_OUTPUT="mine.json", LLAMA_EXPERT_TRACE_STATS="0")
         self.assertEqual((seen["OUTPUT"], seen["STATS"], seen["PER_LAYER"]), ("mine.json", "0", "1"))
-        seen = self.traced("-o", "/other", "--stats", LLAMA_EXPERT_TRACE_OUTPUT="mine.json", LLAMA_EXPERT_TRACE_STATS="0")
+        seen = self.traced("-o", "/other", "--stats", LLAMA_EXPERT_TRACE_OUTPUT="mine.json",
+                           LLAMA_EXPERT_TRACE_STATS="0")
         self.assertEqual((seen["OUTPUT"], seen["STATS"]), ("/other", "1"))
 
     def test_output_is_relative_to_here(self):
@@ -257,24 +261,31 @@ class Run(WithPrograms):
         (self.folder / "folder").mkdir(exist_ok=True)
         missing = self.folder / "missing"
         for path, says in ((missing / "x", (f"to the folder {missing}: No such file", "Make it, or name another file")),
-                           (self.folder / "file" / "x", "Not a directory"), (self.folder / "folder", "a directory: name a file in it"),
+                           (self.folder / "file" / "x", "Not a directory"),
+                           (self.folder / "folder", "a directory: name a file in it"),
                            ("/proc/x" if os.geteuid() else missing / "%p", "nothing can be written to the folder")):
             for option, variable in ("--output", "OUTPUT"), ("--routing", "ROUTING"):
-                for args, changes, source in ((option, str(path)), {}, f"{option} "), ((), {f"LLAMA_EXPERT_TRACE_{variable}": str(path)}, f"{variable}="):
+                variables = {f"LLAMA_EXPERT_TRACE_{variable}": str(path)}
+                for args, changes, source in (((option, str(path)), {}, f"{option} "),
+                                              ((), variables, f"{variable}=")):
                     done = self.cli("run", *args, "sh", "-c", "echo began", status=1, env=self.env(**changes))
                     self.assertEqual(done.stdout, "")
                     for what in (f"{source}{path}: ", says) if isinstance(says, str) else (f"{source}{path}: ", *says):
                         self.assertIn(what, done.stderr)
 
     def test_values_that_the_library_would_not_take(self):
-        for option, values in (("--buffer", ("1", "1023KiB", "999999TiB", "1e9", "64 MiB", "-1", "")), ("--sample", ("1.5", "2.", "-1", "1e3", "2k", "x", "")),
-                               ("--rotate-size", ("1", "1000", "x")), ("--rotate-time", ("0.5", "2y", "1hm")), ("--interval", ("0.05", "86401", "1s", "nan", "0x1"))):
+        for option, values in (("--buffer", ("1", "1023KiB", "999999TiB", "1e9", "64 MiB", "-1", "")),
+                               ("--sample", ("1.5", "2.", "-1", "1e3", "2k", "x", "")),
+                               ("--rotate-size", ("1", "1000", "x")), ("--rotate-time", ("0.5", "2y", "1hm")),
+                               ("--interval", ("0.05", "86401", "1s", "nan", "0x1"))):
             for value in values:
                 done = self.cli("run", option, value, "sh", "-c", "echo began", status=2, env=self.env())
                 self.assertIn(f"{option} needs", done.stderr)
                 self.assertEqual(done.stdout, "")
-        for option, values in (("--buffer", ("1MiB", "2.5m", "1048576", "0")), ("--sample", ("1", "1000", "0")), ("--rotate-size", ("1MiB", "1.5GB", "0")),
-                               ("--rotate-time", ("1", "1.5h", "90min", "0")), ("--interval", ("0", "0.1", "86400", ".5"))):
+        for option, values in (("--buffer", ("1MiB", "2.5m", "1048576", "0")), ("--sample", ("1", "1000", "0")),
+                               ("--rotate-size", ("1MiB", "1.5GB", "0")),
+                               ("--rotate-time", ("1", "1.5h", "90min", "0")),
+                               ("--interval", ("0", "0.1", "86400", ".5"))):
             for value in values:
                 self.assertEqual(self.traced(option, value)[option[2:].replace("-", "_").upper()], value)
         done = self.cli("run", "-o", "x", "-r", "x", "true", status=2, env=self.env())
@@ -315,8 +326,8 @@ class Run(WithPrograms):
             self.assertEqual(done.stdout.strip(), os.path.realpath(lib / Path(self.library).name), done.stderr)
 
     def test_program_stays_what_it_is(self):
-        done = self.cli("run", "sh", "-c", 'cat; printf "%s," "$@"; echo err >&2; exit 7', "x", "a b", "--help", "-o", "",
-                        status=7, stdin="in", env=self.env())
+        done = self.cli("run", "sh", "-c", 'cat; printf "%s," "$@"; echo err >&2; exit 7', "x",
+                        "a b", "--help", "-o", "", status=7, stdin="in", env=self.env())
         self.assertEqual((done.stdout, done.stderr), ("ina b,--help,-o,,", "err\n"))
         self.cli("run", "sh", "-c", "kill -TERM $$", status=-signal.SIGTERM, env=self.env())
         with subprocess.Popen([CLI, "run", "sh", "-c", "echo $$"], stdout=subprocess.PIPE, env=self.env()) as child:
@@ -324,8 +335,10 @@ class Run(WithPrograms):
 
     def test_not_started(self):
         text = self.file("text", "hello")
-        for program, status, word in (("no-such-program", 127, "PATH"), ("./no/such", 127, "no such program"), ("", 127, "empty"),
-                                      (text, 126, "not executable"), (str(self.folder), 126, "directory"), (text + "/x", 127, "text/x")):
+        for program, status, word in (("no-such-program", 127, "PATH"),
+                                      ("./no/such", 127, "no such program"), ("", 127, "empty"),
+                                      (text, 126, "not executable"), (str(self.folder), 126, "directory"),
+                                      (text + "/x", 127, "text/x")):
             done = self.cli("run", program, status=status, env=self.env())
             self.assertIn(word, done.stderr)
 
@@ -379,7 +392,8 @@ class Check(WithPrograms):
     def test_static(self):
         static = self.compile("static", "int main(void) { return 0; }", "-static")
         pie = self.compile("static-pie", "int main(void) { return 0; }", "-static-pie")
-        inside = self.compile("static-llama", 'const char * volatile x = "ffn_moe_topk"; int main(void) { return !x; }', "-static")
+        inside = self.compile("static-llama",
+                              'const char * volatile x = "ffn_moe_topk"; int main(void) { return !x; }', "-static")
         if None in (static, inside):
             self.skipTest("no static C library")
         self.check(static, 1, "statically linked")
@@ -393,18 +407,22 @@ class Check(WithPrograms):
 
     def test_llama_inside_a_library(self):
         """What calls itself through the linker can be traced, as an addon of Node; what does not cannot."""
-        code = ('const char * volatile x = "ffn_moe_topk"; int ggml_backend_sched_graph_compute_async(void) { return !x; }\n'
+        code = ('const char * volatile x = "ffn_moe_topk";\n'
+                "int ggml_backend_sched_graph_compute_async(void) { return !x; }\n"
                 "int llama_decode(void) { return ggml_backend_sched_graph_compute_async(); }")
         addon = self.compile("addon.node", code, "-shared", "-fPIC", "-Wl,-soname,addon.node")
         os.chmod(addon, 0o644)
         self.check(addon, 0, "may be traced", "a library with llama.cpp inside")
-        partly = self.compile("partly.node", code + "\n__attribute__((visibility(\"protected\"))) void ggml_backend_sched_synchronize(void) {}\n"
-                              "void f(void) { ggml_backend_sched_synchronize(); }", "-shared", "-fPIC", "-Wl,-soname,partly.node")
+        direct = ('\n__attribute__((visibility("protected"))) void ggml_backend_sched_synchronize(void) {}\n'
+                  "void f(void) { ggml_backend_sched_synchronize(); }")
+        partly = self.compile("partly.node", code + direct, "-shared", "-fPIC", "-Wl,-soname,partly.node")
         self.check(partly, 1, "calls it directly")
         for name, flag in (("direct", "-Wl,-Bsymbolic"), ("symbolic", "-Wl,-z,now,-Bsymbolic-functions")):
             addon = self.compile(f"{name}.node", code, "-shared", "-fPIC", f"-Wl,-soname,{name}.node", flag)
-            self.check(addon, 1, "a library with llama.cpp inside", "calls it directly", "BUILD_SHARED_LIBS", "integrate")
-            program = self.compile(f"uses-{name}", "int llama_decode(void); int main(void) { return llama_decode(); }", addon,
+            self.check(addon, 1, "a library with llama.cpp inside", "calls it directly",
+                       "BUILD_SHARED_LIBS", "integrate")
+            program = self.compile(f"uses-{name}",
+                                   "int llama_decode(void); int main(void) { return llama_decode(); }", addon,
                                    "-Wl,-rpath,$ORIGIN")
             self.check(program, 1, "linked into its library", "integrate")
             self.assertIn("nothing will be traced", self.cli("run", program, status=None, env=self.env()).stderr)
@@ -415,8 +433,10 @@ class Check(WithPrograms):
         shutil.copy(self.plain, client)
         path = f"{self.folder}:{os.environ['PATH']}"
         self.check(client, 1, "in containers", "LD_PRELOAD", "inside the container")
-        self.assertIn("inside the container", self.cli("run", "docker", "run", "x", status=1, env=self.env(PATH=path)).stderr)
-        for i, body in enumerate(("docker run x", "exec docker run x", "cd / && sudo docker run x", "if true; then\n  /usr/bin/podman run x\nfi")):
+        self.assertIn("inside the container",
+                      self.cli("run", "docker", "run", "x", status=1, env=self.env(PATH=path)).stderr)
+        for i, body in enumerate(("docker run x", "exec docker run x", "cd / && sudo docker run x",
+                                  "if true; then\n  /usr/bin/podman run x\nfi")):
             self.check(self.script(f"starts{i}", body), 1, "in a container", "inside the container")
         self.check(self.script("bash", "docker run x", "#!/usr/bin/env bash"), 1, "in a container")
         for i, body in enumerate(("echo docker run x", "# docker run x", "dockers run x", "")):
@@ -432,7 +452,8 @@ class Check(WithPrograms):
     def test_tracer_inside(self):
         """A static program that has both is traced with the variables alone."""
         inside = self.compile("static-traced", '#include <stdio.h>\n#include <stdlib.h>\n'
-                              'const char * volatile a = "ffn_moe_topk"; const char * volatile b = "llama-expert-tracer is built in";\n'
+                              'const char * volatile a = "ffn_moe_topk";\n'
+                              'const char * volatile b = "llama-expert-tracer is built in";\n'
                               'int main(void) { puts(getenv("LLAMA_EXPERT_TRACE_STATS")); return a == b; }', "-static")
         if inside is None:
             self.skipTest("no static C library")
@@ -465,7 +486,8 @@ class Check(WithPrograms):
         self.check(found, 0, "can be traced", "fork       ik_llama.cpp")
 
     def test_llama_with_ggml_inside(self):
-        llama = self.compile("libllama.so", "int llama_decode(void) { return 0; }", "-shared", "-fPIC", "-Wl,-soname,libllama.so")
+        llama = self.compile("libllama.so", "int llama_decode(void) { return 0; }",
+                             "-shared", "-fPIC", "-Wl,-soname,libllama.so")
         program = self.compile("merged", "int llama_decode(void); int main(void) { return llama_decode(); }", llama,
                                "-Wl,-rpath," + str(self.folder))
         self.check(program, 1, "has ggml inside")
@@ -523,7 +545,8 @@ class Check(WithPrograms):
             bytes_ = bytearray(whole[:chance.choice((len(whole), len(whole), chance.randrange(1200)))])
             for _ in range(chance.randrange(1, 12)):
                 if bytes_:
-                    bytes_[chance.randrange(min(len(bytes_), 0x800))] = chance.choice((0, 1, 0x7f, 0xff, chance.randrange(256)))
+                    at = chance.randrange(min(len(bytes_), 0x800))
+                    bytes_[at] = chance.choice((0, 1, 0x7f, 0xff, chance.randrange(256)))
             path.write_bytes(bytes_)
             path.chmod(0o755)
             done = self.cli("check", str(path), status=None, env=self.env())
@@ -560,7 +583,8 @@ class Check(WithPrograms):
         self.file("ring1.so", elf(["ring2.so"], origin))
         self.file("ring2.so", elf(["ring1.so", "lost.so"], origin))
         check("ring", "will not find lost.so", needed=["ring1.so", "ring2.so"], folders=["${ORIGIN}", *origin])
-        check("many", "followed to the end", needed=[f"{i}.so" for i in range(60000)], folders=[f"/{i}" for i in range(9000)])
+        check("many", "followed to the end", needed=[f"{i}.so" for i in range(60000)],
+              folders=[f"/{i}" for i in range(9000)])
         check("deep", needed=["x.so"], folders=["$ORIGIN/" * 900] * 9000)
         check("fifo", "will not find fifo.so", needed=["fifo.so"], folders=origin)
         check("big", needed=["big.so", "libc.so.6"], folders=origin)
@@ -569,22 +593,26 @@ class Check(WithPrograms):
         check("own-loader", "not known", interpreter=str(self.folder / "own-loader"))
 
     def test_libraries_as_the_loader_finds_them(self):
-        """What is read is what `ld.so --list` of trusted programs says; that one's answer for a link is the link's folder's."""
+        """What is read is what `ld.so --list` of trusted programs says;
+        that one's answer for a link is the link's folder's."""
         programs = [shutil.which(name) for name in ("sh", "python3", "ld", "git", "cmake", "openssl")]
         programs += sorted(ENGINE.glob("llama-s*")) if ENGINE.exists() else []
         for program in [os.path.realpath(path) for path in programs if path]:
             loader = re.search(rb"/[\x21-\x7e]*/ld-linux-[\x21-\x7e]*\0", Path(program).read_bytes())
             if not loader:
                 continue
-            listed = subprocess.run([loader[0][:-1], "--list", program], capture_output=True, text=True, env=environment()).stdout
+            listed = subprocess.run([loader[0][:-1], "--list", program], capture_output=True, text=True,
+                                    env=environment()).stdout
             want = dict(re.findall(r"^\t(\S+) => (\S+) \(", listed, re.MULTILINE))
             done = subprocess.run([LIST, program], capture_output=True, text=True, env=environment())
-            have = dict(line.split(" => ") for line in done.stdout.splitlines() if not re.search(r"/ld-linux\S*$", line))
+            have = dict(line.split(" => ") for line in done.stdout.splitlines()
+                        if not re.search(r"/ld-linux\S*$", line))
             self.assertEqual((done.returncode, have), (0, {k: v for k, v in want.items() if "/" not in k}), program)
 
     def test_system_libraries_of_another_release(self):
         """One that asks for a version that its library does not have does not start."""
-        old = self.compile("libversioned.so", "int f(void) { return 1; }", "-shared", "-fPIC", "-Wl,-soname,libversioned.so",
+        old = self.compile("libversioned.so", "int f(void) { return 1; }", "-shared",
+                           "-fPIC", "-Wl,-soname,libversioned.so",
                            "-Wl,--version-script=" + self.file("new.map", "V_2 { global: f; };"))
         program = self.compile("asks-for-v2", "int f(void); int main(void) { return f(); }", old, "-Wl,-rpath,$ORIGIN")
         self.check(program, 1, "nothing of llama.cpp")
@@ -661,10 +689,11 @@ class Show(Case):
         self.assertIn("dense", self.cli("show", dense).stdout)
 
     def test_mtp_and_layers_that_differ(self):
-        mtp = {"total_tokens": 3, "total_activations": 6, "layer_tokens": {"2": 3}, "expert_activations": {"0": 6, "1": 0},
-               "per_layer": {"2": {"0": 6, "1": 0}}}
-        path = self.file("x.json", altered(mtp=mtp, n_expert_per_layer={"0": 4, "1": 2}, n_expert_used_per_layer={"0": 2, "1": 1},
-                                           per_layer=None, complete=False, model=None, engine=None))
+        mtp = {"total_tokens": 3, "total_activations": 6, "layer_tokens": {"2": 3},
+               "expert_activations": {"0": 6, "1": 0}, "per_layer": {"2": {"0": 6, "1": 0}}}
+        path = self.file("x.json",
+                         altered(mtp=mtp, n_expert_per_layer={"0": 4, "1": 2}, n_expert_used_per_layer={"0": 2, "1": 1},
+                                 per_layer=None, complete=False, model=None, engine=None))
         out = self.cli("show", path).stdout
         for word in ("multi-token-prediction", "layers differ", "still running"):
             self.assertIn(word, out)
@@ -692,7 +721,8 @@ class Show(Case):
         self.assertEqual(json.loads(again), {**shown, "summary": summary})
 
     def test_text_cannot_command_the_terminal(self):
-        path = self.file("evil.json", altered(model={"name": "a\u001b[31mb\u009bc", "architecture": None, "file": "x\ny"}))
+        model = {"name": "a\u001b[31mb\u009bc", "architecture": None, "file": "x\ny"}
+        path = self.file("evil.json", altered(model=model))
         out = self.cli("show", path).stdout
         self.assertNotIn("\x1b", out)
         self.assertNotIn("\x9b", out)
@@ -705,7 +735,8 @@ class Show(Case):
 
     def test_reader_that_leaves(self):
         path = self.file("wide.json", {"total_tokens": 1, "expert_activations": {str(i): i for i in range(20000)}})
-        done = subprocess.run(f"'{CLI}' show --all '{path}' | head -1", shell=True, capture_output=True, text=True, env=environment())
+        done = subprocess.run(f"'{CLI}' show --all '{path}' | head -1", shell=True, capture_output=True,
+                              text=True, env=environment())
         self.assertEqual(done.stderr, "")
         with open("/dev/full", "w") as full:
             done = subprocess.run([CLI, "show", "--all", path], stdout=full, stderr=subprocess.PIPE, text=True)
@@ -831,10 +862,12 @@ class Merge(Case):
         self.assertEqual(merged["expert_activations"], {"0": 24, "1": 60, "2": 0, "3": 30})
         self.assertEqual(merged["per_layer"]["1"], {"0": 0, "1": 30, "2": 0, "3": 24})
         self.assertEqual(merged["layer_tokens"], {"0": 30, "1": 27})
-        self.assertEqual([merged[k] for k in ("total_tokens", "prompt_tokens", "generation_tokens", "warmup_tokens", "total_activations")],
+        self.assertEqual([merged[k] for k in ("total_tokens", "prompt_tokens", "generation_tokens",
+                                              "warmup_tokens", "total_activations")],
                          [30, 12, 18, 6, 114])
         self.assertEqual(merged["runs"], ["1-1/1", "2-2/1", "3-3/1"])
-        for key in ("format", "version", "complete", "model", "n_layer", "n_expert", "n_expert_used", "engine", "capture"):
+        for key in ("format", "version", "complete", "model", "n_layer", "n_expert",
+                    "n_expert_used", "engine", "capture"):
             self.assertEqual(merged[key], STATISTICS[key])
         self.assertNotIn("run", merged)
         self.assertNotIn("pid", merged)
@@ -843,8 +876,9 @@ class Merge(Case):
         self.assertEqual(self.merge(STATISTICS)[0], STATISTICS)
 
     def test_what_is_not_known_everywhere(self):
-        merged, said = self.merge(STATISTICS, altered(run="2", prompt_tokens=None, complete=False, engine="llama.cpp 1, ggml 1",
-                                                      per_layer=None))
+        merged, said = self.merge(STATISTICS,
+                                  altered(run="2", prompt_tokens=None, complete=False, engine="llama.cpp 1, ggml 1",
+                                          per_layer=None))
         self.assertIsNone(merged["prompt_tokens"])
         self.assertIs(merged["complete"], False)
         self.assertNotIn("per_layer", merged)
@@ -857,15 +891,16 @@ class Merge(Case):
         self.assertIn("layer_tokens", said)
 
     def test_mtp(self):
-        mtp = {"total_tokens": 3, "total_activations": 6, "layer_tokens": {"2": 3}, "expert_activations": {"0": 6, "1": 0},
-               "per_layer": {"2": {"0": 6, "1": 0}}}
+        mtp = {"total_tokens": 3, "total_activations": 6, "layer_tokens": {"2": 3},
+               "expert_activations": {"0": 6, "1": 0}, "per_layer": {"2": {"0": 6, "1": 0}}}
         merged, _ = self.merge(STATISTICS, altered(run="2", mtp=mtp))
         self.assertEqual(merged["mtp"], mtp)
         merged, _ = self.merge(altered(mtp=mtp), altered(run="2", mtp=mtp))
         self.assertEqual(merged["mtp"]["per_layer"], {"2": {"0": 12, "1": 0}})
 
     def test_different_models(self):
-        other = altered(run="2", model={"name": "Other", "architecture": "qwen3moe", "file": "/elsewhere"}, n_expert_used=1)
+        other = altered(run="2", model={"name": "Other", "architecture": "qwen3moe", "file": "/elsewhere"},
+                        n_expert_used=1)
         _, said = self.merge(STATISTICS, other, status=1)
         for word in ("Oracle", "Other", "qwen3moe", "n_expert_used", "0.json", "1.json", "--force"):
             self.assertIn(word, said)
@@ -876,7 +911,8 @@ class Merge(Case):
         self.assertEqual(merged["total_tokens"], 30)
 
     def test_different_shapes(self):
-        for other in (altered(run="2", n_layer=3), altered(run="2", n_expert=8), {"total_tokens": 1, "expert_activations": {"7": 1}}):
+        for other in (altered(run="2", n_layer=3), altered(run="2", n_expert=8),
+                      {"total_tokens": 1, "expert_activations": {"7": 1}}):
             for args in ((), ("--force",)):
                 self.assertIn("shapes", self.merge(STATISTICS, other, args=args, status=1)[1])
 

@@ -80,7 +80,8 @@ def expected(trace, keep=lambda ubatch, token: not ubatch.warmup and not ubatch.
     """Recalls by ("next_layer" or "next_token", layer, phase)."""
     its = [(u, [(i, t) for i, t in enumerate(u.tokens) if keep(u, t)]) for u in trace.ubatches]
     half = half_of(its)
-    recalls, learned, activations, last, popular = defaultdict(Recall), defaultdict(Learned), defaultdict(Counter), {}, {}
+    recalls, learned, activations = defaultdict(Recall), defaultdict(Learned), defaultdict(Counter)
+    last, popular = {}, {}
     for ubatch, tokens in its:
         judging = ubatch.number >= half
         if judging and not popular:
@@ -99,8 +100,8 @@ def expected(trace, keep=lambda ubatch, token: not ubatch.warmup and not ubatch.
                 for step, source in sources.items():
                     learner = learned[step, layer.layer]
                     if judging:
-                        guesses = {"recall": learner.guess(source, popular[layer.layer]), "popularity": popular[layer.layer],
-                                   "control": chosen, "repeat": source}
+                        guesses = {"recall": learner.guess(source, popular[layer.layer]),
+                                   "popularity": popular[layer.layer], "control": chosen, "repeat": source}
                         for its_layer in (None, layer.layer):
                             for phase in (None, "generation" if token.generation else "prompt"):
                                 recalls[step, its_layer, phase].judge(guesses, chosen)
@@ -160,14 +161,15 @@ def generated(n, first=0, sequence=0, life=0):
 
 
 def events():
-    """A warm-up, prompts whose last layer has one row alone, two sequences that generate side by side, drafts of which some are rejected,
-    a second life, and a ubatch of a multi-token-prediction head."""
+    """A warm-up, prompts whose last layer has one row alone, two sequences that generate side by side,
+    drafts of which some are rejected, a second life, and a ubatch of a multi-token-prediction head."""
     expert = Routing(1, noisy)
     its = []
 
     def ubatch(tokens, table=0, **more):
         number = sum(isinstance(event, m.Ubatch) for event in its)
-        its.append(m.new_ubatch(number, (TABLE, HEAD)[table], tokens, (lambda *_: 0) if table else expert, table=table, **more))
+        its.append(m.new_ubatch(number, (TABLE, HEAD)[table], tokens,
+                                (lambda *_: 0) if table else expert, table=table, **more))
         return number
 
     def prompt(sequence, life, n):
@@ -210,8 +212,10 @@ class Case(unittest.TestCase):
         return str(path)
 
     def run_cli(self, *args, status=0, stdin=None):
-        keep = {k: v for k, v in os.environ.items() if not k.startswith("LLAMA_EXPERT_") and k not in ("NO_COLOR", "COLUMNS")}
-        done = subprocess.run([CLI, "predict", *map(str, args)], input=stdin, capture_output=True, env={**keep, "LC_ALL": "C.UTF-8"}, timeout=60)
+        keep = {k: v for k, v in os.environ.items()
+                if not k.startswith("LLAMA_EXPERT_") and k not in ("NO_COLOR", "COLUMNS")}
+        done = subprocess.run([CLI, "predict", *map(str, args)], input=stdin, capture_output=True,
+                              env={**keep, "LC_ALL": "C.UTF-8"}, timeout=60)
         self.assertEqual(done.returncode, status, f"{args}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
         self.stderr = done.stderr.decode()
         return done.stdout.decode()
@@ -223,7 +227,8 @@ class Case(unittest.TestCase):
         return told
 
     def budgets(self, told):
-        return {(kind, budget["factor"]): budget[kind] for budget in told["budgets"] for kind in budget if kind not in ("factor", "experts")}
+        return {(kind, budget["factor"]): budget[kind] for budget in told["budgets"] for kind in budget
+                if kind not in ("factor", "experts")}
 
 
 class Recalls(Case):
@@ -260,7 +265,8 @@ class Recalls(Case):
         told = self.told(path)
         self.assertEqual(self.check(told, expected(m.Trace(path))), 20)
         self.assertEqual((told["llama_expert_tracer_predict"], told["file"]), (1, path))
-        self.assertEqual(told["model"], {"name": "Model", "architecture": "llama", "file": "/model.gguf", "engine": "llama.cpp"})
+        self.assertEqual(told["model"],
+                         {"name": "Model", "architecture": "llama", "file": "/model.gguf", "engine": "llama.cpp"})
         tokens = told["tokens"]
         self.assertEqual(tokens["learned"]["generation"] + tokens["judged"]["generation"], 60 * 2 + 40 * 3 + 50)
         self.assertEqual(tokens["learned"]["prompt"] + tokens["judged"]["prompt"], 12 + 7 + 30 + 25)
@@ -321,19 +327,23 @@ class KnownAnswers(Case):
         permuted = {layer: random.Random(layer).sample(range(N_EXPERT), N_EXPERT) for layer in LAYERS}
         rng = random.Random(5)
         rows = defaultdict(lambda: rng.sample(range(N_EXPERT), N_USED))
-        path = self.made([m.new_ubatch(n, TABLE, tokens, lambda layer, token, rank: permuted[layer][rows[token.position][rank]])
+        path = self.made([m.new_ubatch(n, TABLE, tokens,
+                                       lambda layer, token, rank: permuted[layer][rows[token.position][rank]])
                           for n, tokens in enumerate(generated(800))])
         told = self.told(path)
         for layer in told["layers"][1:]:
             self.assertEqual(self.budgets(layer["next_layer"])["recall", 1], 1.0)
         self.assertIsNone(told["layers"][0]["next_layer"])
         self.assertLess(self.budgets(told["next_token"])["recall", 1], 0.4)
-        self.assertRegex(told["verdict"], r"^In generation, guessing the next layer from this one finds 100 % of its experts with 3 guesses, "
-                                          r"100 % with 6 guesses; popularity alone \d+ % and \d+ %: a prefetcher would gain \d+ and \d+ points ")
+        self.assertRegex(told["verdict"],
+                         r"^In generation, guessing the next layer from this one finds 100 % of its experts "
+                         r"with 3 guesses, 100 % with 6 guesses; popularity alone \d+ % and \d+ %: "
+                         r"a prefetcher would gain \d+ and \d+ points ")
 
     def test_the_next_token_is_found(self):
         """Each token has the experts of the one before, shifted: what is repeated is never right."""
-        path = self.made([m.new_ubatch(n, TABLE, tokens, lambda layer, token, rank: (token.position * N_USED + rank) % (4 * N_USED))
+        path = self.made([m.new_ubatch(n, TABLE, tokens,
+                                       lambda layer, token, rank: (token.position * N_USED + rank) % (4 * N_USED))
                           for n, tokens in enumerate(generated(400))])
         budgets = self.budgets(self.told(path)["next_token"])
         self.assertEqual((budgets["recall", 1], budgets["repeat", 1]), (1.0, 0.0))
@@ -363,22 +373,27 @@ class KnownAnswers(Case):
 
     def test_a_new_life_has_no_token_before(self):
         """Lives of one token each, and positions that do not follow each other."""
-        path = self.made([m.new_ubatch(n, TABLE, [m.Token(None, 0, n, n, True, True)], Routing(2, noisy)) for n in range(30)])
+        path = self.made([m.new_ubatch(n, TABLE, [m.Token(None, 0, n, n, True, True)], Routing(2, noisy))
+                          for n in range(30)])
         self.assertIsNone(self.told(path)["next_token"])
-        path = self.made([m.new_ubatch(n, TABLE, [m.Token(None, 0, 0, 2 * n, True, True)], Routing(2, noisy)) for n in range(30)])
+        path = self.made([m.new_ubatch(n, TABLE, [m.Token(None, 0, 0, 2 * n, True, True)], Routing(2, noisy))
+                          for n in range(30)])
         self.assertIsNone(self.told(path)["next_token"])
 
     def test_a_layer_that_a_ubatch_lacks_is_no_layer_before(self):
         tables = [TABLE, [TABLE[0], TABLE[2]]]
-        path = self.made([m.new_ubatch(n, tables[n > 5], tokens, Routing(2, noisy), table=int(n > 5)) for n, tokens in enumerate(generated(40))], tables)
+        path = self.made([m.new_ubatch(n, tables[n > 5], tokens, Routing(2, noisy), table=int(n > 5))
+                          for n, tokens in enumerate(generated(40))], tables)
         told = self.told(path)
         self.assertEqual([layer["next_layer"] for layer in told["layers"]], [None, None, None])
         self.assertEqual([layer["next_token"] is None for layer in told["layers"]], [False, True, False])
-        self.assertTrue(told["verdict"].startswith("In generation, guessing the next token's experts from this one's finds "))
+        beginning = "In generation, guessing the next token's experts from this one's finds "
+        self.assertTrue(told["verdict"].startswith(beginning))
 
     def test_layers_that_differ(self):
         tables = [[m.new_layer(0, 12, 2), m.new_layer(1, 6, 3)]]
-        path = self.made([m.new_ubatch(n, tables[0], tokens, lambda layer, token, rank: (token.position + rank) % (6 if layer else 12))
+        path = self.made([m.new_ubatch(n, tables[0], tokens,
+                                       lambda layer, token, rank: (token.position + rank) % (6 if layer else 12))
                           for n, tokens in enumerate(generated(96))], tables)
         told = self.told(path)
         self.assertEqual([budget["experts"] for budget in told["next_layer"]["budgets"]], [None, None, None])
@@ -412,7 +427,8 @@ class Command(Case):
         self.assertNotIn("layer 1, from", self.run_cli("-l", path))
 
     def test_without_phases(self):
-        its = [m.new_ubatch(n, TABLE, [m.Token(sequence=None)] * 3, lambda layer, token, rank: (n + rank) % N_EXPERT) for n in range(20)]
+        its = [m.new_ubatch(n, TABLE, [m.Token(sequence=None)] * 3, lambda layer, token, rank: (n + rank) % N_EXPERT)
+               for n in range(20)]
         path = self.made(its, phases_known=False)
         told = self.told(path)
         self.assertIsNone(told["next_token"])
@@ -456,8 +472,9 @@ class Command(Case):
 
     def test_usage(self):
         path = self.made(events())
-        for args, says in ((("--nope", path), "--nope"), ((), "which file"), ((path, path), "one file at a time"), (("--color", "red", path), "'red'"),
-                           (("--layer", "x", path), "--layer"), (("--phase", "decode", path), "'decode'")):
+        for args, says in ((("--nope", path), "--nope"), ((), "which file"), ((path, path), "one file at a time"),
+                           (("--color", "red", path), "'red'"), (("--layer", "x", path), "--layer"),
+                           (("--phase", "decode", path), "'decode'")):
             self.assertEqual(self.run_cli(*args, status=2), "")
             self.assertIn(says, self.stderr)
             self.assertIn("predict --help", self.stderr)

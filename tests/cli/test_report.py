@@ -29,7 +29,8 @@ MODEL = {"name": "Small", "architecture": "qwen3moe", "file": "/m/small.gguf", "
 
 
 def table(layers=LAYERS, n_expert=N_EXPERT, n_used=N_USED):
-    return [m.new_layer(layer, n_expert, n_used, (f"blk.{layer}.ffn_up_exps.weight", 1000), (f"blk.{layer}.ffn_down_exps.weight", 500))
+    return [m.new_layer(layer, n_expert, n_used, (f"blk.{layer}.ffn_up_exps.weight", 1000),
+                        (f"blk.{layer}.ffn_down_exps.weight", 500))
             for layer in layers]
 
 
@@ -56,8 +57,8 @@ def tokens(sequence, first, n, life=0, **more):
 
 
 def conversation(expert, its_table, n_prompt=12, n_generated=40, sequences=2):
-    """A warm-up, then prompts of several sequences and their tokens side by side; at the end some are drafted and rejected, and a new
-    life begins."""
+    """A warm-up, then prompts of several sequences and their tokens side by side;
+    at the end some are drafted and rejected, and a new life begins."""
     events = []
 
     def add(its, **more):
@@ -66,11 +67,13 @@ def conversation(expert, its_table, n_prompt=12, n_generated=40, sequences=2):
     for sequence in range(sequences):
         add(tokens(sequence, 0, n_prompt, life=1))
     for i in range(n_generated):
-        add([token for sequence in range(sequences) for token in tokens(sequence, n_prompt + i, 1, life=1, generation=True, output=True)])
+        add([token for sequence in range(sequences)
+             for token in tokens(sequence, n_prompt + i, 1, life=1, generation=True, output=True)])
     at = n_prompt + n_generated
     add(tokens(0, at, 3, life=1, generation=True, output=True))
     events.append(m.Rejected(len(events) - 1, 1, 2))
-    events.append(m.new_ubatch(len(events) - 1, its_table, tokens(0, at + 1, 1, life=1, generation=True, output=True), expert))
+    events.append(m.new_ubatch(len(events) - 1, its_table,
+                               tokens(0, at + 1, 1, life=1, generation=True, output=True), expert))
     events.append(m.new_ubatch(len(events) - 1, its_table, tokens(0, 0, 3, life=2), expert))
     return events
 
@@ -176,12 +179,15 @@ class Case(unittest.TestCase):
             return {str(e): count for e, count in enumerate(its) if count}
         sums = [sum(its[e] for its in counts.values()) for e in range(n_expert)]
         layers = {"per_layer": {str(layer): activations(its) for layer, its in counts.items()}} if per_layer else {}
-        return cls.write(name, json.dumps({"model": {"name": "Small"}, "n_expert": n_expert, "n_expert_used": N_USED, "total_tokens": 60,
-                                           "total_activations": sum(sums), "expert_activations": activations(sums), **layers}))
+        return cls.write(name, json.dumps({"model": {"name": "Small"}, "n_expert": n_expert,
+                                           "n_expert_used": N_USED, "total_tokens": 60, "total_activations": sum(sums),
+                                           "expert_activations": activations(sums), **layers}))
 
     def run_cli(self, *args, status=0, stdin=None, **env):
-        keep = {k: v for k, v in os.environ.items() if not k.startswith("LLAMA_EXPERT_") and k not in ("NO_COLOR", "COLUMNS", "TERM")}
-        done = subprocess.run([CLI, *map(str, args)], input=stdin, capture_output=True, env={**keep, "LC_ALL": "C.UTF-8", **env}, timeout=60)
+        keep = {k: v for k, v in os.environ.items()
+                if not k.startswith("LLAMA_EXPERT_") and k not in ("NO_COLOR", "COLUMNS", "TERM")}
+        done = subprocess.run([CLI, *map(str, args)], input=stdin, capture_output=True,
+                              env={**keep, "LC_ALL": "C.UTF-8", **env}, timeout=60)
         self.assertEqual(done.returncode, status, f"{args}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
         self.stderr = done.stderr.decode()
         return done.stdout.decode()
@@ -223,9 +229,11 @@ class Report(Case):
     def test_numbers(self):
         told, expected = self.json("report", self.a), Expected(self.a)
         self.assertEqual((told["llama_expert_tracer_report"], told["kind"], told["file"]), (1, "trace", self.a))
-        self.assertEqual({k: told["model"][k] for k in ("name", "architecture", "file")}, {k: MODEL[k] for k in ("name", "architecture", "file")})
-        self.assertEqual(told["tokens"], {"prompt": expected.tokens["prompt"], "generation": expected.tokens["generation"], "warmup": 2,
-                                          "all": sum(expected.tokens.values())})
+        self.assertEqual({k: told["model"][k] for k in ("name", "architecture", "file")},
+                         {k: MODEL[k] for k in ("name", "architecture", "file")})
+        self.assertEqual(told["tokens"],
+                         {"prompt": expected.tokens["prompt"], "generation": expected.tokens["generation"], "warmup": 2,
+                          "all": sum(expected.tokens.values())})
         self.assertEqual([layer["layer"] for layer in told["layers"]], list(LAYERS))
         for layer in told["layers"]:
             with self.subTest(layer=layer["layer"]):
@@ -235,7 +243,8 @@ class Report(Case):
     def check_layer(self, layer, expected):
         il = layer["layer"]
         self.assertEqual((layer["n_expert"], layer["n_expert_used"], layer["expert_bytes"]), (N_EXPERT, N_USED, 1500))
-        self.assertEqual(layer["activations"], {phase: expected.list(phase, il) for phase in ("all", "prompt", "generation")})
+        self.assertEqual(layer["activations"],
+                         {phase: expected.list(phase, il) for phase in ("all", "prompt", "generation")})
         p = shares(expected.list("all", il))
         self.assertAlmostEqual(layer["entropy"], entropy(p) / math.log2(N_EXPERT), 6)
         self.assertAlmostEqual(layer["effective_experts"], 2 ** entropy(p), 5)
@@ -245,7 +254,8 @@ class Report(Case):
         for phase, chance in (("prompt", "chance_prompt"), ("generation", "chance")):
             shared, every = expected.pairs[phase, il]
             self.assertAlmostEqual(layer["neighbours"][phase], shared / every, 6)
-            self.assertAlmostEqual(layer["neighbours"][chance], N_USED * sum(x * x for x in shares(expected.list(phase, il))), 6)
+            self.assertAlmostEqual(layer["neighbours"][chance],
+                                   N_USED * sum(x * x for x in shares(expected.list(phase, il))), 6)
 
     def test_reuse_of_all_layers(self):
         told, expected = self.json("report", self.a)["neighbours"], Expected(self.a)
@@ -260,7 +270,8 @@ class Report(Case):
             sums = [sum(slots[:i]) for i in range(len(slots) + 1)]
             self.assertEqual(told[phase]["slots"], len(slots))
             for percent in (50, 80, 90, 99):
-                self.assertEqual(told[phase][str(percent)], next(i for i, s in enumerate(sums) if s >= percent / 100 * sums[-1]))
+                self.assertEqual(told[phase][str(percent)],
+                                 next(i for i, s in enumerate(sums) if s >= percent / 100 * sums[-1]))
             curve = told[phase]["curve"]
             self.assertEqual((len(curve), curve[0], curve[100]), (101, 0, 1))
             self.assertAlmostEqual(curve[25], sums[len(slots) // 4] / sums[-1], 6)
@@ -305,14 +316,17 @@ class Report(Case):
             self.assertIn(word, text)
         for layer in told["layers"]:
             row = next(line.split() for line in text.splitlines() if re.match(rf" +{layer['layer']} +[01]\.", line))
-            self.assertEqual(row[1:6], [f"{layer['entropy']:.3f}", f"{layer['effective_experts']:.1f}", str(layer["hottest"]["expert"]),
-                                        f"{100 * layer['hottest']['share']:.1f}%", str(layer["never_used"])])
+            self.assertEqual(row[1:6], [f"{layer['entropy']:.3f}", f"{layer['effective_experts']:.1f}",
+                                        str(layer["hottest"]["expert"]), f"{100 * layer['hottest']['share']:.1f}%",
+                                        str(layer["never_used"])])
         self.assertIn(f"{100 * told['neighbours']['generation']:.1f}% (", text)
         self.assertIn(f"{told['coverage']['generation']['90']} ", text)
 
     def test_many_layers(self):
         many = table(range(40))
-        path = self.trace("many.moetrace", fixed(lambda layer, position, rank: (position * (layer < 39) + rank) % N_EXPERT, many), many, n_layer=40)
+        path = self.trace("many.moetrace",
+                          fixed(lambda layer, position, rank: (position * (layer < 39) + rank) % N_EXPERT, many),
+                          many, n_layer=40)
         short, whole = self.quiet("report", path), self.quiet("report", "--per-layer", path)
         rows = lambda text: [line for line in text.splitlines() if re.match(r" +\d+ +[01]\.\d", line)]  # noqa: E731
         self.assertEqual((len(rows(short)), len(rows(whole))), (6, 40))
@@ -328,33 +342,41 @@ class Report(Case):
         self.assertEqual(only["layers"][0]["activations"]["all"], expected.list("generation", 2))
         self.assertEqual((only["tokens"]["prompt"], only["tokens"]["generation"]), (0, expected.tokens["generation"]))
         self.assertIsNone(only["coverage"]["prompt"])
-        self.assertEqual(self.json("report", "--no-rejected", self.a)["tokens"]["generation"], expected.tokens["generation"] - 2)
+        self.assertEqual(self.json("report", "--no-rejected", self.a)["tokens"]["generation"],
+                         expected.tokens["generation"] - 2)
         nothing = self.json("report", "--sequence", "7", self.a)
-        self.assertEqual((nothing["verdict"], nothing["cache"], nothing["coverage"]["all"]), ("Nothing was counted.", None, None))
+        self.assertEqual((nothing["verdict"], nothing["cache"], nothing["coverage"]["all"]),
+                         ("Nothing was counted.", None, None))
         self.assertIn("Nothing was counted.", self.quiet("report", "--sequence", "7", self.a))
 
     def test_head_of_multi_token_prediction(self):
         pick = lambda layer, token, rank: rank  # noqa: E731
         both = [table(LAYERS[:2]), table(LAYERS[2:])]
-        events = [m.new_ubatch(0, both[0], tokens(0, 0, 4), pick), m.new_ubatch(1, both[1], tokens(0, 0, 4), pick, table=1, mtp=True)]
+        events = [m.new_ubatch(0, both[0], tokens(0, 0, 4), pick),
+                  m.new_ubatch(1, both[1], tokens(0, 0, 4), pick, table=1, mtp=True)]
         path = self.write("mtp.moetrace", m.joined(m.encode(m.new_header(n_layer=5), both, events)))
         self.assertEqual([layer["layer"] for layer in self.json("report", path)["layers"]], [1, 2])
-        self.assertEqual([sum(layer["activations"]["all"]) for layer in self.json("report", "--mtp", path)["layers"]], [8, 8, 8])
+        self.assertEqual([sum(layer["activations"]["all"]) for layer in self.json("report", "--mtp", path)["layers"]],
+                         [8, 8, 8])
 
     def test_layer_with_the_rows_that_were_asked_for(self):
         its = tokens(0, 0, 4)
         its[3] = its[3]._replace(output=True)
-        events = [m.new_ubatch(0, table(), its, lambda layer, token, rank: rank, rows=lambda layer: [3] if layer == 5 else None)]
+        events = [m.new_ubatch(0, table(), its, lambda layer, token, rank: rank,
+                               rows=lambda layer: [3] if layer == 5 else None)]
         told = self.json("report", self.trace("reduced.moetrace", events))
         self.assertEqual([sum(layer["activations"]["all"]) for layer in told["layers"]], [8, 8, 2])
-        self.assertEqual([layer["neighbours"] and layer["neighbours"]["prompt"] for layer in told["layers"]], [1, 1, None])
+        self.assertEqual([layer["neighbours"] and layer["neighbours"]["prompt"] for layer in told["layers"]],
+                         [1, 1, None])
 
     def test_phases_not_known(self):
-        events = [m.new_ubatch(i, table(), [m.Token(sequence=None)] * 3, lambda layer, token, rank: rank) for i in range(4)]
+        events = [m.new_ubatch(i, table(), [m.Token(sequence=None)] * 3, lambda layer, token, rank: rank)
+                  for i in range(4)]
         path = self.trace("dark.moetrace", events, phases_known=False)
         told = self.json("report", path)
         self.assertEqual(told["tokens"], {"all": 12, "prompt": None, "generation": None, "warmup": 0})
-        self.assertEqual(told["layers"][0]["activations"], {"all": [12, 12] + [0] * 14, "prompt": None, "generation": None})
+        self.assertEqual(told["layers"][0]["activations"],
+                         {"all": [12, 12] + [0] * 14, "prompt": None, "generation": None})
         self.assertIsNone(told["neighbours"])
         self.assertIsNone(told["coverage"]["generation"])
         self.quiet("report", path)
@@ -401,7 +423,8 @@ class Report(Case):
         self.assertIn("No such file", self.stderr)
 
     def test_damaged(self):
-        whole = m.encode(m.new_header(model=MODEL, n_layer=6), [table()], conversation(skewed(1), table()), chunk_every=4)
+        whole = m.encode(m.new_header(model=MODEL, n_layer=6), [table()],
+                         conversation(skewed(1), table()), chunk_every=4)
         number = [i for i, chunk in enumerate(whole) if chunk.kind == m.DATA][3]
         path = self.write("damaged.moetrace", m.damaged(whole, number, -1))
         told = json.loads(self.run_cli("report", "--json", path, status=1))
@@ -432,7 +455,8 @@ class Heatmap(Case):
     def test_fits_the_window(self):
         for n_expert in (4, 16, 64, 300):
             its_table = table(n_expert=n_expert)
-            path = self.trace("wide.moetrace", fixed(lambda layer, position, rank: (2 * position + rank) % n_expert, its_table), its_table)
+            path = self.trace("wide.moetrace", fixed(lambda layer, position, rank: (2 * position + rank) % n_expert,
+                                                     its_table), its_table)
             for width in (40, 61, 80, 200):
                 for color in ("always", "never"):
                     lines = [visible(line) for line in self.picture(path, "--color", color, COLUMNS=str(width))]
@@ -453,13 +477,15 @@ class Heatmap(Case):
         for env, levels in (({}, " ░▒▓█"), ({"LC_ALL": "C"}, " .-+#")):
             line = next(line for line in self.picture(path, **env) if line.startswith("    1 "))[6:]
             heats = [N_EXPERT * share for share in shares(Expected(path).list("all", 1))]
-            self.assertEqual(line, "".join(4 * levels[sum(heat > limit for limit in (0.25, 0.75, 1.25, 2))] for heat in heats))
+            self.assertEqual(line, "".join(4 * levels[sum(heat > limit for limit in (0.25, 0.75, 1.25, 2))]
+                                           for heat in heats))
 
     def test_color(self):
         colored = "\n".join(self.picture(self.a, "--color", "always"))
         self.assertIn("\033[48;5;", colored)
         self.assertIn("times the even share", colored)
-        for text in (self.quiet("report", self.a), self.quiet("report", "--color", "never", self.a), self.on_terminal(NO_COLOR="1")):
+        for text in (self.quiet("report", self.a), self.quiet("report", "--color", "never", self.a),
+                     self.on_terminal(NO_COLOR="1")):
             self.assertNotIn("\033[", text)
         self.assertIn("\033[48;5;", self.on_terminal())
 
@@ -467,7 +493,8 @@ class Heatmap(Case):
         """What it prints where the standard output is a terminal."""
         keep = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS")}
         master, slave = os.openpty()
-        process = subprocess.Popen([CLI, "report", self.a], stdout=slave, stderr=subprocess.PIPE, env={**keep, "LC_ALL": "C.UTF-8", "TERM": "xterm", **env})
+        process = subprocess.Popen([CLI, "report", self.a], stdout=slave, stderr=subprocess.PIPE,
+                                   env={**keep, "LC_ALL": "C.UTF-8", "TERM": "xterm", **env})
         os.close(slave)
         text = b""
         while True:
@@ -579,7 +606,8 @@ class Compare(Case):
         self.assertEqual(pair["hot_set"][0]["a_on_b"], pair["hot_set"][0]["b_on_b"])
         other = self.statistics("other.json", {layer: counts.list("all", layer)[::-1] for layer in LAYERS})
         self.assertIn("is not known", self.quiet("compare", path, other))
-        self.assertEqual(self.json("compare", self.a, "-", stdin=Path(path).read_bytes())["pairs"][0]["divergence"], mixed["divergence"])
+        self.assertEqual(self.json("compare", self.a, "-", stdin=Path(path).read_bytes())["pairs"][0]["divergence"],
+                         mixed["divergence"])
 
     def test_shapes_that_differ(self):
         for name, its_table, says in (("experts", table(n_expert=8), ("16 experts in layer 1", "has 8")),
@@ -603,7 +631,8 @@ class Compare(Case):
 
 class Pages(Case):
     def test_pages(self):
-        for args, key in ((("report", self.a), "llama_expert_tracer_report"), (("compare", self.a, self.b), "llama_expert_tracer_compare")):
+        for args, key in ((("report", self.a), "llama_expert_tracer_report"),
+                          (("compare", self.a, self.b), "llama_expert_tracer_compare")):
             page = self.folder / "page.html"
             done = subprocess.run([CLI, args[0], "--html", page, *args[1:]], capture_output=True, text=True, timeout=60)
             if done.returncode and "built without" in done.stderr:

@@ -30,10 +30,12 @@ ROOT = HERE.parents[1]
 DUCKDB = Path(os.environ.get("EXPERT_TRACER_DUCKDB", ROOT / "build" / "duckdb"))
 FLIP_READ = os.environ.get("EXPERT_TRACER_FLIP_READ", "")
 NUMPY = next((python for python in (sys.executable, "/usr/bin/python3")
-              if Path(python).exists() and subprocess.run([python, "-c", "import numpy"], capture_output=True).returncode == 0), None)
+              if Path(python).exists()
+              and subprocess.run([python, "-c", "import numpy"], capture_output=True).returncode == 0), None)
 
 N_EXPERT, N_USED = 8, 2
-TABLE = [m.new_layer(layer, N_EXPERT, N_USED, (f"blk.{layer}.ffn_up_exps.weight", 100), (f"blk.{layer}.ffn_down_exps.weight", 50))
+TABLE = [m.new_layer(layer, N_EXPERT, N_USED, (f"blk.{layer}.ffn_up_exps.weight", 100),
+                     (f"blk.{layer}.ffn_down_exps.weight", 50))
          for layer in (1, 2, 4)]
 HEAD = [m.new_layer(6, 4, 1, ("blk.6.ffn_up_exps.weight", 7))]
 FINGERPRINT = "1234-0123456789abcdef"
@@ -61,7 +63,8 @@ def events():
     """A warm-up, a prompt whose last layer has the row asked for alone, two sequences side by side, what is drafted and
     rejected, what is missing, a second life, and a ubatch of a multi-token-prediction head."""
     def ubatch(number, its, table=0, **more):
-        return m.new_ubatch(number, (TABLE, HEAD)[table], its, expert, weight, time=2000000 * number + 1700000000000000, table=table, **more)
+        return m.new_ubatch(number, (TABLE, HEAD)[table], its, expert, weight,
+                            time=2000000 * number + 1700000000000000, table=table, **more)
     prompt = tokens(0, 1, 0, 5)
     prompt[-1] = prompt[-1]._replace(output=True)
     draft = tokens(0, 1, 5, 3, generation=True, output=True)
@@ -81,7 +84,8 @@ def events():
 
 
 def header(**more):
-    return m.new_header(**{"trace": "first", "run": "1-1", "pid": 7, "model": MODEL, "n_layer": 6, "weights": True, "tokens": True, **more})
+    return m.new_header(**{"trace": "first", "run": "1-1", "pid": 7, "model": MODEL, "n_layer": 6,
+                           "weights": True, "tokens": True, **more})
 
 
 def made(its=None, tables=(TABLE, HEAD), chunk_every=2, head=None, **more):
@@ -121,8 +125,10 @@ class Case(unittest.TestCase):
         return str(path)
 
     def run_cli(self, *args, status=0, stdin=None, binary=False):
-        keep = {k: v for k, v in os.environ.items() if not k.startswith("LLAMA_EXPERT_") and k not in ("NO_COLOR", "COLUMNS", "TZ")}
-        done = subprocess.run([CLI, *map(str, args)], input=stdin, capture_output=True, env={**keep, "LC_ALL": "C.UTF-8", "TZ": "UTC"}, timeout=60)
+        keep = {k: v for k, v in os.environ.items()
+                if not k.startswith("LLAMA_EXPERT_") and k not in ("NO_COLOR", "COLUMNS", "TZ")}
+        done = subprocess.run([CLI, *map(str, args)], input=stdin, capture_output=True,
+                              env={**keep, "LC_ALL": "C.UTF-8", "TZ": "UTC"}, timeout=60)
         self.assertEqual(done.returncode, status, f"{args}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
         self.stderr = done.stderr.decode()
         return done.stdout if binary else done.stdout.decode()
@@ -169,14 +175,16 @@ class Errors(Case):
 
     def test_what_is_not_known(self):
         dark = self.write("dark", m.joined(m.encode(header(phases_known=False, weights=False, tokens=False), [TABLE],
-                                                    [m.new_ubatch(0, TABLE, [m.Token(sequence=None)] * 2, lambda layer, its, rank: rank)])))
+                                                    [m.new_ubatch(0, TABLE, [m.Token(sequence=None)] * 2,
+                                                                  lambda layer, its, rank: rank)])))
         self.refuses("dump", "--sequence", "0", dark, says="--sequence")
         self.refuses("dump", "--phase", "prompt", dark, says="--phase")
         self.refuses("export", "-f", "csv", "--tokens", "0", dark, says="--tokens")
         self.refuses("export", "-f", "moe-cache-profile", dark, says="moe-cache-profile")
         self.refuses("export", "-f", "npy", "--split", "sequence", "-o", self.folder / "x.npy", dark, says="--split")
         rows = self.quiet("export", "-f", "csv", dark).splitlines()
-        self.assertEqual(rows[0], "ubatch,token,context,sequence,life,position,phase,warmup,rejected,layer,expert0,expert1")
+        self.assertEqual(rows[0],
+                         "ubatch,token,context,sequence,life,position,phase,warmup,rejected,layer,expert0,expert1")
         self.assertEqual(rows[1], "0,0,0,,,,,0,0,1,0,1")
         self.assertIn("unknown", self.quiet("info", dark))
         self.assertIsNone(json.loads(self.quiet("info", "--json", dark))["sequences"])
@@ -194,22 +202,27 @@ class Info(Case):
             "ubatches": 6, "batches": 5, "contexts": 1, "sequences": 2, "lives": 4, "cuts": 1,
             "activations": sum(len(experts) for u, i, _ in counted if not u.warmup for _, experts in rows(u, i)),
             "warmup_activations": sum(len(experts) for u, i, _ in counted if u.warmup for _, experts in rows(u, i)),
-            "dropped": {"ubatches": 3, "tokens": 7}, "left_out": {"ubatches": 1, "tokens": 1}, "lost": {"damaged": False, "ubatches": 0},
-            "model": MODEL, "n_layer": 6, "trace": "first", "part": 0, "run": "1-1", "pid": 7, "engine": "llama.cpp", "capture": "graph",
-            "tracer": "0.0.0", "phases_known": True, "weights": True, "tokens_known": True, "sample": 1, "seed": None, "packed": False, "stopped": None,
-            "size": os.path.getsize(self.trace), "ended": "complete", "file": self.trace, "begin": 1700000000.0, "end": 1700000018.0,
-            "layers": [{"layer": layer, "n_expert": N_EXPERT, "n_expert_used": N_USED, "expert_bytes": 150} for layer in (1, 2, 4)] +
+            "dropped": {"ubatches": 3, "tokens": 7}, "left_out": {"ubatches": 1, "tokens": 1},
+            "lost": {"damaged": False, "ubatches": 0}, "model": MODEL, "n_layer": 6, "trace": "first", "part": 0,
+            "run": "1-1", "pid": 7, "engine": "llama.cpp", "capture": "graph",
+            "tracer": "0.0.0", "phases_known": True, "weights": True, "tokens_known": True, "sample": 1, "seed": None,
+            "packed": False, "stopped": None, "size": os.path.getsize(self.trace), "ended": "complete",
+            "file": self.trace, "begin": 1700000000.0, "end": 1700000018.0,
+            "layers": [{"layer": layer, "n_expert": N_EXPERT, "n_expert_used": N_USED, "expert_bytes": 150}
+                       for layer in (1, 2, 4)] +
                       [{"layer": 6, "n_expert": 4, "n_expert_used": 1, "expert_bytes": 7}],
         }
         self.assertEqual(told, expected)
 
     def test_text(self):
         text = self.quiet("info", self.trace)
-        for words in ("Small (qwen3moe)", "/m/small.gguf", FINGERPRINT, "6, 4 of them with experts", "4 to 8, 1 to 2 for each token",
-                      "150 bytes in a layer at most, in all layers 457 bytes", "14: 8 prompt, 6 generation; not counted: 2 warm-up",
-                      "2 of them drafted and rejected", "2 with 4 lives, cut 1 time", "6 in 5 batches, 1 of them warm-up, 1 of a multi",
-                      "2023-11-14 22:13:20 to 2023-11-14 22:13:38 (18.000 s)", "3 ubatches with 7 tokens: the disk", "1 ubatches with 1 tokens: sampled",
-                      "experts, gate weights, token ids", "ended       complete"):
+        for words in ("Small (qwen3moe)", "/m/small.gguf", FINGERPRINT, "6, 4 of them with experts",
+                      "4 to 8, 1 to 2 for each token", "150 bytes in a layer at most, in all layers 457 bytes",
+                      "14: 8 prompt, 6 generation; not counted: 2 warm-up",
+                      "2 of them drafted and rejected", "2 with 4 lives, cut 1 time",
+                      "6 in 5 batches, 1 of them warm-up, 1 of a multi",
+                      "2023-11-14 22:13:20 to 2023-11-14 22:13:38 (18.000 s)", "3 ubatches with 7 tokens: the disk",
+                      "1 ubatches with 1 tokens: sampled", "experts, gate weights, token ids", "ended       complete"):
             self.assertIn(words, text)
         self.assertRegex(text, r"size .* bytes for each activation")
         self.assertNotIn("\033", text)
@@ -264,16 +277,19 @@ class Dump(Case):
         return [line for line in self.quiet("dump", *args, path or self.trace).splitlines() if " layer=" in line]
 
     def test_lines(self):
-        expected = [(u.number, i, t, layer, experts, u) for u, i, t in chosen(events(), warmup=True, mtp=True) for layer, experts in rows(u, i)]
+        expected = [(u.number, i, t, layer, experts, u) for u, i, t in chosen(events(), warmup=True, mtp=True)
+                    for layer, experts in rows(u, i)]
         lines = self.lines()
         self.assertEqual(len(lines), len(expected))
         for line, (number, index, its, layer, experts, ubatch) in zip(lines, expected):
             values, words = fields(line)
-            self.assertEqual(values, {"ubatch": str(number), "token": str(index), "seq": f"{its.sequence}.{its.life}", "pos": str(its.position),
-                                      "layer": str(layer), "experts": ",".join(map(str, experts)),
+            self.assertEqual(values, {"ubatch": str(number), "token": str(index), "seq": f"{its.sequence}.{its.life}",
+                                      "pos": str(its.position), "layer": str(layer),
+                                      "experts": ",".join(map(str, experts)),
                                       "weights": "0.625,0.375"[:5 if layer == 6 else None], "id": str(its.id)})
             flags = {PHASES[its.generation]}
-            flags |= {name for name, on in (("output", its.output), ("warmup", ubatch.warmup), ("mtp", ubatch.mtp), ("rejected", its.rejected)) if on}
+            flags |= {name for name, on in (("output", its.output), ("warmup", ubatch.warmup), ("mtp", ubatch.mtp),
+                                            ("rejected", its.rejected)) if on}
             self.assertEqual(words, flags)
 
     def test_compact(self):
@@ -296,7 +312,8 @@ class Dump(Case):
             return [(int(v["ubatch"]), int(v["token"]), int(v["layer"])) for v, _ in map(fields, self.lines(*args))]
 
         def expected(keep, layers=(1, 2, 4, 6)):
-            return [(u.number, i, layer) for u, i, _ in chosen(events(), True, True, keep) for layer, _ in rows(u, i) if layer in layers]
+            return [(u.number, i, layer) for u, i, _ in chosen(events(), True, True, keep)
+                    for layer, _ in rows(u, i) if layer in layers]
         for args, keep, layers in (
             (("--layer", "2,4"),              lambda u, t: True,                                    (2, 4)),
             (("--layer", "0-1,5-"),           lambda u, t: True,                                    (1, 6)),
@@ -321,9 +338,12 @@ class Dump(Case):
 
         def gguf(kind, vocabulary):
             values = [(b"tokenizer.ggml.model", struct.pack("<I", 8) + text(kind)),
-                      (b"tokenizer.ggml.tokens", struct.pack("<IIQ", 9, 8, len(vocabulary)) + b"".join(text(word.encode()) for word, _ in vocabulary)),
-                      (b"tokenizer.ggml.token_type", struct.pack("<IIQ", 9, 5, len(vocabulary)) + b"".join(struct.pack("<i", t) for _, t in vocabulary))]
-            head = b"GGUF" + struct.pack("<IQQ", 3, 0, len(values)) + b"".join(text(key) + value for key, value in values)
+                      (b"tokenizer.ggml.tokens", struct.pack("<IIQ", 9, 8, len(vocabulary))
+                       + b"".join(text(word.encode()) for word, _ in vocabulary)),
+                      (b"tokenizer.ggml.token_type", struct.pack("<IIQ", 9, 5, len(vocabulary))
+                       + b"".join(struct.pack("<i", t) for _, t in vocabulary))]
+            head = b"GGUF" + struct.pack("<IQQ", 3, 0, len(values))
+            head += b"".join(text(key) + value for key, value in values)
             return self.write(f"{kind.decode()}.gguf", head + bytes(-len(head) % 32))
 
         def fingerprint(path):
@@ -334,12 +354,17 @@ class Dump(Case):
 
         def texts(model, n):
             its = [m.new_ubatch(0, TABLE, [m.Token(i, 0, 0, i) for i in range(n)], expert)]
-            path = self.write("texts", m.joined(m.encode(header(weights=False, model={**MODEL, "fingerprint": fingerprint(model)}), [TABLE], its)))
+            path = self.write("texts",
+                              m.joined(m.encode(header(weights=False,
+                                                       model={**MODEL, "fingerprint": fingerprint(model)}),
+                                                [TABLE], its)))
             return [line.split(" text=", 1)[1] for line in self.lines("--model", model, "--layer", "1", path=path)]
         normal, control, byte = 1, 3, 6
-        gpt2 = gguf(b"gpt2", [("Ġthe", normal), ("<|endĠ|>", control), ("ĊÃ¼", normal), ("ÿ", normal), ('"\\', normal), ("Ā", normal)])
+        gpt2 = gguf(b"gpt2", [("Ġthe", normal), ("<|endĠ|>", control), ("ĊÃ¼", normal), ("ÿ", normal),
+                              ('"\\', normal), ("Ā", normal)])
         self.assertEqual(texts(gpt2, 7), ['" the"', '"<|endĠ|>"', '"\\nü"', '"\\xff"', '"\\"\\\\"', '"\\x00"', '"?"'])
-        llama = gguf(b"llama", [("▁a▁b", normal), ("<0x0A>", byte), ("<0xE2>", byte), ("<s>", control), ("\u009b1m", normal)])
+        llama = gguf(b"llama",
+                     [("▁a▁b", normal), ("<0x0A>", byte), ("<0xE2>", byte), ("<s>", control), ("\u009b1m", normal)])
         self.assertEqual(texts(llama, 5), ['" a b"', '"\\n"', '"\\xe2"', '"<s>"', '"\\xc2\\x9b1m"'])
         self.assertIn("text=", self.run_cli("dump", "-m", llama, self.trace))
         self.assertIn("not the file that the trace is of", self.stderr)
@@ -351,7 +376,9 @@ class Dump(Case):
         its = [m.new_ubatch(n, TABLE, tokens(0, 0, 64 * n, 64), expert) for n in range(300)]
         path = self.write("long", m.joined(m.encode(header(weights=False), [TABLE], its)))
         for command in ("dump", "export -f csv", "export -f jsonl", "export -f npy", "cat"):
-            done = subprocess.run(["bash", "-c", f'"$0" {command} "$1" | head -c 100 >/dev/null; echo "${{PIPESTATUS[0]}}"', CLI, path],
+            done = subprocess.run(["bash",
+                                   "-c", f'"$0" {command} "$1" | head -c 100 >/dev/null; echo "${{PIPESTATUS[0]}}"',
+                                   CLI, path],
                                   capture_output=True, text=True, timeout=60)
             self.assertEqual(done.stderr, "", command)
             self.assertIn(done.stdout.strip(), ("0", "141"), command)
@@ -375,17 +402,21 @@ class Cat(Case):
         self.assertEqual(self.run_cli("cat", self.trace, binary=True), (self.folder / "joined").read_bytes())
 
     def parts(self):
-        """Three parts of a trace; what becomes known of the first is in the second, and the last begins with another table."""
+        """Three parts of a trace; what becomes known of the first is in the second,
+        and the last begins with another table."""
         def ubatch(number, table=0, **more):
-            return m.new_ubatch(number, (TABLE, HEAD)[table], tokens(0, 0, 2 * number, 2), expert, weight, time=number, **more)
-        ids = [[ubatch(0), ubatch(1)], [ubatch(2), m.Rejected(1, 0, 1), m.Warmup(0, 1)], [ubatch(3, 1, mtp=True), ubatch(4)]]
+            return m.new_ubatch(number, (TABLE, HEAD)[table], tokens(0, 0, 2 * number, 2), expert,
+                                weight, time=number, **more)
+        ids = [[ubatch(0), ubatch(1)], [ubatch(2), m.Rejected(1, 0, 1), m.Warmup(0, 1)],
+               [ubatch(3, 1, mtp=True), ubatch(4)]]
         ids[2][1].table = 1
         paths = []
         for part, its in enumerate(ids):
             tables = (HEAD, TABLE) if part == 2 else (TABLE, HEAD)
             so_far = [event for done in ids[:part + 1] for event in done]
-            paths.append(self.write(f"part{part}", m.joined(m.encode(header(part=part), tables, its, first=(0, 2, 3)[part],
-                                                                   end={"last_part": part == 2, **m.totals(so_far)}))))
+            paths.append(self.write(f"part{part}",
+                                    m.joined(m.encode(header(part=part), tables, its, first=(0, 2, 3)[part],
+                                                      end={"last_part": part == 2, **m.totals(so_far)}))))
         return paths
 
     def test_parts(self):
@@ -405,7 +436,8 @@ class Cat(Case):
         first, second, third = self.parts()
         self.refuses("cat", second, first, says=("part 0", "in order"))
         self.refuses("cat", first, first, says="same part")
-        self.refuses("cat", first, self.write("other", m.joined(made(head=header(trace="other")))), second, says="in order")
+        self.refuses("cat", first, self.write("other", m.joined(made(head=header(trace="other")))),
+                     second, says="in order")
         self.run_cli("cat", first, third, "-o", self.folder / "joined")
         self.assertIn("missing", self.stderr)
         self.assertIn("missing ubatches=2-2\n", self.quiet("dump", self.folder / "joined"))
@@ -419,20 +451,23 @@ class Cat(Case):
         self.assertEqual([u.number for u in self.joined(second, third, other).ubatches][:5], [0, 1, 2, 3, 4])
 
     def test_runs(self):
-        other = header(trace="second", run="2-2", pid=8, engine="llama.cpp 2", model={**MODEL, "name": "Other", "fingerprint": None}, sample=2,
-                       weights=False, tokens=False)
-        second = self.write("second", m.joined(made(head=other, tables=(TABLE, HEAD), chunk_every=None, end={"waited_ms": 5})))
+        other = header(trace="second", run="2-2", pid=8, engine="llama.cpp 2",
+                       model={**MODEL, "name": "Other", "fingerprint": None}, sample=2, weights=False, tokens=False)
+        second = self.write("second",
+                            m.joined(made(head=other, tables=(TABLE, HEAD), chunk_every=None, end={"waited_ms": 5})))
         both = self.joined(self.trace, second)
         once = m.Trace(self.trace)
         self.assertEqual(both.tables, [{0: TABLE, 1: HEAD}])
-        self.assertEqual([u.number for u in both.ubatches], [n + shift for shift in (0, 10) for n in (0, 1, 2, 3, 8, 9)])
+        self.assertEqual([u.number for u in both.ubatches],
+                         [n + shift for shift in (0, 10) for n in (0, 1, 2, 3, 8, 9)])
         self.assertEqual([u.context for u in both.ubatches], [0] * 6 + [1] * 6)
         self.assertEqual([u.tokens for u in both.ubatches], [u.tokens for u in once.ubatches] * 2)
         self.assertEqual([u.layers for u in both.ubatches], [u.layers for u in once.ubatches] * 2)
         self.assertEqual([u.warmup for u in both.ubatches], [u.warmup for u in once.ubatches] * 2)
         self.assertEqual([(c.number, c.context) for c in both.cuts], [(4, 0), (14, 1)])
         self.assertEqual(both.header["model"], {**MODEL, "name": None})
-        self.assertEqual((both.header["engine"], both.header["sample"], both.header["weights"]), ("llama.cpp; llama.cpp 2", 2, True))
+        self.assertEqual((both.header["engine"], both.header["sample"], both.header["weights"]),
+                         ("llama.cpp; llama.cpp 2", 2, True))
         self.assertEqual(both.header["runs"], ["1-1/7", "2-2/8"])
         self.assertNotIn(both.header["trace"], ("first", "second"))
         self.assertEqual((both.end["complete"], both.end["waited_ms"], both.end["dropped_tokens"]), (True, 5, 14))
@@ -440,7 +475,8 @@ class Cat(Case):
 
     def test_sampled(self):
         """One trace keeps its seed; contexts of several get other numbers, for which it tells nothing."""
-        paths = [self.write(trace, m.joined(made(head=header(trace=trace, sample=4, seed=7)))) for trace in ("first", "second")]
+        paths = [self.write(trace, m.joined(made(head=header(trace=trace, sample=4, seed=7))))
+                 for trace in ("first", "second")]
         self.assertIn("one batch in 4, at random (seed 7)", self.quiet("info", paths[0]))
         self.assertEqual(json.loads(self.quiet("info", "--json", paths[0]))["seed"], 7)
         self.assertEqual(self.joined(paths[0]).header["seed"], 7)
@@ -502,7 +538,8 @@ for path in sys.argv[1:]:
     array = numpy.load(path, mmap_mode="r")
     fields = array.dtype.names
     values = [dict(zip(fields, row)) for row in array.tolist()] if fields else numpy.nan_to_num(array, nan=-1).tolist()
-    print(json.dumps({"shape": array.shape, "dtype": str(array.dtype), "values": values, "mapped": isinstance(array, numpy.memmap)}))
+    print(json.dumps({"shape": array.shape, "dtype": str(array.dtype), "values": values,
+                      "mapped": isinstance(array, numpy.memmap)}))
 """
 
 
@@ -519,20 +556,25 @@ class ExportNpy(Case):
     def test_array(self):
         out = self.folder / "all.npy"
         self.quiet("export", "-f", "npy", "-o", out, self.trace)
-        array, layers, told, weights = self.load(out, *(self.folder / f"all.{name}.npy" for name in ("layers", "tokens", "weights")))
+        array, layers, told, weights = self.load(out, *(self.folder / f"all.{name}.npy"
+                                                        for name in ("layers", "tokens", "weights")))
         its = list(chosen(events()))
-        self.assertEqual(array, {"shape": [len(its), 3, N_USED], "dtype": "int16", "values": self.expected(its, (1, 2, 4)), "mapped": True})
+        self.assertEqual(array, {"shape": [len(its), 3, N_USED], "dtype": "int16",
+                                 "values": self.expected(its, (1, 2, 4)), "mapped": True})
         self.assertIn([-1, -1], [layer for one in array["values"] for layer in one])
         self.assertEqual(layers["values"], [1, 2, 4])
-        self.assertEqual(weights["values"], [[[0.625, 0.375] if layer in dict(rows(u, i)) else [-1, -1] for layer in (1, 2, 4)] for u, i, _ in its])
+        self.assertEqual(weights["values"], [[[0.625, 0.375] if layer in dict(rows(u, i)) else [-1, -1]
+                                              for layer in (1, 2, 4)] for u, i, _ in its])
         self.assertEqual(told["values"], [
-            {"ubatch": u.number, "token": i, "context": 0, "sequence": t.sequence, "life": t.life, "position": t.position, "id": t.id,
-             "generation": t.generation, "output": t.output, "warmup": u.warmup, "rejected": t.rejected} for u, i, t in its])
+            {"ubatch": u.number, "token": i, "context": 0, "sequence": t.sequence, "life": t.life,
+             "position": t.position, "id": t.id, "generation": t.generation, "output": t.output, "warmup": u.warmup,
+             "rejected": t.rejected} for u, i, t in its])
         self.assertEqual({stat.S_IMODE(path.stat().st_mode) for path in self.folder.glob("all.*npy")}, {0o600})
         self.assertEqual(list(self.folder.glob("*.tmp*")), [])
 
     def test_standard_output(self):
-        path = self.write("piped.npy", self.run_cli("export", "-f", "npy", "--warmup", "--mtp", self.trace, binary=True))
+        path = self.write("piped.npy",
+                          self.run_cli("export", "-f", "npy", "--warmup", "--mtp", self.trace, binary=True))
         its = list(chosen(events(), warmup=True, mtp=True))
         self.assertEqual(self.load(path)[0]["values"], self.expected(its, (1, 2, 4, 6)))
 
@@ -546,7 +588,8 @@ class ExportNpy(Case):
         self.quiet("export", "-f", "npy", "--split", "sequence", "-o", self.folder / "life", self.trace)
         lives = {"c0-s0-l1": (0, 1), "c0-s1-l0": (1, 0), "c0-s1-l1": (1, 1)}
         self.assertEqual({path.name for path in self.folder.glob("life*")},
-                         {f"life-{name}{more}.npy" for name in lives for more in ("", ".tokens", ".weights")} | {"life.layers.npy"})
+                         {f"life-{name}{more}.npy" for name in lives for more in ("", ".tokens", ".weights")}
+                         | {"life.layers.npy"})
         for name, life in lives.items():
             its = list(chosen(events(), keep=lambda u, t: (t.sequence, t.life) == life))
             array, told = self.load(self.folder / f"life-{name}.npy", self.folder / f"life-{name}.tokens.npy")
@@ -559,7 +602,8 @@ class ExportNpy(Case):
         path = self.write("wide", m.joined(m.encode(header(weights=False), [table], its)))
         array, = self.load(self.write("wide.npy", self.run_cli("export", "-f", "npy", path, binary=True)))
         self.assertEqual((array["dtype"], array["values"]), ("int32", [[[39999]], [[39998]]]))
-        array, = self.load(self.write("none.npy", self.run_cli("export", "-f", "npy", "--sequence", "7", path, binary=True)))
+        array, = self.load(self.write("none.npy",
+                                      self.run_cli("export", "-f", "npy", "--sequence", "7", path, binary=True)))
         self.assertEqual(array["values"], [])
 
 
@@ -570,8 +614,8 @@ class ChangedWhileRead(Case):
         return subprocess.run([CLI, *map(str, args)], capture_output=True, env=env, timeout=60)
 
     def sweep(self, *args, out=None):
-        """Every read once: the result is the same, or it is said what is wrong with the file; and that something changed is
-        said at least once."""
+        """Every read once: the result is the same, or it is said what is wrong with the file;
+        and that something changed is said at least once."""
         files = lambda: {path.name: path.read_bytes() for path in self.folder.glob(out + "*")} if out else {}
         whole = self.flipped(0, *args, FLIP_COUNT=str(self.folder / "count"))
         self.assertEqual(whole.returncode, 0, whole.stderr)
@@ -592,12 +636,15 @@ class ChangedWhileRead(Case):
 
     def test_exports(self):
         for form in ("npy", "sglang", "hot-csv", "hot-json", "importance", "moe-cache-profile"):
-            self.assertTrue(self.sweep("export", "-f", form, "--mtp", "-o", self.folder / "changed.out", self.trace, out="changed"), form)
-        self.assertTrue(self.sweep("export", "-f", "npy", "--split", "sequence", "-o", self.folder / "lives", self.trace, out="lives"))
+            self.assertTrue(self.sweep("export", "-f", form, "--mtp", "-o", self.folder / "changed.out",
+                                       self.trace, out="changed"), form)
+        self.assertTrue(self.sweep("export", "-f", "npy", "--split", "sequence", "-o", self.folder / "lives",
+                                   self.trace, out="lives"))
 
     def test_pack(self):
-        trace = self.write("long/a.moetrace", m.joined(made([m.new_ubatch(i, TABLE, tokens(0, 0, 64 * i, 64), expert) for i in range(40)],
-                                                            head=header(weights=False))))
+        trace = self.write("long/a.moetrace",
+                           m.joined(made([m.new_ubatch(i, TABLE, tokens(0, 0, 64 * i, 64), expert) for i in range(40)],
+                                         head=header(weights=False))))
         packed = self.folder / "packed.moetrace"
         self.assertTrue(self.sweep("pack", "--force", "-o", packed, trace, out="packed"))
         self.run_cli("pack", "-o", self.folder / "long/packed.a.moetrace", trace)
@@ -605,14 +652,15 @@ class ChangedWhileRead(Case):
         self.assertTrue(self.sweep("cat", "-o", packed, trace, out="packed"))
 
     def test_analyses(self):
-        for args in (("report",), ("report", "--json"), ("cache", "--vram", "1MiB"), ("predict",), ("compare", self.trace),
-                     ("info",), ("dump",)):
+        for args in (("report",), ("report", "--json"), ("cache", "--vram", "1MiB"),
+                     ("predict",), ("compare", self.trace), ("info",), ("dump",)):
             self.sweep(*args, self.trace)
 
 
 WRITERS = {"page": ("report", "--html"), "page of cache": ("cache", "--html"), "trace": ("cat", "-o"),
            **{form: ("export", "-f", form, "-o") for form in
-              ("npy", "csv", "jsonl", "libcachesim", "sglang", "hot-csv", "hot-json", "importance", "moe-trace", "moe-cache-profile")}}
+              ("npy", "csv", "jsonl", "libcachesim", "sglang", "hot-csv", "hot-json", "importance",
+               "moe-trace", "moe-cache-profile")}}
 UNMARKED = ("moe-trace", "moe-cache-profile")
 
 
@@ -629,8 +677,10 @@ class Outputs(Case):
     def test_over_what_is_not_its_own(self):
         """getopt takes a file for an option's value: nothing is lost by that."""
         out = self.folder / "thing"
-        kinds = {"a routing trace": Path(self.trace).read_bytes(), "a GGUF file": b"GGUF\3\0\0\0", "a program": b"\x7fELF\2\1\1",
-                 "a statistics file": b'{\n  "format": "llama-expert-tracer-statistics",', "something else": b"<!DOCTYPE html>\n<title>mine"}
+        kinds = {"a routing trace": Path(self.trace).read_bytes(), "a GGUF file": b"GGUF\3\0\0\0",
+                 "a program": b"\x7fELF\2\1\1",
+                 "a statistics file": b'{\n  "format": "llama-expert-tracer-statistics",',
+                 "something else": b"<!DOCTYPE html>\n<title>mine"}
         for name, args in self.writers.items():
             for there, content in kinds.items():
                 if (name, there) == ("trace", "a routing trace"):
@@ -654,7 +704,8 @@ class Outputs(Case):
     def test_npy_and_what_is_beside_it(self):
         other = self.folder / "beside.tokens.npy"
         other.write_bytes(b"mine")
-        self.refuses("export", "-f", "npy", "-o", self.folder / "beside.npy", self.trace, says=("beside.tokens.npy", "--force"))
+        self.refuses("export", "-f", "npy", "-o", self.folder / "beside.npy", self.trace,
+                     says=("beside.tokens.npy", "--force"))
         self.assertEqual([path.name for path in self.folder.glob("beside*")], [other.name])
 
     def test_an_input_is_no_output(self):
@@ -683,7 +734,8 @@ class Outputs(Case):
             subprocess.run([CLI, "export", "-f", "csv", "-o", "/dev/stdout", self.trace], stdout=stdout, check=True)
         self.assertEqual(path.read_text(), "before\n" + expected)
         with open(path, "w") as stdout:
-            done = subprocess.run([CLI, "export", "-f", "csv", "-o", path, self.trace], stdout=stdout, capture_output=False, stderr=subprocess.PIPE)
+            done = subprocess.run([CLI, "export", "-f", "csv", "-o", path, self.trace], stdout=stdout,
+                                  capture_output=False, stderr=subprocess.PIPE)
         self.assertEqual(done.returncode, 1)
         self.assertIn(b"own output", done.stderr)
         fifo = self.folder / "fifo"
@@ -696,7 +748,8 @@ class Outputs(Case):
         for form in ("csv", "moe-trace"):
             out = self.folder / f"left.{form}"
             self.quiet("export", "-f", form, "-o", out, self.trace)
-            left, held, foreign, named = (self.folder / f"{out.name}.{end}" for end in ("abcDE1.tmp", "abcDE2.tmp", "notes.tmp", "tmp-1"))
+            left, held, foreign, named = (self.folder / f"{out.name}.{end}"
+                                          for end in ("abcDE1.tmp", "abcDE2.tmp", "notes.tmp", "tmp-1"))
             for path in (left, held):
                 path.write_bytes(out.read_bytes()[:100])
             foreign.write_text("mine")
@@ -708,13 +761,15 @@ class Outputs(Case):
     def test_a_name_that_is_taken(self):
         """As by a run of the same process number that was killed."""
         out = self.folder / "taken.csv"
-        done = subprocess.run(["sh", "-c", 'echo > "$1.tmp-$$"; exec "$0" export -f csv -o "$1" "$2"', CLI, out, self.trace],
+        done = subprocess.run(["sh", "-c", 'echo > "$1.tmp-$$"; exec "$0" export -f csv -o "$1" "$2"',
+                               CLI, out, self.trace],
                               capture_output=True)
         self.assertEqual((done.returncode, done.stderr), (0, b""))
 
     def test_lives_are_whole_or_not_at_all(self):
         self.write("lives-c0-s1-l1.npy", "mine")
-        self.refuses("export", "-f", "npy", "--split", "sequence", "-o", self.folder / "lives", self.trace, says="lives-c0-s1-l1.npy")
+        self.refuses("export", "-f", "npy", "--split", "sequence", "-o", self.folder / "lives", self.trace,
+                     says="lives-c0-s1-l1.npy")
         self.assertEqual([path.name for path in self.folder.glob("lives*")], ["lives-c0-s1-l1.npy"])
 
 
@@ -724,8 +779,11 @@ class ExportText(Case):
 
     def test_csv(self):
         head, *found = self.rows("csv")
-        self.assertEqual(head, "ubatch,token,context,sequence,life,position,phase,warmup,rejected,token_id,layer,expert0,expert1,weight0,weight1".split(","))
-        expected = [[u.number, i, 0, t.sequence, t.life, t.position, PHASES[t.generation], 0, int(t.rejected), t.id, layer, *experts, 0.625, 0.375]
+        columns = ("ubatch,token,context,sequence,life,position,phase,warmup,rejected,token_id,layer,"
+                   "expert0,expert1,weight0,weight1")
+        self.assertEqual(head, columns.split(","))
+        expected = [[u.number, i, 0, t.sequence, t.life, t.position, PHASES[t.generation], 0, int(t.rejected), t.id,
+                     layer, *experts, 0.625, 0.375]
                     for u, i, t in chosen(events()) for layer, experts in rows(u, i)]
         self.assertEqual(found, [list(map(str, row)) for row in expected])
 
@@ -736,9 +794,11 @@ class ExportText(Case):
     def test_jsonl(self):
         found = [json.loads(line) for line in self.quiet("export", "-f", "jsonl", "--warmup", self.trace).splitlines()]
         self.assertEqual(found, [
-            {"ubatch": u.number, "token": i, "context": 0, "sequence": t.sequence, "life": t.life, "position": t.position,
-             "phase": PHASES[t.generation], "output": t.output, "warmup": u.warmup, "rejected": t.rejected, "token_id": t.id,
-             "layers": [{"layer": layer, "experts": experts, "weights": [0.625, 0.375]} for layer, experts in rows(u, i)]}
+            {"ubatch": u.number, "token": i, "context": 0, "sequence": t.sequence,
+             "life": t.life, "position": t.position, "phase": PHASES[t.generation], "output": t.output,
+             "warmup": u.warmup, "rejected": t.rejected, "token_id": t.id,
+             "layers": [{"layer": layer, "experts": experts, "weights": [0.625, 0.375]}
+                        for layer, experts in rows(u, i)]}
             for u, i, t in chosen(events(), warmup=True)])
 
     def by_layer(self):
@@ -761,9 +821,11 @@ class ExportText(Case):
         generation = [(u.number, i) for u, i, t in its if t.generation]
 
         def position(number, index):
-            return prompt.index((number, index)) - len(prompt) if (number, index) in prompt else generation.index((number, index))
+            place = (number, index)
+            return prompt.index(place) - len(prompt) if place in prompt else generation.index(place)
         self.assertEqual(self.rows("moe-cache-profile"),
-                         [list(map(str, (position(u.number, i), layer, *experts))) for u, layer, i, _, experts in self.by_layer()])
+                         [list(map(str, (position(u.number, i), layer, *experts)))
+                          for u, layer, i, _, experts in self.by_layer()])
 
     def test_libcachesim(self):
         head, *found = self.rows("libcachesim")
@@ -782,7 +844,8 @@ class ExportText(Case):
 
     def test_libcachesim_without_sizes(self):
         table = [m.new_layer(0, 4, 1, ("blk.0.ffn_up_exps.weight", None))]
-        path = self.write("sizeless", m.joined(m.encode(header(weights=False), [table], [m.new_ubatch(0, table, tokens(0, 0, 0, 1), expert)])))
+        path = self.write("sizeless", m.joined(m.encode(header(weights=False), [table],
+                                                        [m.new_ubatch(0, table, tokens(0, 0, 0, 1), expert)])))
         self.assertEqual(self.run_cli("export", "-f", "libcachesim", path).splitlines()[1], "0,0,1,0,0,1")
         self.assertIn("--ignore-obj-size", self.stderr)
 
@@ -832,8 +895,10 @@ class ExportText(Case):
         head, *found = self.rows("importance", "--sequence", "1")
         self.assertEqual(head, ["layer", "expert", "activations", "share", "mean_weight", "weight_sum"])
         used = self.used(keep=lambda u, t: t.sequence == 1)
-        expected = [(layer, one, weights, sum(map(len, its.values()))) for layer, its in used.items() for one, weights in sorted(its.items())]
-        self.assertEqual([tuple(map(int, row[:3])) for row in found], [(layer, one, len(weights)) for layer, one, weights, _ in expected])
+        expected = [(layer, one, weights, sum(map(len, its.values()))) for layer, its in used.items()
+                    for one, weights in sorted(its.items())]
+        self.assertEqual([tuple(map(int, row[:3])) for row in found],
+                         [(layer, one, len(weights)) for layer, one, weights, _ in expected])
         for row, (_, _, weights, total) in zip(found, expected):
             self.assertAlmostEqual(float(row[3]), len(weights) / total, 8)
             self.assertAlmostEqual(float(row[5]), sum(weights), 6)
@@ -878,7 +943,8 @@ class ExportText(Case):
 
     def test_a_full_disk(self):
         self.run_cli("export", "-f", "csv", "-o", "/dev/full", self.trace, status=1)
-        self.assertIn("/dev/full: cannot be written: No space left on device: make room there, or name a file elsewhere", self.stderr)
+        self.assertIn("/dev/full: cannot be written: No space left on device: make room there, or name a file "
+                      "elsewhere", self.stderr)
 
     @unittest.skipUnless(os.geteuid() == 0, "mounts a file system")
     def test_a_disk_that_fills_up(self):
@@ -887,7 +953,8 @@ class ExportText(Case):
         trace = self.write("long", m.joined(m.encode(header(), [TABLE], its, chunk_every=10)))
         folder = self.folder / "mounted"
         folder.mkdir()
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], stderr=subprocess.DEVNULL).returncode:
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder],
+                          stderr=subprocess.DEVNULL).returncode:
             self.skipTest("may not mount")
         self.addCleanup(subprocess.run, ["umount", folder])
         (folder / "before").write_bytes(bytes(60000))
@@ -920,23 +987,28 @@ class ExportDuckDB(Case):
         subprocess.run([str(ROOT / "scripts" / "fetch-duckdb.sh"), str(DUCKDB)], check=True, timeout=600)
 
     def query(self, sql):
-        done = subprocess.run(["node", "--input-type=module", "-e", QUERY, "--", sql], cwd=DUCKDB, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(["node", "--input-type=module", "-e", QUERY, "--", sql], cwd=DUCKDB,
+                              capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 0, done.stderr)
         return json.loads(done.stdout)
 
     def test_csv(self):
         out = self.folder / "duck.csv"
         self.quiet("export", "-f", "csv", "-o", out, self.trace)
-        found = self.query(f"select layer::int, count(*)::int, sum(expert0 + expert1)::int, max(weight0)::double from '{out}' group by layer order by layer")
+        found = self.query("select layer::int, count(*)::int, sum(expert0 + expert1)::int, max(weight0)::double "
+                           f"from '{out}' group by layer order by layer")
         expected = [[layer, sum(layer in dict(rows(u, i)) for u, i, _ in chosen(events())),
-                     sum(sum(dict(rows(u, i)).get(layer, ())) for u, i, _ in chosen(events())), 0.625] for layer in (1, 2, 4)]
+                     sum(sum(dict(rows(u, i)).get(layer, ())) for u, i, _ in chosen(events())),
+                     0.625] for layer in (1, 2, 4)]
         self.assertEqual(found, expected)
 
     def test_jsonl(self):
         out = self.folder / "duck.jsonl"
         self.quiet("export", "-f", "jsonl", "-o", out, self.trace)
-        found = self.query(f"select l.layer::int, count(*)::int from (select unnest(layers) as l from read_json('{out}')) group by 1 order by 1")
-        self.assertEqual(found, [[layer, sum(layer in dict(rows(u, i)) for u, i, _ in chosen(events()))] for layer in (1, 2, 4)])
+        found = self.query("select l.layer::int, count(*)::int "
+                           f"from (select unnest(layers) as l from read_json('{out}')) group by 1 order by 1")
+        self.assertEqual(found, [[layer, sum(layer in dict(rows(u, i)) for u, i, _ in chosen(events()))]
+                                 for layer in (1, 2, 4)])
 
 
 if __name__ == "__main__":

@@ -103,8 +103,10 @@ def exits_amid(engine, path):
     def generate_for_ever(context, text):
         while True:
             engine.generate(model, context, tokens(text), 100)
-            engine.call("llama_memory_seq_rm llama_kv_self_seq_rm", ctypes.c_bool, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32,
-                        ctypes.c_int32)(engine.call("llama_get_memory", ctypes.c_void_p, ctypes.c_void_p)(context), -1, -1, -1)
+            memory = engine.call("llama_get_memory", ctypes.c_void_p, ctypes.c_void_p)(context)
+            remove = engine.call("llama_memory_seq_rm llama_kv_self_seq_rm", ctypes.c_bool, ctypes.c_void_p,
+                                 ctypes.c_int32, ctypes.c_int32, ctypes.c_int32)
+            remove(memory, -1, -1, -1)
 
     for context, text in zip(contexts, ("one of two prompts, " * 8, "and the other one")):
         threading.Thread(target=generate_for_ever, args=(context, text), daemon=True).start()
@@ -205,15 +207,16 @@ def reload(engine, path, n):
 
 
 def reload_linked(engine, path, n):
-    """The same by a program that is linked with libllama, as all are whose scenario's name ends so: we see it free them."""
+    """The same by a program that is linked with libllama, as all are whose scenario's name ends so:
+    we see it free them."""
     reload(engine, path, n)
 
 
 def main():
     scenario, folder, path, *arguments = sys.argv[1:]
     engine = Engine(Path(folder).resolve(), linked=scenario.endswith("_linked"))
-    scenarios = (threads, idle, fork, fork_goes_on, ends_suddenly, twice, moves, callback, old_names, missing, overlapping, one_after_another,
-                 reload, reload_linked, exits_amid, exits_amid_linked)
+    scenarios = (threads, idle, fork, fork_goes_on, ends_suddenly, twice, moves, callback, old_names, missing,
+                 overlapping, one_after_another, reload, reload_linked, exits_amid, exits_amid_linked)
     {f.__name__: f for f in scenarios}[scenario](engine, path, *arguments)
 
 

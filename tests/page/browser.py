@@ -1,4 +1,5 @@
-"""Chromium without a window, driven through its DevTools protocol on a pipe: what a page shows, asks for and complains of."""
+"""Chromium without a window, driven through its DevTools protocol on a pipe:
+what a page shows, asks for and complains of."""
 
 import base64
 import json
@@ -9,8 +10,9 @@ import tempfile
 from pathlib import Path
 
 CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
-OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run",
-           "--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe")
+OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+           "--hide-scrollbars", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+           "--remote-debugging-pipe")
 
 
 class Browser:
@@ -19,7 +21,8 @@ class Browser:
         to_read, self.to = os.pipe()
         self.come, to_write = os.pipe()
         # It reads from file 3 and writes to file 4.
-        command = ["bash", "-c", f'exec "$@" 3<&{to_read} 4>&{to_write}', "bash", CHROMIUM, *OPTIONS, f"--user-data-dir={self.profile}"]
+        command = ["bash", "-c", f'exec "$@" 3<&{to_read} 4>&{to_write}', "bash", CHROMIUM, *OPTIONS,
+                   f"--user-data-dir={self.profile}"]
         self.process = subprocess.Popen(command, pass_fds=(to_read, to_write), stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.close(to_read)
@@ -46,7 +49,8 @@ class Browser:
 
     def call(self, method, session=None, **parameters):
         self.number += 1
-        message = {"id": self.number, "method": method, "params": parameters, **({"sessionId": session} if session else {})}
+        message = {"id": self.number, "method": method, "params": parameters,
+                   **({"sessionId": session} if session else {})}
         data = json.dumps(message).encode() + b"\0"
         while data:
             data = data[os.write(self.to, data):]
@@ -60,7 +64,8 @@ class Browser:
 
     def wait_for(self, method, session):
         def found():
-            return next((event for event in self.events if event["method"] == method and event.get("sessionId") == session), None)
+            return next((event for event in self.events
+                         if event["method"] == method and event.get("sessionId") == session), None)
         while not found():
             self.events.append(self.read())
         return found()["params"]
@@ -75,8 +80,10 @@ class Tab:
         self.session = browser.call("Target.attachToTarget", targetId=self.target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=ratio, mobile=phone)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
+                  deviceScaleFactor=ratio, mobile=phone)
+        self.call("Emulation.setEmulatedMedia",
+                  features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
         self.call("Page.navigate", url=Path(path).resolve().as_uri())
         browser.wait_for("Page.loadEventFired", self.session)
         self.settle()
@@ -90,7 +97,8 @@ class Tab:
     def run(self, script):
         result = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in result:
-            raise RuntimeError(result["exceptionDetails"]["exception"].get("description", result["exceptionDetails"]["text"]))
+            raise RuntimeError(result["exceptionDetails"]["exception"].get("description",
+                                                                           result["exceptionDetails"]["text"]))
         return result["result"].get("value")
 
     def settle(self):
@@ -98,12 +106,14 @@ class Tab:
         self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))))")
 
     def mine(self, method):
-        return [event["params"] for event in self.browser.events if event["method"] == method and event.get("sessionId") == self.session]
+        return [event["params"] for event in self.browser.events
+                if event["method"] == method and event.get("sessionId") == self.session]
 
     def complaints(self):
         said = [" ".join(str(value.get("value", value.get("description"))) for value in event["args"])
                 for event in self.mine("Runtime.consoleAPICalled")]
-        thrown = [event["exceptionDetails"]["exception"].get("description", "") for event in self.mine("Runtime.exceptionThrown")]
+        thrown = [event["exceptionDetails"]["exception"].get("description", "")
+                  for event in self.mine("Runtime.exceptionThrown")]
         return said + thrown + [event["entry"]["text"] for event in self.mine("Log.entryAdded")]
 
     def requests(self):
@@ -122,7 +132,8 @@ class Tab:
         clip = {}
         if whole:
             size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-            clip = {"captureBeyondViewport": True, "clip": {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}}
+            clip = {"captureBeyondViewport": True,
+                    "clip": {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}}
         Path(path).write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png", **clip)["data"]))
 
     def pdf(self, path):

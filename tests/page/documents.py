@@ -1,4 +1,5 @@
-"""Documents as `report`, `cache` and `compare` print them with --json, made up: of any shape, and with known numbers."""
+"""Documents as `report`, `cache` and `compare` print them with --json, made up:
+of any shape, and with known numbers."""
 
 import math
 import random
@@ -32,12 +33,14 @@ def layer(number, n_expert, n_used, rng):
             "activations": {"all": both, "prompt": prompt, "generation": generation},
             "entropy": bits / math.log2(n_expert), "effective_experts": 2 ** bits,
             "hottest": {"expert": both.index(max(both)), "share": max(both) / sum(both)}, "never_used": both.count(0),
-            "neighbours": {"generation": 0.25 + 0.15 * rng.random(), "prompt": 0.15 + 0.1 * rng.random(), "chance": n_used / n_expert}}
+            "neighbours": {"generation": 0.25 + 0.15 * rng.random(), "prompt": 0.15 + 0.1 * rng.random(),
+                           "chance": n_used / n_expert}}
 
 
 def rates(share, generation):
     at = {"static": share ** 0.7, "lru": share ** 0.45, "lfu": share ** 0.42, "optimum": share ** 0.3,
-          "pooled_lru": share ** 0.4, "pooled_static": share ** 0.65, "pooled_optimum": share ** 0.28, "llama_cpp": share ** 0.41}
+          "pooled_lru": share ** 0.4, "pooled_static": share ** 0.65, "pooled_optimum": share ** 0.28,
+          "llama_cpp": share ** 0.41}
     if not generation:
         at = {policy: rate * 0.6 for policy, rate in at.items()}
     return {**at, "prompt_oracle": share ** 0.55 if generation else None}
@@ -49,7 +52,8 @@ def cache(n_layers=4, n_expert=16, n_used=2, name="Small"):
     return {
         "llama_expert_tracer_cache": 1, "file": "a.moetrace",
         "model": {"name": name, "architecture": "qwen3moe", "file": "/m/small.gguf", "engine": "llama.cpp 0.7.0"},
-        "tokens": {"prompt": 512, "generation": 1234, "warmup": 2}, "requests": {"generation": 98765, "prompt": 4321}, "max_rows": 32,
+        "tokens": {"prompt": 512, "generation": 1234, "warmup": 2},
+        "requests": {"generation": 98765, "prompt": 4321}, "max_rows": 32,
         "sizes": [{"slots": n, "share": n / n_expert, "mib": n * mib,
                    "generation": rates(n / n_expert, True), "prompt": rates(n / n_expert, False)} for n in slots],
         "lru": {"generation": [(n / n_expert) ** 0.45 for n in range(n_expert + 1)],
@@ -57,10 +61,12 @@ def cache(n_layers=4, n_expert=16, n_used=2, name="Small"):
         "layers": [], "llama_cpp": [],
         "distances": {phase: {"first": n_expert * n_layers, "counts": [int(40000 / (d + 1)) for d in range(n_expert)]}
                       for phase in ("generation", "prompt")},
-        "concurrency": [{"sequences": n, "experts": n_expert * (1 - (1 - n_used / n_expert) ** n), "share": 1 - (1 - n_used / n_expert) ** n,
+        "concurrency": [{"sequences": n, "experts": n_expert * (1 - (1 - n_used / n_expert) ** n),
+                         "share": 1 - (1 - n_used / n_expert) ** n,
                          "mib": mib * n_expert * (1 - (1 - n_used / n_expert) ** n)} for n in (1, 2, 4, 8)],
         "allocation": None, "time": None,
-        "verdict": "A cache of 4 slots in each layer would hit 53.6 % of what generation asks for; pinning hot experts only 37.9 %.",
+        "verdict": "A cache of 4 slots in each layer would hit 53.6 % of what generation asks for; "
+                   "pinning hot experts only 37.9 %.",
     }
 
 
@@ -72,7 +78,8 @@ def report(n_layers=4, n_expert=16, n_used=2, name="Small", with_cache=True):
         "model": {"name": name, "architecture": "qwen3moe", "file": "/m/small.gguf", "engine": "llama.cpp 0.7.0"},
         "tokens": {"prompt": 512, "generation": 1234, "warmup": 2, "all": 1746},
         "layers": layers,
-        "coverage": {phase: coverage([one["activations"][phase] for one in layers]) for phase in ("all", "prompt", "generation")},
+        "coverage": {phase: coverage([one["activations"][phase] for one in layers])
+                     for phase in ("all", "prompt", "generation")},
         "neighbours": {"generation": 0.31, "prompt": 0.2, "chance": n_used / n_expert},
         "cache": cache(n_layers, n_expert, n_used, name) if with_cache else None,
         "verdict": "The routing is uneven: a third of the experts does four fifths of the work.",
@@ -90,9 +97,11 @@ def compare(n_layers=4, n_expert=16, names=("chat.moetrace", "code.moetrace")):
     counts = [[spread(n_expert, 4, rng) for _ in range(n_layers)] for _ in names]
     pairs = [(a, b) for a in range(len(names)) for b in range(a + 1, len(names))]
     return {"llama_expert_tracer_compare": 1,
-            "files": [{"file": name, "model": {"name": "Small"}, "tokens": {"prompt": 10, "generation": 20}} for name in names],
+            "files": [{"file": name, "model": {"name": "Small"}, "tokens": {"prompt": 10, "generation": 20}}
+                      for name in names],
             "pairs": [pair(a, b, counts[a], counts[b], n_expert) for a, b in pairs], "counts": counts,
-            "verdict": "The two use different experts: 0.3112 bits apart, where their own halves are 0.0210 bits apart."}
+            "verdict": "The two use different experts: 0.3112 bits apart, "
+                       "where their own halves are 0.0210 bits apart."}
 
 
 def pair(a, b, of_a, of_b, n_expert):
@@ -103,4 +112,5 @@ def pair(a, b, of_a, of_b, n_expert):
     experts.sort(key=lambda row: -abs(row["a"] - row["b"]))
     return {"a": a, "b": b, "divergence": sum(row["divergence"] for row in layers) / len(layers), "overlap": 0.25,
             "noise": {"a": 0.021, "b": 0.0305}, "layers": layers, "experts": experts[:20],
-            "hot_set": [{"share": share, "a_on_b": share, "b_on_b": 3 * share, "b_on_a": share, "a_on_a": 2.5 * share} for share in (0.1, 0.25)]}
+            "hot_set": [{"share": share, "a_on_b": share, "b_on_b": 3 * share, "b_on_a": share, "a_on_a": 2.5 * share}
+                        for share in (0.1, 0.25)]}

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Tests of the pages that report, cache and compare write with --html, in a real browser without a window.
 
-What is seen is held against the document in the page. Documents are made up (documents.py), and those of the real commands
-on traces that moetrace.py writes (traces.py).
+What is seen is held against the document in the page.
+Documents are made up (documents.py), and those of the real commands on traces that moetrace.py writes (traces.py).
 """
 
 import copy
@@ -26,7 +26,8 @@ WRITE_PAGE = BUILD / "tests" / "page" / "write-page"
 WITHOUT_ECHARTS = BUILD / "tests" / "page" / "write-page-without-echarts"
 
 PHONE = {"width": 360, "height": 740, "phone": True, "ratio": 2}
-HOSTILE = "</script><script>window.broken = 1</script><!--<script>\u2028\u2029'\"`${alert(1)}<img src=x onerror='window.broken = 2'>{{page.js}}"
+HOSTILE = ("</script><script>window.broken = 1</script><!--<script>\u2028\u2029'\"`${alert(1)}"
+           "<img src=x onerror='window.broken = 2'>{{page.js}}")
 
 
 def percent(share, digits=1):
@@ -78,19 +79,23 @@ class Case(unittest.TestCase):
 
     def table(self, tab, caption):
         """The cells of the body, row by row."""
-        return tab.run(f"""Array.from(document.querySelectorAll("table")).filter((one) => one.getAttribute("aria-label") === {json.dumps(caption)})
-            .flatMap((one) => Array.from(one.tBodies[0].rows, (row) => Array.from(row.cells, (cell) => cell.textContent)))""")
+        return tab.run(f"""Array.from(document.querySelectorAll("table"))
+            .filter((one) => one.getAttribute("aria-label") === {json.dumps(caption)})
+            .flatMap((one) => Array.from(one.tBodies[0].rows))
+            .map((row) => Array.from(row.cells, (cell) => cell.textContent))""")
 
     def facts(self, tab):
         return dict(zip(self.texts(tab, ".facts dt"), self.texts(tab, ".facts dd")))
 
     def press(self, tab, label, n=0):
         """The n-th choice of that name."""
-        tab.run(f"Array.from(document.querySelectorAll('.choice label')).filter((one) => one.textContent === {json.dumps(label)})[{n}].click()")
+        tab.run(f"""Array.from(document.querySelectorAll(".choice label"))
+            .filter((one) => one.textContent === {json.dumps(label)})[{n}].click()""")
         tab.settle()
 
     def check_drawn(self, tab, n_charts, n_heatmaps):
-        drawn = tab.run("Array.from(document.querySelectorAll('.chart'), (one) => one.querySelectorAll('svg path').length)")
+        drawn = tab.run("Array.from(document.querySelectorAll('.chart'), "
+                        "(one) => one.querySelectorAll('svg path').length)")
         self.assertEqual(len(drawn), n_charts)
         self.assertTrue(all(n > 5 for n in drawn), drawn)
         colours = [len(set(self.pixels(tab, i))) for i in range(n_heatmaps)]
@@ -101,7 +106,8 @@ class Case(unittest.TestCase):
         """The colours along the first row of a heatmap."""
         return tab.run(f"""(() => {{
             const canvas = document.querySelectorAll(".heatmap canvas")[{n}];
-            const copy   = Object.assign(document.createElement("canvas"), {{ width: canvas.width, height: canvas.height }});
+            const size   = {{ width: canvas.width, height: canvas.height }};
+            const copy   = Object.assign(document.createElement("canvas"), size);
             const paper  = copy.getContext("2d", {{ willReadFrequently: true }});
             paper.drawImage(canvas, 0, 0);
             const row    = paper.getImageData(0, 1, canvas.width, 1).data;
@@ -111,7 +117,8 @@ class Case(unittest.TestCase):
     def check_fits(self, tab, width):
         """The page cannot be scrolled sideways, and what sticks out is in something that can."""
         self.assertEqual(tab.run("[document.documentElement.scrollWidth, innerWidth]"), [width, width])
-        self.assertEqual(tab.run(f"""Array.from(document.querySelectorAll("body *")).filter((node) => !node.closest(".scroll, svg, [hidden]")
+        self.assertEqual(tab.run(f"""Array.from(document.querySelectorAll("body *"))
+            .filter((node) => !node.closest(".scroll, svg, [hidden]")
             && node.getBoundingClientRect().right > {width} + 0.5).map((node) => node.outerHTML.slice(0, 80))"""), [])
 
 
@@ -138,14 +145,16 @@ class TestReport(Case):
     def test_layers(self):
         rows = self.table(self.show(self.document), "How even the routing of each layer is")
         self.assertEqual(rows, [[str(one["layer"]), "16", f"{one['entropy']:.3f}", f"{one['effective_experts']:.1f}",
-                                 f"{one['hottest']['expert']} ({percent(one['hottest']['share'])})", str(one["never_used"]),
-                                 percent(one["neighbours"]["generation"]), percent(one["neighbours"]["prompt"])] for one in self.document["layers"]])
+                                 f"{one['hottest']['expert']} ({percent(one['hottest']['share'])})",
+                                 str(one["never_used"]), percent(one["neighbours"]["generation"]),
+                                 percent(one["neighbours"]["prompt"])] for one in self.document["layers"]])
 
     def test_coverage(self):
         rows = self.table(self.show(self.document), "Experts that take so much of all uses")
         for row, phase in zip(rows, ("all", "prompt", "generation")):
             coverage = self.document["coverage"][phase]
-            self.assertEqual(row[1:], [f"{coverage[mark]} ({percent(coverage[mark] / 64)})" for mark in ("50", "80", "90", "99")] + ["64"])
+            self.assertEqual(row[1:], [f"{coverage[mark]} ({percent(coverage[mark] / 64)})"
+                                       for mark in ("50", "80", "90", "99")] + ["64"])
 
     def test_hit_rates(self):
         tab = self.show(self.document)
@@ -156,13 +165,16 @@ class TestReport(Case):
             rows = self.table(tab, f"Hit rates, {phase}")
             sizes = self.document["cache"]["sizes"]
             self.assertEqual([row[0] for row in rows], [str(size["slots"]) for size in sizes])
-            self.assertEqual([row[3:] for row in rows], [[percent(size[phase][policy]) for policy in policies] for size in sizes])
+            self.assertEqual([row[3:] for row in rows],
+                             [[percent(size[phase][policy]) for policy in policies] for size in sizes])
 
     def test_prompt_against_generation(self):
-        rows = {row[0]: row[1:] for row in self.table(self.show(self.document), "Reading a prompt and writing an answer")}
+        rows = {row[0]: row[1:]
+                for row in self.table(self.show(self.document), "Reading a prompt and writing an answer")}
         size = next(size for size in self.document["cache"]["sizes"] if size["slots"] == 4)
         self.assertEqual(rows["Tokens"], ["512", "1,234"])
-        self.assertEqual(rows["Hit rate of 4 slots, LRU"], [percent(size[phase]["lru"]) for phase in ("prompt", "generation")])
+        self.assertEqual(rows["Hit rate of 4 slots, LRU"],
+                         [percent(size[phase]["lru"]) for phase in ("prompt", "generation")])
         self.assertEqual(rows["Experts in common with the token before"], ["20.0%", "31.0%"])
 
     def test_sizes_in_memory(self):
@@ -249,7 +261,8 @@ class TestHeatmap(Case):
         return self.told(tab)
 
     def told(self, tab):
-        return tab.run("Array.from(document.querySelector('.tip.cell:not([hidden])')?.children ?? [], (line) => line.textContent)")
+        return tab.run("Array.from(document.querySelector('.tip.cell:not([hidden])')?.children ?? [], "
+                       "(line) => line.textContent)")
 
     def expected(self, layer, expert, phase="all"):
         counts = self.document["layers"][layer]["activations"][phase]
@@ -283,7 +296,8 @@ class TestHeatmap(Case):
     def test_keys(self):
         tab = self.show(self.document)
         tab.run("document.querySelector('.heatmap canvas').focus()")
-        for key, cell in (("ArrowRight", (0, 0)), ("ArrowRight", (0, 1)), ("ArrowDown", (1, 1)), ("ArrowLeft", (1, 0)), ("ArrowLeft", (1, 0))):
+        for key, cell in (("ArrowRight", (0, 0)), ("ArrowRight", (0, 1)), ("ArrowDown", (1, 1)),
+                          ("ArrowLeft", (1, 0)), ("ArrowLeft", (1, 0))):
             tab.key(key)
             self.assertEqual(self.told(tab), self.expected(*cell))
         tab.key("Escape")
@@ -306,7 +320,8 @@ class TestCache(Case):
         self.assertEqual(self.table(tab, "What one step of generation touches")[1][:3], ["2", "3.8", "23.4%"])
 
     def test_the_answer_is_apart_from_its_reasons(self):
-        document = {**documents.cache(), "verdict": "Take 1.50 GiB of it. --moe-cache-mib 1536 has 55%. Nothing else helps."}
+        document = {**documents.cache(),
+                    "verdict": "Take 1.50 GiB of it. --moe-cache-mib 1536 has 55%. Nothing else helps."}
         tab = self.show(document)
         self.assertEqual(self.texts(tab, ".verdict"), ["Take 1.50 GiB of it."])
         self.assertEqual(self.texts(tab, ".reasons"), ["--moe-cache-mib 1536 has 55%. Nothing else helps."])
@@ -316,13 +331,16 @@ class TestCache(Case):
         document = documents.cache()
         document["budget"] = {
             "bytes": 3 << 29, "phase": "generation", "break_even": 0.583,
-            "llama_cpp": {**way, "moe_cache_mib": 1536, "slots": 340}, "whole_layers": {**way, "rate": 0.2, "n_cpu_moe": 19, "layers": 5},
+            "llama_cpp": {**way, "moe_cache_mib": 1536, "slots": 340},
+            "whole_layers": {**way, "rate": 0.2, "n_cpu_moe": 19, "layers": 5},
             "equal_slots": {**way, "slots": 14}, "slots_by_layer": {**way, "slots": {"0": 14}},
-            "kept_layers": {"rate": None, "layers": [3], "override_tensor": "blk\\.(3)=CUDA0", "moe_cache_mib": 12, "slots": 2}}
+            "kept_layers": {"rate": None, "layers": [3], "override_tensor": "blk\\.(3)=CUDA0",
+                            "moe_cache_mib": 12, "slots": 2}}
         rows = self.table(self.show(document), "Device memory for experts, judged by the generation")
         self.assertEqual([row[1:] for row in rows], [
             ["55.0%", "17.8", "--moe-cache-mib 1536"], ["20.0%", "17.8", "--n-cpu-moe 19"],
-            ["\u2013", "\u2013", "-ot 'blk\\.(3)=CUDA0' -cmoe --moe-cache-mib 12"], ["55.0%", "17.8", "\u2013"], ["55.0%", "17.8", "\u2013"]])
+            ["\u2013", "\u2013", "-ot 'blk\\.(3)=CUDA0' -cmoe --moe-cache-mib 12"], ["55.0%", "17.8", "\u2013"],
+            ["55.0%", "17.8", "\u2013"]])
 
 
 class TestCompare(Case):
@@ -335,8 +353,9 @@ class TestCompare(Case):
         self.assertEqual(facts["Distance, mean of the layers"], f"{pair['divergence']:.4f} bits")
         self.assertEqual(facts["Between the halves of B"], "0.0305 bits")
         rows = self.table(tab, "Share of their layer\u2019s uses")
-        self.assertEqual([row[:4] for row in rows], [[str(one["layer"]), str(one["expert"]), percent(one["a"], 2), percent(one["b"], 2)]
-                                                     for one in pair["experts"]])
+        self.assertEqual([row[:4] for row in rows],
+                         [[str(one["layer"]), str(one["expert"]), percent(one["a"], 2), percent(one["b"], 2)]
+                          for one in pair["experts"]])
         self.assertEqual(self.table(tab, "Hit rate of a hot set")[0], ["10%", "10.0%", "30.0%", "10.0%", "25.0%"])
 
     def test_three(self):
@@ -345,7 +364,8 @@ class TestCompare(Case):
         tab = self.show(document)
         self.assertEqual(self.table(tab, "Distance of each two, in bits")[1], ["B", "0.1000", "\u2013", "0.3000"])
         self.press(tab, "B and C")
-        self.assertEqual(self.facts(tab)["Distance, mean of the layers"], f"{document['pairs'][2]['divergence']:.4f} bits")
+        self.assertEqual(self.facts(tab)["Distance, mean of the layers"],
+                         f"{document['pairs'][2]['divergence']:.4f} bits")
         self.check_drawn(tab, 1, 3)
 
     def test_halves_unknown(self):
@@ -358,7 +378,8 @@ class TestCompare(Case):
 
 class TestWindows(Case):
     DOCUMENTS = {"report": documents.report, "large report": lambda: documents.report(94, 512, 10),
-                 "cache": documents.cache, "compare": documents.compare, "large compare": lambda: documents.compare(94, 512)}
+                 "cache": documents.cache, "compare": documents.compare,
+                 "large compare": lambda: documents.compare(94, 512)}
 
     def test_phone(self):
         for name, make in self.DOCUMENTS.items():
@@ -385,7 +406,11 @@ class TestWindows(Case):
         tab.call("Emulation.setDeviceMetricsOverride", width=400, height=800, deviceScaleFactor=1, mobile=False)
         tab.settle()
         self.check_fits(tab, 400)
-        self.assertLessEqual(max(tab.run("Array.from(document.querySelectorAll('.chart svg'), (one) => one.getBoundingClientRect().width)")), 400)
+        self.assertLessEqual(max(self.chart_widths(tab)), 400)
+
+    def chart_widths(self, tab):
+        return tab.run("Array.from(document.querySelectorAll('.chart svg'), "
+                       "(one) => one.getBoundingClientRect().width)")
 
     def colours(self, tab):
         ground = tab.run("getComputedStyle(document.body).backgroundColor")
@@ -412,7 +437,7 @@ class TestWindows(Case):
         light, dark = self.open(page), self.open(page, dark=True)
         dark.run("dispatchEvent(new Event('beforeprint'))")
         self.assertEqual(self.colours(dark)[1], self.colours(light)[1])
-        self.assertLessEqual(max(dark.run("Array.from(document.querySelectorAll('.chart svg'), (one) => one.getBoundingClientRect().width)")), 700)
+        self.assertLessEqual(max(self.chart_widths(dark)), 700)
         dark.run("dispatchEvent(new Event('afterprint'))")
         self.assertNotEqual(self.colours(dark)[1], self.colours(light)[1])
         paper = self.folder / "page.pdf"
@@ -479,7 +504,8 @@ class TestTrust(Case):
         page = self.write(documents.report()).read_text()
         self.assertIn("Licensed to the Apache Software Foundation", page)
         self.assertIn("Apache License 2.0", page)
-        self.assertNotRegex(re.sub(r"<script>.*?</script>", "", page, flags=re.S), r"(src|href)\s*=\s*[\"']?(https?:)?//")
+        self.assertNotRegex(re.sub(r"<script>.*?</script>", "", page, flags=re.S),
+                            r"(src|href)\s*=\s*[\"']?(https?:)?//")
 
     def test_an_unknown_document(self):
         tab = Tab(self.browser, self.write({"something": "else"}))
@@ -522,14 +548,16 @@ class TestCommands(Case):
     def page_of(self, command, *files):
         page = self.folder / f"{command}.html"
         subprocess.run([CLI, command, "--html", page, *files], capture_output=True, text=True, check=True)
-        document = json.loads(subprocess.run([CLI, command, "--json", *files], capture_output=True, text=True, check=True).stdout)
+        document = json.loads(subprocess.run([CLI, command, "--json", *files], capture_output=True,
+                                             text=True, check=True).stdout)
         return self.open(page), document
 
     def test_report(self):
         tab, document = self.page_of("report", self.traces[0])
         self.check_drawn(tab, 4, 1)
         self.assertEqual(self.facts(tab)["Generated tokens"], count(document["tokens"]["generation"]))
-        self.assertEqual("".join(self.texts(tab, ".verdict, .reasons")).replace(" ", ""), document["verdict"].replace(" ", ""))
+        self.assertEqual("".join(self.texts(tab, ".verdict, .reasons")).replace(" ", ""),
+                         document["verdict"].replace(" ", ""))
         rows = self.table(tab, "How even the routing of each layer is")
         self.assertEqual([row[2] for row in rows], [f"{one['entropy']:.3f}" for one in document["layers"]])
 
@@ -544,7 +572,8 @@ class TestCommands(Case):
     def test_compare(self):
         tab, document = self.page_of("compare", *self.traces)
         self.check_drawn(tab, 1, 3)
-        self.assertEqual(self.facts(tab)["Distance, mean of the layers"], f"{document['pairs'][0]['divergence']:.4f} bits")
+        self.assertEqual(self.facts(tab)["Distance, mean of the layers"],
+                         f"{document['pairs'][0]['divergence']:.4f} bits")
 
 
 if __name__ == "__main__":

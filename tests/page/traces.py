@@ -1,4 +1,5 @@
-"""Routing traces for pages, with the look of real ones: popular experts, and tokens that like what the token before them liked."""
+"""Routing traces for pages, with the look of real ones:
+popular experts, and tokens that like what the token before them liked."""
 
 import random
 import sys
@@ -23,7 +24,8 @@ class Router:
         return self.drawn[layer][rank]
 
     def draw(self, layer, sequence):
-        weights = self.weights.setdefault(layer, [self.rng.paretovariate(1.2 + layer / 40) for _ in range(self.n_expert)])
+        weights = self.weights.setdefault(layer,
+                                          [self.rng.paretovariate(1.2 + layer / 40) for _ in range(self.n_expert)])
         kept = [expert for expert in self.last.get((layer, sequence), ()) if self.rng.random() < self.stickiness]
         while len(kept) < self.n_used:
             expert = self.rng.choices(range(self.n_expert), weights)[0]
@@ -33,17 +35,22 @@ class Router:
         return kept
 
 
-def write(path, seed=1, n_layers=4, n_expert=16, n_used=2, n_prompt=24, n_generated=80, n_answers=2, name="Small", expert_bytes=3 << 20):
+def write(path, seed=1, n_layers=4, n_expert=16, n_used=2, n_prompt=24, n_generated=80, n_answers=2,
+          name="Small", expert_bytes=3 << 20):
     """A few prompts, one after the other, each with its answer."""
-    layers = [m.new_layer(layer, n_expert, n_used, (f"blk.{layer}.ffn_up_exps.weight", expert_bytes)) for layer in range(n_layers)]
+    layers = [m.new_layer(layer, n_expert, n_used, (f"blk.{layer}.ffn_up_exps.weight", expert_bytes))
+              for layer in range(n_layers)]
     router = Router(seed, n_expert, n_used)
     events = []
     for life in range(n_answers):
         def token(position, **more):
             return m.Token(sequence=0, life=life, position=position, **more)
-        events.append(m.new_ubatch(len(events), layers, [token(i, output=i == n_prompt - 1) for i in range(n_prompt)], router))
+        events.append(m.new_ubatch(len(events), layers,
+                                   [token(i, output=i == n_prompt - 1) for i in range(n_prompt)], router))
         for i in range(n_generated):
-            events.append(m.new_ubatch(len(events), layers, [token(n_prompt + i, generation=True, output=True)], router))
+            events.append(m.new_ubatch(len(events), layers,
+                                       [token(n_prompt + i, generation=True, output=True)], router))
     header = m.new_header(trace="page", run="1-1", pid=1, n_layer=n_layers,
-                          model={"name": name, "architecture": "qwen3moe", "file": "/m/small.gguf", "fingerprint": None})
+                          model={"name": name, "architecture": "qwen3moe",
+                                 "file": "/m/small.gguf", "fingerprint": None})
     m.write(path, header, [layers], events)
