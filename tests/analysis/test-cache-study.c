@@ -1,3 +1,5 @@
+// The cache study against plain simulations of every cache, the optimum as a bound, and routings known on paper.
+
 #include "analysis.h"
 #include "analysis/cache-study.h"
 
@@ -61,14 +63,14 @@ static bool sees(struct of of, const struct cache_step * step) {
     return of.layer >= 0 ? step->layer == (size_t) of.layer : layers[step->layer].group == of.group;
 }
 
-static struct cache_hits answer(const struct cache_study * study, enum cache_policy policy, struct of of, size_t n_slots,
-                                enum cache_class class, enum cache_half half) {
+static struct cache_hits answer(const struct cache_study * study, enum cache_policy policy,
+                                struct of of, size_t n_slots, enum cache_class class, enum cache_half half) {
     return of.layer >= 0 ? cache_study_layer (study, policy, (size_t) of.layer, n_slots, class, half)
                          : cache_study_pooled(study, policy, of.group,          n_slots, class, half);
 }
 
-// Least recently used: the number of different keys after the last use. `counts`: the keys that were used most, the latest first among
-// equal ones. Both of what was used before this step, by what did not pass by.
+// Least recently used: the number of different keys after the last use. `counts`: the keys that were used most,
+// the latest first among equal ones. Both of what was used before this step, by what did not pass by.
 static bool has(const struct told * told, struct of of, size_t before, size_t place, size_t n_slots, bool counts) {
     size_t uses[PLACES] = { 0 };
     size_t last[PLACES] = { 0 };
@@ -88,7 +90,8 @@ static bool has(const struct told * told, struct of of, size_t before, size_t pl
     return last[place] > 0 && ahead < n_slots;
 }
 
-static struct cache_hits simulate(const struct told * told, struct of of, size_t n_slots, bool counts, enum cache_class class, enum cache_half half) {
+static struct cache_hits simulate(const struct told * told, struct of of, size_t n_slots, bool counts,
+                                  enum cache_class class, enum cache_half half) {
     struct cache_hits hits = { 0 };
     for (size_t i = 0; i < told->n; i++) {
         const struct cache_step * step = &told->steps[i];
@@ -100,7 +103,8 @@ static struct cache_hits simulate(const struct told * told, struct of of, size_t
     return hits;
 }
 
-static struct cache_hits simulate_static(const struct told * told, struct of of, size_t n_slots, enum cache_class class) {
+static struct cache_hits simulate_static(const struct told * told, struct of of, size_t n_slots,
+                                         enum cache_class class) {
     uint64_t counts[CACHE_N_HALVES][PLACES] = { { 0 } };
     for (size_t i = 0; i < told->n; i++) {
         const struct cache_step * step = &told->steps[i];
@@ -130,16 +134,20 @@ static void compare(const struct told * told, const struct cache_study * study, 
     for (size_t n_slots = 0; n_slots <= PLACES + 1; n_slots++) {
         for (int half = 0; half < CACHE_N_HALVES; half++) {
             const enum cache_half in = (enum cache_half) half;
-            assert_same(answer(study, CACHE_LRU, of, n_slots, class, in), simulate(told, of, n_slots, false, class, in));
+            assert_same(answer(study, CACHE_LRU, of, n_slots, class, in),
+                        simulate(told, of, n_slots, false, class, in));
             if (of.layer >= 0) {
-                assert_same(answer(study, CACHE_LFU, of, n_slots, class, in), simulate(told, of, n_slots, true, class, in));
+                assert_same(answer(study, CACHE_LFU, of, n_slots, class, in),
+                            simulate(told, of, n_slots, true, class, in));
             }
         }
-        assert_same(answer(study, CACHE_STATIC, of, n_slots, class, CACHE_SECOND_HALF), simulate_static(told, of, n_slots, class));
+        assert_same(answer(study, CACHE_STATIC, of, n_slots, class, CACHE_SECOND_HALF),
+                    simulate_static(told, of, n_slots, class));
     }
 }
 
-static void compare_all(const struct told * told, void (* each)(const struct told *, const struct cache_study *, struct of, enum cache_class)) {
+static void compare_all(const struct told * told,
+                        void (* each)(const struct told *, const struct cache_study *, struct of, enum cache_class)) {
     struct cache_study * study = study_of(told);
     for (int class = 0; class < CACHE_N_CLASSES; class++) {
         for (int32_t i = 0; i < LAYERS; i++) {
@@ -161,7 +169,8 @@ static void test_is_plain_simulation(void ** state) {
     }
 }
 
-// No policy has more hits than the optimum, in no class and half; and those who share slots can do what those who do not share do.
+// No policy has more hits than the optimum, in no class and half;
+// and those who share slots can do what those who do not share do.
 static void is_bound(const struct told * told, const struct cache_study * study, struct of of, enum cache_class class) {
     (void) told;
     const size_t n_layers = of.layer >= 0 ? 1 : of.group == 1 ? 2 : 1;
@@ -197,7 +206,8 @@ static void test_shared_optimum_is_bound(void ** state) {
             uint64_t apart = 0;
             apart += cache_study_layer(study, CACHE_OPTIMUM, 0, sizes[i], CACHE_GENERATION, CACHE_SECOND_HALF).hits;
             apart += cache_study_layer(study, CACHE_OPTIMUM, 2, sizes[i], CACHE_GENERATION, CACHE_SECOND_HALF).hits;
-            assert_true(cache_study_pooled(study, CACHE_OPTIMUM, 1, sizes[i] * 2, CACHE_GENERATION, CACHE_SECOND_HALF).hits >= apart);
+            assert_true(cache_study_pooled(study, CACHE_OPTIMUM, 1, sizes[i] * 2, CACHE_GENERATION,
+                                           CACHE_SECOND_HALF).hits >= apart);
         }
         cache_study_free(study);
     }
@@ -222,13 +232,15 @@ static void test_layers_together_distances_and_counts(void ** state) {
             for (size_t k = 0; k < told.n; k++) {
                 const struct cache_step * step = &told.steps[k];
                 for (size_t l = 0; l < step->n_experts; l++) {
-                    n += step->layer == i && step->class == CACHE_GENERATION && step->half == CACHE_SECOND_HALF && step->experts[l] == j;
+                    n += step->layer == i && step->class == CACHE_GENERATION && step->half == CACHE_SECOND_HALF
+                        && step->experts[l] == j;
                 }
             }
             assert_int_equal(counts[j], n);
         }
     }
-    assert_same(cache_study_all(study, CACHE_LRU, 3, CACHE_GENERATION, CACHE_SECOND_HALF), (struct cache_hits) { requests, hits });
+    assert_same(cache_study_all(study, CACHE_LRU, 3, CACHE_GENERATION, CACHE_SECOND_HALF),
+                (struct cache_hits) { requests, hits });
     assert_true(hits > 0);
     cache_study_free(study);
 }
@@ -241,7 +253,8 @@ static void test_oracle(void ** state) {
         struct cache_study * study  = study_of(&told);
         for (size_t i = 0; i < 100; i++) {
             const size_t   life      = random_below(&random, LIVES);
-            const uint16_t experts[] = { (uint16_t) random_below(&random, 5), (uint16_t) (5 + random_below(&random, 4)) };
+            const uint16_t experts[] = { (uint16_t) random_below(&random, 5),
+                                         (uint16_t) (5 + random_below(&random, 4)) };
             assert_true(cache_study_token(study, 2, 1000 - life, experts, 2));
             told.tokens[life][experts[0]]++;
             told.tokens[life][experts[1]]++;
@@ -256,15 +269,19 @@ static void test_oracle(void ** state) {
                 for (size_t i = 0; i < EXPERTS; i++) {
                     size_t ahead = 0;
                     for (size_t j = 0; j < EXPERTS; j++) {
-                        ahead += told.tokens[life][j] > told.tokens[life][i] || (told.tokens[life][j] == told.tokens[life][i] && j < i);
+                        ahead += told.tokens[life][j] > told.tokens[life][i]
+                            || (told.tokens[life][j] == told.tokens[life][i] && j < i);
                     }
                     hits.requests += told.tokens[life][i];
                     hits.hits     += ahead < n_slots ? told.tokens[life][i] : 0;
                 }
             }
-            assert_same(cache_study_layer(study, CACHE_PROMPT_ORACLE, 2, n_slots, CACHE_GENERATION, CACHE_SECOND_HALF), hits);
-            assert_same(cache_study_all  (study, CACHE_PROMPT_ORACLE,    n_slots, CACHE_GENERATION, CACHE_SECOND_HALF), hits);
-            assert_same(cache_study_layer(study, CACHE_PROMPT_ORACLE, 2, n_slots, CACHE_PROMPT,     CACHE_SECOND_HALF), (struct cache_hits) { 0 });
+            const enum cache_policy policy = CACHE_PROMPT_ORACLE;
+            const enum cache_half   half   = CACHE_SECOND_HALF;
+            assert_same(cache_study_layer(study, policy, 2, n_slots, CACHE_GENERATION, half), hits);
+            assert_same(cache_study_all  (study, policy,    n_slots, CACHE_GENERATION, half), hits);
+            hits = (struct cache_hits) { 0 };
+            assert_same(cache_study_layer(study, policy, 2, n_slots, CACHE_PROMPT,     half), hits);
         }
         cache_study_free(study);
     }
@@ -304,7 +321,8 @@ static struct cache_study * wide_study(size_t n_steps, void (* choose)(uint64_t 
     for (size_t i = 0; i < n_steps; i++) {
         uint16_t experts[USED];
         choose(&random, i, experts);
-        const struct cache_step step = { 0, 1, CACHE_GENERATION, i * 2 >= n_steps ? CACHE_SECOND_HALF : CACHE_FIRST_HALF, USED, experts };
+        const enum cache_half   half = i * 2 >= n_steps ? CACHE_SECOND_HALF : CACHE_FIRST_HALF;
+        const struct cache_step step = { 0, 1, CACHE_GENERATION, half, USED, experts };
         assert_true(cache_study_step(study, &step));
     }
     return study;
@@ -355,7 +373,8 @@ static void test_cyclic_routing(void ** state) {
     struct cache_study * study = wide_study(8000, choose_in_turn);
     for (size_t i = 0; i < sizeof(wide_sizes) / sizeof(wide_sizes[0]); i++) {
         const double share = (double) wide_sizes[i] / WIDE;
-        // experts of a step are requested at once, and the later ones are the more recent: they are there first as sizes grow
+        // experts of a step are requested at once, and the later ones are the more recent:
+        // they are there first as sizes grow
         const size_t there = wide_sizes[i] > WIDE - USED ? wide_sizes[i] - (WIDE - USED) : 0;
         assert_true(fabs(rate(study, CACHE_LRU,     wide_sizes[i]) - (double) there / USED) < 1e-9);
         assert_true(fabs(rate(study, CACHE_OPTIMUM, wide_sizes[i]) - share) < 0.01);
@@ -377,10 +396,13 @@ static void test_the_same_always(void ** state) {
     struct cache_study * study = wide_study(100, choose_the_same);
     const enum cache_policy policies[] = { CACHE_LRU, CACHE_LFU, CACHE_OPTIMUM };
     for (size_t i = 0; i < sizeof(policies) / sizeof(policies[0]); i++) {
-        assert_same(cache_study_all(study, policies[i], USED, CACHE_GENERATION, CACHE_FIRST_HALF),  (struct cache_hits) { 400, 392 });
-        assert_same(cache_study_all(study, policies[i], USED, CACHE_GENERATION, CACHE_SECOND_HALF), (struct cache_hits) { 400, 400 });
+        assert_same(cache_study_all(study, policies[i], USED, CACHE_GENERATION, CACHE_FIRST_HALF),
+                    (struct cache_hits) { 400, 392 });
+        assert_same(cache_study_all(study, policies[i], USED, CACHE_GENERATION, CACHE_SECOND_HALF),
+                    (struct cache_hits) { 400, 400 });
     }
-    assert_same(cache_study_all(study, CACHE_STATIC, USED, CACHE_GENERATION, CACHE_SECOND_HALF), (struct cache_hits) { 400, 400 });
+    assert_same(cache_study_all(study, CACHE_STATIC, USED, CACHE_GENERATION, CACHE_SECOND_HALF),
+                (struct cache_hits) { 400, 400 });
     cache_study_free(study);
 }
 

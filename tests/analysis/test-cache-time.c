@@ -1,3 +1,5 @@
+// What a token takes with a cache and without, against sums done by hand.
+
 #include "analysis.h"
 #include "analysis/cache-time.h"
 

@@ -1,3 +1,5 @@
+// How far two distributions of uses are apart, against values known on paper.
+
 #include "analysis/divergence.h"
 
 #include "analysis.h"

@@ -1,3 +1,5 @@
+// How evenly experts are used, against values known on paper.
+
 #include "analysis/evenness.h"
 
 #include "analysis.h"

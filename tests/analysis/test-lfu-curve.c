@@ -1,3 +1,5 @@
+// Hits of least-frequently-used caches of all sizes, against scores that are computed as they are defined.
+
 #include "analysis.h"
 #include "analysis/lfu-curve.h"
 
@@ -18,7 +20,8 @@ struct plain {
 static long double score(const struct plain * plain, uint32_t key) {
     long double sum = 0.0L;
     for (size_t step = 0; step < plain->n_steps; step++) {
-        sum += plain->used[step][key] ? exp2l(-(long double) (plain->n_steps - 1 - step) / (long double) plain->half_life) : 0.0L;
+        sum += plain->used[step][key]
+            ? exp2l(-(long double) (plain->n_steps - 1 - step) / (long double) plain->half_life) : 0.0L;
     }
     return sum;
 }

@@ -1,3 +1,5 @@
+// llama.cpp's expert cache as we compute it, against a plain simulation of its slots.
+
 #include "analysis.h"
 #include "analysis/llama-moe-cache.h"
 
@@ -77,11 +79,13 @@ static void compare(uint64_t seed, uint64_t budget) {
     for (size_t i = 0; i < 200; i++) {
         const size_t                         at      = random_below(&random, LAYERS);
         const struct llama_moe_cache_layer * layer   = &layers[at];
-        const int32_t                        n_rows  = random_below(&random, 2) == 0 ? 1 : 1 + (int32_t) random_below(&random, 40);
+        const bool                           is_one  = random_below(&random, 2) == 0;
+        const int32_t                        n_rows  = is_one ? 1 : 1 + (int32_t) random_below(&random, 40);
         const size_t                         n_asked = (size_t) (n_rows * layer->n_used);
         uint32_t keys[STEP_MAX];
         uint16_t experts[STEP_MAX];
-        const size_t n = random_step(&random, (uint32_t) layer->n_expert, n_asked < STEP_MAX ? n_asked : STEP_MAX, keys);
+        const size_t n = random_step(&random, (uint32_t) layer->n_expert,
+                                     n_asked < STEP_MAX ? n_asked : STEP_MAX, keys);
         for (size_t j = 0; j < n; j++) {
             experts[j] = (uint16_t) keys[j];
         }
@@ -128,7 +132,8 @@ static void test_slots(void ** state) {
             const double share = (double) budget * expert[i] * n_experts[i] / all;
             size_t       most  = 0;
             for (size_t n = 1; n <= (size_t) n_experts[i]; n++) {
-                const double bytes = i == 0 ? rounded_up(100.0 * (double) (n + 1)) * 2 + rounded_up(60.0 * (double) (n + 1))
+                const double bytes = i == 0
+                                     ? rounded_up(100.0 * (double) (n + 1)) * 2 + rounded_up(60.0 * (double) (n + 1))
                                             : rounded_up(expert[i] * (double) (n + 1));
                 most = bytes <= share ? n : most;
             }
@@ -149,10 +154,12 @@ static void test_order(void ** state) {
     const uint16_t experts[][2] = { { 5, 1 }, { 3, 2 }, { 2, 5 }, { 7, 6 }, { 2, 5 }, { 3, 1 } };
     const uint64_t found  []    = { 0,        0,        2,        0,        2,        0 };
     for (size_t i = 0; i < 6; i++) { // 1 5 | 2 3 | 1 3 2 5 | 2 5 6 7 | 6 7 2 5
-        assert_int_equal(llama_moe_cache_step(cache, &(struct cache_step) { .n_rows = 1, .n_experts = 2, .experts = experts[i] }).hits, found[i]);
+        assert_int_equal(llama_moe_cache_step(cache, &(struct cache_step) { .n_rows = 1, .n_experts = 2,
+                                                                            .experts = experts[i] }).hits, found[i]);
     }
     const uint16_t eight[] = { 0, 1, 2, 3, 4, 5, 6, 7 }; // there: 2 5 1 3
-    assert_int_equal(llama_moe_cache_step(cache, &(struct cache_step) { .n_rows = 8, .n_experts = 8, .experts = eight }).hits, 4);
+    assert_int_equal(llama_moe_cache_step(cache, &(struct cache_step) { .n_rows = 8, .n_experts = 8,
+                                                                        .experts = eight }).hits, 4);
     assert_int_equal(llama_moe_cache_totals(cache).asked, 8);
     assert_int_equal(llama_moe_cache_totals(cache).taken, 4);
     assert_int_equal(llama_moe_cache_totals(cache).small.requests, 12);

@@ -1,3 +1,5 @@
+// Hits of least-recently-used caches of all sizes, against a simulation of each size.
+
 #include "analysis.h"
 #include "analysis/lru-curve.h"
 

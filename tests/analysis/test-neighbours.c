@@ -1,3 +1,5 @@
+// Experts that a token has in common with the token before it, on traces written by hand.
+
 #include "analysis/neighbours.h"
 
 #include "analysis.h"
@@ -7,10 +9,12 @@
 static const struct neighbours_layer layers[] = { { 8, 2 }, { 8, 4 } };
 
 static struct neighbours_row row(int32_t life, int32_t position, bool generation, const uint16_t * experts) {
-    return (struct neighbours_row) { .layer = 0, .life = life, .position = position, .generation = generation, .n_experts = 2, .experts = experts };
+    return (struct neighbours_row) { .layer = 0, .life = life, .position = position, .generation = generation,
+                                     .n_experts = 2, .experts = experts };
 }
 
-static void assert_reuse(const struct neighbours * neighbours, size_t layer, bool generation, uint64_t shared, uint64_t experts) {
+static void assert_reuse(const struct neighbours * neighbours, size_t layer, bool generation,
+                         uint64_t shared, uint64_t experts) {
     const struct neighbours_reuse reuse = neighbours_reuse(neighbours, layer, generation);
     assert_int_equal(reuse.shared,  shared);
     assert_int_equal(reuse.experts, experts);
@@ -51,7 +55,8 @@ static void test_sequences_and_layers_are_apart(void ** state) {
     wide.layer     = 1;
     wide.n_experts = 4;
     neighbours_row(neighbours, one,   &(struct neighbours_row) { .layer = 0, .n_experts = 2, .experts = a });
-    neighbours_row(neighbours, other, &(struct neighbours_row) { .layer = 0, .position = 1, .n_experts = 2, .experts = a });
+    neighbours_row(neighbours, other,
+                   &(struct neighbours_row) { .layer = 0, .position = 1, .n_experts = 2, .experts = a });
     neighbours_row(neighbours, one,   &wide);
     assert_reuse(neighbours, 0, false, 0, 0);
     wide.position = 2;

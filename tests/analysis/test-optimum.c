@@ -1,3 +1,5 @@
+// The optimum of all caches, against an exhaustive search of small ones.
+
 #include "analysis.h"
 #include "analysis/optimum.h"
 
@@ -7,7 +9,8 @@
 #define KINDS     2
 #define NO        (-1) // cannot be
 
-// Every cache that there could be: most hits so far by what is in it, one bit for each key. What goes in was used just now.
+// Every cache that there could be: most hits so far by what is in it, one bit for each key.
+// What goes in was used just now.
 struct search {
     int32_t  most[STATES];
     uint32_t used;
@@ -32,7 +35,8 @@ static void search_step(struct search * search, uint32_t keys, bool counts) {
     int32_t next[STATES];
     memset(next, NO, sizeof(next));
     for (uint32_t state = 0; state < STATES; state++) {
-        const int32_t most = search->most[state] == NO ? NO : search->most[state] + (counts ? (int32_t) count(state & keys) : 0);
+        const int32_t so_far = search->most[state];
+        const int32_t most   = so_far == NO ? NO : so_far + (counts ? (int32_t) count(state & keys) : 0);
         const uint32_t may = state | keys;
         for (uint32_t kept = may; most != NO; kept = (kept - 1) & may) {
             next[kept] = count(kept) <= search->size && most > next[kept] ? most : next[kept];
@@ -85,7 +89,8 @@ static void compare(uint64_t seed, uint32_t n_keys, size_t n_steps) {
                 search_restart(search);
             }
             search_step(search, bits, i / n_sizes == kind);
-            assert_int_equal(hits[i / n_sizes][i % n_sizes], search_most(search)); // after each step: the hits are told as they happen
+            // after each step: the hits are told as they happen
+            assert_int_equal(hits[i / n_sizes][i % n_sizes], search_most(search));
         }
     }
     optimum_free(optimum);
@@ -121,7 +126,8 @@ static void test_cycle(void ** state) {
         const size_t n_intervals = KEYS * (CYCLES - 1);
         const size_t n_gaps      = KEYS * CYCLES - 1;
         const size_t most        = sizes[i] * n_gaps / KEYS; // each interval takes as many gaps as there are keys
-        assert_true(hits[i] <= n_intervals && hits[i] <= most && hits[i] + KEYS >= (most < n_intervals ? most : n_intervals));
+        assert_true(hits[i] <= n_intervals && hits[i] <= most
+                    && hits[i] + KEYS >= (most < n_intervals ? most : n_intervals));
     }
     optimum_free(optimum);
 }

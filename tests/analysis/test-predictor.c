@@ -1,3 +1,5 @@
+// Guesses of the next experts, on routings written by hand and against their definition.
+
 #include "analysis/predictor.h"
 
 #include <math.h>
@@ -20,7 +22,8 @@ static struct predictor * new_predictor(size_t n_from, size_t n_to) {
     return predictor;
 }
 
-static void assert_guess(struct predictor * predictor, const uint16_t * from, size_t n_from, const uint16_t * expected, size_t n) {
+static void assert_guess(struct predictor * predictor, const uint16_t * from, size_t n_from,
+                         const uint16_t * expected, size_t n) {
     uint16_t guess[N_MAX];
     assert_int_equal(predictor_guess(predictor, from, n_from, guess, n), n);
     assert_memory_equal(guess, expected, n * sizeof(*guess));

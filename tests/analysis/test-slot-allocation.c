@@ -1,3 +1,5 @@
+// Which layer gets how many slots, against an exhaustive search where layers are few.
+
 #include "analysis.h"
 #include "analysis/slot-allocation.h"
 
@@ -20,7 +22,8 @@ static void tell(struct told * told, uint64_t seed, bool concave, bool same_byte
             more = random_below(&random, (concave ? more : 200) + 1);
             told->hits[i][j] = told->hits[i][j - 1] + more;
         }
-        told->layers[i] = (struct slot_layer) { (int32_t) n_expert, same_bytes ? 7 : 1 + (int64_t) random_below(&random, 20), told->hits[i] };
+        const int64_t bytes = same_bytes ? 7 : 1 + (int64_t) random_below(&random, 20);
+        told->layers[i] = (struct slot_layer) { (int32_t) n_expert, bytes, told->hits[i] };
         told->steepest  = told->hits[i][n_expert] > told->steepest ? told->hits[i][n_expert] : told->steepest;
     }
 }

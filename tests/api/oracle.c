@@ -1,3 +1,5 @@
+// What the oracle model routes, from the formulas, and where its file is.
+
 #include "oracle.h"
 
 #include <stdio.h>

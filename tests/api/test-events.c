@@ -105,7 +105,8 @@ static void test_several_ubatches(void ** state) {
     assert_int_equal(fixture.heard.n, at);
 }
 
-// What a listener makes of rows and tokens: a line for each row of a layer, "batch.ubatch id@sequence.life:position" and phase.
+// What a listener makes of rows and tokens: a line for each row of a layer,
+// "batch.ubatch id@sequence.life:position" and phase.
 struct told {
     int32_t layer;
     char    lines[1024];
@@ -120,8 +121,10 @@ static void tell_rows(const struct expert_tracer_event * event, void * user_data
     for (int32_t i = 0; i < event->n_tokens; i++) {
         const struct expert_tracer_token * token = &event->tokens[event->rows ? event->rows[i] : i];
         const size_t length = strlen(told->lines);
-        snprintf(told->lines + length, sizeof(told->lines) - length, "%d.%d %c@%d.%d:%d %s%s\n", (int) event->batch, (int) event->ubatch,
-            (char) token->id, token->sequence, token->life, token->position, token->generation ? "generation" : "prompt", token->output ? " output" : "");
+        snprintf(told->lines + length, sizeof(told->lines) - length, "%d.%d %c@%d.%d:%d %s%s\n",
+                 (int) event->batch, (int) event->ubatch,
+                 (char) token->id, token->sequence, token->life, token->position,
+                 token->generation ? "generation" : "prompt", token->output ? " output" : "");
     }
 }
 

@@ -211,24 +211,27 @@ static void build(struct graph * graph, const struct llama_batch * batch) {
 }
 
 EXPORT int32_t llama_decode(struct context * context, struct llama_batch batch) {
-    printf("decode %d tokens, pos %d+%d, sequence %d, own %d %d %d\n", batch.n_tokens, batch.all_pos_0, batch.all_pos_1, batch.all_seq_id,
-        batch.pos != NULL, batch.seq_id != NULL, batch.logits != NULL);
+    printf("decode %d tokens, pos %d+%d, sequence %d, own %d %d %d\n",
+           batch.n_tokens, batch.all_pos_0, batch.all_pos_1, batch.all_seq_id,
+           batch.pos != NULL, batch.seq_id != NULL, batch.logits != NULL);
     ggml_backend_sched_reset(context->sched);
     build(&context->graph, &batch);
     ggml_backend_sched_alloc_graph(context->sched, &context->graph);
     return ggml_backend_sched_graph_compute_async(context->sched, &context->graph);
 }
 
-EXPORT size_t llama_state_seq_set_data(struct context * context, const uint8_t * data, size_t size, int32_t sequence, uint32_t flags) {
+EXPORT size_t llama_state_seq_set_data(struct context * context, const uint8_t * data, size_t size,
+                                       int32_t sequence, uint32_t flags) {
     printf("state %d %d %zu %d %u\n", context != NULL, data != NULL, size, sequence, flags);
     return size;
 }
 
-EXPORT struct pair llama_memory_seq_rm(void * memory, int64_t sequence, int64_t p0, int64_t p1, int64_t i4, int64_t i5, int64_t i6, int64_t i7,
-                                       int64_t i8, double f0, float f1, double f2, double f3, double f4, double f5, double f6, double f7,
-                                       double f8, int64_t last) {
-    printf("seq_rm %d %lld %lld %lld %lld %lld %lld %lld %lld %g %g %g %g %g %g %g %g %g %lld\n", memory != NULL, (long long) sequence,
-        (long long) p0, (long long) p1, (long long) i4, (long long) i5, (long long) i6, (long long) i7, (long long) i8, f0, (double) f1, f2, f3, f4,
-        f5, f6, f7, f8, (long long) last);
+EXPORT struct pair llama_memory_seq_rm(void * memory, int64_t sequence, int64_t p0, int64_t p1, int64_t i4,
+                                       int64_t i5, int64_t i6, int64_t i7, int64_t i8, double f0, float f1, double f2,
+                                       double f3, double f4, double f5, double f6, double f7, double f8, int64_t last) {
+    printf("seq_rm %d %lld %lld %lld %lld %lld %lld %lld %lld %g %g %g %g %g %g %g %g %g %lld\n",
+           memory != NULL, (long long) sequence, (long long) p0, (long long) p1, (long long) i4, (long long) i5,
+           (long long) i6, (long long) i7, (long long) i8, f0, (double) f1, f2, f3, f4, f5, f6, f7, f8,
+           (long long) last);
     return (struct pair) { UINT64_C(0xfedcba9876543210), UINT64_C(0x0123456789abcdef) };
 }

@@ -46,11 +46,13 @@ struct context * context_new(struct model * model, eval_fn fn, void * data);
 void             llama_free(struct context * context);
 
 int32_t llama_decode(struct context * context, struct llama_batch batch);
-size_t  llama_state_seq_set_data(struct context * context, const uint8_t * data, size_t size, int32_t sequence, uint32_t flags);
+size_t  llama_state_seq_set_data(struct context * context, const uint8_t * data, size_t size,
+                                 int32_t sequence, uint32_t flags);
 
 // More of everything than there are registers, and a result that has none to spare.
-struct pair llama_memory_seq_rm(void * memory, int64_t sequence, int64_t p0, int64_t p1, int64_t i4, int64_t i5, int64_t i6, int64_t i7, int64_t i8,
-                                double f0, float f1, double f2, double f3, double f4, double f5, double f6, double f7, double f8, int64_t last);
+struct pair llama_memory_seq_rm(void * memory, int64_t sequence, int64_t p0, int64_t p1, int64_t i4, int64_t i5,
+                                int64_t i6, int64_t i7, int64_t i8, double f0, float f1, double f2, double f3,
+                                double f4, double f5, double f6, double f7, double f8, int64_t last);
 
 // Whose names are longer than llama.cpp's.
 struct tensor * ggml_format_name(struct tensor * tensor, const char * format, ...);

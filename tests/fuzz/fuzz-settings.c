@@ -5,8 +5,8 @@
 #include "tracer/config.h"
 
 static const char * const names[] = {
-    "STATS", "NAMES", "PER_LAYER", "OUTPUT", "INTERVAL", "ROUTING", "WEIGHTS", "TOKENS", "ON_FULL", "BUFFER", "ROTATE_SIZE",
-    "ROTATE_TIME", "SAMPLE", "KEEP", "CAPTURE",
+    "STATS", "NAMES", "PER_LAYER", "OUTPUT", "INTERVAL", "ROUTING", "WEIGHTS", "TOKENS",
+    "ON_FULL", "BUFFER", "ROTATE_SIZE", "ROTATE_TIME", "SAMPLE", "KEEP", "CAPTURE",
 };
 #define N_NAMES (sizeof(names) / sizeof(names[0]))
 
@@ -27,7 +27,7 @@ static void expect_sense(const struct config * config) {
     EXPECT(config->trace.sample >= 1);
     EXPECT(config->trace.rotate_time >= 0);
     EXPECT(config->trace.buffer >= 1 << 20);
-    EXPECT(!config->output || !config->routing || strcmp(config->output, config->routing) != 0);
+    EXPECT(config->output == NULL || config->routing == NULL || strcmp(config->output, config->routing) != 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size) {
@@ -47,7 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size) {
     config_from_env(&config, &remarks);
     expect_sense(&config);
     EXPECT(config_copy(&copy, &config));
-    EXPECT(!remarks.data || remarks.data[remarks.length - 1] == '\n');
+    EXPECT(remarks.data == NULL || remarks.data[remarks.length - 1] == '\n');
     config_free(&copy);
     config_free(&config);
     text_free(&remarks);

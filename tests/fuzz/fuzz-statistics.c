@@ -8,8 +8,9 @@
 int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size) {
     struct error        error;
     struct statistics * statistics = statistics_json_parse("input", (const char *) data, size, &error);
-    struct statistics * again      = statistics ? statistics_json_parse("input", (const char *) data, size, &error) : NULL;
-    if (!statistics) {
+    struct statistics * again      = statistics
+                                     ? statistics_json_parse("input", (const char *) data, size, &error) : NULL;
+    if (statistics == NULL) {
         return 0;
     }
     EXPECT(again != NULL);

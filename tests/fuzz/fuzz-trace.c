@@ -10,7 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-typedef const char * (* convert_fn)(const struct trace *, FILE *, trace_pack_progress, void *, struct trace_pack_report *);
+typedef const char * (* convert_fn)(const struct trace *, FILE *, trace_pack_progress, void *,
+                                    struct trace_pack_report *);
 
 int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size);
 
@@ -59,7 +60,7 @@ static void expect_same(const struct trace * before, const struct trace * after)
 static void convert_both_ways(const struct trace * trace) {
     struct trace_pack_report report;
     struct trace * packed = convert(trace, trace_pack, &report);
-    if (!packed) {
+    if (packed == NULL) {
         return;
     }
     EXPECT(report.size <= trace_about(trace)->file_size);
@@ -75,7 +76,7 @@ static void convert_both_ways(const struct trace * trace) {
 int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size) {
     char           error[TRACE_ERROR_MAX];
     struct trace * trace = trace_open_memory(data, size, error);
-    if (!trace) {
+    if (trace == NULL) {
         return 0;
     }
     const uint64_t n = trace_about(trace)->n_ubatches;

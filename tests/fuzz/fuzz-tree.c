@@ -12,7 +12,8 @@ static char folder[64];
 
 static void leave_nothing(void) {
     static const char * const paths[] = {
-        "include/llama.h", "ggml/include/ggml.h", "src/CMakeLists.txt", "CMakeLists.txt", "src", "ggml/include", "ggml", "include", "",
+        "include/llama.h", "ggml/include/ggml.h", "src/CMakeLists.txt", "CMakeLists.txt", "src",
+        "ggml/include", "ggml", "include", "",
     };
     char path[128];
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {

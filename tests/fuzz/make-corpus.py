@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the files that the fuzzer begins with: make-corpus.py COMMAND FOLDER. COMMAND is llama-expert-tracer, which packs."""
+"""Writes the files that the fuzzer begins with: make-corpus.py COMMAND FOLDER.
+COMMAND is llama-expert-tracer, which packs."""
 
 import random
 import subprocess
@@ -7,12 +8,13 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "trace"))
-from moetrace import (DISK, MEMORY, SAMPLING, Chunk, Cut, Gap, Record, Rejected, Token, Warmup, damaged, encode, joined, new_header, new_layer,
-                      new_ubatch)
+from moetrace import (DISK, MEMORY, SAMPLING, Chunk, Cut, Gap, Record, Rejected, Token, Warmup, damaged, encode,
+                      joined, new_header, new_layer, new_ubatch)
 
 random.seed(1)
 TABLE = [new_layer(i, 60, 4, (f"blk.{i}.ffn_down_exps.weight", 4096)) for i in range(3)]
-MIXED = [new_layer(0, 8, 2, ("a", 1)), new_layer(1, 1, 1, ("b", None)), new_layer(3, 512, 10, ("c", 3), ("d", 4)), new_layer(4, 5, 3)]
+MIXED = [new_layer(0, 8, 2, ("a", 1)), new_layer(1, 1, 1, ("b", None)),
+         new_layer(3, 512, 10, ("c", 3), ("d", 4)), new_layer(4, 5, 3)]
 HEAD = [new_layer(5, 16, 2, ("blk.5.ffn_up_exps.weight", 64))]
 
 
@@ -91,7 +93,8 @@ def contents():
     yield "gaps", joined(encode(new_header(sample=2), [TABLE], list(gaps()), chunk_every=1))
     yield "mtp", joined(encode(new_header(), [TABLE, HEAD], list(heads())))
     yield "killed", joined(encode(new_header(), [TABLE], generation(10), chunk_every=4, end=None))[:-30]
-    yield "rotated", joined(encode(new_header(part=1), [TABLE], [of(40 + i, run(i, 1)) for i in range(4)], first=40, end={"last_part": False}))
+    yield "rotated", joined(encode(new_header(part=1), [TABLE], [of(40 + i, run(i, 1)) for i in range(4)], first=40,
+                                   end={"last_part": False}))
     yield "damaged", damaged(plain, 3, 60)
     yield "torn", damaged(plain, 3, 30)
     yield "empty", joined(encode(new_header(), [], []))

@@ -16,7 +16,8 @@ def string(text):
 
 
 def gguf(keys, tensors, data):
-    infos = b"".join(string(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, 0, offset) for name, shape, offset in tensors)
+    infos = b"".join(string(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, 0, offset)
+                     for name, shape, offset in tensors)
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys)) + b"".join(keys) + infos
     return head + bytes(-len(head) % 32) + data
 
@@ -28,8 +29,10 @@ def key(name, kind, value):
 def models():
     text = key("general.architecture", 8, string("llama"))
     array = key("tokenizer.ggml.tokens", 9, struct.pack("<IQ", 8, 2) + string("a") + string("b"))
-    numbers = [key("llama.expert_count", 4, struct.pack("<I", 4)), key("some.float", 6, struct.pack("<f", 1.5)), key("some.truth", 7, b"\1")]
-    yield "model", gguf([text, array, *numbers], [("blk.0.ffn_up_exps.weight", (8, 2, 4), 0), ("output.weight", (8, 2), 256)], bytes(320))
+    numbers = [key("llama.expert_count", 4, struct.pack("<I", 4)), key("some.float", 6, struct.pack("<f", 1.5)),
+               key("some.truth", 7, b"\1")]
+    yield "model", gguf([text, array, *numbers],
+                        [("blk.0.ffn_up_exps.weight", (8, 2, 4), 0), ("output.weight", (8, 2), 256)], bytes(320))
     imatrix = [key("general.type", 8, string("imatrix")), key("imatrix.chunk_count", 4, struct.pack("<I", 1))]
     name = "blk.0.ffn_up_exps.weight"
     yield "imatrix", gguf(imatrix, [(f"{name}.in_sum2", (8, 4), 0), (f"{name}.counts", (1, 4), 128)],
@@ -40,18 +43,20 @@ def statistics():
     activations = {"0": 3, "1": 1}
     yield "specification", json.dumps({"total_tokens": 2, "total_activations": 4, "expert_activations": activations})
     yield "whole", json.dumps({
-        "format": "llama-expert-tracer-statistics", "version": 1, "run": "1-1", "pid": 7, "complete": False, "stopped": "why",
-        "lost": {"ubatches": 1, "tokens": 2, "reason": "out of memory"}, "engine": "e", "capture": "graph",
-        "model": {"name": "n", "architecture": "a", "file": None}, "n_layer": 2, "n_expert": 2, "n_expert_used": 1, "total_tokens": 4,
-        "prompt_tokens": 2, "generation_tokens": None, "warmup_tokens": 0, "total_activations": 4, "layer_tokens": {"0": 2, "1": 2},
-        "n_expert_per_layer": {"0": 2, "1": 2}, "expert_activations": activations,
+        "format": "llama-expert-tracer-statistics", "version": 1, "run": "1-1", "pid": 7,
+        "complete": False, "stopped": "why", "lost": {"ubatches": 1, "tokens": 2, "reason": "out of memory"},
+        "engine": "e", "capture": "graph", "model": {"name": "n", "architecture": "a", "file": None}, "n_layer": 2,
+        "n_expert": 2, "n_expert_used": 1, "total_tokens": 4,
+        "prompt_tokens": 2, "generation_tokens": None, "warmup_tokens": 0, "total_activations": 4,
+        "layer_tokens": {"0": 2, "1": 2}, "n_expert_per_layer": {"0": 2, "1": 2}, "expert_activations": activations,
         "per_layer": {"0": {"0": 2, "1": 0}, "1": {"0": 1, "1": 1}},
         "mtp": {"total_tokens": 1, "total_activations": 1, "layer_tokens": {"2": 1}, "per_layer": {"2": {"0": 1}}}})
 
 
 def settings():
     yield "all", "\n".join(chr(15 * 4 + i) + value for i, value in enumerate(
-        ("1", "0", "1", "out.json", "0.5", "run-%p-%m.moetrace", "1", "1", "wait", "64MiB", "1GiB", "90m", "100:7", "10 GB", "graph")))
+        ("1", "0", "1", "out.json", "0.5", "run-%p-%m.moetrace", "1", "1", "wait", "64MiB", "1GiB", "90m",
+         "100:7", "10 GB", "graph")))
     yield "wrong", "\n".join(chr(15 * 4 + i) + value for i, value in enumerate(
         ("yes", "2", "-1", "x", "1e9", "x", "", " ", "maybe", "1TiB", "-5", "1.5.2", "1.5", "0x10", "auto")))
 

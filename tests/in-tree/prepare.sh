@@ -13,9 +13,11 @@ work=$build/in-tree
 
 programs=(llama-cli llama-completion llama-server llama-bench llama-perplexity)
 # its own tests that need no network and have something to do with what the tracer stands between
-own_tests=(test-llama-archs test-recurrent-state-rollback test-save-load-state test-model-load-cancel test-backend-sampler
-           test-sampling test-batch-alloc test-tokenizer-0 test-grammar-parser test-log test-rope test-alloc test-gguf)
-options=(-DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF)
+own_tests=(test-llama-archs test-recurrent-state-rollback test-save-load-state test-model-load-cancel
+           test-backend-sampler test-sampling test-batch-alloc test-tokenizer-0 test-grammar-parser test-log
+           test-rope test-alloc test-gguf)
+options=(-DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=OFF -DLLAMA_OPENSSL=OFF
+         -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF)
 
 # quietly NAME COMMAND...: its output goes to a log that is shown where it fails.
 quietly() {

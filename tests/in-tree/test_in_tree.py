@@ -39,7 +39,8 @@ class InTree(TestCase):
 
     def complete(self, folder, oracle, *before, trace=None, **how):
         arguments = ["-m", oracle.path, "-p", PROMPT, "-n", 6, "-no-cnv", "-t", 1]
-        result = run(*before, folder / "llama-completion", *arguments, trace=self.trace() if trace is None else trace, preload=False, **how)
+        result = run(*before, folder / "llama-completion", *arguments,
+                     trace=self.trace() if trace is None else trace, preload=False, **how)
         self.assertEqual(result.status, 0, result.err)
         return result
 
@@ -51,7 +52,8 @@ class InTree(TestCase):
         self.each(check, ORACLES)
 
     def test_lines_are_the_preloaded_librarys(self):
-        preloaded = run("llama-completion", "-m", MIXTRAL.path, "-p", PROMPT, "-n", 6, "-no-cnv", "-t", 1, trace={"STATS": 1, "PER_LAYER": 1})
+        preloaded = run("llama-completion", "-m", MIXTRAL.path, "-p", PROMPT, "-n", 6, "-no-cnv", "-t", 1,
+                        trace={"STATS": 1, "PER_LAYER": 1})
         expected = preloaded.said()
         start = expected.index("=== Expert Usage Statistics ===")
 
@@ -81,15 +83,17 @@ class InTree(TestCase):
         def check(folder, oracle):
             said = self.complete(folder, oracle, trace={"NAMES": 1}).said()
             names = [line for line in said if line.startswith("[EXPERT-TRACE] Layer 3, ")]
-            self.assertEqual(names[:3], [f"[EXPERT-TRACE] Layer 3, Expert {oracle.expert(3, ord('T'), 0)}: blk.3.ffn_{p}_exps."
-                                         f"{oracle.expert(3, ord('T'), 0)}.weight" for p in ("gate", "down", "up")])
+            self.assertEqual(names[:3],
+                             [f"[EXPERT-TRACE] Layer 3, Expert {oracle.expert(3, ord('T'), 0)}: blk.3.ffn_{p}_exps."
+                              f"{oracle.expert(3, ord('T'), 0)}.weight" for p in ("gate", "down", "up")])
             self.assertEqual(len(names), (len(PROMPT) + 5) * 2 * 3)
 
         self.each(check)
 
     def test_cli(self):
         def check(folder, oracle):
-            result = run(folder / "llama-cli", "-m", oracle.path, "-p", "test", "-n", 4, "-st", "-t", 8, trace=self.trace(), preload=False)
+            result = run(folder / "llama-cli", "-m", oracle.path, "-p", "test", "-n", 4, "-st", "-t", 8,
+                         trace=self.trace(), preload=False)
             self.assertEqual(result.status, 0, result.err)
             self.assertEqual(self.stats()["generation_tokens"], 3)
             self.assertEqual(result.said().count("=== Expert Usage Statistics ==="), 1)
@@ -99,7 +103,8 @@ class InTree(TestCase):
 
     def test_server(self):
         def check(folder, oracle):
-            with Server("-m", oracle.path, "-t", 1, "-c", 1024, program=folder / "llama-server", trace=self.trace(), preload=False) as server:
+            with Server("-m", oracle.path, "-t", 1, "-c", 1024, program=folder / "llama-server", trace=self.trace(),
+                        preload=False) as server:
                 server.post("/completion", prompt=PROMPT, n_predict=6)
                 self.assertEqual(server.stop(), 0)
             self.assert_stats(oracle, completion(oracle, 6), len(PROMPT), 5)
@@ -123,7 +128,8 @@ class InTree(TestCase):
         n = len(text) // 64 * 64
 
         def check(folder, oracle):
-            result = run(folder / "llama-perplexity", "-m", oracle.path, "-f", path, "-c", 64, "-t", 1, trace=self.trace(), preload=False)
+            result = run(folder / "llama-perplexity", "-m", oracle.path, "-f", path, "-c", 64, "-t", 1,
+                         trace=self.trace(), preload=False)
             self.assertEqual(result.status, 0, result.err)
             self.assert_stats(oracle, [(token, i % 64 >= 32) for i, token in enumerate(text[:n])], n, 0)
 
@@ -156,10 +162,11 @@ class InTree(TestCase):
         self.each(check)
 
     def test_llama_cpps_own_tests(self):
-        names = ("^(test-generate-models|test-recurrent-state-rollback.*|test-save-load-state|test-model-load-cancel|test-backend-sampler|"
-                 "test-sampling|test-batch-alloc|test-tokenizer-0-.*|test-grammar-parser|test-log|test-rope|test-alloc|test-gguf)$")
-        done = subprocess.run(["ctest", "--test-dir", WORK / "shared", "-R", names, "--timeout", "600", "--no-tests=error"],
-                              capture_output=True, text=True)
+        names = ("^(test-generate-models|test-recurrent-state-rollback.*|test-save-load-state|test-model-load-cancel|"
+                 "test-backend-sampler|test-sampling|test-batch-alloc|test-tokenizer-0-.*|test-grammar-parser|test-log|"
+                 "test-rope|test-alloc|test-gguf)$")
+        done = subprocess.run(["ctest", "--test-dir", WORK / "shared", "-R", names, "--timeout", "600",
+                               "--no-tests=error"], capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
 

@@ -83,7 +83,8 @@ class Integrate(TestCase):
         changes = [
             ("include/llama.h", r"(int8_t +\* *logits;)", r"\1 llama_pos all_pos_0;", "struct llama_batch"),
             ("include/llama.h", r"(llama_token +\* *)token;", r"\1tokens;", "struct llama_batch"),
-            ("ggml/include/ggml-backend.h", r"bool (\(\*ggml_backend_sched_eval_callback)", r"int \1", "ggml_backend_sched_eval_callback"),
+            ("ggml/include/ggml-backend.h", r"bool (\(\*ggml_backend_sched_eval_callback)", r"int \1",
+             "ggml_backend_sched_eval_callback"),
             ("ggml/include/ggml.h", r"(ggml_nrows *\([^)]*)\)", r"\1, int dimension)", "ggml_nrows() has 2 parameters"),
             ("include/llama.h", r"void llama_free\([^)]*\)", r"void llama_free(void)", "llama_free() has 0"),
         ]
@@ -170,7 +171,8 @@ class Integrate(TestCase):
                 patch = self.integrate("--diff", tree).out
                 self.integrate(tree)
                 after = contents(tree)
-                self.assertTrue(lists.read_text().startswith(text[:end] + behind.rstrip("\n") + "\n\n# llama-expert-tracer: begin\n"))
+                self.assertTrue(lists.read_text().startswith(text[:end] + behind.rstrip("\n")
+                                                             + "\n\n# llama-expert-tracer: begin\n"))
                 self.integrate("--remove", tree)
                 self.assertEqual(contents(tree), before)
                 subprocess.run(["patch", "-s", "-p1"], input=patch.encode(), cwd=tree, check=True)
@@ -182,10 +184,12 @@ class Integrate(TestCase):
         before = contents(tree)
         lists = tree / "src" / "CMakeLists.txt"
         self.integrate(tree)
-        lists.write_text(lists.read_text().replace("\n\n# llama-expert-tracer: begin", "\n# llama-expert-tracer: begin"))
+        lists.write_text(lists.read_text().replace("\n\n# llama-expert-tracer: begin",
+                                                   "\n# llama-expert-tracer: begin"))
         self.assertIn("in this version", self.integrate(tree).out)
         self.assertEqual(lists.read_text().count("# llama-expert-tracer: begin"), 1)
-        lists.write_text(lists.read_text().replace("\n\n# llama-expert-tracer: begin", "\n# llama-expert-tracer: begin"))
+        lists.write_text(lists.read_text().replace("\n\n# llama-expert-tracer: begin",
+                                                   "\n# llama-expert-tracer: begin"))
         self.assertIn("out of it", self.integrate("--remove", tree).out)
         self.assertEqual(contents(tree), before)
 
@@ -224,7 +228,8 @@ class Integrate(TestCase):
         changes = {
             "llama_decode": ("llama-context.cpp", "llama_decode", "llama_evaluate"),
             "ffn_moe_topk": ("llama-graph.cpp", "ffn_moe_topk", "ffn_moe_chosen"),
-            "ggml_backend_sched_graph_compute_async": ("llama-context.cpp", "ggml_backend_sched_graph_compute_async", "ggml_compute"),
+            "ggml_backend_sched_graph_compute_async": ("llama-context.cpp",
+                                                       "ggml_backend_sched_graph_compute_async", "ggml_compute"),
             "add_library": ("CMakeLists.txt", "add_library(llama", "add_library(lama"),
         }
         for what, (name, old, new) in changes.items():

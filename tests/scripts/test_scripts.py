@@ -46,7 +46,8 @@ class Downloads(Case):
         self.log = self.folder / "npm.log"
         self.package = self.folder / "package.tgz"
         self.script = f"#!/bin/bash\nset -euo pipefail\n. '{self.repository}/scripts/common.sh'\n"
-        self.variables = {"PATH": f"{bin_}:{os.environ['PATH']}", "NPM_LOG": str(self.log), "NPM_PACKAGE": str(self.package)}
+        self.variables = {"PATH": f"{bin_}:{os.environ['PATH']}", "NPM_LOG": str(self.log),
+                          "NPM_PACKAGE": str(self.package)}
 
     def pack(self, content):
         (self.folder / "content.js").write_text(content)
@@ -76,8 +77,10 @@ class Downloads(Case):
         self.assertIn("no hash of other@1.0.0", self.bash("npm_pack other@1.0.0 .", status=1))
 
     def test_a_folder_is_whole(self):
-        self.bash("mkdir -p 'a folder/below'; echo one >'a folder/below/a file'; echo two >'a folder/two'; seal 'a folder'; is_whole 'a folder'")
-        for harm in ("truncate -s 2 'a folder/two'", "rm 'a folder/below/a file'", "rm 'a folder/.files'", "touch 'a folder/more'", ":>'a folder/.files'"):
+        self.bash("mkdir -p 'a folder/below'; echo one >'a folder/below/a file'; echo two >'a folder/two'; "
+                  "seal 'a folder'; is_whole 'a folder'")
+        for harm in ("truncate -s 2 'a folder/two'", "rm 'a folder/below/a file'", "rm 'a folder/.files'",
+                     "touch 'a folder/more'", ":>'a folder/.files'"):
             with self.subTest(harm):
                 self.bash(f"cp -r 'a folder' copy; {harm.replace('a folder', 'copy')}; ! is_whole copy; rm -rf copy")
         self.bash("! is_whole nowhere")
@@ -99,7 +102,8 @@ class Downloads(Case):
             self.assertEqual(self.n_asked(), n, before)
 
     def test_every_package_has_a_hash(self):
-        packages = dict(line.split() for line in (REPOSITORY / "scripts" / "npm-packages.txt").read_text().splitlines() if line[0] != "#")
+        packages = dict(line.split() for line in (REPOSITORY / "scripts" / "npm-packages.txt").read_text().splitlines()
+                        if line[0] != "#")
         for package, digest in packages.items():
             self.assertEqual(len(base64.b64decode(digest.removeprefix("sha512-"), validate=True)), 64, package)
         used = "".join(path.read_text() for path in (REPOSITORY / "scripts").glob("fetch-*.sh"))

@@ -37,7 +37,8 @@ static inline void consume_tokens(struct digest * digest, const struct trace_uba
     }
 }
 
-static inline void consume_layer(struct digest * digest, const struct trace_ubatch * ubatch, const struct trace_routing * layer) {
+static inline void consume_layer(struct digest * digest, const struct trace_ubatch * ubatch,
+                                 const struct trace_routing * layer) {
     const size_t n = (size_t) layer->n_rows * (size_t) layer->n_used;
     EXPECT(layer->n_rows >= 0 && layer->n_rows <= ubatch->n_tokens && layer->n_used <= layer->n_expert);
     for (int32_t i = 0; layer->tokens && i < layer->n_rows; i++) {
@@ -50,7 +51,8 @@ static inline void consume_layer(struct digest * digest, const struct trace_ubat
     }
     digest_number(digest, (uint64_t) layer->layer << 32 | (uint64_t) layer->n_expert);
     digest_bytes(digest, layer->experts, n * sizeof(layer->experts[0]));
-    digest_bytes(digest, layer->weights ? (const void *) layer->weights : "", layer->weights ? n * sizeof(layer->weights[0]) : 0);
+    digest_bytes(digest, layer->weights ? (const void *) layer->weights : "",
+                 layer->weights ? n * sizeof(layer->weights[0]) : 0);
 }
 
 static inline void consume_ubatch(struct digest * digest, const struct trace_ubatch * ubatch) {
@@ -92,8 +94,8 @@ static inline struct digest consume(const struct trace * trace, uint64_t first) 
 }
 
 static inline void consume_strings(struct digest * digest, const struct trace_info * info) {
-    const char * const strings[] = { info->tracer, info->run, info->trace_id, info->engine, info->capture, info->model_name, info->architecture,
-                                     info->model_file, info->fingerprint };
+    const char * const strings[] = { info->tracer, info->run, info->trace_id, info->engine, info->capture,
+                                     info->model_name, info->architecture, info->model_file, info->fingerprint };
     for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {
         digest_bytes(digest, strings[i] ? strings[i] : "", strings[i] ? strlen(strings[i]) : 0);
     }
@@ -116,8 +118,8 @@ static inline struct digest consume_info(const struct trace * trace) {
             }
         }
     }
-    const uint64_t numbers[] = { info->n_ubatches, info->n_tokens, info->dropped_ubatches, info->dropped_tokens, info->left_out_ubatches,
-                                 info->left_out_tokens, info->ending };
+    const uint64_t numbers[] = { info->n_ubatches, info->n_tokens, info->dropped_ubatches, info->dropped_tokens,
+                                 info->left_out_ubatches, info->left_out_tokens, info->ending };
     digest_bytes(&digest, numbers, sizeof(numbers));
     return digest;
 }

@@ -29,9 +29,9 @@ SPAN_GENERATION, SPAN_OUTPUT, SPAN_FOLLOWS = 1, 2, 4
 
 STRING, NUMBER, BOOLEAN, OBJECT = (str,), (int,), (bool,), (dict,)
 MAYBE = (str, type(None))
-HEADER_KEYS = {"format": STRING, "version": NUMBER, "tracer": STRING, "run": STRING, "pid": NUMBER, "trace": STRING, "part": NUMBER,
-               "engine": MAYBE, "capture": MAYBE, "model": OBJECT, "n_layer": NUMBER, "phases_known": BOOLEAN, "weights": BOOLEAN,
-               "tokens": BOOLEAN, "sample": NUMBER}
+HEADER_KEYS = {"format": STRING, "version": NUMBER, "tracer": STRING, "run": STRING, "pid": NUMBER,
+               "trace": STRING, "part": NUMBER, "engine": MAYBE, "capture": MAYBE, "model": OBJECT, "n_layer": NUMBER,
+               "phases_known": BOOLEAN, "weights": BOOLEAN, "tokens": BOOLEAN, "sample": NUMBER}
 MODEL_KEYS = {"name": MAYBE, "architecture": MAYBE, "file": MAYBE, "fingerprint": MAYBE}
 LAYER_KEYS = {"layer": NUMBER, "n_expert": NUMBER, "n_expert_used": NUMBER, "tensors": (list,)}
 TENSOR_KEYS = {"name": STRING, "expert_bytes": (int, type(None))}
@@ -131,8 +131,8 @@ class Chunk:
     offset: int = field(default=0, compare=False)
 
     def bytes(self):
-        head = HEAD.pack(MAGIC, VERSION, self.kind, 0, self.number, len(self.payload), self.ubatches, self.first, self.time, self.tokens,
-                         zlib.crc32(self.payload), 0)[:-4]
+        head = HEAD.pack(MAGIC, VERSION, self.kind, 0, self.number, len(self.payload), self.ubatches,
+                         self.first, self.time, self.tokens, zlib.crc32(self.payload), 0)[:-4]
         return head + struct.pack("<I", zlib.crc32(head)) + self.payload
 
 
@@ -227,7 +227,8 @@ def header_of(payload):
     header = parse(payload, "header")
     check_keys(header, HEADER_KEYS, "header")
     check_keys(header["model"], MODEL_KEYS, "model")
-    check((header["format"], header["version"]) == (FORMAT, VERSION), f"{header['format']}, version {header['version']}")
+    check((header["format"], header["version"]) == (FORMAT, VERSION),
+          f"{header['format']}, version {header['version']}")
     check(header["sample"] >= 1, "sample is 0")
     if "seed" in header:
         check_keys(header, {"seed": NUMBER}, "header")
@@ -235,7 +236,8 @@ def header_of(payload):
     fingerprint = header["model"]["fingerprint"]
     if fingerprint is not None:
         size, _, digest = fingerprint.partition("-")
-        check(size.isdigit() and len(digest) == 16 and not set(digest) - set("0123456789abcdef"), f"fingerprint {fingerprint!r}")
+        check(size.isdigit() and len(digest) == 16 and not set(digest) - set("0123456789abcdef"),
+              f"fingerprint {fingerprint!r}")
     return header
 
 
@@ -251,7 +253,8 @@ def splitmix64(seed, i):
 def is_sampled(header, context, batch):
     """Whether a context's batch, both counted from 0, is recorded in a trace with this header."""
     n = header["sample"]
-    return batch % n == splitmix64(splitmix64(header["seed"], context), batch // n) % n if "seed" in header else batch % n == 0
+    chosen = splitmix64(splitmix64(header["seed"], context), batch // n) % n if "seed" in header else 0
+    return batch % n == chosen
 
 
 def table_of(payload):
@@ -259,7 +262,8 @@ def table_of(payload):
     check_keys(table, {"table": NUMBER, "layers": (list,)}, "layers")
     for layer in table["layers"]:
         check_keys(layer, LAYER_KEYS, "a layer")
-        check(1 <= layer["n_expert_used"] <= layer["n_expert"], f"{layer['n_expert_used']} of {layer['n_expert']} experts are used")
+        check(1 <= layer["n_expert_used"] <= layer["n_expert"],
+              f"{layer['n_expert_used']} of {layer['n_expert']} experts are used")
         for tensor in layer["tensors"]:
             check_keys(tensor, TENSOR_KEYS, "a tensor")
     return table
@@ -353,7 +357,8 @@ class Trace:
                 self.join(header, number)
             elif chunk.kind == LAYERS:
                 table = table_of(chunk.payload)
-                check(not self.strict or table["table"] == len(self.tables[-1]), f"table {table['table']} is out of order")
+                check(not self.strict or table["table"] == len(self.tables[-1]),
+                      f"table {table['table']} is out of order")
                 check(table["table"] not in self.tables[-1], f"table {table['table']} is there twice")
                 self.tables[-1][table["table"]] = table["layers"]
             elif chunk.kind == DATA:
@@ -382,7 +387,8 @@ class Trace:
         """The next ubatch that the file tells of has this number."""
         if self.next is None:
             self.next = number if self.header["part"] or not self.strict else 0
-        check(number == self.next or not self.strict and number > self.next, f"{what} {number}, {self.next} was to follow")
+        check(number == self.next or not self.strict and number > self.next,
+              f"{what} {number}, {self.next} was to follow")
         self.next = number
 
     def read_data(self, chunk):
@@ -443,8 +449,10 @@ def totals(events):
     dropped = [event for event in events if isinstance(event, Gap) and event.why != SAMPLING]
     left_out = [event for event in events if isinstance(event, Gap) and event.why == SAMPLING]
     return {"ubatches": len(ubatches), "tokens": sum(len(ubatch.tokens) for ubatch in ubatches),
-            "dropped_ubatches": sum(gap.ubatches for gap in dropped), "dropped_tokens": sum(gap.tokens for gap in dropped),
-            "left_out_ubatches": sum(gap.ubatches for gap in left_out), "left_out_tokens": sum(gap.tokens for gap in left_out)}
+            "dropped_ubatches": sum(gap.ubatches for gap in dropped),
+            "dropped_tokens": sum(gap.tokens for gap in dropped),
+            "left_out_ubatches": sum(gap.ubatches for gap in left_out),
+            "left_out_tokens": sum(gap.tokens for gap in left_out)}
 
 
 class Payload:
@@ -562,7 +570,8 @@ class Payload:
             width = bits_of(layer["n_expert"])
             experts = unpack(data, at, width, n)
             at += n * width
-            check(max(experts, default=0) < layer["n_expert"], f"expert {max(experts, default=0)} of {layer['n_expert']}")
+            check(max(experts, default=0) < layer["n_expert"],
+                  f"expert {max(experts, default=0)} of {layer['n_expert']}")
             weights = None
             if has_weights:
                 weights = rows_of(struct.unpack(f"<{n}e", body.take(2 * n)), layer["n_expert_used"])
@@ -605,8 +614,8 @@ def pack(values):
 
 def new_header(**more):
     """A header that says nothing in particular."""
-    return {"format": FORMAT, "version": VERSION, "tracer": "0.0.0", "run": "run", "pid": 1, "trace": "trace", "part": 0,
-            "engine": "llama.cpp", "capture": "graph",
+    return {"format": FORMAT, "version": VERSION, "tracer": "0.0.0", "run": "run", "pid": 1,
+            "trace": "trace", "part": 0, "engine": "llama.cpp", "capture": "graph",
             "model": {"name": "Model", "architecture": "llama", "file": "/model.gguf", "fingerprint": None},
             "n_layer": 0, "phases_known": True, "weights": False, "tokens": False, "sample": 1, **more}
 
@@ -620,7 +629,8 @@ def new_layer(layer, n_expert, n_used, *tensors):
 def new_ubatch(number, table_of_layers, tokens, expert, weight=None, rows=None, **more):
     """A ubatch of these layers. More: fields of Ubatch, such as the table's number.
 
-    expert: (layer, token, rank) -> id; weight: likewise; rows: (layer) -> which tokens are routed there, None: all of them
+    expert: (layer, token, rank) -> id; weight: likewise;
+    rows: (layer) -> which tokens are routed there, None: all of them
     """
     layers = []
     for layer in table_of_layers:
@@ -628,7 +638,8 @@ def new_ubatch(number, table_of_layers, tokens, expert, weight=None, rows=None, 
         its_rows = rows(il) if rows else None
         its_rows = list(range(len(tokens))) if its_rows is None else its_rows
         choices = [[(il, tokens[row], rank) for rank in range(n_used)] for row in its_rows]
-        layers.append(Layer(il, layer["n_expert"], n_used, its_rows, [[expert(*choice) for choice in row] for row in choices],
+        layers.append(Layer(il, layer["n_expert"], n_used, its_rows,
+                            [[expert(*choice) for choice in row] for row in choices],
                             [[weight(*choice) for choice in row] for row in choices] if weight else None))
     return Ubatch(number, more.pop("time", 1000000 + number), list(tokens), layers, **more)
 
@@ -639,7 +650,8 @@ def spans_of(tokens):
     for token in tokens:
         if spans:
             (first, count) = spans[-1]
-            same = token._replace(id=None, position=None, rejected=False) == first._replace(id=None, position=None, rejected=False)
+            itself = {"id": None, "position": None, "rejected": False}
+            same = token._replace(**itself) == first._replace(**itself)
             if same and token.position == (None if first.position is None else first.position + count):
                 spans[-1] = (first, count + 1)
                 continue
@@ -674,7 +686,8 @@ class Writer:
 
     def flush(self):
         if self.payload:
-            self.chunk(DATA, self.payload, ubatches=self.n_ubatches, first=self.begin, time=self.start or 0, tokens=self.n_tokens)
+            self.chunk(DATA, self.payload, ubatches=self.n_ubatches, first=self.begin,
+                       time=self.start or 0, tokens=self.n_tokens)
         self.clear()
 
     def add(self, event):
@@ -713,7 +726,8 @@ class Writer:
         named = (context, sequence, life)
         if named not in self.lives:
             self.lives[named] = len(self.lives)
-            self.payload += record(LIFE, varint(context) + varint(0 if sequence is None else sequence + 1) + varint(life))
+            number = 0 if sequence is None else sequence + 1
+            self.payload += record(LIFE, varint(context) + varint(number) + varint(life))
         return self.lives[named]
 
     def spans(self, ubatch):
@@ -722,7 +736,8 @@ class Writer:
         for token, count in spans:
             index = self.life(ubatch.context, token.sequence, token.life)
             follows = token.position is not None and self.positions.get(index) == token.position
-            out += varint(count - 1 << 3 | token.generation * SPAN_GENERATION | token.output * SPAN_OUTPUT | follows * SPAN_FOLLOWS)
+            out += varint(count - 1 << 3 | token.generation * SPAN_GENERATION | token.output * SPAN_OUTPUT
+                          | follows * SPAN_FOLLOWS)
             out += varint(index)
             out += b"" if follows else varint(0 if token.position is None else token.position + 1)
             self.positions[index] = None if token.position is None else token.position + count
@@ -754,9 +769,11 @@ class Writer:
             body += b"".join(map(varint, [len(reduced), *reduced]))
         if has_ids:
             body += b"".join(varint(token.id + 1) for token in ubatch.tokens)
-        body += pack((expert, bits_of(layer.n_expert)) for layer in ubatch.layers for row in layer.experts for expert in row)
+        body += pack((expert, bits_of(layer.n_expert)) for layer in ubatch.layers
+                     for row in layer.experts for expert in row)
         if has_weights:
-            body += b"".join(struct.pack("<e", weight) for layer in ubatch.layers for row in layer.weights for weight in row)
+            body += b"".join(struct.pack("<e", weight) for layer in ubatch.layers
+                             for row in layer.weights for weight in row)
         self.payload += record(UBATCH, body)
         self.time = ubatch.time
         self.number += 1
@@ -767,7 +784,8 @@ class Writer:
 def encode(header, tables, events, chunk_every=None, first=0, end=True):
     """The chunks of a file.
 
-    events:      Ubatch, Gap, Cut; Warmup and Rejected, each a chunk of its own; Record and Chunk, of kinds that nobody knows
+    events:      Ubatch, Gap, Cut; Warmup and Rejected, each a chunk of its own;
+                 Record and Chunk, of kinds that nobody knows
     chunk_every: ubatches in a chunk of data, None: as many as come
     first:       number of the first ubatch
     end:         True: what these events come to, None: none, or what it says beyond that
@@ -778,7 +796,8 @@ def encode(header, tables, events, chunk_every=None, first=0, end=True):
         writer.add(event)
     writer.flush()
     if end is not None:
-        writer.json(END, {"complete": True, "last_part": True, **totals(events), "waited_ms": 0, **({} if end is True else end)})
+        writer.json(END, {"complete": True, "last_part": True, **totals(events), "waited_ms": 0,
+                          **({} if end is True else end)})
     return writer.chunks
 
 
@@ -811,9 +830,11 @@ def summary(trace):
     yield (f"tokens:      {len(tokens)}, of them generation {sum(token.generation for token in tokens)}, "
            f"rejected {sum(token.rejected for token in tokens)}")
     yield f"sequences:   {len({(u.context, t.sequence) for u in trace.ubatches for t in u.tokens})}"
-    yield f"lives:       {len({(u.context, t.sequence, t.life) for u in trace.ubatches for t in u.tokens})}, cut {len(trace.cuts)} times"
+    yield (f"lives:       {len({(u.context, t.sequence, t.life) for u in trace.ubatches for t in u.tokens})}, "
+           f"cut {len(trace.cuts)} times")
     yield f"decisions:   {sum(len(layer.rows) for ubatch in trace.ubatches for layer in ubatch.layers)}"
-    yield f"gaps:        {sum(gap.ubatches for gap in trace.gaps)} ubatches, {sum(gap.tokens for gap in trace.gaps)} tokens"
+    yield (f"gaps:        {sum(gap.ubatches for gap in trace.gaps)} ubatches, "
+           f"{sum(gap.tokens for gap in trace.gaps)} tokens")
     yield f"bytes:       {', '.join(f'{name} {n}' for name, n in sizes.items())}"
     yield f"end:         {'none' if trace.end is None else 'complete' if trace.end['complete'] else 'incomplete'}"
     for offset, what in trace.damage:

@@ -29,7 +29,8 @@ def code_of(payload):
     for _ in range(reader.varint()):
         table = reader.varint()
         code[table] = [[reader.varint() for _ in range(reader.varint())] for _ in range(reader.varint())]
-        moetrace.check(all(sum(frequencies) in (0, SUM) for frequencies in code[table]), "frequencies add up to something else")
+        moetrace.check(all(sum(frequencies) in (0, SUM) for frequencies in code[table]),
+                       "frequencies add up to something else")
     moetrace.check(not stored.left() and not reader.left(), "a code is longer than what it holds")
     moetrace.check(list(code) == sorted(code), "the tables of a code do not rise")
     return code
@@ -127,7 +128,8 @@ def payloads(chunk, tables, code):
         records = []
         for _ in range(heads.varint()):
             kind = heads.byte()
-            records.append(Ubatch(streams, tables) if kind == moetrace.UBATCH else moetrace.record(kind, heads.take(heads.varint())))
+            records.append(Ubatch(streams, tables) if kind == moetrace.UBATCH
+                           else moetrace.record(kind, heads.take(heads.varint())))
         chunks.append(moetrace.Chunk(moetrace.DATA, b"", number, 0, first, time, 0))
         all_records.append(records)
 
@@ -144,8 +146,8 @@ def payloads(chunk, tables, code):
         made.ubatches, made.tokens = len(ubatches), sum(ubatch.n_tokens for ubatch in ubatches)
         made.payload = b"".join(record.record(streams) if isinstance(record, Ubatch) else record for record in records)
     moetrace.check(not any(left.left() for left in streams), "a stream has something left")
-    moetrace.check((sum(made.ubatches for made in chunks), sum(made.tokens for made in chunks)) == (chunk.ubatches, chunk.tokens),
-                   "a packed chunk has not what it says")
+    moetrace.check((sum(made.ubatches for made in chunks), sum(made.tokens for made in chunks))
+                   == (chunk.ubatches, chunk.tokens), "a packed chunk has not what it says")
     return chunks
 
 

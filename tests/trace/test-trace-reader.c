@@ -1,3 +1,5 @@
+// The reader of routing traces on the corpus of tests/fuzz, truncated and damaged everywhere, and on hand-made bytes.
+
 #include "consume.h"
 
 #include "base/crc32.h"
@@ -221,7 +223,7 @@ static const struct bytes * corpus_file(const char * name) {
 static struct trace * open_bytes(const void * data, size_t size) {
     char           error[TRACE_ERROR_MAX];
     struct trace * trace = trace_open_memory(data, size, error);
-    if (!trace) {
+    if (trace == NULL) {
         fail_msg("%s", error);
     }
     return trace;
@@ -297,7 +299,8 @@ static void test_every_damaged_byte(void ** state) {
     static struct ubatches all;
     static struct ubatches some;
     for (size_t i = 0; i < n_corpus; i++) {
-        const bool     is_whole = strcmp(corpus[i].name, "killed.moetrace") != 0 && strcmp(corpus[i].name, "rotated.moetrace") != 0;
+        const bool     is_whole = strcmp(corpus[i].name, "killed.moetrace") != 0
+                                  && strcmp(corpus[i].name, "rotated.moetrace") != 0;
         struct trace * trace    = open_bytes(corpus[i].data, corpus[i].size);
         list_ubatches(&all, trace);
         trace_close(trace);
@@ -384,7 +387,7 @@ static void write_file(const char * path, const void * data, size_t size) {
 static struct trace * open_path(const char * path) {
     char           error[TRACE_ERROR_MAX];
     struct trace * trace = trace_open(path, error);
-    if (!trace) {
+    if (trace == NULL) {
         fail_msg("%s", error);
     }
     return trace;
@@ -450,7 +453,7 @@ static void expect_refused(const void * data, size_t size, const char * because)
     struct trace * trace = trace_open(path, error);
     unlink(path);
     assert_null(trace);
-    if (strncmp(error, path, strlen(path)) != 0 || !strstr(error, because)) {
+    if (strncmp(error, path, strlen(path)) != 0 || strstr(error, because) == NULL) {
         fail_msg("\"%s\" does not name the file and \"%s\"", error, because);
     }
 }
@@ -478,11 +481,11 @@ static void test_refused(void ** state) {
     expect_refused("",                          0,  "is empty");
     expect_refused("{\"total_tokens\": 3}",   19, "not a routing trace");
     expect_refused("\x89MOE",                   4, "ends where it begins");
-    expect_header_refused("{",                                                          TRACE_CHUNK_HEADER, "its header is none");
-    expect_header_refused("[1]",                                                        TRACE_CHUNK_HEADER, "its header is none");
-    expect_header_refused("{\"format\": \"x\"}",                                    TRACE_CHUNK_HEADER, "its header is none");
+    expect_header_refused("{",                   TRACE_CHUNK_HEADER, "its header is none");
+    expect_header_refused("[1]",                 TRACE_CHUNK_HEADER, "its header is none");
+    expect_header_refused("{\"format\": \"x\"}", TRACE_CHUNK_HEADER, "its header is none");
     expect_header_refused("{\"format\": \"" TRACE_FORMAT_NAME "\", \"version\": 2}", TRACE_CHUNK_HEADER, "update");
-    expect_header_refused("{\"format\": \"" TRACE_FORMAT_NAME "\"}",                TRACE_CHUNK_DATA,   "is missing");
+    expect_header_refused("{\"format\": \"" TRACE_FORMAT_NAME "\"}", TRACE_CHUNK_DATA, "is missing");
 
     struct trace_buffer file = header_file("{\"format\": \"" TRACE_FORMAT_NAME "\"}", TRACE_CHUNK_HEADER);
     trace_close(open_bytes(file.data, file.size));
@@ -511,8 +514,9 @@ static struct trace_buffer ubatch_file(uint64_t n_tokens) {
     struct trace_buffer body    = { 0 };
     struct trace_buffer payload = { 0 };
     add_json(&file, TRACE_CHUNK_HEADER, 0, "{\"format\": \"" TRACE_FORMAT_NAME "\"}");
-    add_json(&file, TRACE_CHUNK_LAYERS, 1, "{\"table\": 0, \"layers\": [{\"layer\": 0, \"n_expert\": 1, \"n_expert_used\": 1, \"tensors\": []},"
-                                           " {\"layer\": 1, \"n_expert\": 1, \"n_expert_used\": 1, \"tensors\": []}]}");
+    add_json(&file, TRACE_CHUNK_LAYERS, 1,
+             "{\"table\": 0, \"layers\": [{\"layer\": 0, \"n_expert\": 1, \"n_expert_used\": 1, \"tensors\": []},"
+             " {\"layer\": 1, \"n_expert\": 1, \"n_expert_used\": 1, \"tensors\": []}]}");
     const uint8_t life[]  = { 4, TRACE_RECORD_LIFE, 0, 0, 0 };
     const uint8_t begin[] = { TRACE_RECORD_UBATCH, 0, 0, 0, 1 };
     trace_buffer_add   (&body, begin, sizeof(begin));
@@ -522,7 +526,8 @@ static struct trace_buffer ubatch_file(uint64_t n_tokens) {
     trace_buffer_add   (&payload, life, sizeof(life));
     trace_buffer_varint(&payload, body.size);
     trace_buffer_add   (&payload, body.data, body.size);
-    const struct trace_chunk chunk = { .kind = TRACE_CHUNK_DATA, .number = 2, .n_ubatches = 1, .n_tokens = (uint32_t) n_tokens };
+    const struct trace_chunk chunk = { .kind = TRACE_CHUNK_DATA, .number = 2, .n_ubatches = 1,
+                                       .n_tokens = (uint32_t) n_tokens };
     trace_chunk_write(&file, &chunk, payload.data, payload.size);
     trace_buffer_free(&body);
     trace_buffer_free(&payload);

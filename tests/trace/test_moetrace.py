@@ -9,10 +9,12 @@ import unittest
 import zlib
 from pathlib import Path
 
-from moetrace import (AMENDMENTS, DATA, DISK, END, HEADER, LAYERS, LOST, MAGIC, MEMORY, SAMPLING, Chunk, Cut, Gap, Malformed, Record, Rejected,
-                      Token, Trace, Warmup, damaged, encode, joined, new_header, new_layer, new_ubatch, summary, write)
+from moetrace import (AMENDMENTS, DATA, DISK, END, HEADER, LAYERS, LOST, MAGIC, MEMORY, SAMPLING, Chunk, Cut, Gap,
+                      Malformed, Record, Rejected, Token, Trace, Warmup, damaged, encode, joined, new_header, new_layer,
+                      new_ubatch, summary, write)
 
-TABLE = [new_layer(0, 8, 2, ("blk.0.ffn_gate_exps.weight", 1024)), new_layer(2, 5, 3, ("blk.2.ffn_up_exps.weight", None))]
+TABLE = [new_layer(0, 8, 2, ("blk.0.ffn_gate_exps.weight", 1024)),
+         new_layer(2, 5, 3, ("blk.2.ffn_up_exps.weight", None))]
 
 
 def expert(layer, token, rank):
@@ -25,7 +27,8 @@ def tokens(text, first=0, **more):
 
 def chunk(number, kind, payload, ubatches=0, first=0, time=0, tokens=0):
     """A chunk, field by field from the page."""
-    head = (b"\x89MOET\r\n\x1a" + struct.pack("<HBB", 1, kind, 0) + struct.pack("<III", number, len(payload), ubatches) +
+    head = (b"\x89MOET\r\n\x1a" + struct.pack("<HBB", 1, kind, 0)
+            + struct.pack("<III", number, len(payload), ubatches) +
             struct.pack("<QqI", first, time, tokens) + struct.pack("<I", zlib.crc32(payload)))
     return head + struct.pack("<I", zlib.crc32(head)) + payload
 
@@ -38,8 +41,8 @@ def file_of(*payloads, table=None, **header):
     return b"".join(chunks + [chunk(2 + i, DATA, *payload) for i, payload in enumerate(payloads)])
 
 
-# Two tokens of sequence 3 (context 0, life 1) at 299 and 300, ids 104 and 105, the last one asking for output; two layers,
-# the second one with a row for the last token alone; experts 1 2, 6 7 of 8 (3 bits), and 4 0 3 of 5 (3 bits):
+# Two tokens of sequence 3 (context 0, life 1) at 299 and 300, ids 104 and 105, the last one asking for output; two
+# layers, the second one with a row for the last token alone; experts 1 2, 6 7 of 8 (3 bits), and 4 0 3 of 5 (3 bits):
 #   1 | 2 << 3 | 6 << 6 | 7 << 9 | 4 << 12 | 0 << 15 | 3 << 18 = 0x0c4f91
 BY_HAND = bytes.fromhex(
     "04 01 00 04 01"     # LIFE: context 0, sequence 3 + 1, life 1
@@ -185,7 +188,8 @@ class Refused(unittest.TestCase):
             self.refuse(whole + chunk(3, AMENDMENTS, bytes.fromhex(amendment)), why)
 
     def test_an_end_that_counted_otherwise(self):
-        made = encode(new_header(tokens=True), [TABLE], [new_ubatch(0, TABLE, tokens(b"a"), expert)], end={"ubatches": 2})
+        made = encode(new_header(tokens=True), [TABLE],
+                      [new_ubatch(0, TABLE, tokens(b"a"), expert)], end={"ubatches": 2})
         self.refuse(joined(made), "the end says")
 
 
@@ -203,7 +207,8 @@ class Written(unittest.TestCase):
             life = state[context, sequence]
             what = rng.random()
             if what < 0.1:
-                events.append(Gap(number, rng.randrange(1, 300), rng.randrange(1 << 40), rng.choice([DISK, SAMPLING, MEMORY, LOST])))
+                events.append(Gap(number, rng.randrange(1, 300), rng.randrange(1 << 40),
+                                  rng.choice([DISK, SAMPLING, MEMORY, LOST])))
                 number += events[-1].ubatches
             elif what < 0.2:
                 life[1] = rng.randrange(life[1] + 1)
@@ -217,16 +222,17 @@ class Written(unittest.TestCase):
                     life = state[context, its]
                     count, generation = rng.randrange(1, 9), rng.random() < 0.5
                     for i in range(count):
-                        batch.append(Token(rng.choice([-1, 0, 127, 128, 200000]), its, life[0], life[1] + i if its != 7 else None,
-                                           generation, rng.random() < 0.3))
+                        batch.append(Token(rng.choice([-1, 0, 127, 128, 200000]), its, life[0],
+                                           life[1] + i if its != 7 else None, generation, rng.random() < 0.3))
                     life[1] += count
                 table = rng.randrange(len(tables))
                 asked = [i for i, token in enumerate(batch) if token.output]
                 rows = {layer["layer"]: rng.choice([None, None, asked, []]) for layer in tables[table]}
                 weighed = rng.random() < 0.5
                 events.append(new_ubatch(number, tables[table], batch, lambda *_: rng.randrange(5),
-                                         (lambda *_: rng.randrange(1 << 10) / 1024) if weighed else None, rows.get, table=table, time=time,
-                                         context=context, warmup=rng.random() < 0.1, first=rng.random() < 0.5, mtp=table == 2))
+                                         (lambda *_: rng.randrange(1 << 10) / 1024) if weighed else None,
+                                         rows.get, table=table, time=time, context=context, warmup=rng.random() < 0.1,
+                                         first=rng.random() < 0.5, mtp=table == 2))
                 number += 1
         return tables, events
 
@@ -252,7 +258,8 @@ class Written(unittest.TestCase):
             self.assertTrue(any(line.startswith("decisions:") for line in summary(Trace(path))))
 
     def test_a_token_takes_few_bytes(self):
-        events = [new_ubatch(i, TABLE, [Token(None, 0, 0, i, True, True)], lambda *_: 3, time=10 ** 15 + 30000 * i) for i in range(500)]
+        events = [new_ubatch(i, TABLE, [Token(None, 0, 0, i, True, True)], lambda *_: 3, time=10 ** 15 + 30000 * i)
+                  for i in range(500)]
         self.assertLess(Trace(joined(encode(new_header(), [TABLE], events, chunk_every=100))).sizes()["else"], 500 * 12)
 
     def test_amendments_reach_back(self):
@@ -297,7 +304,8 @@ class Damage(unittest.TestCase):
 
     def test_one_byte_is_another(self):
         head = "the header of a chunk does not check"
-        for offset, what in (0, "no chunk begins here"), (20, head), (49, head), (60, "the payload of a chunk does not check"):
+        for offset, what in ((0, "no chunk begins here"), (20, head), (49, head),
+                             (60, "the payload of a chunk does not check")):
             data = damaged(self.made, 3, offset)
             with self.assertRaisesRegex(Malformed, what):
                 Trace(data)
@@ -321,7 +329,8 @@ class Damage(unittest.TestCase):
 
     def test_kinds_that_nobody_knows(self):
         events = [self.events[0], Record(77, b"later"), self.events[1], Chunk(99, b"later"), *self.events[2:]]
-        self.assertEqual(self.numbers(joined(encode(new_header(tokens=True), [TABLE], events)), strict=False), (list(range(6)), []))
+        self.assertEqual(self.numbers(joined(encode(new_header(tokens=True), [TABLE], events)), strict=False),
+                         (list(range(6)), []))
 
 
 if __name__ == "__main__":

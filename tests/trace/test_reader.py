@@ -12,15 +12,15 @@ from collections import Counter
 from pathlib import Path
 
 import packed
-from moetrace import (DATA, DISK, END, LOST, MEMORY, PACKED, SAMPLING, Chunk, Cut, Gap, Record, Rejected, Token, Trace, Ubatch, Warmup, chunks, damaged,
-                      encode, joined, new_header, new_layer, new_ubatch)
+from moetrace import (DATA, DISK, END, LOST, MEMORY, PACKED, SAMPLING, Chunk, Cut, Gap, Record, Rejected, Token, Trace,
+                      Ubatch, Warmup, chunks, damaged, encode, joined, new_header, new_layer, new_ubatch)
 
 BUILD = Path(os.environ["EXPERT_TRACER_BUILD"])
 COMMAND = BUILD / "llama-expert-tracer"
 TEXT = BUILD / "tests" / "trace" / "trace-text"
 
-TABLE = [new_layer(1, 60, 4, ("blk.1.ffn_up_exps.weight", 640), ("blk.1.ffn_down_exps.weight", None)), new_layer(2, 1, 1),
-         new_layer(4, 5, 3, ("x", 0))]
+TABLE = [new_layer(1, 60, 4, ("blk.1.ffn_up_exps.weight", 640), ("blk.1.ffn_down_exps.weight", None)),
+         new_layer(2, 1, 1), new_layer(4, 5, 3, ("x", 0))]
 HEAD = [new_layer(5, 512, 10, ("blk.5.ffn_up_exps.weight", 64))]
 
 
@@ -57,7 +57,8 @@ def info_lines(trace):
     yield f"ubatches {len(trace.ubatches)} {sum(len(ubatch.tokens) for ubatch in trace.ubatches)}"
     dropped = [gap for gap in gaps if gap.why != SAMPLING]
     left_out = [gap for gap in gaps if gap.why == SAMPLING]
-    yield "gaps " + " ".join(str(sum(getattr(gap, what) for gap in some)) for some in (dropped, left_out) for what in ("ubatches", "tokens"))
+    yield "gaps " + " ".join(str(sum(getattr(gap, what) for gap in some)) for some in (dropped, left_out)
+                             for what in ("ubatches", "tokens"))
     yield f"ending {2 if not trace.end else 0 if trace.end['last_part'] else 1}"
     for i, table in sorted(trace.tables[0].items()):
         yield from table_lines(i, table)
@@ -123,9 +124,11 @@ def any_events(seed, n=40, weights=True, ids=True):
             tokens = [token._replace(sequence=None, position=None) for token in tokens]
         asked = [k for k, token in enumerate(tokens) if token.output]
         last = None if rng.random() < 0.5 else rng.choice((asked, []))
-        events.append(new_ubatch(i, HEAD if mtp else TABLE, tokens, expert, weight if weights and rng.random() < 0.8 else None,
-                                 lambda layer: last if layer == 4 else None, context=context, mtp=mtp, table=int(mtp), first=rng.random() < 0.7,
-                                 warmup=i == 0, time=1700000000000000 + 30000 * i + rng.randrange(-9000, 9000)))
+        events.append(new_ubatch(i, HEAD if mtp else TABLE, tokens, expert,
+                                 weight if weights and rng.random() < 0.8 else None,
+                                 lambda layer: last if layer == 4 else None, context=context, mtp=mtp, table=int(mtp),
+                                 first=rng.random() < 0.7, warmup=i == 0,
+                                 time=1700000000000000 + 30000 * i + rng.randrange(-9000, 9000)))
         i += 1
         if rng.random() < 0.1:
             gap = Gap(i, rng.randint(1, 5), rng.randint(1, 900), rng.choice((DISK, SAMPLING, MEMORY, LOST)))
@@ -139,7 +142,8 @@ def any_events(seed, n=40, weights=True, ids=True):
 
 
 def any_trace(seed, chunk_every=7, weights=True, ids=True, **more):
-    return encode(new_header(n_layer=5, weights=weights, tokens=ids), [TABLE, HEAD], any_events(seed, weights=weights, ids=ids), chunk_every, **more)
+    return encode(new_header(n_layer=5, weights=weights, tokens=ids), [TABLE, HEAD],
+                  any_events(seed, weights=weights, ids=ids), chunk_every, **more)
 
 
 class Files(unittest.TestCase):
@@ -214,7 +218,8 @@ class Reading(Files):
 
     def test_a_ubatch_that_is_longer_than_what_it_holds(self):
         table = [new_layer(0, 8, 2)]
-        made = encode(new_header(), [table], [new_ubatch(i, table, [Token()], lambda *_: 3) for i in range(3)], chunk_every=1)
+        made = encode(new_header(), [table],
+                      [new_ubatch(i, table, [Token()], lambda *_: 3) for i in range(3)], chunk_every=1)
         payload = made[3].payload
         at = 1 + payload[0]  # behind the record of its life
         made[3].payload = payload[:at] + bytes([payload[at] + 1]) + payload[at + 1:] + b"\0"
@@ -264,7 +269,8 @@ class Packing(Files):
                     lines = self.text(other)
                     self.assertEqual([line for line in lines if line.startswith(("ubatch ", "  "))], events)
                     self.assertEqual(lines[-1].split()[1], "1")
-                    self.assertEqual(int(lines[-1].split()[2]) + sum(line.startswith("ubatch ") for line in lines), whole)
+                    self.assertEqual(int(lines[-1].split()[2])
+                                     + sum(line.startswith("ubatch ") for line in lines), whole)
 
     def test_a_damaged_packed_chunk_is_one_of_many(self):
         rng = random.Random(1)
@@ -272,7 +278,8 @@ class Packing(Files):
         tokens = [Token(position=i) for i in range(512)]
         ubatch = new_ubatch(0, table, tokens, lambda *_: min(int(rng.expovariate(0.02)), 255))
         made = encode(new_header(), [table], [ubatch])
-        many = made[:2] + [Chunk(DATA, made[2].payload, 2 + i, 1, i, 5, 512) for i in range(1100)] + [Chunk(END, made[3].payload, 1102)]
+        many = made[:2] + [Chunk(DATA, made[2].payload, 2 + i, 1, i, 5, 512)
+                           for i in range(1100)] + [Chunk(END, made[3].payload, 1102)]
         many[1052].tokens += 1  # it is not packed
         small = self.packed(self.file(joined(many)))
         self.assertEqual(self.kinds(small)[PACKED], 4)
@@ -286,10 +293,12 @@ class Packing(Files):
         again = self.folder / "again"
         self.pack("--force", "--unpack", "-o", again, self.folder / "run.moetrace", status=1)
         self.assertEqual(self.text(again)[-1], f"lost {lost} {lost} 0 0")
-        self.assertEqual([chunk.kind for chunk in chunks(again.read_bytes(), strict=False)], [1, 2] + (1100 - lost) * [DATA] + [END])
+        self.assertEqual([chunk.kind for chunk in chunks(again.read_bytes(), strict=False)],
+                         [1, 2] + (1100 - lost) * [DATA] + [END])
 
     def test_size(self):
-        """A prompt and what is generated for it, of a model's real shape: no more than 1.15 times the entropy of its experts."""
+        """A prompt and what is generated for it, of a model's real shape:
+        no more than 1.15 times the entropy of its experts."""
         rng = random.Random(2)
         table = [new_layer(layer, 64, 8) for layer in range(12)]
         likely = [[1 / (1 + rank) for rank in range(64)] for _ in table]
@@ -301,7 +310,8 @@ class Packing(Files):
             counts[layer][chosen] += 1
             return chosen
 
-        events = [new_ubatch(i, table, [Token(position=512 * i + k) for k in range(512)], expert, time=40000 * i) for i in range(10)]
+        events = [new_ubatch(i, table, [Token(position=512 * i + k) for k in range(512)], expert, time=40000 * i)
+                  for i in range(10)]
         events += [new_ubatch(10 + i, table, [Token(position=5120 + i, generation=True, output=True)], expert,
                               time=400000 + 20000 * i + rng.randrange(900)) for i in range(4880)]
         path = self.file(joined(encode(new_header(), [table], events, chunk_every=50)))
@@ -319,7 +329,8 @@ class Packing(Files):
 
     def test_never_larger(self):
         rng = random.Random(3)
-        events = [new_ubatch(i, [new_layer(0, 256, 8)], [Token(position=i)], lambda *_: rng.randrange(256)) for i in range(4)]
+        events = [new_ubatch(i, [new_layer(0, 256, 8)], [Token(position=i)], lambda *_: rng.randrange(256))
+                  for i in range(4)]
         path = self.file(joined(encode(new_header(), [[new_layer(0, 256, 8)]], events)))
         small = self.folder / "small"
         done = self.pack("-o", small, path)

@@ -36,8 +36,8 @@ static void print_info(const struct trace_info * info) {
            info->sample, info->seed);
     printf("flags %d %d %d\n", info->phases_known, info->has_weights, info->has_tokens);
     printf("ubatches %" PRIu64 " %" PRIu64 "\n", info->n_ubatches, info->n_tokens);
-    printf("gaps %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", info->dropped_ubatches, info->dropped_tokens, info->left_out_ubatches,
-           info->left_out_tokens);
+    printf("gaps %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", info->dropped_ubatches, info->dropped_tokens,
+           info->left_out_ubatches, info->left_out_tokens);
     printf("ending %d\n", (int) info->ending);
     for (size_t i = 0; i < info->n_tables; i++) {
         print_table(i, &info->tables[i]);
@@ -45,8 +45,8 @@ static void print_info(const struct trace_info * info) {
 }
 
 static void print_token(const struct trace_token * token) {
-    printf("  token %d %d %d %d %d %d %d\n", token->id, token->sequence, token->life, token->position, token->generation, token->output,
-           token->rejected);
+    printf("  token %d %d %d %d %d %d %d\n", token->id, token->sequence, token->life, token->position,
+           token->generation, token->output, token->rejected);
 }
 
 static void print_row(const struct trace_routing * layer, int32_t row) {
@@ -66,8 +66,8 @@ static void print_ubatch(const struct trace_ubatch * ubatch) {
         const struct trace_cut * cut = &ubatch->cuts[i];
         printf("cut %d %d %d %d\n", cut->context, cut->sequence, cut->life, cut->position);
     }
-    printf("ubatch %" PRIu64 " %" PRIu64 " %d %" PRId64 " %d %d %d %d\n", ubatch->number, ubatch->batch, ubatch->context, ubatch->time,
-           ubatch->warmup, ubatch->first, ubatch->mtp, ubatch->table);
+    printf("ubatch %" PRIu64 " %" PRIu64 " %d %" PRId64 " %d %d %d %d\n", ubatch->number, ubatch->batch,
+           ubatch->context, ubatch->time, ubatch->warmup, ubatch->first, ubatch->mtp, ubatch->table);
     for (int32_t i = 0; i < ubatch->n_tokens; i++) {
         print_token(&ubatch->tokens[i]);
     }
@@ -87,7 +87,7 @@ int main(int argc, char ** argv) {
         return 2;
     }
     struct trace * trace = trace_open(argv[1], error);
-    if (!trace) {
+    if (trace == NULL) {
         fprintf(stderr, "%s\n", error);
         return 1;
     }
@@ -98,8 +98,8 @@ int main(int argc, char ** argv) {
     while (cursor && trace_next(cursor, &ubatch)) {
         print_ubatch(&ubatch);
     }
-    printf("lost %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", info->lost_chunks, info->lost_ubatches, info->lost_bytes,
-           trace_cursor_lost(cursor));
+    printf("lost %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", info->lost_chunks,
+           info->lost_ubatches, info->lost_bytes, trace_cursor_lost(cursor));
     trace_cursor_free(cursor);
     trace_close(trace);
     return 0;

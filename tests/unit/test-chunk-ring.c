@@ -1,3 +1,5 @@
+// The ring in which chunks wait for the disk: none is lost, and none is written over.
+
 #include "unit.h"
 
 #include "trace/write/chunk-ring.h"
@@ -27,7 +29,7 @@ static void grow(uint8_t byte, size_t n) {
 }
 
 static bool add(uint8_t byte, size_t n) {
-    if (!chunk_ring_open(&buffer, TRACE_CHUNK_DATA, n)) {
+    if (chunk_ring_open(&buffer, TRACE_CHUNK_DATA, n) == NULL) {
         return false;
     }
     grow(byte, n);

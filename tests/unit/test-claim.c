@@ -1,3 +1,5 @@
+// Files that are claimed by name: siblings, parts, leftovers, and links of other users.
+
 #include "unit.h"
 
 #include "folder.h"
@@ -86,8 +88,9 @@ static void a_trace_is_never_replaced(void ** state) {
 static void siblings_are_numbered_on(void ** state) {
     (void) state;
     static const char * const others[] = {
-        "run.moetrace", "run-7.moetrace", "run-05.moetrace", "run-1.moetrace", "run-x.moetrace", "run-.moetrace", "run-99.moetrace.gz",
-        "runs-50.moetrace", "run-60.json", "run-70-x.moetrace", "run-123456789012.moetrace", "run--80.moetrace", "run-8-9.moetrace",
+        "run.moetrace", "run-7.moetrace", "run-05.moetrace", "run-1.moetrace", "run-x.moetrace",
+        "run-.moetrace", "run-99.moetrace.gz", "runs-50.moetrace", "run-60.json", "run-70-x.moetrace",
+        "run-123456789012.moetrace", "run--80.moetrace", "run-8-9.moetrace",
     };
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
         write_file(others[i], TRACE("0"), 1);
@@ -158,10 +161,12 @@ static void thousands_of_siblings(void ** state) {
 static void leftovers_are_removed(void ** state) {
     (void) state;
     static const char * const ours[] = {
-        "run.moetrace.AbC123.tmp", "run-2.moetrace.zzzzzz.tmp", "run-000004.moetrace.000000.tmp", "run-3-000004.moetrace.000000.tmp",
+        "run.moetrace.AbC123.tmp", "run-2.moetrace.zzzzzz.tmp", "run-000004.moetrace.000000.tmp",
+        "run-3-000004.moetrace.000000.tmp",
     };
     static const char * const others[] = {
-        "run.moetrace.AbC12.tmp", "run.moetrace.AbC-23.tmp", "run.moetrace.AbC123.tmp2", "other.moetrace.AbC123.tmp", "run.moetrace.tmp-12",
+        "run.moetrace.AbC12.tmp", "run.moetrace.AbC-23.tmp", "run.moetrace.AbC123.tmp2",
+        "other.moetrace.AbC123.tmp", "run.moetrace.tmp-12",
     };
     for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++) {
         write_file(ours[i], i == 0 ? "" : TRACE("0"), 1);
@@ -281,7 +286,8 @@ static void assert_place(const char * path, const char * expected) {
     struct place place;
     char         absolute[256];
     assert_int_equal(place_find(&place, path), 0);
-    snprintf(absolute, sizeof(absolute), "%s%s%s", *expected == '/' ? "" : folder, *expected == '/' ? "" : "/", expected);
+    snprintf(absolute, sizeof(absolute), "%s%s%s", *expected == '/' ? "" : folder,
+             *expected == '/' ? "" : "/", expected);
     assert_string_equal(place.path, absolute);
     assert_string_equal(place.name, strrchr(absolute, '/') + 1);
     place_leave(&place);

@@ -1,3 +1,5 @@
+// What the tracer's variables are read as, and what is said of those that are not understood.
+
 #include "unit.h"
 
 #include "trace/write/chunk-ring.h"
@@ -9,7 +11,8 @@
 #include <string.h>
 
 static const char * const variables[] = {
-    "STATS", "NAMES", "PER_LAYER", "OUTPUT", "INTERVAL", "ROUTING", "WEIGHTS", "TOKENS", "ON_FULL", "BUFFER", "ROTATE_SIZE", "ROTATE_TIME", "SAMPLE", "KEEP",
+    "STATS", "NAMES", "PER_LAYER", "OUTPUT", "INTERVAL", "ROUTING", "WEIGHTS", "TOKENS", "ON_FULL", "BUFFER",
+    "ROTATE_SIZE", "ROTATE_TIME", "SAMPLE", "KEEP",
 };
 
 static void set(const char * variable, const char * value) {
@@ -140,7 +143,8 @@ static void a_sample_is_a_whole_number(void ** state) {
     for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
         config_free(&config);
         set("SAMPLE", refused[i]);
-        config = read(true, i == 0 ? "LLAMA_EXPERT_TRACE_SAMPLE=1.5 is not understood: give a whole number" : NULL); // once
+        const char * once = i == 0 ? "LLAMA_EXPERT_TRACE_SAMPLE=1.5 is not understood: give a whole number" : NULL;
+        config = read(true, once);
         assert_int_equal(config.trace.sample, 1);
     }
     config_free(&config);
@@ -153,7 +157,8 @@ static void a_buffer_is_no_larger_than_the_machine(void ** state) {
     snprintf(too_much, sizeof(too_much), "%zu", chunk_ring_most() + 1);
     set("ROUTING", "run.moetrace");
     set("BUFFER", too_much);
-    struct config config = read(true, "is not understood: give the memory for the routing trace, such as 64MiB, 1MiB at least and not more");
+    struct config config = read(true, "is not understood: give the memory for the routing trace, such as 64MiB, "
+                                      "1MiB at least and not more");
     assert_int_equal(config.trace.buffer, 32 << 20);
     config_free(&config);
     static const char * const refused[] = { "1TiB1", "1", "-1", "1024TiB", "1e9", "lots" };
@@ -185,8 +190,9 @@ static void one_file_is_not_taken_for_both(void ** state) {
         assert_int_equal(strncmp(config.routing, same[i][1], strlen(same[i][1])), 0);
         assert_string_equal(config.routing + strlen(same[i][1]), ".moetrace");
         if (i == 0) {
-            assert_non_null(strstr(text.data, "LLAMA_EXPERT_TRACE_OUTPUT and LLAMA_EXPERT_TRACE_ROUTING are one file, x: the routing trace "
-                "goes to x.moetrace\n"));
+            assert_non_null(strstr(text.data,
+                "LLAMA_EXPERT_TRACE_OUTPUT and LLAMA_EXPERT_TRACE_ROUTING are one file, x: "
+                "the routing trace goes to x.moetrace\n"));
         }
         text_free(&text);
         config_free(&config);
@@ -307,7 +313,7 @@ static void the_apis_trace(void ** state) {
 
 // Where no locale with a comma is installed, this is the test above.
 static void a_comma_in_the_programs_locale_changes_nothing(void ** state) {
-    if (!setlocale(LC_NUMERIC, "de_DE.UTF-8")) {
+    if (setlocale(LC_NUMERIC, "de_DE.UTF-8") == NULL) {
         setlocale(LC_NUMERIC, "fr_FR.UTF-8");
     }
     set("STATS", "1");

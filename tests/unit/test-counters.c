@@ -1,3 +1,5 @@
+// Counters of activations: rows of hand-made layers are added once each.
+
 #include "unit.h"
 
 #include "statistics/counters.h"

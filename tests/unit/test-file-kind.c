@@ -1,3 +1,5 @@
+// Which kind of file something is by its first bytes, and what is never replaced.
+
 #include "unit.h"
 
 #include "folder.h"
@@ -27,7 +29,8 @@ static const struct sample samples[] = {
     SAMPLE(FILE_KIND_STATISTICS,  "{\n  \"format\": \"llama-expert-tracer-statistics\",\n  \"version\": 1,\n"),
     SAMPLE(FILE_KIND_TRACE,       TRACE_MAGIC "\1\0\1\0\0\0\0\0"),
     SAMPLE(FILE_KIND_PAGE,        "<!DOCTYPE html>\n<html lang=\"en\">\n<title>llama-expert-tracer</title>\n"),
-    SAMPLE(FILE_KIND_NPY,         "\x93NUMPY\1\0v\0{'descr': '<i2', 'fortran_order': False, 'shape': (9, 2, 4), }\t\t\t\t   \n\0\0"),
+    SAMPLE(FILE_KIND_NPY,
+           "\x93NUMPY\1\0v\0{'descr': '<i2', 'fortran_order': False, 'shape': (9, 2, 4), }\t\t\t\t   \n\0\0"),
     SAMPLE(FILE_KIND_CSV,         "ubatch,token,context,sequence,life,position,phase,warmup,rejected,layer,expert0\n"),
     SAMPLE(FILE_KIND_JSONL,       "{\"ubatch\":0,\"token\":0,"),
     SAMPLE(FILE_KIND_LIBCACHESIM, "time,obj_id,obj_size,layer,expert,tokens\n0,"),

@@ -1,3 +1,5 @@
+// GGUF files: what is written comes back, and files that are truncated, damaged or impossible are refused.
+
 #include "unit.h"
 
 #include "folder.h"
@@ -67,7 +69,8 @@ static struct bytes header(uint32_t version, uint64_t n_tensors, uint64_t n_keys
     return bytes;
 }
 
-static void put_tensor(struct bytes * bytes, const char * name, uint32_t n_dims, const uint64_t * ne, uint32_t type, uint64_t offset) {
+static void put_tensor(struct bytes * bytes, const char * name, uint32_t n_dims, const uint64_t * ne,
+                       uint32_t type, uint64_t offset) {
     put_string(bytes, name);
     put_u32(bytes, n_dims);
     put(bytes, ne, n_dims*sizeof(*ne));
@@ -411,7 +414,8 @@ static struct gguf_file_writer * write_sample(const char * path) {
     gguf_file_writer_set_array (writer, "texts", GGUF_FILE_STRING, texts,  N_OF(texts));
     gguf_file_writer_set_array (writer, "f64s",  GGUF_FILE_F64,    values, N_OF(values));
 
-    static const uint32_t types[] = { GGUF_FILE_TENSOR_F32, 2, GGUF_FILE_TENSOR_F16, GGUF_FILE_TENSOR_F64, 8, GGUF_FILE_TENSOR_I32 };
+    static const uint32_t types[] = { GGUF_FILE_TENSOR_F32, 2, GGUF_FILE_TENSOR_F16, GGUF_FILE_TENSOR_F64,
+                                      8, GGUF_FILE_TENSOR_I32 };
     for (size_t i = 0; i < N_OF(types); i++) {
         char name[32];
         snprintf(name, sizeof(name), "blk.%zu.weight", i);
@@ -474,7 +478,8 @@ static void tensors_come_back(void ** state) {
         data[i] = (uint8_t) (1 + i%251);
     }
     for (size_t i = 0; i < N_OF(tensors); i++) {
-        assert_int_equal(gguf_file_writer_add_tensor(writer, tensors[i].name, tensors[i].type, tensors[i].n_dims, tensors[i].ne), i);
+        assert_int_equal(gguf_file_writer_add_tensor(writer, tensors[i].name, tensors[i].type,
+                                                     tensors[i].n_dims, tensors[i].ne), i);
     }
     for (size_t i = N_OF(tensors); i-- > 0; ) { // in any order, in pieces
         const size_t half = tensors[i].nbytes/2;
@@ -669,8 +674,9 @@ static void a_file_that_becomes_shorter_is_no_danger(void ** state) {
         assert_int_equal(truncate("sample.gguf", (off_t) size), 0);
         for (size_t i = 0; i < gguf_file_n_tensors(file); i++) {
             const struct gguf_file_tensor * tensor = gguf_file_tensor(file, i);
-            const size_t end = bytes.size - (size_t) gguf_file_tensor(file, gguf_file_n_tensors(file) - 1)->nbytes
-                             - (size_t) gguf_file_tensor(file, gguf_file_n_tensors(file) - 1)->offset + (size_t) (tensor->offset + tensor->nbytes);
+            const struct gguf_file_tensor * last   = gguf_file_tensor(file, gguf_file_n_tensors(file) - 1);
+            const size_t end = bytes.size - (size_t) last->nbytes - (size_t) last->offset
+                               + (size_t) (tensor->offset + tensor->nbytes);
             uint8_t data[1024];
             assert_int_equal(gguf_file_read(file, tensor, 0, data, (size_t) tensor->nbytes), end <= size);
             assert_ptr_equal(gguf_file_find_tensor(file, tensor->name), tensor);
@@ -738,7 +744,8 @@ static uint32_t next_random(uint32_t * random) {
 }
 
 static void mutate(struct bytes * bytes, size_t n_header, uint32_t * random) {
-    static const uint64_t numbers[] = { 0, 1, 5, 255, INT32_MAX, UINT32_MAX, 1ull << 32, INT64_MAX, 1ull << 63, UINT64_MAX - 7, UINT64_MAX };
+    static const uint64_t numbers[] = { 0, 1, 5, 255, INT32_MAX, UINT32_MAX, 1ull << 32, INT64_MAX, 1ull << 63,
+                                        UINT64_MAX - 7, UINT64_MAX };
 
     const uint64_t number = numbers[next_random(random) % N_OF(numbers)];
     const size_t   at     = next_random(random) % n_header;
@@ -916,18 +923,18 @@ static void impossible_tensors_are_refused(void ** state) {
         uint64_t     offset;
         const char * why;
     } tensors[] = {
-        { GGUF_FILE_TENSOR_F32, 5,          { 1, 1, 1, 1, 1 },                         0,                 "more than 4 dimensions" },
-        { 4,                    1,          { 32 },                                    0,                 "type that is not known" },
-        { UINT32_MAX,           1,          { 32 },                                    0,                 "type that is not known" },
-        { 2,                    1,          { 33 },                                    0,                 "block"                  },
-        { GGUF_FILE_TENSOR_F32, 1,          { UINT64_MAX },                            0,                 "too large"              },
-        { GGUF_FILE_TENSOR_F64, 1,          { 1ull << 61 },                            0,                 "too large"              },
-        { GGUF_FILE_TENSOR_F32, 4,          { 1u << 31, 1u << 31, 1u << 31, 1u << 31 }, 0,                "too large"              },
-        { GGUF_FILE_TENSOR_F32, 1,          { 1ull << 58 },                            0,                 "before the data"        },
-        { GGUF_FILE_TENSOR_F32, 1,          { 65 },                                    0,                 "before the data"        },
-        { GGUF_FILE_TENSOR_F32, 1,          { 8 },                                     UINT64_MAX - 31,   "before the data"        },
-        { GGUF_FILE_TENSOR_F32, 1,          { 8 },                                     1ull << 32,        "before the data"        },
-        { GGUF_FILE_TENSOR_F32, 1,          { 8 },                                     4,                 "not aligned"            },
+        { GGUF_FILE_TENSOR_F32, 5, { 1, 1, 1, 1, 1 },  0,               "more than 4 dimensions" },
+        { 4,                    1, { 32 },             0,               "type that is not known" },
+        { UINT32_MAX,           1, { 32 },             0,               "type that is not known" },
+        { 2,                    1, { 33 },             0,               "block"                  },
+        { GGUF_FILE_TENSOR_F32, 1, { UINT64_MAX },     0,               "too large"              },
+        { GGUF_FILE_TENSOR_F64, 1, { 1ull << 61 },     0,               "too large"              },
+        { GGUF_FILE_TENSOR_F32, 4, { 1u << 31, 1u << 31, 1u << 31, 1u << 31 }, 0, "too large" },
+        { GGUF_FILE_TENSOR_F32, 1, { 1ull << 58 },     0,               "before the data"        },
+        { GGUF_FILE_TENSOR_F32, 1, { 65 },             0,               "before the data"        },
+        { GGUF_FILE_TENSOR_F32, 1, { 8 },              UINT64_MAX - 31, "before the data"        },
+        { GGUF_FILE_TENSOR_F32, 1, { 8 },              1ull << 32,      "before the data"        },
+        { GGUF_FILE_TENSOR_F32, 1, { 8 },              4,               "not aligned"            },
     };
     for (size_t i = 0; i < N_OF(tensors); i++) {
         struct bytes bytes = header(3, 1, 0);
@@ -997,11 +1004,13 @@ static void the_first_failure_is_told(void ** state) {
         { "block",  2,                    1, { 33 },            "tensor block has rows"                  },
         { "type",   4,                    1, { 1 },             "tensor type has a type"                 },
         { "large",  GGUF_FILE_TENSOR_F32, 1, { UINT64_MAX },    "tensor large is too large"              },
-        { "a name of sixty-four bytes: one more than ggml has room for, NUL", GGUF_FILE_TENSOR_F32, 1, { 1 }, "too long a name" },
+        { "a name of sixty-four bytes: one more than ggml has room for, NUL", GGUF_FILE_TENSOR_F32, 1,
+          { 1 }, "too long a name" },
     };
     for (size_t i = 0; i < N_OF(tensors); i++) {
         struct gguf_file_writer * writer = write_sample("failed.gguf");
-        assert_int_equal(gguf_file_writer_add_tensor(writer, tensors[i].name, tensors[i].type, tensors[i].n_dims, tensors[i].ne), -1);
+        assert_int_equal(gguf_file_writer_add_tensor(writer, tensors[i].name, tensors[i].type,
+                                                     tensors[i].n_dims, tensors[i].ne), -1);
         assert_int_equal(gguf_file_writer_add_tensor(writer, "fine", GGUF_FILE_TENSOR_F32, 1, ne), -1);
         gguf_file_writer_set_u32(writer, "key", 1);
         gguf_file_writer_write(writer, -1, 0, "", 1);

@@ -46,30 +46,44 @@ static struct ggml_tensor * tensor_new(const char * name, int64_t n_rows, int64_
     return &tensors[n_tensors++];
 }
 
-static int          n_backends   (void * sched)                                      { (void) sched; return 1; }
-static void       * get_backend  (void * sched, int i)                               { (void) sched; (void) i; return &backend; }
-static void       * backend_of_tensor(void * sched, struct ggml_tensor * tensor)     { (void) sched; (void) tensor; return &backend; }
-static void       * get_device   (void * of)                                         { (void) of; return &device; }
-static void       * get_type     (void * of)                                         { (void) of; return &buffer_type; }
-static int          device_type  (void * of)                                         { (void) of; return fake.device_type; }
-static bool         supports_op  (void * of, const struct ggml_tensor * node)        { (void) of; (void) node; return fake.can_copy; }
-static size_t       alignment    (void * type)                                       { (void) type; return 32; }
-static bool         is_host      (void * type)                                       { (void) type; return true; }
-static void       * buffer_base  (void * buffer)                                     { return (size_t *) buffer + 4; }
-static size_t       buffer_size  (void * buffer)                                     { return *(size_t *) buffer; }
-static void         place        (void * buffer, struct ggml_tensor * tensor, void * at) { (void) buffer; tensor->data = at; }
-static void         context_free (struct ggml_context * ctx)                         { (void) ctx; }
-static const char * get_name     (const struct ggml_tensor * tensor)                 { return tensor->name; }
-static int64_t      n_rows_of    (const struct ggml_tensor * tensor)                 { return tensor->n_rows; }
-static int64_t      n_elements_of(const struct ggml_tensor * tensor)                 { return tensor->n_elements; }
-static size_t       n_bytes_of   (const struct ggml_tensor * tensor)                 { return (size_t) tensor->n_elements * 4; }
-static size_t       element_size (const struct ggml_tensor * tensor)                 { (void) tensor; return 4; }
-static void       * get_data     (const struct ggml_tensor * tensor)                 { return tensor->data; }
-static int          graph_n_nodes(struct ggml_cgraph * graph)                        { return graph->n_nodes + graph->n_others; }
-static int          graph_size   (struct ggml_cgraph * graph)                        { (void) graph; return GRAPH_SIZE; }
-static size_t       used_mem     (const struct ggml_context * ctx)                   { (void) ctx; return fake.used_mem; }
-static size_t       mem_size     (const struct ggml_context * ctx)                   { (void) ctx; return 100000; }
-static size_t       overhead     (void)                                              { return 300; }
+static int          n_backends   (void * sched)                      { (void) sched; return 1; }
+static void       * get_backend  (void * sched, int i)               { (void) sched; (void) i; return &backend; }
+static void       * get_device   (void * of)                         { (void) of; return &device; }
+static void       * get_type     (void * of)                         { (void) of; return &buffer_type; }
+static int          device_type  (void * of)                         { (void) of; return fake.device_type; }
+static size_t       alignment    (void * type)                       { (void) type; return 32; }
+static bool         is_host      (void * type)                       { (void) type; return true; }
+static void       * buffer_base  (void * buffer)                     { return (size_t *) buffer + 4; }
+static size_t       buffer_size  (void * buffer)                     { return *(size_t *) buffer; }
+static void         context_free (struct ggml_context * ctx)         { (void) ctx; }
+static const char * get_name     (const struct ggml_tensor * tensor) { return tensor->name; }
+static int64_t      n_rows_of    (const struct ggml_tensor * tensor) { return tensor->n_rows; }
+static int64_t      n_elements_of(const struct ggml_tensor * tensor) { return tensor->n_elements; }
+static size_t       n_bytes_of   (const struct ggml_tensor * tensor) { return (size_t) tensor->n_elements * 4; }
+static size_t       element_size (const struct ggml_tensor * tensor) { (void) tensor; return 4; }
+static void       * get_data     (const struct ggml_tensor * tensor) { return tensor->data; }
+static int          graph_n_nodes(struct ggml_cgraph * graph)        { return graph->n_nodes + graph->n_others; }
+static int          graph_size   (struct ggml_cgraph * graph)        { (void) graph; return GRAPH_SIZE; }
+static size_t       used_mem     (const struct ggml_context * ctx)   { (void) ctx; return fake.used_mem; }
+static size_t       mem_size     (const struct ggml_context * ctx)   { (void) ctx; return 100000; }
+static size_t       overhead     (void)                              { return 300; }
+
+static void * backend_of_tensor(void * sched, struct ggml_tensor * tensor) {
+    (void) sched;
+    (void) tensor;
+    return &backend;
+}
+
+static bool supports_op(void * of, const struct ggml_tensor * node) {
+    (void) of;
+    (void) node;
+    return fake.can_copy;
+}
+
+static void place(void * buffer, struct ggml_tensor * tensor, void * at) {
+    (void) buffer;
+    tensor->data = at;
+}
 
 static struct ggml_tensor * set_name(struct ggml_tensor * tensor, const char * name) {
     (void) name;
@@ -140,28 +154,76 @@ static struct ggml_tensor * graph_find(const struct ggml_cgraph * graph, const c
 }
 
 // What is only asked whether it is there.
-static bool               reserve  (void * sched, struct ggml_cgraph * graph)                                        { (void) sched; (void) graph; return true; }
-static void               wait_for (void * sched)                                                                    { (void) sched; }
-static void               get_async(void * of, const struct ggml_tensor * t, void * data, size_t offset, size_t size) { (void) of; (void) t; (void) data; (void) offset; (void) size; }
-static struct ggml_cgraph * new_graph(struct ggml_context * ctx, size_t size, bool grads)                            { (void) ctx; (void) size; (void) grads; return NULL; }
+static bool reserve(void * sched, struct ggml_cgraph * graph) {
+    (void) sched;
+    (void) graph;
+    return true;
+}
+
+static void wait_for(void * sched) {
+    (void) sched;
+}
+
+static void get_async(void * of, const struct ggml_tensor * tensor, void * data, size_t offset, size_t size) {
+    (void) of;
+    (void) tensor;
+    (void) data;
+    (void) offset;
+    (void) size;
+}
+
+static struct ggml_cgraph * new_graph(struct ggml_context * ctx, size_t size, bool grads) {
+    (void) ctx;
+    (void) size;
+    (void) grads;
+    return NULL;
+}
 
 static struct real real;
 
 static int begin(void ** state) {
     real = (struct real) {
-        .ggml_backend_sched_alloc_graph = reserve, .ggml_backend_sched_reserve = reserve, .ggml_backend_sched_synchronize = wait_for,
-        .ggml_backend_sched_get_n_backends = n_backends, .ggml_backend_sched_get_backend = get_backend,
-        .ggml_backend_sched_get_tensor_backend = backend_of_tensor, .ggml_backend_sched_get_buffer_type = NULL,
-        .ggml_backend_get_default_buffer_type = get_type, .ggml_backend_get_device = get_device, .ggml_backend_dev_type = device_type,
-        .ggml_backend_supports_op = supports_op, .ggml_backend_tensor_get_async = get_async, .ggml_backend_buft_alloc_buffer = alloc_buffer,
-        .ggml_backend_buft_get_alignment = alignment, .ggml_backend_buft_is_host = is_host, .ggml_backend_buffer_get_base = buffer_base,
-        .ggml_backend_buffer_get_size = buffer_size, .ggml_backend_buffer_free = buffer_free, .ggml_backend_tensor_alloc = place,
-        .ggml_init = context_new, .ggml_free = context_free, .ggml_new_tensor_1d = new_1d, .ggml_new_tensor_2d = new_2d,
-        .ggml_view_1d = view_1d, .ggml_cpy = copy, .ggml_set_name = set_name, .ggml_get_data = get_data, .ggml_get_name = get_name,
-        .ggml_nrows = n_rows_of, .ggml_nelements = n_elements_of, .ggml_nbytes = n_bytes_of, .ggml_element_size = element_size,
-        .ggml_build_forward_expand = expand, .ggml_graph_size = graph_size, .ggml_graph_n_nodes = graph_n_nodes, .ggml_graph_node = graph_node,
-        .ggml_graph_get_tensor = graph_find, .ggml_new_graph_custom = new_graph, .ggml_used_mem = used_mem, .ggml_get_mem_size = mem_size,
-        .ggml_tensor_overhead = overhead,
+        .ggml_backend_sched_alloc_graph        = reserve,
+        .ggml_backend_sched_reserve            = reserve,
+        .ggml_backend_sched_synchronize        = wait_for,
+        .ggml_backend_sched_get_n_backends     = n_backends,
+        .ggml_backend_sched_get_backend        = get_backend,
+        .ggml_backend_sched_get_tensor_backend = backend_of_tensor,
+        .ggml_backend_sched_get_buffer_type    = NULL,
+        .ggml_backend_get_default_buffer_type  = get_type,
+        .ggml_backend_get_device               = get_device,
+        .ggml_backend_dev_type                 = device_type,
+        .ggml_backend_supports_op              = supports_op,
+        .ggml_backend_tensor_get_async         = get_async,
+        .ggml_backend_buft_alloc_buffer        = alloc_buffer,
+        .ggml_backend_buft_get_alignment       = alignment,
+        .ggml_backend_buft_is_host             = is_host,
+        .ggml_backend_buffer_get_base          = buffer_base,
+        .ggml_backend_buffer_get_size          = buffer_size,
+        .ggml_backend_buffer_free              = buffer_free,
+        .ggml_backend_tensor_alloc             = place,
+        .ggml_init                             = context_new,
+        .ggml_free                             = context_free,
+        .ggml_new_tensor_1d                    = new_1d,
+        .ggml_new_tensor_2d                    = new_2d,
+        .ggml_view_1d                          = view_1d,
+        .ggml_cpy                              = copy,
+        .ggml_set_name                         = set_name,
+        .ggml_get_data                         = get_data,
+        .ggml_get_name                         = get_name,
+        .ggml_nrows                            = n_rows_of,
+        .ggml_nelements                        = n_elements_of,
+        .ggml_nbytes                           = n_bytes_of,
+        .ggml_element_size                     = element_size,
+        .ggml_build_forward_expand             = expand,
+        .ggml_graph_size                       = graph_size,
+        .ggml_graph_n_nodes                    = graph_n_nodes,
+        .ggml_graph_node                       = graph_node,
+        .ggml_graph_get_tensor                 = graph_find,
+        .ggml_new_graph_custom                 = new_graph,
+        .ggml_used_mem                         = used_mem,
+        .ggml_get_mem_size                     = mem_size,
+        .ggml_tensor_overhead                  = overhead,
     };
     memset(&fake, 0, sizeof(fake));
     fake.has_memory = true;
@@ -181,7 +243,7 @@ static bool build(struct graph_taps * taps, struct layers * layers, int n_others
     char                  strip[256];
 
     graph_taps_init(taps, &real, &backend, layers);
-    if (!taps->trouble) {
+    if (taps->trouble == NULL) {
         graph_taps_measure(taps, &reserved);
     }
     graph_taps_must_move(taps, false);
@@ -203,7 +265,7 @@ static void check(const char * trouble, int n_others) {
     } else {
         assert_null(taps.trouble);
     }
-    assert_int_equal(lands, !trouble);
+    assert_int_equal(lands, trouble == NULL);
     graph_taps_free(&taps);
     layers_free(&layers);
     device_memory_on_sched_free(&backend);

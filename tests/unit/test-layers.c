@@ -1,3 +1,5 @@
+// What is known of a model's layers from the tensors that are seen and from those in its file.
+
 #include "unit.h"
 
 #include "engine/upstream/layers.h"
@@ -13,7 +15,8 @@ static const struct file_tensor in_file[] = {
 };
 
 // What a graph showed of layer 3, and what is known after it was held against the file. Returns the sum, 0: not known.
-static size_t checked(struct layers * layers, const struct file_tensor * seen, int n_seen, const struct file_tensor * tensors, int n) {
+static size_t checked(struct layers * layers, const struct file_tensor * seen, int n_seen,
+                      const struct file_tensor * tensors, int n) {
     struct layer * layer = NULL;
     for (int i = 0; i < n_seen; i++) {
         layer = layers_add_tensor(layers, seen[i].name, seen[i].bytes);
@@ -38,7 +41,8 @@ static void what_both_say(void ** state) {
     (void) state;
     struct layers            layers = { 0 };
     const struct file_tensor seen[] = {
-        { 3, "blk.3.ffn_up_exps.weight", 1000, 0 }, { 3, "blk.3.ffn_down_exps.weight", 3000, 0 }, { 3, "blk.3.ffn_gate_exps.weight", 1000, 0 },
+        { 3, "blk.3.ffn_up_exps.weight", 1000, 0 }, { 3, "blk.3.ffn_down_exps.weight", 3000, 0 },
+        { 3, "blk.3.ffn_gate_exps.weight", 1000, 0 },
     };
     assert_int_equal(checked(&layers, seen, 3, in_file, 3), 5000);
     assert_int_equal(layers.at[3]->n_tensors, 3);
@@ -58,7 +62,8 @@ static void what_only_the_file_says(void ** state) {
 static void merged_as_they_were_loaded(void ** state) {
     (void) state;
     struct layers            layers = { 0 };
-    const struct file_tensor seen[] = { { 3, "blk.3.ffn_gate_up_exps.weight", 2000, 0 }, { 3, "blk.3.ffn_down_exps.weight", 3000, 0 } };
+    const struct file_tensor seen[] = { { 3, "blk.3.ffn_gate_up_exps.weight", 2000, 0 },
+                                        { 3, "blk.3.ffn_down_exps.weight", 3000, 0 } };
     assert_int_equal(checked(&layers, seen, 2, in_file, 3), 5000);
     assert_int_equal(layers.at[3]->n_tensors, 2);
     layers_free(&layers);
@@ -71,7 +76,8 @@ static void where_they_disagree_nothing_is_known(void ** state) {
     assert_int_equal(checked(&layers, other, 1, in_file, 3), 0);
     layers_free(&layers);
 
-    const struct file_tensor unknown[] = { { 3, "blk.3.ffn_gate_up_exps.weight", 1999, 0 }, { 3, "blk.3.ffn_down_exps.weight", 3000, 0 } };
+    const struct file_tensor unknown[] = { { 3, "blk.3.ffn_gate_up_exps.weight", 1999, 0 },
+                                           { 3, "blk.3.ffn_down_exps.weight", 3000, 0 } };
     assert_int_equal(checked(&layers, unknown, 2, in_file, 3), 0);
     layers_free(&layers);
 }
@@ -84,7 +90,8 @@ static void without_a_file(void ** state) {
     assert_int_equal(checked(&layers, half, 1, NULL, 0), 0);
     layers_free(&layers);
 
-    const struct file_tensor whole[] = { { 3, "blk.3.ffn_up_exps.weight", 1000, 0 }, { 3, "blk.3.ffn_down_exps.weight", 3000, 0 } };
+    const struct file_tensor whole[] = { { 3, "blk.3.ffn_up_exps.weight", 1000, 0 },
+                                         { 3, "blk.3.ffn_down_exps.weight", 3000, 0 } };
     assert_int_equal(checked(&layers, whole, 2, NULL, 0), 4000);
     layers_free(&layers);
 }

@@ -19,7 +19,8 @@ static struct routing_layer layers[N_LAYERS];
 static int setup(void ** state) {
     (void) state;
     for (int32_t i = 0; i < N_LAYERS; i++) {
-        layers[i] = (struct routing_layer) { .layer = i, .n_expert = N_EXPERT, .n_used = N_USED, .n_tokens = N_ROWS, .experts = experts };
+        layers[i] = (struct routing_layer) { .layer = i, .n_expert = N_EXPERT, .n_used = N_USED,
+                                             .n_tokens = N_ROWS, .experts = experts };
     }
     return 0;
 }
@@ -30,7 +31,8 @@ static bool count(struct meter * meter, enum routing_fate fate) {
 }
 
 static void decode(struct meter * meter, enum routing_fate fate, int64_t n_correction) {
-    const struct routing_decode decoded = { .fate = fate, .n_prompt = 1, .n_generation = 1, .n_correction = n_correction };
+    const struct routing_decode decoded = { .fate = fate, .n_prompt = 1, .n_generation = 1,
+                                            .n_correction = n_correction };
     meter_decode(meter, &decoded, false);
 }
 
@@ -83,7 +85,8 @@ static void makes_room_for_what_was_not_told(void ** state) {
 
 static void room_grows_around_what_was_counted(void ** state) {
     (void) state;
-    struct routing_layer  more  = { .layer = N_LAYERS, .n_expert = 2 * N_EXPERT, .n_used = 1, .n_tokens = 1, .experts = (int32_t[]) { 127 } };
+    struct routing_layer  more  = { .layer = N_LAYERS, .n_expert = 2 * N_EXPERT, .n_used = 1, .n_tokens = 1,
+                                    .experts = (int32_t[]) { 127 } };
     struct routing_ubatch other = { .fate = ROUTING_PENDING, .n_layers = 1, .layers = &more };
     struct meter        * meter = meter_new(N_LAYERS, N_EXPERT);
     struct counters         sum   = { 0 };
@@ -245,7 +248,8 @@ static void * grow_on(void * data) {
     struct writing * writing = data;
     static const int32_t expert[] = { 0 };
     for (int32_t i = N_LAYERS; i < 16 * N_LAYERS && !atomic_load(&writing->done); i++) {
-        const struct routing_layer  more  = { .layer = i, .n_expert = N_EXPERT + i, .n_used = 1, .n_tokens = 1, .experts = expert };
+        const struct routing_layer  more  = { .layer = i, .n_expert = N_EXPERT + i, .n_used = 1,
+                                              .n_tokens = 1, .experts = expert };
         const struct routing_ubatch other = { .fate = ROUTING_COUNT, .n_layers = 1, .layers = &more };
         assert_true(count(writing->meter, ROUTING_COUNT));
         assert_true(meter_ubatch(writing->meter, &other, false));

@@ -1,3 +1,5 @@
+// Lines with the names of the experts that were routed to.
+
 #include "unit.h"
 
 #include "tracer/names.h"
@@ -8,7 +10,8 @@
 static void the_number_is_before_the_last_part_of_the_name(void ** state) {
     (void) state;
     const struct routing_layer layer = {
-        .layer = 47, .n_expert = 512, .n_used = 2, .n_tokens = 2, .experts = (int32_t[]) { 511, 0, 10, 99 }, .n_tensors = 2,
+        .layer = 47, .n_expert = 512, .n_used = 2, .n_tokens = 2,
+        .experts = (int32_t[]) { 511, 0, 10, 99 }, .n_tensors = 2,
         .tensor_names = { "blk.47.ffn_gate_up_exps.weight", "blk.47.ffn_down_exps.weight" },
     };
     struct text text = { 0 };
@@ -32,10 +35,12 @@ static void numbers_of_every_length(void ** state) {
     struct text text = { 0 };
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         const struct routing_layer layer = {
-            .layer = numbers[i], .n_used = 1, .n_tokens = 1, .experts = &numbers[i], .n_tensors = 1, .tensor_names = { "a.b.c" },
+            .layer = numbers[i], .n_used = 1, .n_tokens = 1, .experts = &numbers[i], .n_tensors = 1,
+            .tensor_names = { "a.b.c" },
         };
         char expected[128];
-        snprintf(expected, sizeof(expected), "[EXPERT-TRACE] Layer %d, Expert %d: a.b.%d.c\n", numbers[i], numbers[i], numbers[i]);
+        snprintf(expected, sizeof(expected), "[EXPERT-TRACE] Layer %d, Expert %d: a.b.%d.c\n",
+                 numbers[i], numbers[i], numbers[i]);
         names_add(&text, &layer);
         assert_string_equal(text.data, expected);
         text_clear(&text);
@@ -45,7 +50,8 @@ static void numbers_of_every_length(void ** state) {
 
 static void layers_are_added_one_behind_the_other(void ** state) {
     (void) state;
-    struct routing_layer layer = { .n_used = 1, .n_tokens = 1, .experts = (int32_t[]) { 3 }, .n_tensors = 1, .tensor_names = { "a.b" } };
+    struct routing_layer layer = { .n_used = 1, .n_tokens = 1, .experts = (int32_t[]) { 3 }, .n_tensors = 1,
+                                   .tensor_names = { "a.b" } };
     struct text          text  = { 0 };
     names_add(&text, &layer);
     layer.n_tokens = 0; // none of its rows were asked for
@@ -56,7 +62,8 @@ static void layers_are_added_one_behind_the_other(void ** state) {
     layer.n_tensors = 1;
     layer.layer     = 2;
     names_add(&text, &layer);
-    assert_string_equal(text.data, "[EXPERT-TRACE] Layer 0, Expert 3: a.3.b\n[EXPERT-TRACE] Layer 2, Expert 3: a.3.b\n");
+    assert_string_equal(text.data,
+                        "[EXPERT-TRACE] Layer 0, Expert 3: a.3.b\n[EXPERT-TRACE] Layer 2, Expert 3: a.3.b\n");
     text_free(&text);
 }
 

@@ -1,3 +1,5 @@
+// The statistics file: which one is claimed and replaced, and which file stays as it is.
+
 #include "unit.h"
 
 #include "folder.h"
@@ -168,7 +170,8 @@ static void a_link_is_followed(void ** state) {
 
 static void another_file_stays(void ** state) {
     (void) state;
-    static const char * const contents[] = { "GGUF", "precious", "{}", "{\n  \"format\": \"something-else\"\n}\n", "\n" };
+    static const char * const contents[] = { "GGUF", "precious", "{}",
+                                             "{\n  \"format\": \"something-else\"\n}\n", "\n" };
     struct output output = OUTPUT_UNCLAIMED;
     for (size_t i = 0; i < sizeof(contents) / sizeof(contents[0]); i++) {
         write_content("stats.json", contents[i]);

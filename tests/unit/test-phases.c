@@ -16,7 +16,8 @@ static const struct llama_model * get_model(const struct llama_context * ctx) { 
 static int32_t                    token_bos(const struct llama_model * model) { (void) model; return 1; }
 static int32_t                    token_eos(const struct llama_model * model) { (void) model; return 2; }
 
-static const struct real engine = { .llama_get_model = get_model, .llama_token_bos = token_bos, .llama_token_eos = token_eos };
+static const struct real engine = { .llama_get_model = get_model, .llama_token_bos = token_bos,
+                                    .llama_token_eos = token_eos };
 
 void engine_say(enum log_level level, const char * lines) {
     (void) level;

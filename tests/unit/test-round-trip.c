@@ -22,8 +22,8 @@ static void ignore(enum log_level level, const char * lines) {
 }
 
 static const struct routing_model model = {
-    .key = "a model", .name = "A model", .architecture = "test", .engine = "none", .capture = "by hand", .n_layer = LAYERS,
-    .n_expert = EXPERTS, .n_used = USED, .phases_known = true,
+    .key = "a model", .name = "A model", .architecture = "test", .engine = "none",
+    .capture = "by hand", .n_layer = LAYERS, .n_expert = EXPERTS, .n_used = USED, .phases_known = true,
 };
 
 static int32_t expert(uint64_t ubatch, int32_t layer, int32_t token, int32_t rank) {
@@ -52,7 +52,8 @@ static void record(struct trace_stream * stream, uint64_t number, int32_t positi
     struct routing_layer       layers[LAYERS];
     for (int32_t i = 0; i < n; i++) {
         tokens[i] = (struct expert_tracer_token) {
-            .id = 1000 + i, .position = position + i, .generation = number % 3 == 0, .output = number % 2 == 0 || i == n - 1,
+            .id = 1000 + i, .position = position + i, .generation = number % 3 == 0,
+            .output = number % 2 == 0 || i == n - 1,
         };
     }
     for (int32_t layer = 0; layer < LAYERS; layer++) {
@@ -63,19 +64,23 @@ static void record(struct trace_stream * stream, uint64_t number, int32_t positi
             gates  [layer][i] = gate(number, i % USED);
         }
         layers[layer] = (struct routing_layer) {
-            .layer = layer, .n_expert = EXPERTS, .n_used = USED, .n_tokens = n_rows, .experts = experts[layer], .gates = gates[layer],
-            .rows = first > 0 ? last : NULL, .n_tensors = 1, .tensor_names = { "blk.0.ffn_up_exps.weight" }, .expert_bytes = { 4096 },
+            .layer = layer, .n_expert = EXPERTS, .n_used = USED, .n_tokens = n_rows,
+            .experts = experts[layer], .gates = gates[layer],
+            .rows = first > 0 ? last : NULL, .n_tensors = 1, .tensor_names = { "blk.0.ffn_up_exps.weight" },
+            .expert_bytes = { 4096 },
         };
     }
     const struct routing_ubatch ubatch = {
-        .number = number, .batch = number, .time = 1700000000000000 + (int64_t) number * 1000, .n_tokens = (uint64_t) n, .tokens = tokens,
-        .rows_known = true, .n_layers = LAYERS, .layers = layers, .is_moe = true,
+        .number = number, .batch = number, .time = 1700000000000000 + (int64_t) number * 1000,
+        .n_tokens = (uint64_t) n, .tokens = tokens, .rows_known = true, .n_layers = LAYERS,
+        .layers = layers, .is_moe = true,
     };
     trace_stream_ubatch(stream, &ubatch, false);
 }
 
 static void write_trace(void) {
-    const struct trace_options options = { .path = "run.moetrace", .buffer = 1 << 20, .sample = 1, .weights = true, .tokens = true };
+    const struct trace_options options = { .path = "run.moetrace", .buffer = 1 << 20, .sample = 1,
+                                           .weights = true, .tokens = true };
     struct trace_writer      * writer  = trace_writer_new(&options, &model, "run-1", ignore, ignore);
     struct trace_stream      * stream  = trace_stream_new(writer);
     int32_t                    position = 0;

@@ -65,7 +65,8 @@ static bool finds_by_ids(int32_t n, const int32_t * rows) {
 
 static void a_batch_in_its_order(void ** state) {
     (void) state;
-    begin_batch(5, (struct batch_token[]) { { 7, 0, 0, 0 }, { 8, 0, 1, 0 }, { 7, 1, 0, 0 }, { 8, 0, 2, 0 }, { 9, 1, 1, 1 } });
+    begin_batch(5, (struct batch_token[]) { { 7, 0, 0, 0 }, { 8, 0, 1, 0 }, { 7, 1, 0, 0 },
+                                            { 8, 0, 2, 0 }, { 9, 1, 1, 1 } });
     assert_true(finds(3, (int32_t[]) { 0, 1, 2 }));
     assert_true(finds(2, (int32_t[]) { 3, 4 }));
 }
@@ -81,7 +82,8 @@ static void one_sequence_behind_the_other(void ** state) {
 
 static void the_longer_sequence_comes_again(void ** state) {
     (void) state;
-    begin_batch(5, (struct batch_token[]) { { 7, 0, 0, 0 }, { 8, 0, 1, 0 }, { 9, 0, 2, 0 }, { 7, 1, 0, 0 }, { 8, 1, 1, 0 } });
+    begin_batch(5, (struct batch_token[]) { { 7, 0, 0, 0 }, { 8, 0, 1, 0 }, { 9, 0, 2, 0 },
+                                            { 7, 1, 0, 0 }, { 8, 1, 1, 0 } });
     assert_true(finds(4, (int32_t[]) { 0, 1, 3, 4 }));
     assert_true(finds(1, (int32_t[]) { 2 }));
 }
@@ -102,7 +104,8 @@ static void the_way_that_was_right_before(void ** state) {
     n_ubatch = 4;
     begin_batch(4, (struct batch_token[]) { { 7, 0, 0, 0 }, { 9, 1, 0, 0 }, { 8, 0, 1, 0 }, { 6, 1, 1, 0 } });
     assert_true(finds(4, (int32_t[]) { 0, 2, 1, 3 })); // one behind the other
-    const struct batch_token same[] = { { 7, 0, 0, 0 }, { 8, 0, 1, 0 }, { 7, 3, 0, 0 }, { 8, 3, 1, 0 }, { 7, 1, 0, 0 }, { 8, 1, 1, 0 } };
+    const struct batch_token same[] = { { 7, 0, 0, 0 }, { 8, 0, 1, 0 }, { 7, 3, 0, 0 }, { 8, 3, 1, 0 },
+                                        { 7, 1, 0, 0 }, { 8, 1, 1, 0 } };
     begin_batch(6, same);
     assert_true(finds(4, (int32_t[]) { 0, 1, 4, 5 }));
 }

@@ -1,3 +1,5 @@
+// Text that grows, and what makes it harmless to terminals and right as JSON.
+
 #include "unit.h"
 
 #include "base/clean.h"
@@ -52,9 +54,11 @@ static void assert_json(const char * string, const char * json) {
 static void a_line_stays_one(void ** state) {
     (void) state;
     struct text text = { 0 };
-    text_add_line(&text, "%s and %d", "a\n\033[31mb\r\x7f" "c\xff\xc2\x9b" "d\xe2\x80\xae" "e\xe2\x80\xa8" "größe 🦙", 5);
+    text_add_line(&text, "%s and %d",
+        "a\n\033[31mb\r\x7f" "c\xff\xc2\x9b" "d\xe2\x80\xae" "e\xe2\x80\xa8" "größe 🦙", 5);
     text_add_line(&text, "%s", "");
-    assert_string_equal(text.data, "[EXPERT-TRACE] a\xef\xbf\xbd\xef\xbf\xbd[31mb\xef\xbf\xbd\xef\xbf\xbd" "c\xef\xbf\xbd\xef\xbf\xbd"
+    assert_string_equal(text.data,
+        "[EXPERT-TRACE] a\xef\xbf\xbd\xef\xbf\xbd[31mb\xef\xbf\xbd\xef\xbf\xbd" "c\xef\xbf\xbd\xef\xbf\xbd"
         "d\xef\xbf\xbd" "e\xef\xbf\xbd" "größe 🦙 and 5\n[EXPERT-TRACE] \n");
     text_free(&text);
 }

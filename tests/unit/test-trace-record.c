@@ -1,3 +1,5 @@
+// Records of a routing trace, byte by byte. What is expected was written down by hand from docs/trace-format.md.
+
 #include "unit.h"
 
 #include "trace/format/encoding.h"
@@ -6,8 +8,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-// What is expected was written down by hand from docs/trace-format.md.
 
 static struct trace_payload payload;
 static uint8_t              bytes[1 << 16];
@@ -40,7 +40,8 @@ static const struct routing_layer layers[] = {
 };
 
 static const struct expert_tracer_token tokens[] = {
-    { .id = 5, .position = 0 }, { .id = 300, .position = 1, .output = true }, { .id = -1, .position = 2, .output = true },
+    { .id = 5, .position = 0 }, { .id = 300, .position = 1, .output = true },
+    { .id = -1, .position = 2, .output = true },
 };
 
 static struct routing_ubatch two_tokens(void) {
@@ -51,7 +52,8 @@ static struct routing_ubatch two_tokens(void) {
 
 static const struct trace_recording plain = { .is_first = true };
 
-static uint8_t * record_at(uint8_t * at, const struct routing_ubatch * ubatch, const struct trace_recording * recording) {
+static uint8_t * record_at(uint8_t * at, const struct routing_ubatch * ubatch,
+                           const struct trace_recording * recording) {
     assert_true(trace_payload_has_room(&payload, trace_record_lives_max(ubatch)));
     uint8_t * end = trace_record_ubatch(&payload, at, ubatch, recording);
     assert_non_null(end);
@@ -72,7 +74,8 @@ static void what_may_be_there(void ** state) {
     struct routing_ubatch ubatch = two_tokens();
     ubatch.time = 999;
     ubatch.fate = ROUTING_WARMUP;
-    const struct trace_recording recording = { .context = 200, .table = 1, .is_mtp = true, .tokens = true, .weights = true };
+    const struct trace_recording recording = { .context = 200, .table = 1, .is_mtp = true,
+                                               .tokens = true, .weights = true };
     assert_bytes(record_at(bytes, &ubatch, &recording),
         "05 01 c8 01 01 00 "
         "1f 02 01 1d 01 02 00 00 01 06 00 "             // one microsecond before; warm-up, head, ids, weights; table 1
@@ -93,7 +96,8 @@ static void what_is_not_known_is_left_out(void ** state) {
     ubatch.layers = half;
     ubatch.tokens = unknown;
     uint8_t * end = record_at(bytes, &ubatch, &all);
-    assert_bytes(record_at(end, &ubatch, &all), "04 01 00 00 00 " "0a 02 00 00 00 01 08 00 00 e8 71 " "0a 02 00 00 00 01 08 00 00 e8 71");
+    assert_bytes(record_at(end, &ubatch, &all),
+        "04 01 00 00 00 " "0a 02 00 00 00 01 08 00 00 e8 71 " "0a 02 00 00 00 01 08 00 00 e8 71");
 }
 
 static void layers_with_fewer_rows(void ** state) {
@@ -104,7 +108,8 @@ static void layers_with_fewer_rows(void ** state) {
         { .layer = 1, .n_expert = 4, .n_used = 2, .n_tokens = 0 },
         { .layer = 2, .n_expert = 4, .n_used = 2, .n_tokens = 2, .experts = experts_1, .rows = rows },
     };
-    const struct routing_ubatch ubatch = { .time = 1000, .n_tokens = 3, .tokens = tokens, .rows_known = true, .n_layers = 3, .layers = reduced };
+    const struct routing_ubatch ubatch = { .time = 1000, .n_tokens = 3, .tokens = tokens, .rows_known = true,
+                                           .n_layers = 3, .layers = reduced };
     const struct trace_recording recording = { .tokens = true };
     assert_bytes(record_at(bytes, &ubatch, &recording),
         "04 01 00 01 00 "
@@ -127,7 +132,8 @@ static void spans_end_where_something_changes(void ** state) {
     };
     const int32_t              nothing[9] = { 0 };
     const struct routing_layer layer  = { .layer = 0, .n_expert = 1, .n_used = 1, .n_tokens = 9, .experts = nothing };
-    const struct routing_ubatch ubatch = { .time = 1000, .n_tokens = 9, .tokens = many, .rows_known = true, .n_layers = 1, .layers = &layer };
+    const struct routing_ubatch ubatch = { .time = 1000, .n_tokens = 9, .tokens = many, .rows_known = true,
+                                           .n_layers = 1, .layers = &layer };
     assert_bytes(record_at(bytes, &ubatch, &plain),
         "04 01 00 01 00 " "04 01 00 02 00 " "04 01 00 01 01 "
         "17 02 00 02 00 07 "
@@ -194,8 +200,10 @@ static void experts_of_any_width(void ** state) {
         for (int i = 0; i < N; i++) {
             ids[i] = (int32_t) (((uint32_t) i * 2654435761u) % (uint32_t) n_expert);
         }
-        const struct routing_layer  layer  = { .layer = 0, .n_expert = n_expert, .n_used = N, .n_tokens = 1, .experts = ids };
-        const struct routing_ubatch ubatch = { .time = 1000, .n_tokens = 1, .tokens = &token, .rows_known = true, .n_layers = 1, .layers = &layer };
+        const struct routing_layer  layer  = { .layer = 0, .n_expert = n_expert, .n_used = N,
+                                               .n_tokens = 1, .experts = ids };
+        const struct routing_ubatch ubatch = { .time = 1000, .n_tokens = 1, .tokens = &token, .rows_known = true,
+                                               .n_layers = 1, .layers = &layer };
         const uint8_t * end  = record_at(bytes, &ubatch, &plain);
         const size_t    size = (N * (size_t) width + 7) / 8;
         assert_packed(end - size, ids, N, width);
@@ -225,7 +233,8 @@ static void no_token_takes_more_than_was_reserved(void ** state) {
     for (int i = 0; i < N; i++) {
         many[i] = (struct expert_tracer_token) { INT32_MAX, INT32_MAX - 1 - i, -1, INT32_MAX - i, false, i % 2 == 0 };
     }
-    const struct routing_layer   layer  = { .layer = 0, .n_expert = INT32_MAX, .n_used = 1, .n_tokens = N, .experts = ids };
+    const struct routing_layer   layer  = { .layer = 0, .n_expert = INT32_MAX, .n_used = 1,
+                                            .n_tokens = N, .experts = ids };
     const struct routing_ubatch  ubatch = {
         .time = INT64_MIN, .n_tokens = N, .tokens = many, .rows_known = true, .n_layers = 1, .layers = &layer,
     };
@@ -253,9 +262,11 @@ static void little_is_written_besides_the_experts(void ** state) {
     static struct expert_tracer_token many[N];
     static int32_t                    ids[N * 2];
     const struct routing_layer   layer  = { .layer = 0, .n_expert = 4, .n_used = 2, .n_tokens = N, .experts = ids };
-    const struct routing_ubatch  ubatch = { .time = 1000, .n_tokens = N, .tokens = many, .rows_known = true, .n_layers = 1, .layers = &layer };
+    const struct routing_ubatch  ubatch = { .time = 1000, .n_tokens = N, .tokens = many, .rows_known = true,
+                                            .n_layers = 1, .layers = &layer };
     for (int i = 0; i < N; i++) { // a server's: each of another sequence, far into it
-        many[i] = (struct expert_tracer_token) { .sequence = i % 256, .position = 100000 + i / 256, .generation = true, .output = true };
+        many[i] = (struct expert_tracer_token) { .sequence = i % 256, .position = 100000 + i / 256,
+                                                 .generation = true, .output = true };
     }
     record_at(bytes, &ubatch, &plain);
     for (int i = 0; i < N; i++) {
@@ -275,8 +286,9 @@ static void half_precision(void ** state) {
         { 0.0f, 0x0000 }, { -0.0f, 0x8000 }, { 1.0f, 0x3c00 }, { -1.5f, 0xbe00 }, { 65504.0f, 0x7bff },
         { 65519.0f, 0x7bff }, { 65520.0f, 0x7c00 }, { 1e9f, 0x7c00 }, { -INFINITY, 0xfc00 },
         { 0x1p-14f, 0x0400 }, { 0x1.ff8p-15f, 0x03ff }, { 0x1.ffcp-15f, 0x0400 }, { 0x1p-24f, 0x0001 },
-        { 0x1p-25f, 0x0000 }, { 0x1.000002p-25f, 0x0001 }, { 0x1.8p-24f, 0x0002 }, { 0x1.4p-23f, 0x0002 }, { 1e-30f, 0x0000 },
-        { 0x1.002p0f, 0x3c00 }, { 0x1.006p0f, 0x3c02 }, { 0x1.002002p0f, 0x3c01 }, { 0x1.ffep0f, 0x4000 },
+        { 0x1p-25f, 0x0000 }, { 0x1.000002p-25f, 0x0001 }, { 0x1.8p-24f, 0x0002 },
+        { 0x1.4p-23f, 0x0002 }, { 1e-30f, 0x0000 }, { 0x1.002p0f, 0x3c00 }, { 0x1.006p0f, 0x3c02 },
+        { 0x1.002002p0f, 0x3c01 }, { 0x1.ffep0f, 0x4000 },
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         assert_int_equal(trace_f16(cases[i].value), cases[i].expected);

@@ -1,10 +1,13 @@
+// Which routing is trusted to be real, on hand-made ubatches that are wrong in one thing each.
+
 #include "unit.h"
 
 #include "trace/write/trace-trust.h"
 
 #include <string.h>
 
-static const struct expert_tracer_token tokens[] = { { .position = 0 }, { .position = 1, .output = true }, { .position = 2, .output = true } };
+static const struct expert_tracer_token tokens[] = { { .position = 0 }, { .position = 1, .output = true },
+                                                     { .position = 2, .output = true } };
 static const int32_t                    experts[] = { 0, 2, 2, 3, 1, 0 };
 
 static struct routing_layer  layers[2];
@@ -14,9 +17,11 @@ static char                  doubt[256];
 static int begin(void ** state) {
     (void) state;
     for (int i = 0; i < 2; i++) {
-        layers[i] = (struct routing_layer) { .layer = 4 + i, .n_expert = 4, .n_used = 2, .n_tokens = 3, .experts = experts };
+        layers[i] = (struct routing_layer) { .layer = 4 + i, .n_expert = 4, .n_used = 2,
+                                             .n_tokens = 3, .experts = experts };
     }
-    ubatch = (struct routing_ubatch) { .n_tokens = 3, .tokens = tokens, .rows_known = true, .n_layers = 2, .layers = layers };
+    ubatch = (struct routing_ubatch) { .n_tokens = 3, .tokens = tokens, .rows_known = true,
+                                       .n_layers = 2, .layers = layers };
     return 0;
 }
 
@@ -95,7 +100,8 @@ static void no_expert_is_there_twice(void ** state) {
 static void experts_with_the_same_last_bits_are_two(void ** state) {
     (void) state;
     static const int32_t many[] = { 1, 65, 129, 65 };
-    layers[0] = layers[1] = (struct routing_layer) { .layer = 9, .n_expert = 256, .n_used = 3, .n_tokens = 1, .experts = many };
+    layers[0] = layers[1] = (struct routing_layer) { .layer = 9, .n_expert = 256, .n_used = 3,
+                                                     .n_tokens = 1, .experts = many };
     assert_true(has_experts());
     layers[1].n_used = 4;
     assert_false(has_experts());
@@ -118,7 +124,8 @@ static void not_everything_is_zero(void ** state) {
     (void) state;
     static int32_t zeros[2000];
     for (int i = 0; i < 2; i++) {
-        layers[i] = (struct routing_layer) { .layer = i, .n_expert = 16, .n_used = 1, .n_tokens = 1000, .experts = zeros };
+        layers[i] = (struct routing_layer) { .layer = i, .n_expert = 16, .n_used = 1,
+                                             .n_tokens = 1000, .experts = zeros };
     }
     assert_false(has_experts());
     assert_string_equal(doubt, "2000 rows, and all of them take expert 0");

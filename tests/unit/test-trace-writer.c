@@ -1,3 +1,5 @@
+// The writer of routing traces: what is in the files, when the disk fails, and when somebody changes them.
+
 #include "unit.h"
 
 #include "folder.h"
@@ -88,8 +90,9 @@ static int n_said(const char * what) {
 #define BUFFER   (64 << 10)
 
 static const struct routing_model model = {
-    .key = "a model", .name = "Test \"one\"", .architecture = "test", .engine = "none", .capture = "by hand", .file = "model.gguf",
-    .n_layer = LAYERS, .n_expert = EXPERTS, .n_used = USED, .phases_known = true,
+    .key = "a model", .name = "Test \"one\"", .architecture = "test", .engine = "none",
+    .capture = "by hand", .file = "model.gguf", .n_layer = LAYERS, .n_expert = EXPERTS,
+    .n_used = USED, .phases_known = true,
 };
 
 static int32_t experts[TOKENS * USED];
@@ -117,8 +120,9 @@ static struct routing_ubatch * evaluated(struct evaluated * of, uint64_t number,
         };
     }
     of->ubatch = (struct routing_ubatch) {
-        .number = number, .batch = batch, .time = 1700000000000000 + (int64_t) number * 1000000, .n_tokens = (uint64_t) n_tokens,
-        .tokens = of->tokens, .rows_known = true, .n_layers = LAYERS, .layers = of->layers,
+        .number = number, .batch = batch, .time = 1700000000000000 + (int64_t) number * 1000000,
+        .n_tokens = (uint64_t) n_tokens, .tokens = of->tokens, .rows_known = true,
+        .n_layers = LAYERS, .layers = of->layers,
     };
     return &of->ubatch;
 }
@@ -330,7 +334,8 @@ static void assert_end(const struct content * content, bool complete, bool last_
 // What the end says of a trace of one file.
 static void assert_sums(const struct content * content) {
     char expected[256];
-    snprintf(expected, sizeof(expected), "\"ubatches\": %d, \"tokens\": %d, \"dropped_ubatches\": %d, \"dropped_tokens\": %d, "
+    snprintf(expected, sizeof(expected),
+        "\"ubatches\": %d, \"tokens\": %d, \"dropped_ubatches\": %d, \"dropped_tokens\": %d, "
         "\"left_out_ubatches\": %d, \"left_out_tokens\": %d, ", (int) content->n_ubatches, (int) content->n_tokens,
         (int) (content->gaps[1].n_ubatches + content->gaps[3].n_ubatches + content->gaps[4].n_ubatches),
         (int) (content->gaps[1].n_tokens + content->gaps[3].n_tokens + content->gaps[4].n_tokens),
@@ -385,7 +390,8 @@ static void a_trace_is_written(void ** state) {
     assert_non_null(strstr(content.header, "{\"format\": \"llama-expert-tracer-routing\", \"version\": 1, "));
     assert_non_null(strstr(content.header, "\"run\": \"run-1\""));
     assert_non_null(strstr(content.header, "\"capture\": \"by hand\", \"model\": {\"name\": \"Test \\\"one\\\"\", "));
-    assert_non_null(strstr(content.header, "\"fingerprint\": \"6-85944171f73967e8\"}, \"n_layer\": 4, \"phases_known\": true, "
+    assert_non_null(strstr(content.header,
+        "\"fingerprint\": \"6-85944171f73967e8\"}, \"n_layer\": 4, \"phases_known\": true, "
         "\"weights\": false, \"tokens\": false, \"sample\": 1}"));
     assert_int_equal(n_said("Routing trace: "), 1);
     assert_int_equal(n_said("run.moetrace, 4 tokens, "), 1);
@@ -677,8 +683,8 @@ static void a_disk_that_stays_full(void ** state) {
     assert_int_equal(content.n_ubatches, 1);
     assert_int_equal(content.rest, 0); // half a chunk is taken back
     assert_int_equal(content.n_chunks[TRACE_CHUNK_END], 0);
-    assert_int_equal(n_said("; 1 ubatches (64 tokens) were dropped because the disk could not be written to; its end is missing: "
-        "No space left on device"), 1);
+    assert_int_equal(n_said("; 1 ubatches (64 tokens) were dropped because the disk could not be written to; "
+                            "its end is missing: No space left on device"), 1);
 }
 
 static void what_could_not_be_written_at_the_end_is_told(void ** state) {
@@ -744,7 +750,8 @@ static void a_routing_that_is_not_trusted(void ** state) {
     evaluate(stream, 1, 1, TOKENS);
     finish(writer, stream);
     assert_false(exists("run.moetrace"));
-    assert_int_equal(n_said("the routing cannot be trusted (layer 0, token 0: expert 6 twice): no routing trace is written"), 1);
+    assert_int_equal(n_said("the routing cannot be trusted (layer 0, token 0: expert 6 twice): "
+                            "no routing trace is written"), 1);
     assert_int_equal(n_said("\n"), 1);
 }
 
@@ -764,7 +771,8 @@ static void a_routing_that_is_not_trusted_any_more(void ** state) {
     assert_int_equal(content.n_ubatches, 20);
     assert_end(&content, false, true);
     assert_sums(&content);
-    assert_int_equal(n_said("the routing cannot be trusted (layer 0, token 1: expert 128 of 128): the routing trace ends before it"), 1);
+    assert_int_equal(n_said("the routing cannot be trusted (layer 0, token 1: expert 128 of 128): "
+                            "the routing trace ends before it"), 1);
 }
 
 static void one_ubatch_in_64_is_looked_at(void ** state) {
@@ -1030,8 +1038,10 @@ static uint64_t n_on_disk(const char * path) {
     const int      fd   = open(path, O_RDONLY);
     const ssize_t  size = read(fd, data, sizeof(data));
     close(fd);
-    for (uint64_t at = 0; size > 0 && at + TRACE_HEADER_SIZE <= (uint64_t) size; at += TRACE_HEADER_SIZE + get(data + at + TRACE_AT_SIZE, 4)) {
+    uint64_t       at   = 0;
+    while (size > 0 && at + TRACE_HEADER_SIZE <= (uint64_t) size) {
         n_ubatches += get(data + at + TRACE_AT_N_UBATCHES, 4);
+        at         += TRACE_HEADER_SIZE + get(data + at + TRACE_AT_SIZE, 4);
     }
     return n_ubatches;
 }
@@ -1073,7 +1083,8 @@ static void a_file_that_is_deleted(void ** state) {
     (void) state;
     changed_on_the_way(delete_it);
     assert_rest("run.moetrace");
-    assert_int_equal(n_said("run.moetrace was deleted or replaced: what was recorded until now is gone. The routing trace goes on in "), 1);
+    assert_int_equal(n_said("run.moetrace was deleted or replaced: what was recorded until now is gone. "
+                            "The routing trace goes on in "), 1);
 }
 
 static void truncate_it(void) {
@@ -1084,7 +1095,8 @@ static void a_file_that_is_truncated(void ** state) {
     (void) state;
     changed_on_the_way(truncate_it);
     assert_rest("run-2.moetrace");
-    assert_int_equal(n_said("run.moetrace was truncated: what was recorded until now is incomplete. The routing trace goes on in "), 1);
+    assert_int_equal(n_said("run.moetrace was truncated: what was recorded until now is incomplete. "
+                            "The routing trace goes on in "), 1);
 }
 
 static void move_it(void) {
@@ -1115,7 +1127,8 @@ static void a_file_that_is_replaced(void ** state) {
     struct stat about;
     assert_int_equal(stat("run.moetrace", &about), 0);
     assert_int_equal(about.st_size, strlen("precious"));
-    assert_int_equal(n_said("run.moetrace was deleted or replaced: what was recorded until now is gone. The routing trace goes on in "), 1);
+    assert_int_equal(n_said("run.moetrace was deleted or replaced: what was recorded until now is gone. "
+                            "The routing trace goes on in "), 1);
 }
 
 static void move_its_folder(void) {
@@ -1129,7 +1142,8 @@ static void a_folder_that_is_moved(void ** state) {
     const struct content all = content_of("run.moetrace");
     assert_int_equal(all.n_ubatches, 20);
     assert_end(&all, true, true);
-    assert_int_equal(n_said("The routing trace goes on in the file that had this name, as a new one cannot be made: No such file"), 1);
+    assert_int_equal(n_said("The routing trace goes on in the file that had this name, as a new one cannot be made: "
+                            "No such file"), 1);
 }
 
 static void delete_its_folder(void) {
@@ -1167,7 +1181,8 @@ static void what_is_no_trace_stays(void ** state) {
     assert_non_null(fgets(content, sizeof(content), file));
     fclose(file);
     assert_string_equal(content, "dear diary");
-    assert_int_equal(n_said("cannot write the routing trace notes.txt: there is a file of that name that is no routing trace, and stays. "), 1);
+    assert_int_equal(n_said("cannot write the routing trace notes.txt: there is a file of that name that is no routing "
+                            "trace, and stays. "), 1);
     assert_int_equal(n_said("cannot write the routing trace pipe: not a regular file. "), 1);
     assert_int_equal(n_said("cannot write the routing trace missing/run.moetrace: No such file or directory. "), 1);
     assert_int_equal(n_said("\n"), 3);

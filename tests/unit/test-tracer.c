@@ -1,3 +1,5 @@
+// The tracer as a whole, by routing events made by hand: what it prints and writes of models and contexts.
+
 #include "unit.h"
 
 #include "tracer/tracer.h"
@@ -42,7 +44,8 @@ static const struct routing_layer layers[] = {
     { .layer = 1, .n_expert = 4, .n_used = 2, .n_tokens = 1, .experts = experts },
 };
 
-static const struct routing_layer mtp_layer = { .layer = 2, .n_expert = 4, .n_used = 2, .n_tokens = 2, .experts = experts };
+static const struct routing_layer mtp_layer = { .layer = 2, .n_expert = 4, .n_used = 2,
+                                                .n_tokens = 2, .experts = experts };
 
 static struct expert_tracer * start(bool stats, bool names, bool per_layer) {
     struct config config = { .stats = stats, .names = names, .per_layer = per_layer };
@@ -194,7 +197,8 @@ static void all_names_of_a_long_prompt_are_said(void ** state) {
     }
     struct routing_layer long_layers[N_LAYERS];
     for (int32_t i = 0; i < N_LAYERS; i++) {
-        long_layers[i] = (struct routing_layer) { .layer = i, .n_expert = 128, .n_used = N_USED, .n_tokens = N_TOKENS, .experts = long_experts,
+        long_layers[i] = (struct routing_layer) { .layer = i, .n_expert = 128, .n_used = N_USED, .n_tokens = N_TOKENS,
+                                                  .experts = long_experts,
             .n_tensors = 2, .tensor_names = { "blk.x.ffn_down_exps.weight", "blk.x.ffn_up_exps.weight" } };
     }
     struct expert_tracer * tracer  = start(false, true, false);
@@ -206,8 +210,10 @@ static void all_names_of_a_long_prompt_are_said(void ** state) {
         for (int32_t i = 0; i < N_LAYERS; i++) {
             for (size_t k = 0; k < N_TOKENS * N_USED; k++) {
                 const int32_t expert = long_experts[k];
-                fprintf(expected, "[EXPERT-TRACE] Layer %d, Expert %d: blk.x.ffn_down_exps.%d.weight\n", i, expert, expert);
-                fprintf(expected, "[EXPERT-TRACE] Layer %d, Expert %d: blk.x.ffn_up_exps.%d.weight\n",   i, expert, expert);
+                fprintf(expected, "[EXPERT-TRACE] Layer %d, Expert %d: blk.x.ffn_down_exps.%d.weight\n",
+                        i, expert, expert);
+                fprintf(expected, "[EXPERT-TRACE] Layer %d, Expert %d: blk.x.ffn_up_exps.%d.weight\n",
+                        i, expert, expert);
             }
         }
         fclose(expected);
@@ -413,7 +419,8 @@ static void a_reset_leaves_nothing_to_tell(void ** state) {
 static void a_reset_inside_a_batch_does_not_wrap(void ** state) {
     (void) state;
     const struct routing_ubatch ubatch = { ROUTING_COUNT, 2, 2, layers, .layers_told = true };
-    const struct routing_decode done   = { .fate = ROUTING_COUNT, .n_prompt = 1, .n_generation = 0, .n_correction = -1 };
+    const struct routing_decode done   = { .fate = ROUTING_COUNT, .n_prompt = 1,
+                                           .n_generation = 0, .n_correction = -1 };
     struct expert_tracer      * tracer  = start(true, false, false);
     void                      * context = tracer_sink.context_open(tracer, &model, "a context");
     tracer_sink.ubatch(context, &ubatch);
