@@ -14,9 +14,11 @@ from client import environment
 from pairs import progress, say
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "trace"))
-from moetrace import DATA, END, LIFE, Chunk, Layer, Token, Ubatch, encode, new_header, new_layer, record, varint  # noqa: E402
+from moetrace import (DATA, END, LIFE, Chunk, Layer, Token, Ubatch, encode, new_header, new_layer,  # noqa: E402
+                      record, varint)
 
-SHAPES = {"Mixtral-8x7B": (32, 8, 2), "Qwen3-30B-A3B": (48, 128, 8), "Qwen3-Next-80B-A3B": (48, 512, 10)}  # layers, experts, top-k
+# layers, experts, top-k
+SHAPES = {"Mixtral-8x7B": (32, 8, 2), "Qwen3-30B-A3B": (48, 128, 8), "Qwen3-Next-80B-A3B": (48, 512, 10)}
 WRITTEN = "Qwen3-30B-A3B"
 SIXTEENTHS = (1, 2, 3, 4, 6, 8, 10, 12, 14)  # of all experts: sizes that `cache` tells of
 SECONDS = 2            # that each of the curves is measured
@@ -27,8 +29,10 @@ N_TOPICS = 4           # lives that differ, by turns
 
 
 def speeds(program, shape, *sizes):
-    """Activations a second and core, by name, of tokens that come one by one. sizes: slots per layer that the optimum is looked for."""
-    done = subprocess.run(list(map(str, [program, *SHAPES[shape], SECONDS, *sizes])), check=True, capture_output=True, text=True)
+    """Activations a second and core, by name, of tokens that come one by one.
+    sizes: slots per layer that the optimum is looked for."""
+    done = subprocess.run(list(map(str, [program, *SHAPES[shape], SECONDS, *sizes])), check=True,
+                          capture_output=True, text=True)
     return {name: float(speed) for name, speed in map(str.split, done.stdout.splitlines())}
 
 
@@ -42,7 +46,8 @@ class Synthetic:
                       for i in range(self.n_layers)]
         self.n_ubatches, self.n_tokens = 1 + N_GENERATED, N_PROMPT + N_GENERATED
         self.n_activations = self.n_tokens * self.n_layers * self.n_used  # of a life
-        made = [encode(new_header(n_layer=self.n_layers), [self.table], self._ubatches(topic), end=None) for topic in range(N_TOPICS)]
+        made = [encode(new_header(n_layer=self.n_layers), [self.table], self._ubatches(topic), end=None)
+                for topic in range(N_TOPICS)]
         self.head = made[0][:2]
         self.lives = [chunks[2].payload[len(self._begin(0)):] for chunks in made]
 
@@ -62,14 +67,17 @@ class Synthetic:
 
         tokens = [Token(position=i, generation=i >= N_PROMPT, output=i >= N_PROMPT - 1) for i in range(self.n_tokens)]
         batches = [tokens[:N_PROMPT], *([token] for token in tokens[N_PROMPT:])]
-        return [Ubatch(number, number, batch, [Layer(layer, self.n_expert, self.n_used, list(range(len(batch))),
-                                                     [experts(layer) for _ in batch]) for layer in range(self.n_layers)])
-                for number, batch in enumerate(batches)]
+        def routed(batch):
+            return [Layer(layer, self.n_expert, self.n_used, list(range(len(batch))), [experts(layer) for _ in batch])
+                    for layer in range(self.n_layers)]
+
+        return [Ubatch(number, number, batch, routed(batch)) for number, batch in enumerate(batches)]
 
     def write(self, path, n_activations):
         """Returns how many there are, at least so many."""
         n = -(-n_activations // self.n_activations)
-        totals = {"complete": True, "last_part": True, "ubatches": n * self.n_ubatches, "tokens": n * self.n_tokens, "dropped_ubatches": 0,
+        totals = {"complete": True, "last_part": True, "ubatches": n * self.n_ubatches,
+                  "tokens": n * self.n_tokens, "dropped_ubatches": 0,
                   "dropped_tokens": 0, "left_out_ubatches": 0, "left_out_tokens": 0, "waited_ms": 0}
         with path.open("wb") as file:
             file.write(b"".join(chunk.bytes() for chunk in self.head))
@@ -106,7 +114,8 @@ class Run:
 
 
 def runs(tool, commands):
-    """What commands take, for pairs of a command and how many activations to analyse: its name, activations, bytes of the file, the run."""
+    """What commands take, for pairs of a command and how many activations to analyse:
+    its name, activations, bytes of the file, the run."""
     progress("analysis: writing a trace")
     synthetic = Synthetic()
     with tempfile.TemporaryDirectory(prefix="expert-tracer-bench-") as folder:

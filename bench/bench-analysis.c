@@ -1,9 +1,10 @@
-// How many activations a second caches of all sizes can be looked at, by one thread: prints a line for each way to do it.
+// How many activations a second caches of all sizes can be looked at, by one thread:
+// prints a line for each way to do it.
 //
 //   bench-analysis N_LAYERS N_EXPERT N_USED SECONDS [SIZE…]     sizes: slots per layer, for the optimum
 //
-// Tokens come one by one, so that every activation is a request of its own. Some experts of a layer are used much more often
-// than others, and which ones changes from time to time.
+// Tokens come one by one, so that every activation is a request of its own.
+// Some experts of a layer are used much more often than others, and which ones changes from time to time.
 
 #include "analysis/lfu-curve.h"
 #include "analysis/lru-curve.h"
@@ -101,7 +102,8 @@ static double now(void) {
     return (double) time.tv_sec + (double) time.tv_nsec / 1e9;
 }
 
-static void measure(const char * name, step_function * step, struct layer * layers, const struct routing * routing, double seconds) {
+static void measure(const char * name, step_function * step, struct layer * layers,
+                    const struct routing * routing, double seconds) {
     int32_t    * found = calloc(routing->n_used, sizeof(*found));
     const double start = now();
     double       taken = 0.0;
@@ -137,13 +139,14 @@ int main(int argc, char ** argv) {
         fprintf(stderr, "usage: bench-analysis N_LAYERS N_EXPERT N_USED SECONDS [SIZE...]\n");
         return 2;
     }
-    struct routing routing = { strtoul(argv[1], NULL, 10), strtoul(argv[2], NULL, 10), strtoul(argv[3], NULL, 10), NULL };
+    struct routing routing = { strtoul(argv[1], NULL, 10), strtoul(argv[2], NULL, 10),
+                               strtoul(argv[3], NULL, 10), NULL };
     const double   seconds = strtod(argv[4], NULL);
     const size_t   n_sizes = (size_t) (argc - 5);
     size_t       * sizes   = calloc(n_sizes + 1, sizeof(*sizes));
     struct layer * layers  = calloc(routing.n_layers + 1, sizeof(*layers));
     routing.experts = calloc(N_TOKENS * routing.n_layers * routing.n_used + 1, sizeof(*routing.experts));
-    if (!sizes || !layers || !routing.experts || routing.n_used > routing.n_expert) {
+    if (sizes == NULL || layers == NULL || routing.experts == NULL || routing.n_used > routing.n_expert) {
         return 1;
     }
     for (size_t i = 0; i < n_sizes; i++) {

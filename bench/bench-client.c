@@ -54,7 +54,8 @@ struct way {
 
 static const struct way ways[] = {
     { "untraced",    CONTEXT_MAIN,     false, false, false, false, RECORD_NOTHING },
-    { "control",     CONTEXT_MAIN,     false, false, false, false, RECORD_NOTHING }, // the same again: what the machine differs by from itself
+    // the same again: what the machine differs by from itself
+    { "control",     CONTEXT_MAIN,     false, false, false, false, RECORD_NOTHING },
     { "stats",       CONTEXT_MAIN,     true,  false, false, false, RECORD_NOTHING },
     { "per-layer",   CONTEXT_MAIN,     true,  true,  false, false, RECORD_NOTHING },
     { "names",       CONTEXT_MAIN,     true,  false, true,  false, RECORD_NOTHING },
@@ -125,7 +126,8 @@ static struct options parse_options(int argc, char ** argv) {
         { "toggle",     no_argument,       NULL, TOGGLE     },
         { NULL,         0,                 NULL, 0          },
     };
-    struct options options = { .n_threads = 1, .n_ctx = 1024, .n_batch = 2048, .n_ubatch = 512, .n_distinct = 95, .repack = true };
+    struct options options = { .n_threads = 1, .n_ctx = 1024, .n_batch = 2048, .n_ubatch = 512,
+                               .n_distinct = 95, .repack = true };
     for (int option, at = 0; (option = getopt_long(argc, argv, "", known, &at)) != -1; ) {
         switch (option) {
             case MODEL:      options.model        = optarg;                          break;
@@ -144,7 +146,7 @@ static struct options parse_options(int argc, char ** argv) {
             default:         exit(2);
         }
     }
-    if (!options.model || optind != argc || options.n_distinct < 1 || options.n_distinct > 95) {
+    if (options.model == NULL || optind != argc || options.n_distinct < 1 || options.n_distinct > 95) {
         fail("usage: bench-client --model MODEL.gguf [--threads N] [--ctx N] [--batch N] [--ubatch N] [--no-repack]\n"
              "                    [--rpc HOST:PORT] [--gpu-layers N] [--n-cpu-moe N] [--distinct 1…95] [--toggle]\n"
              "                    [--output FILE] [--routing FILE]", NULL);
@@ -185,14 +187,14 @@ static void load_backends(void) {
 static void add_rpc_server(const char * endpoint) {
     typedef ggml_backend_reg_t (*add_server_fn)(const char * endpoint);
     const ggml_backend_reg_t rpc = ggml_backend_reg_by_name("RPC");
-    if (!rpc) {
+    if (rpc == NULL) {
         fail("this llama.cpp has no RPC backend", NULL);
     }
     void * const  address = ggml_backend_reg_get_proc_address(rpc, "ggml_backend_rpc_add_server");
     add_server_fn add_server;
     memcpy(&add_server, &address, sizeof(address));
     const ggml_backend_reg_t server = add_server ? add_server(endpoint) : NULL;
-    if (!server) {
+    if (server == NULL) {
         fail("no RPC server answers", endpoint);
     }
     ggml_backend_register(server);
@@ -219,7 +221,7 @@ static struct llama_model * load_model(const struct options * options) {
     params.use_extra_bufts       = options->repack;
     params.tensor_buft_overrides = overrides(options->n_cpu_moe);
     struct llama_model * model = llama_model_load_from_file(options->model, params);
-    if (!model) {
+    if (model == NULL) {
         fail("cannot load the model", options->model);
     }
     return model;
@@ -237,7 +239,7 @@ static bool read_topk(struct ggml_tensor * node, bool ask, void * user_data) {
             free(reader->ids);
             reader->ids  = malloc(nbytes);
             reader->size = nbytes;
-            if (!reader->ids) {
+            if (reader->ids == NULL) {
                 fail("out of memory", NULL);
             }
         }
@@ -260,7 +262,7 @@ static struct llama_context * new_context(struct bench * bench, enum context_kin
         params.cb_eval_user_data = &bench->reader;
     }
     struct llama_context * context = llama_init_from_model(bench->model, params);
-    if (!context) {
+    if (context == NULL) {
         fail("llama.cpp makes no context of this model", bench->options.model);
     }
     return context;
@@ -282,7 +284,7 @@ static void choose_tokens(struct bench * bench) {
     const size_t n = (size_t) bench->options.n_ctx;
     bench->tokens   = malloc(n * sizeof(*bench->tokens));
     bench->token_us = malloc(n * sizeof(*bench->token_us));
-    if (!bench->tokens || !bench->token_us) {
+    if (bench->tokens == NULL || bench->token_us == NULL) {
         fail("out of memory", NULL);
     }
     for (int32_t i = 0; i < bench->options.n_ctx; i++) {
@@ -298,7 +300,8 @@ static void evaluate(struct llama_context * context, llama_token * tokens, int32
 }
 
 // Returns how long the prompt took. token_us[] is filled with what each generated token took.
-static double run(struct llama_context * context, llama_token * tokens, int32_t n_prompt, int32_t n_generate, double * token_us) {
+static double run(struct llama_context * context, llama_token * tokens, int32_t n_prompt,
+                  int32_t n_generate, double * token_us) {
     llama_memory_clear(llama_get_memory(context), true);
     const double begin = now_us();
     evaluate(context, tokens, n_prompt);
@@ -332,13 +335,13 @@ static void print_token_times(double * token_us, int32_t n) {
 }
 
 static struct expert_tracer * new_tracer(const struct bench * bench, const struct way * way) {
-    if (!bench->api.make || !bench->api.free || !bench->api.take || !bench->api.drop) {
+    if (bench->api.make == NULL || bench->api.free == NULL || bench->api.take == NULL || bench->api.drop == NULL) {
         fail("the tracer is not preloaded, it is needed for", way->name);
     }
-    if (way->json && !bench->options.output) {
+    if (way->json && bench->options.output == NULL) {
         fail("--output is needed for", way->name);
     }
-    if (way->recording != RECORD_NOTHING && !bench->options.routing) {
+    if (way->recording != RECORD_NOTHING && bench->options.routing == NULL) {
         fail("--routing is needed for", way->name);
     }
     if (way->recording != RECORD_NOTHING) {
@@ -354,7 +357,7 @@ static struct expert_tracer * new_tracer(const struct bench * bench, const struc
     config.tokens    = way->recording == RECORD_ALL;
     config.interval  = 0.1; // so that it is written while it is measured; a hundred times as often as by default
     struct expert_tracer * tracer = bench->api.make(&config);
-    if (!tracer) {
+    if (tracer == NULL) {
         fail("no tracer can be made", way->name);
     }
     return tracer;
@@ -394,9 +397,11 @@ static void run_way(struct bench * bench, const struct way * way, int32_t n_prom
     if (way->context == CONTEXT_CALLBACK) {
         printf(", \"activations\": %lld, \"capture\": \"bare eval callback\"", (long long) bench->reader.n_read);
     }
-    struct expert_tracer_snapshot * snapshot = tracer && way->recording == RECORD_NOTHING ? bench->api.take(tracer, 0) : NULL;
+    struct expert_tracer_snapshot * snapshot = tracer && way->recording == RECORD_NOTHING
+                                               ? bench->api.take(tracer, 0) : NULL;
     if (snapshot) {
-        printf(", \"activations\": %llu, \"capture\": \"%s\"", (unsigned long long) snapshot->total_activations, snapshot->capture);
+        printf(", \"activations\": %llu, \"capture\": \"%s\"",
+               (unsigned long long) snapshot->total_activations, snapshot->capture);
         bench->api.drop(snapshot);
     }
     if (tracer) {
@@ -415,7 +420,8 @@ static void follow_commands(struct bench * bench) {
         if (sscanf(line, "run %31s %d %d", name, &n_prompt, &n_generate) != 3) {
             fail("not a command", line);
         }
-        if (n_prompt < 1 || n_generate < 0 || n_prompt > bench->options.n_batch || n_prompt + n_generate > bench->options.n_ctx) {
+        if (n_prompt < 1 || n_generate < 0 || n_prompt > bench->options.n_batch
+            || n_prompt + n_generate > bench->options.n_ctx) {
             fail("more tokens than there is room for, or fewer than one", line);
         }
         run_way(bench, find_way(name), n_prompt, n_generate);

@@ -71,12 +71,13 @@ static const char * name_of(const void * key) {
 __attribute__((destructor)) static void write_counts(void) {
     const char * path = getenv("CUDA_LAUNCHES");
     FILE       * file = path ? fopen(path, "w") : NULL;
-    if (!file) {
+    if (file == NULL) {
         return;
     }
     for (size_t i = 0; i < SLOTS; i++) {
         if (slots[i].count > 0) {
-            fprintf(file, "%llu %s\n", (unsigned long long) slots[i].count, slots[i].name ? slots[i].name : "a kernel without a name");
+            fprintf(file, "%llu %s\n", (unsigned long long) slots[i].count,
+                    slots[i].name ? slots[i].name : "a kernel without a name");
         }
     }
     fclose(file);
@@ -84,14 +85,15 @@ __attribute__((destructor)) static void write_counts(void) {
 
 static void * find_real(const char * name) {
     void * const real = dlsym(RTLD_NEXT, name);
-    if (!real) {
+    if (real == NULL) {
         fprintf(stderr, "cuda-launches: no %s behind us; the CUDA runtime has to be a shared object\n", name);
         abort();
     }
     return real;
 }
 
-// A function of the runtime that we stand in front of: does `before`, then calls the real one and returns what that does.
+// A function of the runtime that we stand in front of:
+// does `before`, then calls the real one and returns what that does.
 #define BETWEEN(type, name, parameters, arguments, before)      \
     __attribute__((visibility("default"))) type name parameters; \
     type name parameters {                                      \
@@ -132,9 +134,11 @@ int __cudaGetKernel(void ** kernel, const void * host) {
     return status;
 }
 
-BETWEEN(int, __cudaLaunchKernel, (void * kernel, struct dim3 grid, struct dim3 block, void ** args, size_t shared, void * stream),
+BETWEEN(int, __cudaLaunchKernel,
+        (void * kernel, struct dim3 grid, struct dim3 block, void ** args, size_t shared, void * stream),
     (kernel, grid, block, args, shared, stream), count(kernel))
-BETWEEN(int, cudaLaunchKernel, (const void * host, struct dim3 grid, struct dim3 block, void ** args, size_t shared, void * stream),
+BETWEEN(int, cudaLaunchKernel,
+        (const void * host, struct dim3 grid, struct dim3 block, void ** args, size_t shared, void * stream),
     (host, grid, block, args, shared, stream), count(host))
 BETWEEN(int, cudaLaunchKernelExC, (const void * config, const void * host, void ** args),
     (config, host, args), count(host))
@@ -148,5 +152,6 @@ BETWEEN(int, cudaEventSynchronize, (void * event),
     (event), CALLED)
 BETWEEN(int, cudaMemcpyAsync, (void * dst, const void * src, size_t n, int kind, void * stream),
     (dst, src, n, kind, stream), count_copy(kind))
-BETWEEN(int, cudaMemcpy2DAsync, (void * dst, size_t dpitch, const void * src, size_t spitch, size_t width, size_t height, int kind, void * stream),
+BETWEEN(int, cudaMemcpy2DAsync, (void * dst, size_t dpitch, const void * src, size_t spitch, size_t width,
+                                 size_t height, int kind, void * stream),
     (dst, dpitch, src, spitch, width, height, kind, stream), count_copy(kind))

@@ -23,8 +23,10 @@ def launches(build, options, way, n_generate, preload, variables):
     """What a run asks of the card, by name."""
     with tempfile.TemporaryDirectory(prefix="expert-tracer-bench-") as folder:
         counts = Path(folder) / "counts"
-        env = {**environment([build / "bench" / "cuda-launches.so", *preload]), "CUDA_LAUNCHES": str(counts), **variables}
-        done = subprocess.run([build / "bench" / "bench-client", *map(str, options)], input=f"run {way} {N_PROMPT} {n_generate}\n",
+        env = {**environment([build / "bench" / "cuda-launches.so", *preload]),
+               "CUDA_LAUNCHES": str(counts), **variables}
+        done = subprocess.run([build / "bench" / "bench-client", *map(str, options)],
+                              input=f"run {way} {N_PROMPT} {n_generate}\n",
                               env=env, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         if done.returncode != 0:
             raise RuntimeError(f"bench-client failed:\n{done.stderr[-2000:]}")
@@ -42,7 +44,8 @@ class Asked:
     KERNELS = ("fused routing kernels in a run", "sorting kernels in a run")
 
     def __init__(self, *run):
-        once, twice = (self._sorted_out(launches(*run[:3], tokens, *run[3:])) for tokens in (N_GENERATE, 2 * N_GENERATE))
+        once, twice = (self._sorted_out(launches(*run[:3], tokens, *run[3:]))
+                       for tokens in (N_GENERATE, 2 * N_GENERATE))
         self.per_token = {column: (twice[column] - once[column]) / N_GENERATE for column in self.COLUMNS}
         self.in_a_run = {kernel: once[kernel] for kernel in self.KERNELS}
 
@@ -97,8 +100,8 @@ def launch_text(build, options):
     for label, way in ways.items():
         say(f"counting launches: {label}")
         asked[label] = Asked(build, options, *way)
-    text = f"{verdict(asked['untraced'], asked[ALL_WAYS['stats']])} Of a generated token, and of a run of {N_PROMPT} prompt and " \
-           f"{N_GENERATE} generated tokens:"
+    text = f"{verdict(asked['untraced'], asked[ALL_WAYS['stats']])} " \
+           f"Of a generated token, and of a run of {N_PROMPT} prompt and {N_GENERATE} generated tokens:"
     heads = ["", *Asked.COLUMNS, *Asked.KERNELS]
     return f"{text}\n\n{page.table(heads, [[label, *row.cells()] for label, row in asked.items()])}"
 
@@ -106,7 +109,8 @@ def launch_text(build, options):
 def measure_model(arguments):
     options = ["--threads", arguments.threads, "--gpu-layers", arguments.gpu_layers, "--n-cpu-moe", arguments.n_cpu_moe]
     measurement, devices = measure(arguments.name, arguments.build / "bench" / "bench-client",
-                                   arguments.build / "libllama-expert-tracer.so", arguments.model, options, arguments.seconds, 2)
+                                   arguments.build / "libllama-expert-tracer.so", arguments.model,
+                                   options, arguments.seconds, 2)
     text = page.measurement_text(measurement, ALL_WAYS)
     if arguments.gpu_layers:
         text += "\n\n" + launch_text(arguments.build, ["--model", arguments.model, *options])

@@ -92,7 +92,8 @@ get_source() {
     else
         fail "--source $source is neither a folder nor a file"
     fi
-    [ -e "$tree.new/ggml/src/ggml-cuda/topk-moe.cu" ] || fail "${source:-what was fetched} is no source tree of llama.cpp 0.5.0"
+    [ -e "$tree.new/ggml/src/ggml-cuda/topk-moe.cu" ] ||
+        fail "${source:-what was fetched} is no source tree of llama.cpp 0.5.0"
     mv "$tree.new" "$tree"
 }
 
@@ -103,8 +104,8 @@ build_engine() {
     if [ -n "$card" ]; then
         need nvcc
         # a shared CUDA runtime: cuda-launches stands in front of it
-        options+=(-DGGML_CUDA=ON -DGGML_CUDA_GRAPHS=ON -DCMAKE_CUDA_ARCHITECTURES=native -DCMAKE_CUDA_RUNTIME_LIBRARY=Shared
-                  -DGGML_CUDA_FA_QUANTS=f16-f16 -DGGML_CUDA_NCCL=OFF)
+        options+=(-DGGML_CUDA=ON -DGGML_CUDA_GRAPHS=ON -DCMAKE_CUDA_ARCHITECTURES=native
+                  -DCMAKE_CUDA_RUNTIME_LIBRARY=Shared -DGGML_CUDA_FA_QUANTS=f16-f16 -DGGML_CUDA_NCCL=OFF)
     fi
     say "building llama.cpp"
     quietly "$work/configure.log" within cmake -S "$tree" -B "$tree/build" "${options[@]}" ||
@@ -119,8 +120,8 @@ build_tracer() {
     local targets=(llama-expert-tracer bench-client oracle-model)
     [ -z "$card" ] || targets+=(cuda-launches)
     say "building the tracer"
-    quietly "$work/tracer.log" within cmake -S "$repo" -B "$build" -DEXPERT_TRACER_COMMAND=OFF -DEXPERT_TRACER_MODELS=ON \
-            -DEXPERT_TRACER_BENCH=ON -DEXPERT_TRACER_BENCH_ENGINE="$tree" ||
+    quietly "$work/tracer.log" within cmake -S "$repo" -B "$build" -DEXPERT_TRACER_COMMAND=OFF \
+            -DEXPERT_TRACER_MODELS=ON -DEXPERT_TRACER_BENCH=ON -DEXPERT_TRACER_BENCH_ENGINE="$tree" ||
         fail "cmake could not configure the tracer; see above"
     quietly "$work/tracer.log" within cmake --build "$build" -j "$jobs" --target "${targets[@]}" ||
         fail "the tracer could not be built; see above"

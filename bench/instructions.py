@@ -1,8 +1,8 @@
 """Instructions that a token takes, counted by callgrind: no other program on the machine changes them.
 
 A run of more tokens than another executes those tokens' instructions more; loading the model drops out. From run to run
-addresses differ, and with them the number of probes in ggml's hash tables: a difference of about a thousand instructions
-a token between two ways is nothing.
+addresses differ, and with them the number of probes in ggml's hash tables:
+a difference of about a thousand instructions a token between two ways is nothing.
 """
 
 import collections
@@ -67,7 +67,8 @@ def count(client, model, way, sizes, library, preload):
 
 
 def per_token(client, model, way, few, many, library, preload):
-    """Instructions of one token, of all and of the tracer itself, from two runs of so many (prompt, generated) tokens."""
+    """Instructions of one token, of all and of the tracer itself,
+    from two runs of so many (prompt, generated) tokens."""
     fewer, more = (count(client, model, way, sizes, library, preload) for sizes in (few, many))
     n = sum(many) - sum(few)
     return (more.total - fewer.total) / n, (more.ours - fewer.ours) / n

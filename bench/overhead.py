@@ -118,7 +118,8 @@ class Bench:
         self.share_target(measurement, "stats", "prompt_us", 0.995)
 
     def rpc(self):
-        threads = max(1, self.threads // 2) # the device is on this machine, too, and they must not wait for each other's cores
+        # the device is on this machine, too, and they must not wait for each other's cores
+        threads = max(1, self.threads // 2)
         with RpcServer(ENGINE / "ggml-rpc-server", threads) as server:
             measurement = self.table("rpc", f"RPC device on loopback, {MIDDLE.stem}", MIDDLE,
                                      ["--threads", threads, "--rpc", server.endpoint, "--gpu-layers", 99])
@@ -128,9 +129,9 @@ class Bench:
 
     def full_shapes(self):
         if self.full:
-            self.sections.append("The full shapes are sparse files: layers, experts and widths are those of the real models, most "
-                                 "weights are zero. Their text is two tokens by turns, because all of their experts do not fit into "
-                                 "every machine's memory.")
+            self.sections.append("The full shapes are sparse files: layers, experts and widths are those of the real "
+                                 "models, most weights are zero. Their text is two tokens by turns, because all of "
+                                 "their experts do not fit into every machine's memory.")
         else:
             say("full shapes are left out: no build/models/full-*.gguf is there")
         for model in self.full:
@@ -140,10 +141,11 @@ class Bench:
 
     def off(self):
         measurement = measure_off("off", CLIENT, self.library, FAST, self.options(), self.seconds("off"), self.rounds)
-        text = ("Two processes, which differ by more than their speeds: where their memory lies, for one. Counted instructions "
-                "tell more (below).")
+        text = ("Two processes, which differ by more than their speeds: where their memory lies, for one. "
+                "Counted instructions tell more (below).")
         labels = {"off": "preloaded, nothing asked for"}
-        self.sections.append(f"### Preloaded and off, CPU, {FAST.stem}\n\n{text}\n\n{page.measurement_table(measurement, labels)}")
+        self.sections.append(f"### Preloaded and off, CPU, {FAST.stem}\n\n{text}\n\n"
+                             f"{page.measurement_table(measurement, labels)}")
 
     def stock(self):
         evaluation = Evaluation(ENGINE, self.library, MIDDLE, self.threads, 4, self.seconds("stock") / 2)
@@ -152,22 +154,25 @@ class Bench:
                 for way, shares in evaluation.shares.items()]
         rows.append(["llama-completion, names in --log-file", str(len(log_file.ratios)),
                      f"{page.spread(log_file.ratios, '.3f')} of the untraced tokens per second in generation"])
-        text = (f"Each run is a process of its own, an untraced one before it; such runs differ by more than tracing costs. "
+        text = (f"Each run is a process of its own, an untraced one before it; "
+                f"such runs differ by more than tracing costs. "
                 f"llama-imatrix, which counts activations among much else, and llama-perplexity evaluate the same "
-                f"{evaluation.n_tokens} tokens; llama-perplexity takes {evaluation.seconds.median:.1f} s from its start to its end. "
+                f"{evaluation.n_tokens} tokens; llama-perplexity takes {evaluation.seconds.median:.1f} s "
+                f"from its start to its end. "
                 f"The log file gets {log_file.lines:.0f} lines a generated token.")
-        self.sections.append(f"### Stock programs, CPU, {MIDDLE.stem}\n\n{text}\n\n{page.table(['', 'pairs', ''], rows)}")
+        self.sections.append(f"### Stock programs, CPU, {MIDDLE.stem}\n\n{text}\n\n"
+                             f"{page.table(['', 'pairs', ''], rows)}")
 
     def trace_cost(self):
         labels = ALL_WAYS | {"untraced": "untraced", "stats": "statistics, once more"}
         for model in (FAST, MIDDLE):
-            measurement, _ = measure(f"Routing trace: cost, CPU, {model.stem}", CLIENT, self.library, model, self.options(),
-                                     self.seconds("trace-cost"), self.rounds, ("routing", "untraced", "routing-all", "stats"),
-                                     sizes=(512, 64), base="stats")
+            measurement, _ = measure(f"Routing trace: cost, CPU, {model.stem}", CLIENT,
+                                     self.library, model, self.options(), self.seconds("trace-cost"), self.rounds,
+                                     ("routing", "untraced", "routing-all", "stats"), sizes=(512, 64), base="stats")
             text = page.measurement_text(measurement, labels, base="statistics")
-            self.sections.append(f"{text}\n\nHere every repetition stands between two with statistics. Ways with a routing trace have no "
-                                 "statistics. A trace is written by a thread of its own, up to a second later: counted instructions "
-                                 "(below) have all of that in them.")
+            self.sections.append(f"{text}\n\nHere every repetition stands between two with statistics. Ways with a "
+                                 "routing trace have no statistics. A trace is written by a thread of its own, up to "
+                                 "a second later: counted instructions (below) have all of that in them.")
             for way in RECORDING:
                 for phase in ("prompt_us", "token_us"):
                     self.share_target(measurement, way, phase, 0.99, " of statistics")
@@ -181,40 +186,45 @@ class Bench:
             evaluation = ["-f", text, "-c", CHUNK, "-b", CHUNK, "-t", self.threads, "--chunks"]
             for model in (FAST, MIDDLE, WIDE):
                 yield model.stem, [ENGINE / "llama-perplexity", "-m", model, *evaluation, self.traced_chunks]
-            yield f"{FAST.stem}, generation", [ENGINE / "llama-completion", "-m", FAST, "-p", "hello", "-no-cnv", "--ignore-eos",
-                                               "-n", CHUNK * self.traced_chunks // 4, "-c", CHUNK * self.traced_chunks,
-                                               "-t", self.threads]
+            n_tokens = CHUNK * self.traced_chunks
+            yield f"{FAST.stem}, generation", [ENGINE / "llama-completion", "-m", FAST, "-p", "hello", "-no-cnv",
+                                               "--ignore-eos", "-n", n_tokens // 4, "-c", n_tokens, "-t", self.threads]
             if (ENGINE / "test-llama-archs").exists():
-                yield "expanded-qwen3moe", [ENGINE / "llama-perplexity", "-m", expanded(ENGINE, MODELS / "expand-experts", folder),
-                                            *evaluation, self.traced_chunks]
+                model = expanded(ENGINE, MODELS / "expand-experts", folder)
+                yield "expanded-qwen3moe", [ENGINE / "llama-perplexity", "-m", model, *evaluation, self.traced_chunks]
             if FULL in self.full:
-                yield FULL.stem, [ENGINE / "llama-perplexity", "-m", FULL, "--no-repack", *evaluation, self.traced_chunks_full]
+                yield FULL.stem, [ENGINE / "llama-perplexity", "-m", FULL, "--no-repack", *evaluation,
+                                  self.traced_chunks_full]
 
     def trace_size(self):
         if not shutil.which("zstd"):
             say("sizes of the routing trace are left out: zstd is not there; scripts/install-deps.sh installs it")
             return
         traces = [Sizes(what, self.library, *command) for what, command in self.traces()]
-        forms = [[t.what, f"{t.tokens:,}", *(f"{size / t.activations:.3f} / {size / t.tokens:,.1f}" for size in t.bytes.values())]
+        forms = [[t.what, f"{t.tokens:,}",
+                  *(f"{size / t.activations:.3f} / {size / t.tokens:,.1f}" for size in t.bytes.values())]
                  for t in traces]
         of_what = [[t.what, f"{t.ubatches:,}", f"{t.activations:,}", f"{8 * t.ids / t.activations:.3f} of {t.bits}",
-                    f"{t.rest / t.tokens:.2f} of {t.allowed / t.tokens:.2f}", f"{t.once:,}", f"{8 * t.entropy / t.activations:.3f}",
-                    f"{t.bytes['packed'] / t.entropy:.3f}"] for t in traces]
+                    f"{t.rest / t.tokens:.2f} of {t.allowed / t.tokens:.2f}", f"{t.once:,}",
+                    f"{8 * t.entropy / t.activations:.3f}", f"{t.bytes['packed'] / t.entropy:.3f}"] for t in traces]
         self.sections.append(
-            "### Routing trace: size\n\nExperts alone are recorded, without gate weights and token ids. The text is characters by "
-            "chance, the same in each run, some much more frequent than others. Bytes an activation / a token:\n\n" +
+            "### Routing trace: size\n\nExperts alone are recorded, without gate weights and token ids. The text is "
+            "characters by chance, the same in each run, some much more frequent than others. Bytes an activation / a "
+            "token:\n\n" +
             page.table(["", "tokens", *traces[0].bytes], forms) +
-            "\n\nThe CSV is as `export` writes it, a row for each token and layer, and moe-trace a row for each activation.\n\n"
-            "What is recorded, and what it could be told with: the *entropy* is that of each layer's experts by themselves, counted "
-            "in the CSV, and what is packed is compared with it, tables and all:\n\n" +
-            page.table(["", "ubatches", "activations", "bits an activation", "bytes a token beside", "bytes once", "entropy, bits",
-                        "packed, of the entropy"], of_what) +
-            "\n\nIn oracle models and full shapes the token alone says which experts it meets in all layers. Entropies are those of the "
-            "text's characters, and zstd finds whole tokens again: nothing of that can be said of a trained model. The two layers of "
-            "expanded-qwen3moe have random weights and heed what was read before, though the token says most there, too.")
+            "\n\nThe CSV is as `export` writes it, a row for each token and layer, and moe-trace a row for each "
+            "activation.\n\n"
+            "What is recorded, and what it could be told with: the *entropy* is that of each layer's experts by "
+            "themselves, counted in the CSV, and what is packed is compared with it, tables and all:\n\n" +
+            page.table(["", "ubatches", "activations", "bits an activation", "bytes a token beside",
+                        "bytes once", "entropy, bits", "packed, of the entropy"], of_what) +
+            "\n\nIn oracle models and full shapes the token alone says which experts it meets in all layers. Entropies "
+            "are those of the text's characters, and zstd finds whole tokens again: nothing of that can be said of a "
+            "trained model. The two layers of expanded-qwen3moe have random weights and heed what was read before, "
+            "though the token says most there, too.")
         for t in traces:
-            self.target(f"Routing trace, {t.what}: bytes beside the experts", "at most 4 a token + 32 a ubatch", [t.rest / t.allowed],
-                        lambda share: share <= 1)
+            self.target(f"Routing trace, {t.what}: bytes beside the experts",
+                        "at most 4 a token + 32 a ubatch", [t.rest / t.allowed], lambda share: share <= 1)
 
     def instructions(self):
         if not shutil.which("valgrind"):
@@ -240,15 +250,15 @@ class Bench:
             preload, way = ways[label]
             if way in RECORDING:
                 statistics, _ = counts[phase, ALL_WAYS["stats"]].result()
-                self.target(f"CPU, {MIDDLE.stem}: {label}, percent of a {phase} token's instructions with statistics", "at most 1 more",
-                            [100 * (total - statistics) / statistics], lambda p: p <= 1)
+                self.target(f"CPU, {MIDDLE.stem}: {label}, percent of a {phase} token's instructions with statistics",
+                            "at most 1 more", [100 * (total - statistics) / statistics], lambda p: p <= 1)
             rows.append([phase, label, f"{total:,.0f}", f"{total - untraced:+,.0f}", f"{percent:+.3f} %",
                          f"{ours:,.0f}" if preload else ""])
             if preload:
                 self.instruction_target(phase, way, ours, percent)
-        text = ("One thread. The last column is what the tracer's own library executes, with what it calls of the C library. The "
-                "difference to untraced has more in it: what the engine does because of the tracer; it is exact to about a "
-                "thousand instructions only, because ggml's hash tables depend on addresses.")
+        text = ("One thread. The last column is what the tracer's own library executes, with what it calls of the C "
+                "library. The difference to untraced has more in it: what the engine does because of the tracer; it is "
+                "exact to about a thousand instructions only, because ggml's hash tables depend on addresses.")
         heads = ["token", "", "instructions", "more than untraced", "", "in the tracer"]
         self.sections.append(f"### Instructions, CPU, {MIDDLE.stem}\n\n{text}\n\n{page.table(heads, rows)}")
 
@@ -257,38 +267,42 @@ class Bench:
             self.target(f"CPU, {MIDDLE.stem}: statistics, percent of a {phase} token's instructions", "less than 0.2",
                         [percent], lambda p: p < 0.2)
         elif way == "untraced" and phase == "generated":
-            self.target(f"CPU, {MIDDLE.stem}: preloaded, nothing asked for, instructions of a generated token", "fewer than 2000",
-                        [ours], lambda n: n < 2000, ",.0f")
+            self.target(f"CPU, {MIDDLE.stem}: preloaded, nothing asked for, instructions of a generated token",
+                        "fewer than 2000", [ours], lambda n: n < 2000, ",.0f")
 
     def analysis(self):
         curves = []
         for shape, (n_layers, n_expert, n_used) in analysis.SHAPES.items():
             speeds = analysis.speeds(ANALYSIS, shape, n_expert // 4)
-            several = analysis.speeds(ANALYSIS, shape, *sorted({max(1, n_expert * i // 16) for i in analysis.SIXTEENTHS}))
+            several = analysis.speeds(ANALYSIS, shape,
+                                      *sorted({max(1, n_expert * i // 16) for i in analysis.SIXTEENTHS}))
             shown = [*speeds.values(), several["optimum"]]
             curves.append([f"{shape}: {n_layers}, {n_expert}, {n_used}", *(f"{speed / 1e6:.1f}" for speed in shown)])
             for what, name, least in ("LRU at all sizes", "lru", 50), ("optimum of a size", "optimum", 10):
-                self.target(f"Analysis, {shape}: {what}, millions of activations a second and core", f"at least {least}",
-                            [speeds[name] / 1e6], lambda speed, least=least: speed >= least, ".1f")
+                self.target(f"Analysis, {shape}: {what}, millions of activations a second and core",
+                            f"at least {least}", [speeds[name] / 1e6], lambda speed, least=least: speed >= least, ".1f")
         commands, memory = [], []
         tenth = self.analysed // 10
         planned = [("cache", tenth), ("report", tenth), ("report", self.analysed)]
         for name, n, n_bytes, run in analysis.runs(BUILD / "llama-expert-tracer", planned):
             memory.append(run.mib)
-            commands.append([name, f"{n:,}", f"{n_bytes / 2 ** 20:,.0f}", f"{run.seconds:.1f}", f"{n / run.processor / 1e6:.1f}",
-                             f"{run.mib:.1f}"])
-        self.target("Analysis, report: memory for ten times the trace", "at most 1.1 times as much", [memory[-1] / memory[-2]],
-                    lambda times: times <= 1.1)
+            commands.append([name, f"{n:,}", f"{n_bytes / 2 ** 20:,.0f}", f"{run.seconds:.1f}",
+                             f"{n / run.processor / 1e6:.1f}", f"{run.mib:.1f}"])
+        self.target("Analysis, report: memory for ten times the trace", "at most 1.1 times as much",
+                    [memory[-1] / memory[-2]], lambda times: times <= 1.1)
         n_sizes = len(analysis.SIXTEENTHS)
         self.sections.append(
-            "### Analysis of traces\n\nMillions of activations a second and core, of tokens that come one by one, so that each activation "
-            "is a request for an expert. Some experts are much more frequent than others, and others after a while.\n\n" +
-            page.table(["layers, experts, top-k", "LRU, all sizes", "LFU, all sizes", "optimum, a size", f"optimum, {n_sizes} sizes"],
+            "### Analysis of traces\n\nMillions of activations a second and core, of tokens that come one by one, so "
+            "that each activation is a request for an expert. Some experts are much more frequent than others, and "
+            "others after a while.\n\n" +
+            page.table(["layers, experts, top-k", "LRU, all sizes", "LFU, all sizes", "optimum, a size",
+                        f"optimum, {n_sizes} sizes"],
                        curves) +
-            f"\n\nWhole commands, on traces as {analysis.WRITTEN} would give them: lives of {analysis.N_PROMPT} tokens of prompt and "
-            f"{analysis.N_GENERATED} generated ones. They go through the trace twice, and look at all of what they print, at {n_sizes} "
-            "sizes. Memory is the most that was resident.\n\n" +
-            page.table(["", "activations", "file, MiB", "seconds", "millions a second and core", "memory, MiB"], commands))
+            f"\n\nWhole commands, on traces as {analysis.WRITTEN} would give them: lives of {analysis.N_PROMPT} tokens "
+            f"of prompt and {analysis.N_GENERATED} generated ones. They go through the trace twice, and look at all of "
+            f"what they print, at {n_sizes} sizes. Memory is the most that was resident.\n\n" +
+            page.table(["", "activations", "file, MiB", "seconds", "millions a second and core",
+                        "memory, MiB"], commands))
 
     def run(self):
         steps = {"cpu": self.cpu, "ubatches": self.ubatches, "rpc": self.rpc, "full": self.full_shapes, "off": self.off,
@@ -311,15 +325,20 @@ class Bench:
 def main():
     parts = [*WEIGHTS, "trace-size", "instructions", "analysis"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=16, help="what the timed parts may take together (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="a few minutes, without the full shapes: for trying it out")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=parts, metavar="PART,…", help=f"of {', '.join(parts)}")
-    parser.add_argument("--models", type=lambda text: text.split(","), metavar="NAME,…", help="of the full shapes, e.g. full-mixtral-8x7b")
+    parser.add_argument("--minutes", type=float, default=16,
+                        help="what the timed parts may take together (%(default)s)")
+    parser.add_argument("--quick", action="store_true",
+                        help="a few minutes, without the full shapes: for trying it out")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=parts, metavar="PART,…",
+                        help=f"of {', '.join(parts)}")
+    parser.add_argument("--models", type=lambda text: text.split(","), metavar="NAME,…",
+                        help="of the full shapes, e.g. full-mixtral-8x7b")
     parser.add_argument("--full-chunks", type=int, default=2, metavar="N",
                         help=f"trace-size: {CHUNK} tokens so many times of {FULL.stem}, a minute each (%(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--library", type=Path, default=BUILD / "libllama-expert-tracer.so")
-    parser.add_argument("--page", type=Path, help="where to write the page; default: docs/performance.md after a whole run")
+    parser.add_argument("--page", type=Path,
+                        help="where to write the page; default: docs/performance.md after a whole run")
     arguments = parser.parse_args()
     if unknown := set(arguments.only) - set(parts):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")

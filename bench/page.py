@@ -14,8 +14,8 @@ def machine(devices=()):
     """The processor, its cores, the memory, the kernel, and what else computes."""
     cpu = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = int(re.search(r"^MemTotal: +(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)[1])
-    facts = [cpu[1].strip() if cpu else platform.machine(), f"{os.cpu_count()} cores", f"{memory / 2**20:.0f} GiB of memory",
-             f"{platform.system()} {platform.release()}"]
+    facts = [cpu[1].strip() if cpu else platform.machine(), f"{os.cpu_count()} cores",
+             f"{memory / 2**20:.0f} GiB of memory", f"{platform.system()} {platform.release()}"]
     return ", ".join([*facts, *(device for device in dict.fromkeys(devices) if device != facts[0])])
 
 
@@ -73,7 +73,8 @@ Every traced repetition stands between two untraced ones of the same process and
 (bench/pairs.py); a cell is the median over all such pairs, and in parentheses the middle half of them. A share of 0.99
 is one percent slower. *Generation* is all tokens that a repetition generates, *median token* the one in the middle of
 them by time, on which what else the machine does has the least influence. *Untraced, once more* is compared like
-the others and shows what these numbers are worth: it is not traced, so whatever it differs from 1.000 by is the machine.
+the others and shows what these numbers are worth: it is not traced, so whatever it differs from 1.000 by is \
+the machine.
 All of them use one context but the bare eval callback, which is given to a context for good and has one of its own.
 """
 

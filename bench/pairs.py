@@ -2,7 +2,8 @@
 
 The speed of a machine changes over time more than tracing costs. So every repetition that is looked at stands between
 two untraced ones, and is compared with the mean of both: what changes steadily drops out. From one round to the next
-the order of the ways is turned around. In the place of untraced there can be another way that the others are compared with.
+the order of the ways is turned around. In the place of untraced there can be another
+way that the others are compared with.
 """
 
 import statistics
@@ -16,7 +17,9 @@ class Spread:
     def __init__(self, values):
         self.n = len(values)
         self.median = statistics.median(values)
-        self.low, _, self.high = statistics.quantiles(values, n=4, method="inclusive") if self.n > 1 else [self.median] * 3
+        self.low = self.high = self.median
+        if self.n > 1:
+            self.low, _, self.high = statistics.quantiles(values, n=4, method="inclusive")
 
 
 class Phase:

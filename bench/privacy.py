@@ -88,7 +88,8 @@ class Recorded:
         self.ids = numpy.load(array.with_suffix(".tokens.npy"))["id"]
 
     def counts(self, places=slice(None)):
-        return numpy.bincount(self.features[places].ravel(), minlength=self.n_features + 1)[:self.n_features].astype(float)
+        counts = numpy.bincount(self.features[places].ravel(), minlength=self.n_features + 1)
+        return counts[:self.n_features].astype(float)
 
 
 def read_statistics(path, n_layers, n_expert):

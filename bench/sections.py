@@ -42,7 +42,8 @@ def recorded(command, trace):
     """Activations in a routing trace, none of which may be missing."""
     info = json.loads(subprocess.run([command, "info", "--json", trace], stdout=subprocess.PIPE, check=True).stdout)
     if info["ended"] != "complete" or info["dropped"]["ubatches"]:
-        raise RuntimeError(f"the routing trace ended {info['ended']}, {info['dropped']['ubatches']} ubatches were dropped")
+        raise RuntimeError(f"the routing trace ended {info['ended']}, "
+                           f"{info['dropped']['ubatches']} ubatches were dropped")
     return info["activations"]
 
 
@@ -56,7 +57,9 @@ def measure(name, program, library, model, options, seconds, rounds, ways=ROUND,
         with Client(program, model, options, preload=[library]) as client:
             def run(way):
                 answer = client.run(way, measurement.n_prompt, measurement.n_generate)
-                return answer | ({"activations": recorded(library.with_name("llama-expert-tracer"), trace)} if way in RECORDING else {})
+                if way not in RECORDING:
+                    return answer
+                return answer | {"activations": recorded(library.with_name("llama-expert-tracer"), trace)}
 
             measurement = Measurement(name, ways, *(sizes or fit(client)), base)
             measurement.measure(run, deadline, rounds)

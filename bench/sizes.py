@@ -19,7 +19,8 @@ CHUNK = 512  # tokens that llama-perplexity evaluates with one another
 
 
 def text_of(n):
-    """The same characters every time, each a token: as in a text some are much more frequent than others, and no more than that."""
+    """The same characters every time, each a token: as in a text some are much more frequent than others,
+    and no more than that."""
     characters = [chr(c) for c in range(32, 127)]
     chance = random.Random(1)
     chance.shuffle(characters)

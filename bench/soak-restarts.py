@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """A traced program that is killed and started again, over and over: nothing that was recorded may be lost.
 
-Each life of the program writes to the same two paths, in turn to one file and to parts. It is killed at a moment of chance,
-and the time of every character that it has put out is known: what is older than a second has to be in the trace. At the
-end all traces of all lives are still there, each opens, and has the routing of its own text. Exits with 1 otherwise.
+Each life of the program writes to the same two paths, in turn to one file and to parts. It is killed at a
+moment of chance, and the time of every character that it has put out is known: what is older than a second has
+to be in the trace. At the end all traces of all lives are still there, each opens, and has the routing of its
+own text. Exits with 1 otherwise.
 """
 
 import argparse
@@ -35,8 +36,10 @@ class Life:
             variables["ROTATE_TIME"] = 1
         self.times = []
         self.process = subprocess.Popen(
-            [ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", PROMPT.decode(), "-n", "30000", "-no-cnv", "-t", "1", "-c", "32768"],
-            env=environment(variables), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0)
+            [ENGINE / "llama-completion", "-m", MIXTRAL.path, "-p", PROMPT.decode(), "-n", "30000", "-no-cnv",
+             "-t", "1", "-c", "32768"],
+            env=environment(variables), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, bufsize=0)
         reader = threading.Thread(target=self._read)
         reader.start()
         while len(self.times) < 2 and self.process.poll() is None:
@@ -68,14 +71,16 @@ def traces_of(folder):
 def check(folder, run, paths):
     """How many characters of the text are recorded."""
     for path in paths:
-        if subprocess.run([COMMAND, "info", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode not in (0, 1):
+        if subprocess.run([COMMAND, "info", path], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL).returncode not in (0, 1):
             raise AssertionError(f"{path} does not open")
     trace = Trace(*paths)
     for ubatch in trace.ubatches:
         for layer in ubatch.layers:
             for row, experts in zip(layer.rows, layer.experts):
                 if experts != MIXTRAL.experts(layer.layer, ubatch.tokens[row].id):
-                    raise AssertionError(f"{paths[0]}: another routing than the model's, ubatch {ubatch.number}, layer {layer.layer}")
+                    raise AssertionError(f"{paths[0]}: another routing than the model's, "
+                                         f"ubatch {ubatch.number}, layer {layer.layer}")
     texts = Lives(trace).whole()
     if not texts:
         return 0

@@ -3,8 +3,8 @@
 
 Four clients with changing prompts keep a traced server busy, and four more an untraced one, which shows what a server
 grows by itself. The trace goes on in a further file every few minutes; parts that are finished are checked and deleted.
-Beside them a traced program loads and frees its model again and again: its memory and address space may not grow either.
-Exits with 1 where something is not as it should be, and leaves what is there of the trace.
+Beside them a traced program loads and frees its model again and again: its memory and address
+space may not grow either. Exits with 1 where something is not as it should be, and leaves what is there of the trace.
 """
 
 import argparse
@@ -58,9 +58,11 @@ class Server:
         self.log = folder / "server.log"
         env = environment([LIBRARY] if variables else [])
         env.update({f"LLAMA_EXPERT_TRACE_{key}": str(value) for key, value in (variables or {}).items()})
-        command = [SERVER, "-m", MODEL, "-c", 1024 * N_CLIENTS, "-np", N_CLIENTS, "-t", 1, "--cache-ram", 0, "--port", self.port]
+        command = [SERVER, "-m", MODEL, "-c", 1024 * N_CLIENTS, "-np", N_CLIENTS, "-t", 1,
+                   "--cache-ram", 0, "--port", self.port]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(list(map(str, command)), env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(list(map(str, command)), env=env,
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def post(self, **body):
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/completion", json.dumps(body).encode(),
@@ -72,7 +74,8 @@ class Server:
         for _ in range(600):
             if self.process.poll() is not None:
                 break
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5):
+            health = f"http://127.0.0.1:{self.port}/health"
+            with contextlib.suppress(OSError), urllib.request.urlopen(health, timeout=5):
                 return
             time.sleep(0.1)
         raise RuntimeError(f"llama-server does not answer; its log is {self.log}")
@@ -102,7 +105,8 @@ class Load:
         self.failed = None
         self.lock = threading.Lock()
         self.over = threading.Event()
-        self.threads = [threading.Thread(target=self._ask, args=(random.Random(i),), daemon=True) for i in range(N_CLIENTS)]
+        self.threads = [threading.Thread(target=self._ask, args=(random.Random(i),), daemon=True)
+                        for i in range(N_CLIENTS)]
 
     def start(self):
         for thread in self.threads:
@@ -126,7 +130,8 @@ class Load:
     def _count(self, timings):
         with self.lock:
             self.requests += 1
-            self.tokens += timings["prompt_n"] + max(timings["predicted_n"] - 1, 0)  # the last one is not evaluated any more
+            # the last one is not evaluated any more
+            self.tokens += timings["prompt_n"] + max(timings["predicted_n"] - 1, 0)
 
 
 class Parts:
@@ -196,8 +201,9 @@ class Memory:
     def describe(self):
         if not self.resident:
             return "it ended in its warm-up"
-        return (f"{min(self.resident) / 1024:.1f} to {max(self.resident) / 1024:.1f} MiB of memory, {self.growth():+.0f} KiB "
-                f"({self._growth(self.anonymous):+.0f} KiB of it no file's) from the first tenth of the time to the last")
+        return (f"{min(self.resident) / 1024:.1f} to {max(self.resident) / 1024:.1f} MiB of memory, "
+                f"{self.growth():+.0f} KiB ({self._growth(self.anonymous):+.0f} KiB of it no file's) "
+                f"from the first tenth of the time to the last")
 
 
 class Reloads:
@@ -207,12 +213,14 @@ class Reloads:
         self.folder = folder
         self.log = folder / "reloads.log"
         self.sizes = []  # KiB of address space and of memory, after each
-        variables = {"OUTPUT": folder / "stats.json", "ROUTING": folder / "run.moetrace", "PER_LAYER": 1, "WEIGHTS": 1, "INTERVAL": 1}
+        variables = {"OUTPUT": folder / "stats.json", "ROUTING": folder / "run.moetrace", "PER_LAYER": 1,
+                     "WEIGHTS": 1, "INTERVAL": 1}
         env = environment([LIBRARY])
         env.update({f"LLAMA_EXPERT_TRACE_{key}": str(value) for key, value in variables.items()})
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([sys.executable, SCENARIOS, "reload_linked", OLD_ENGINE, MODEL, str(10 ** 9)], env=env,
-                                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
+            command = [sys.executable, SCENARIOS, "reload_linked", OLD_ENGINE, MODEL, str(10 ** 9)]
+            self.process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                            stderr=log, text=True)
         self.reader = threading.Thread(target=self._read, daemon=True)
 
     def start(self):
@@ -238,7 +246,8 @@ class Reloads:
     def growth(self):
         """From the first tenth of the time, but for a few at its beginning, to the last."""
         n = max(1, len(self.sizes) // 10)
-        return {what: min(column[-n:]) - min(column[5:5 + n]) for what, column in zip(MOST_OF_RELOADS, zip(*self.sizes))}
+        return {what: min(column[-n:]) - min(column[5:5 + n])
+                for what, column in zip(MOST_OF_RELOADS, zip(*self.sizes))}
 
     def faults(self):
         if len(self.sizes) < 20:
@@ -249,7 +258,9 @@ class Reloads:
                 yield f"the program that reloads its model grows by {growth} KiB of {what}"
 
     def describe(self):
-        grown = ", ".join(f"{growth:+d} KiB of {what}" for what, growth in self.growth().items()) if len(self.sizes) > 5 else "too few"
+        grown = "too few"
+        if len(self.sizes) > 5:
+            grown = ", ".join(f"{growth:+d} KiB of {what}" for what, growth in self.growth().items())
         return f"reloads:  {len(self.sizes)} of a model, {grown}"
 
 
@@ -278,7 +289,8 @@ class Soak:
             statuses = {name: server.stop() for name, server in self.servers.items()}
             reloaded = self.reloads.stop()
         self.faults += [f"the program that reloads its model ended with {reloaded}"] if reloaded != -15 else []
-        self.faults += [f"the {name} server's exit status is {status}" for name, status in statuses.items() if status != 0]
+        self.faults += [f"the {name} server's exit status is {status}"
+                        for name, status in statuses.items() if status != 0]
         self.parts.check(all_of_them=True)
 
     def _watch(self):
@@ -286,7 +298,8 @@ class Soak:
         for load in self.loads.values():
             load.start()
         self.reloads.start()
-        while (passed := time.monotonic() - begin) < self.seconds and not any(load.failed for load in self.loads.values()):
+        while ((passed := time.monotonic() - begin) < self.seconds
+               and not any(load.failed for load in self.loads.values())):
             time.sleep(SAMPLE_EVERY)
             self.parts.check()
             if passed >= self.warm_up:
@@ -298,7 +311,8 @@ class Soak:
     def judge(self):
         """What is wrong."""
         evaluated, recorded = self.loads["traced"].tokens, self.parts.tokens
-        faults = self.faults + self.parts.faults + list(self.reloads.faults()) + [f"a client: {load.failed}" for load in self.loads.values() if load.failed]
+        faults = [*self.faults, *self.parts.faults, *self.reloads.faults(),
+                  *(f"a client: {load.failed}" for load in self.loads.values() if load.failed)]
         if evaluated != recorded:
             faults.append(f"the trace has {recorded} tokens of {evaluated}")
         if not self.memories["traced"].resident:
@@ -321,7 +335,8 @@ class Soak:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60, help="(%(default)s)")
-    parser.add_argument("--warm-up", type=float, metavar="MINUTES", help="not looked at (default: a third of all, at most 10)")
+    parser.add_argument("--warm-up", type=float, metavar="MINUTES",
+                        help="not looked at (default: a third of all, at most 10)")
     arguments = parser.parse_args()
     warm_up = min(10, arguments.minutes / 3) if arguments.warm_up is None else arguments.warm_up
     folder = Path(tempfile.mkdtemp(prefix="expert-tracer-soak-"))
@@ -331,7 +346,8 @@ def main():
     faults = soak.judge()
     for fault in faults:
         print(f"fault: {fault}")
-    print(f"{'not ' if faults else ''}as it should be, after {arguments.minutes:g} minutes, {warm_up:g} of them warm-up")
+    print(f"{'not ' if faults else ''}as it should be, "
+          f"after {arguments.minutes:g} minutes, {warm_up:g} of them warm-up")
     if faults:
         print(f"see {folder}")
         return 1

@@ -34,9 +34,11 @@ class Evaluation:
             text.write_text(TEXT * (self.n_tokens // len(TEXT) + 2))
             common = ["-m", model, "-f", text, "-c", 512, "-b", 512, "-t", threads, "--chunks", chunks]
             plain = [engine / "llama-perplexity", *common]
+            with_statistics = traced(library, STATS=1, OUTPUT=Path(folder) / "stats.json")
+            imatrix = [engine / "llama-imatrix", *common, "-o", Path(folder) / "imatrix.gguf"]
             ways = {
-                "llama-perplexity, statistics as JSON": (plain, traced(library, STATS=1, OUTPUT=Path(folder) / "stats.json")),
-                "llama-imatrix": ([engine / "llama-imatrix", *common, "-o", Path(folder) / "imatrix.gguf"], environment()),
+                "llama-perplexity, statistics as JSON": (plain, with_statistics),
+                "llama-imatrix": (imatrix, environment()),
             }
             self.untraced = []
             self.shares = {way: [] for way in ways}
@@ -59,8 +61,8 @@ class LogFile:
         self.lines = 0
         with tempfile.TemporaryDirectory(prefix="expert-tracer-bench-") as folder:
             log = Path(folder) / "log"
-            command = [engine / "llama-completion", "-m", model, "-p", "hello", "-n", n_tokens, "-t", threads, "-c", 1024,
-                       "-no-cnv", "--no-warmup", "--ignore-eos", "--log-file", log]
+            command = [engine / "llama-completion", "-m", model, "-p", "hello", "-n", n_tokens,
+                       "-t", threads, "-c", 1024, "-no-cnv", "--no-warmup", "--ignore-eos", "--log-file", log]
             deadline = time.monotonic() + seconds
             wall(command, environment())
             while not self.ratios or time.monotonic() < deadline:
@@ -75,5 +77,6 @@ class LogFile:
     def _token_ms(done):
         found = re.search(rb" eval time = +[0-9.]+ ms / +\d+ runs +\( +([0-9.]+) ms per token", done.stderr)
         if not found:
-            raise RuntimeError(f"llama-completion does not tell how long a token took:\n{done.stderr.decode(errors='replace')[-2000:]}")
+            raise RuntimeError("llama-completion does not tell how long a token took:\n"
+                               + done.stderr.decode(errors="replace")[-2000:])
         return float(found[1])

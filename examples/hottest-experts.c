@@ -102,7 +102,7 @@ int main(int argc, char ** argv) {
 
     ggml_backend_load_all();
     struct llama_model * model = llama_model_load_from_file(argv[1], llama_model_default_params());
-    if (!model) {
+    if (model == NULL) {
         fprintf(stderr, "cannot load %s\n", argv[1]);
         return 1;
     }

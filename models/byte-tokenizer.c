@@ -1,3 +1,5 @@
+// Writes the keys of a byte tokenizer to a GGUF file.
+
 #include "byte-tokenizer.h"
 
 #include "gguf/gguf-writer.h"
@@ -87,7 +89,8 @@ void byte_tokenizer_write(struct gguf_file_writer * writer, uint32_t n_vocab) {
     static const char * const merges[] = { "<|unused|> <|unused|>" };
 
     gguf_file_writer_set_string(writer, "tokenizer.ggml.model",            "gpt2");
-    gguf_file_writer_set_string(writer, "tokenizer.ggml.pre",              "qwen2"); // leaves spaces as they are, adds no token
+    // qwen2 leaves spaces as they are, and adds no token
+    gguf_file_writer_set_string(writer, "tokenizer.ggml.pre",              "qwen2");
     gguf_file_writer_set_array (writer, "tokenizer.ggml.tokens",           GGUF_FILE_STRING, tokens, n_vocab);
     gguf_file_writer_set_array (writer, "tokenizer.ggml.scores",           GGUF_FILE_F32,    scores, n_vocab);
     gguf_file_writer_set_array (writer, "tokenizer.ggml.token_type",       GGUF_FILE_I32,    types,  n_vocab);

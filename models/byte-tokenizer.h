@@ -1,3 +1,5 @@
+// The tokenizer of test models, in which tokens are bytes.
+
 #pragma once
 
 #include <stdint.h>

@@ -102,7 +102,8 @@ static double spread_of(const struct gguf_file_tensor * tensor, const void * dat
 // (attn_v_exps of k2-horizon are experts of another kind, with a count of their own.)
 static bool has_experts(const struct expansion * expansion, const struct gguf_file_tensor * tensor) {
     static const char * const names[] = { "exps.", ".ffn_gate_inp.", ".exp_probs_b" };
-    if (tensor->n_dims == 0 || tensor->ne[tensor->n_dims - 1] != expansion->n_expert_in || strstr(tensor->name, ".attn_") != NULL) {
+    if (tensor->n_dims == 0 || tensor->ne[tensor->n_dims - 1] != expansion->n_expert_in
+        || strstr(tensor->name, ".attn_") != NULL) {
         return false;
     }
     for (size_t i = 0; i < sizeof(names)/sizeof(names[0]); i++) {
@@ -293,7 +294,8 @@ int main(int argc, char ** argv) {
             || !read_count(argc, argv, 3, DEFAULT_N_EXPERT, &n_expert) || n_expert > 4096
             || !read_count(argc, argv, 4, DEFAULT_TOP_K,    &top_k)    || top_k == 0 || top_k > n_expert
             || !read_count(argc, argv, 5, DEFAULT_SEED,     &seed)) {
-        fprintf(stderr, "usage: expand-experts IN.gguf OUT.gguf [N_EXPERT=%d] [TOP_K=%d] [SEED=%d]\n", DEFAULT_N_EXPERT, DEFAULT_TOP_K, DEFAULT_SEED);
+        fprintf(stderr, "usage: expand-experts IN.gguf OUT.gguf [N_EXPERT=%d] [TOP_K=%d] [SEED=%d]\n", DEFAULT_N_EXPERT,
+                DEFAULT_TOP_K, DEFAULT_SEED);
         return 2;
     }
     char               error[1024];

@@ -1,3 +1,5 @@
+// Converts between floats of 32 bits and those of 16, bit by bit.
+
 #include "half-float.h"
 
 #include <math.h>

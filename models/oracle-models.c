@@ -1,3 +1,5 @@
+// The oracle models: sizes, types of tensors, and the real models that they resemble.
+
 #include "oracle-models.h"
 
 #include "oracle.h"
@@ -5,14 +7,21 @@
 #include <stddef.h>
 #include <string.h>
 
-// Nothing that a processor has matrix units or a layout of its own for: some of their kernels are wrong for sizes that no
-// real model has (F16 on Intel's AMX, for several sequences of a recurrent model), and tests must not depend on that.
-static const struct oracle_types types_f32            = {  0, ORACLE_F32,  ORACLE_F32,  ORACLE_F32,   ORACLE_F32,  ORACLE_F32  };
+// Nothing that a processor has matrix units or a layout of its own for: some of their kernels are wrong
+// for sizes that no real model has (F16 on Intel's AMX, for several sequences of a recurrent model), and
+// tests must not depend on that.
+static const struct oracle_types types_f32 = { 0, ORACLE_F32, ORACLE_F32, ORACLE_F32, ORACLE_F32, ORACLE_F32 };
 
 // What llama-quantize chooses (llama-quant.cpp), and published files have.
-static const struct oracle_types types_q4_0           = {  2, ORACLE_Q4_0, ORACLE_Q4_0, ORACLE_Q4_0,  ORACLE_Q4_0, ORACLE_Q6_K };
-static const struct oracle_types types_q4_0_8_experts = {  2, ORACLE_Q4_0, ORACLE_Q8_0, ORACLE_Q4_0,  ORACLE_Q4_0, ORACLE_Q6_K };
-static const struct oracle_types types_mxfp4_moe      = { 38, ORACLE_Q8_0, ORACLE_Q8_0, ORACLE_MXFP4, ORACLE_Q8_0, ORACLE_Q8_0 };
+static const struct oracle_types types_q4_0 = {
+     2, ORACLE_Q4_0, ORACLE_Q4_0, ORACLE_Q4_0,  ORACLE_Q4_0, ORACLE_Q6_K,
+};
+static const struct oracle_types types_q4_0_8_experts = {
+     2, ORACLE_Q4_0, ORACLE_Q8_0, ORACLE_Q4_0,  ORACLE_Q4_0, ORACLE_Q6_K,
+};
+static const struct oracle_types types_mxfp4_moe = {
+    38, ORACLE_Q8_0, ORACLE_Q8_0, ORACLE_MXFP4, ORACLE_Q8_0, ORACLE_Q8_0,
+};
 
 static const struct oracle_model models[] = {
     // As narrow as may be: a place for every token, whole heads, and sizes that GPU kernels take too.
@@ -45,7 +54,8 @@ static const struct oracle_model models[] = {
         .n_expert      = 128,
         .n_expert_used = 4,
         .epsilon       = 1e-6f,
-        .attention     = { .n_head = 5, .n_head_kv = 1, .n_embd_head = 64, .n_rot = 64, .rope_base = 1e6f, .n_window = 128 },
+        .attention     = { .n_head = 5, .n_head_kv = 1, .n_embd_head = 64, .n_rot = 64,
+                           .rope_base = 1e6f, .n_window = 128 },
         .types         = &types_f32,
     },
     {

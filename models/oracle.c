@@ -1,3 +1,5 @@
+// Writes an oracle model: its keys, and a matrix of each kind with nothing but what its routing needs.
+
 #include "oracle.h"
 
 #include "byte-tokenizer.h"
@@ -62,8 +64,10 @@ static void add_common_keys(struct gguf_file_writer * writer, const struct oracl
     gguf_file_writer_set_u32(writer, key_of(model, "expert_used_count"),                model->n_expert_used);
     if (attention->rope_factor > 0) {
         gguf_file_writer_set_string(writer, key_of(model, "rope.scaling.type"),                    "yarn");
-        gguf_file_writer_set_f32   (writer, key_of(model, "rope.scaling.factor"),                  attention->rope_factor);
-        gguf_file_writer_set_u32   (writer, key_of(model, "rope.scaling.original_context_length"), attention->n_ctx_orig);
+        gguf_file_writer_set_f32   (writer, key_of(model, "rope.scaling.factor"),
+                                    attention->rope_factor);
+        gguf_file_writer_set_u32   (writer, key_of(model, "rope.scaling.original_context_length"),
+                                    attention->n_ctx_orig);
     }
 }
 
@@ -83,7 +87,8 @@ static void add_keys_qwen3next(struct gguf_file_writer * writer, const struct or
     gguf_file_writer_set_u32(writer, key_of(model, "expert_shared_feed_forward_length"), model->n_ff_exp);
     gguf_file_writer_set_u32(writer, key_of(model, "expert_shared_count"),               1);
     gguf_file_writer_set_u32(writer, key_of(model, "ssm.conv_kernel"),                   linear->n_conv);
-    gguf_file_writer_set_u32(writer, key_of(model, "ssm.inner_size"),                    linear->n_head_v*linear->n_state);
+    gguf_file_writer_set_u32(writer, key_of(model, "ssm.inner_size"),
+                             linear->n_head_v*linear->n_state);
     gguf_file_writer_set_u32(writer, key_of(model, "ssm.state_size"),                    linear->n_state);
     gguf_file_writer_set_u32(writer, key_of(model, "ssm.time_step_rank"),                linear->n_head_v);
     gguf_file_writer_set_u32(writer, key_of(model, "ssm.group_count"),                   linear->n_head_k);
@@ -98,12 +103,14 @@ static void add_keys_qwen3moe(struct gguf_file_writer * writer, const struct ora
 // tensors
 //
 
-static void add_tensor(struct gguf_file_writer * writer, const char * name, enum oracle_type type, uint64_t ne0, uint64_t ne1, uint64_t ne2) {
+static void add_tensor(struct gguf_file_writer * writer, const char * name, enum oracle_type type, uint64_t ne0,
+                       uint64_t ne1, uint64_t ne2) {
     const uint64_t ne[MAX_DIMS] = { ne0, ne1, ne2, 1 };
     gguf_file_writer_add_tensor(writer, name, type, ne2 > 0 ? 3 : ne1 > 0 ? 2 : 1, ne);
 }
 
-static void add_layer_tensor(struct gguf_file_writer * writer, uint32_t layer, const char * name, enum oracle_type type, uint64_t ne0, uint64_t ne1, uint64_t ne2) {
+static void add_layer_tensor(struct gguf_file_writer * writer, uint32_t layer, const char * name, enum oracle_type type,
+                             uint64_t ne0, uint64_t ne1, uint64_t ne2) {
     char full_name[64];
     snprintf(full_name, sizeof(full_name), "blk.%u.%s", (unsigned) layer, name);
     add_tensor(writer, full_name, type, ne0, ne1, ne2);
@@ -113,7 +120,8 @@ static void add_vector(struct gguf_file_writer * writer, uint32_t layer, const c
     add_layer_tensor(writer, layer, name, ORACLE_F32, n, 0, 0);
 }
 
-static void add_matrix(struct gguf_file_writer * writer, uint32_t layer, const char * name, enum oracle_type type, uint64_t n_in, uint64_t n_out) {
+static void add_matrix(struct gguf_file_writer * writer, uint32_t layer, const char * name, enum oracle_type type,
+                       uint64_t n_in, uint64_t n_out) {
     add_layer_tensor(writer, layer, name, type, n_in, n_out, 0);
 }
 
@@ -388,7 +396,8 @@ static bool keeps_promises(const struct oracle_model * model) {
         }
         for (uint32_t other = 0; other < layer; other++) {
             if (!layers_differ(model, layer, other)) {
-                fprintf(stderr, "oracle-model: %s: layers %u and %u choose alike\n", model->kind, (unsigned) other, (unsigned) layer);
+                fprintf(stderr, "oracle-model: %s: layers %u and %u choose alike\n", model->kind,
+                        (unsigned) other, (unsigned) layer);
                 return false;
             }
         }

@@ -1,3 +1,5 @@
+// Encodes rows in the types of ggml, as far as their only values go: 1 or 0 times a scale.
+
 #include "token-row.h"
 
 #include "half-float.h"
