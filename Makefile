@@ -11,13 +11,14 @@ TRACE   ?= $(BUILD)/demo.moetrace
 # A preloaded library's path has no space in it: what runs programs does not work where ours has one.
 ifneq ($(words $(abspath $(BUILD)x)),1)
     ifneq ($(filter-out all install clean help,$(or $(MAKECMDGOALS),all)),)
-        $(error the path of this checkout, or of BUILD, has a space in it. `make` and `make install` work there, but not \
-            what traces programs, as LD_PRELOAD cannot name a library in such a folder: move it)
+        $(error the path of this checkout, or of BUILD, has a space in it. `make` and `make install` work there, \
+            but not what traces programs, as LD_PRELOAD cannot name a library in such a folder: move it)
     endif
 endif
 
 .DEFAULT_GOAL := all
-.PHONY: all engine engines models models-full demo check test test-in-tree configure-tests bench privacy soak fuzz train model-card engine-table screenshot install clean help
+.PHONY: all engine engines models models-full demo check test test-in-tree configure-tests bench privacy soak fuzz \
+        train model-card engine-table screenshot install clean help
 
 all: ## build the library and the command
 	@scripts/install-deps.sh build
@@ -45,7 +46,8 @@ demo: engine all ## trace llama-cli and show what it did
 configure-tests: engines models-full
 	@scripts/fetch-source.sh $(BUILD)/llama.cpp-0.5.0
 	@cmake -S . -B $(BUILD) -DEXPERT_TRACER_TESTS=ON -DEXPERT_TRACER_EXAMPLES=ON \
-	    -DLLAMA_CPP_DIR=$(abspath $(BUILD))/llama.cpp-0.5.0 -DLLAMA_CPP_LIB_DIR=$(abspath $(BUILD))/engines/0.5.0/lib >/dev/null
+	    -DLLAMA_CPP_DIR=$(abspath $(BUILD))/llama.cpp-0.5.0 \
+	    -DLLAMA_CPP_LIB_DIR=$(abspath $(BUILD))/engines/0.5.0/lib >/dev/null
 	@cmake --build $(BUILD) -j $(JOBS) -- --no-print-directory --quiet
 
 # Without an engine and without the network. With sanitizers in a build folder of its own. Twice as many tests as
@@ -55,9 +57,11 @@ COMMA      := ,
 
 check: ## run what needs no engine and no network, in a minute (SANITIZE=address,undefined or thread)
 	@scripts/install-deps.sh check
-	@cmake -S . -B $(CHECK_BUILD) -DEXPERT_TRACER_TESTS=ON -DEXPERT_TRACER_WERROR=$(WERROR) -DEXPERT_TRACER_SANITIZE="$(SANITIZE)" >/dev/null
+	@cmake -S . -B $(CHECK_BUILD) -DEXPERT_TRACER_TESTS=ON -DEXPERT_TRACER_WERROR=$(WERROR) \
+		-DEXPERT_TRACER_SANITIZE="$(SANITIZE)" >/dev/null
 	@cmake --build $(CHECK_BUILD) -j $(JOBS) -- --no-print-directory --quiet
-	@ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 ctest --test-dir $(CHECK_BUILD) -L check --output-on-failure -j $$((2 * $(JOBS))) --quiet \
+	@ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 \
+		ctest --test-dir $(CHECK_BUILD) -L check --output-on-failure -j $$((2 * $(JOBS))) --quiet \
 		-O $(CHECK_BUILD)/check.log || { cat $(CHECK_BUILD)/check.log; exit 1; }
 	@tail -n 3 $(CHECK_BUILD)/check.log | grep 'Total Test time' | sed 's/^/check: passed. /'
 
@@ -70,7 +74,8 @@ test-in-tree: configure-tests ## build llama.cpp with the tracer in it, and test
 bench: engine models-full ## measure what tracing costs, 25 minutes (BENCH=--quick: 5; BENCH=--help: more)
 	@scripts/install-deps.sh bench
 	@cmake -S . -B $(BUILD) -DEXPERT_TRACER_BENCH=ON >/dev/null
-	@cmake --build $(BUILD) -j $(JOBS) --target bench-client bench-analysis expand-experts -- --no-print-directory --quiet
+	@cmake --build $(BUILD) -j $(JOBS) --target bench-client bench-analysis expand-experts -- \
+		--no-print-directory --quiet
 	@BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 python3 bench/overhead.py $(BENCH)
 
 privacy: engine all ## measure what a trace, statistics and a shared trace give away, 15 minutes (PRIVACY=--help: more)
@@ -79,21 +84,25 @@ privacy: engine all ## measure what a trace, statistics and a shared trace give 
 	@python=python3; $$python -c 'import numpy' 2>/dev/null || python=/usr/bin/python3; \
 	    BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 $$python bench/privacy.py $(PRIVACY)
 
-soak: engines models ## record a busy server and a reloaded model for an hour (MINUTES=60), kill and restart a program (KILLS=100), fail every request for memory
+soak: engines models ## run what takes hours: a busy server (MINUTES=60), kills (KILLS=100), memory that runs out
 	@scripts/install-deps.sh bench
 	@BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 python3 bench/soak.py --minutes $(MINUTES)
-	@EXPERT_TRACER_BUILD=$(abspath $(BUILD)) PYTHONDONTWRITEBYTECODE=1 python3 bench/soak-restarts.py --kills $(KILLS)
+	@EXPERT_TRACER_BUILD=$(abspath $(BUILD)) PYTHONDONTWRITEBYTECODE=1 \
+		python3 bench/soak-restarts.py --kills $(KILLS)
 	@for test in memory endings; do \
-		EXPERT_TRACER_SOAK=1 EXPERT_TRACER_BUILD=$(abspath $(BUILD)) PYTHONDONTWRITEBYTECODE=1 python3 tests/engine/test_$$test.py || exit 1; \
+		EXPERT_TRACER_SOAK=1 EXPERT_TRACER_BUILD=$(abspath $(BUILD)) PYTHONDONTWRITEBYTECODE=1 \
+			python3 tests/engine/test_$$test.py || exit 1; \
 	done
-	@EXPERT_TRACER_SOAK=1 EXPERT_TRACER_CLI=$(abspath $(BUILD))/llama-expert-tracer python3 tests/cli/test_cli.py BadInput Check.test_damaged_programs
+	@EXPERT_TRACER_SOAK=1 EXPERT_TRACER_CLI=$(abspath $(BUILD))/llama-expert-tracer \
+		python3 tests/cli/test_cli.py BadInput Check.test_damaged_programs
 
 FUZZERS = trace statistics gguf elf tree settings
 
 fuzz: configure-tests ## run every fuzzer for an hour (MINUTES=60), side by side at low priority
 	@cd $(BUILD)/tests/fuzz && for name in $(FUZZERS); do \
 		seeds=seeds/$$name; [ $$name != trace ] || seeds=$(CURDIR)/tests/fuzz/corpus; \
-		nice ./fuzz-$$name -max_total_time=$$(($(MINUTES) * 60)) -max_len=16384 -timeout=60 -print_final_stats=1 -artifact_prefix=./ \
+		nice ./fuzz-$$name -max_total_time=$$(($(MINUTES) * 60)) -max_len=16384 -timeout=60 \
+			-print_final_stats=1 -artifact_prefix=./ \
 			found-$$name $$seeds >log-$$name 2>&1 & running="$$running $$!"; \
 	done; \
 	for pid in $$running; do wait $$pid || failed=1; done; \
@@ -101,7 +110,8 @@ fuzz: configure-tests ## run every fuzzer for an hour (MINUTES=60), side by side
 		echo "$$name: $$(grep -a 'number_of_executed_units' log-$$name || tail -n 3 log-$$name)"; \
 	done; [ -z "$$failed" ]
 
-train: engine ## train the small model anew, an hour on two cores (TRAIN="--steps 100"); goes on where it was interrupted
+train: engine ## train the small model anew, an hour on two cores (TRAIN="--steps 100"); \
+              goes on where it was interrupted
 	@scripts/install-deps.sh train
 	@BUILD=$(BUILD) scripts/train.sh $(TRAIN)
 
@@ -123,4 +133,5 @@ clean: ## remove what was built; engines and models stay
 	@[ ! -f "$(BUILD)/Makefile" ] || cmake --build "$(BUILD)" --target clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n -e ':more' -e '/^[a-z-]*:.*## .*\\$$/ { N; s/ *\\\n */ /; b more' -e '}' \
+		-e 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14

@@ -37,13 +37,14 @@ struct expert_tracer_config {
     double       interval;  // seconds between two writes of `output` while the program runs, 0.1 to 86400 (less or more
                             // is taken as these); 0 or less: only at the end
 
-    // The routing trace: every decision of the router, in a file of its own for each model (docs/trace-format.md). Anyone
-    // with the file can reconstruct most of the prompts, with token ids or without: SECURITY.md.
-    const char * routing;     // write it to this file, NULL: none; %p and %m as in `output`. Where that is the same file the
-                              // trace is `output` with .moetrace behind it
+    // The routing trace: every decision of the router, in a file of its own for each model (docs/trace-format.md).
+    // Anyone with the file can reconstruct most of the prompts, with token ids or without: SECURITY.md.
+    const char * routing;     // write it to this file, NULL: none; %p and %m as in `output`. Where that is the same
+                              // file the trace is `output` with .moetrace behind it
     bool         weights;     // with gate weights; subscribers get them too
     bool         tokens;      // with token ids: the prompts as they are
-    bool         wait;        // where the disk cannot keep up the program waits; otherwise batches are left out, and counted
+    bool         wait;        // where the disk cannot keep up the program waits; otherwise batches are left out, and
+                              // counted
     size_t       buffer;      // bytes of memory for what is not on the disk yet, 0: 32 MiB; so is more than there is
     uint64_t     rotate_size; // go on in a further file at this many bytes, 0: never
     double       rotate_time; // and after this many seconds, 0: never
@@ -51,7 +52,8 @@ struct expert_tracer_config {
     uint64_t     seed;        // of that choice, to make it again: 1 to 2^53; 0: a new one, which the trace's header has
 };
 
-#define EXPERT_TRACER_CONFIG_INIT { sizeof(struct expert_tracer_config), true, false, false, NULL, 10.0, NULL, false, false, false, 0, 0, 0, 0, 0 }
+#define EXPERT_TRACER_CONFIG_INIT { sizeof(struct expert_tracer_config), true, false, false, NULL, 10.0, \
+                                    NULL, false, false, false, 0, 0, 0, 0, 0 }
 
 // Creates a tracer. `config` is copied (NULL: EXPERT_TRACER_CONFIG_INIT).
 // Returns NULL where memory, or the room for tracers (8 in a process), is used up, or where its size is 0.
@@ -83,7 +85,8 @@ struct expert_tracer_token {
 // The routing of one layer for the tokens of one ubatch. What a routing trace has of it is the same.
 struct expert_tracer_event {
     size_t          size;     // bytes of this struct that are filled
-    const void    * model;    // identifies the loaded model, never to be dereferenced (struct llama_model * where known)
+    const void    * model;    // identifies the loaded model, never to be dereferenced (struct llama_model * where
+                              // known)
     const void    * context;  // identifies the context, likewise (struct llama_context * where known)
     int32_t         layer;    // index of the layer, as in blk.<layer>.
     int32_t         n_expert; // routed experts in this layer
@@ -92,10 +95,11 @@ struct expert_tracer_event {
     const int32_t * experts;  // [n_tokens][n_used], in the order of the router's selection; valid during the call
     bool            warmup;   // the program announced a warm-up run
     int32_t         n_ubatch_tokens;            // of the ubatch that the layer is part of
-    const struct expert_tracer_token * tokens;  // [n_ubatch_tokens] in the order of rows, which is not always the batch's; NULL: not known
+    const struct expert_tracer_token * tokens;  // [n_ubatch_tokens] in the order of rows, which is not always the
+                                                // batch's; NULL: not known
     const int32_t * rows;     // [n_tokens] index in tokens[] of each row, ascending; NULL: row i is token i
-    const float   * weights;  // [n_tokens][n_used] gate weights: what the experts' outputs are multiplied by; NULL: not asked for
-                              // (`weights` of the configuration), or not to be had
+    const float   * weights;  // [n_tokens][n_used] gate weights: what the experts' outputs are multiplied by; NULL: not
+                              // asked for (`weights` of the configuration), or not to be had
     uint64_t        ubatch;   // number of the ubatch in its context, from 0
     uint64_t        batch;    // number of its call of llama_decode, likewise
     int64_t         time;     // when it was submitted, microseconds since 1970
@@ -110,8 +114,10 @@ struct expert_tracer_event {
 typedef void (*expert_tracer_routing_fn)(const struct expert_tracer_event * event, void * user_data);
 
 // Calls `fn` for every layer of every ubatch from now on. Returns a positive subscription number,
-// or -ENOMEM (8 subscriptions at the most), or -EINVAL. Not from inside a subscribed function: it would wait for itself.
-EXPERT_TRACER_API int  expert_tracer_subscribe  (struct expert_tracer * tracer, expert_tracer_routing_fn fn, void * user_data);
+// or -ENOMEM (8 subscriptions at the most), or -EINVAL.
+// Not from inside a subscribed function: it would wait for itself.
+EXPERT_TRACER_API int  expert_tracer_subscribe  (struct expert_tracer * tracer,
+                                                 expert_tracer_routing_fn fn, void * user_data);
 
 // Returns when `fn` is not running any more and will not be called again. Not from inside a subscribed function:
 // it would wait for itself.
@@ -126,7 +132,8 @@ struct expert_tracer_layer {
     const uint64_t * activations; // [n_expert]
 };
 
-// A copy of the counts of one model, without what is still on its way from a device. Everything it points to lives as long as the snapshot.
+// A copy of the counts of one model, without what is still on its way from a device.
+// Everything it points to lives as long as the snapshot.
 struct expert_tracer_snapshot {
     const void * model;                 // as in struct expert_tracer_event
     const char * name;                  // general.name, NULL where it is not known
@@ -134,8 +141,8 @@ struct expert_tracer_snapshot {
     const char * file;                  // path the model was loaded from, likewise
     const char * engine;                // version of llama.cpp and ggml
     const char * capture;               // how the routing is read
-    bool         complete;              // all contexts of the model are freed; in files also: or the tracer or program ended.
-                                        // And nothing is missing
+    bool         complete;              // all contexts of the model are freed; in files also: or the tracer or program
+                                        // ended. And nothing is missing
     bool         phases_known;          // prompt_tokens, generation_tokens and warmup_tokens are known
     int32_t      n_layer;               // layers of the model, without a multi-token-prediction head
     int32_t      n_expert;              // the most of any layer; 0: no MoE layer was seen
@@ -155,11 +162,12 @@ struct expert_tracer_snapshot {
     const char * stopped;               // why no more routing was read from some time on, NULL: it was
 };
 
-// Takes a snapshot of the index-th model that this tracer has seen evaluate tokens, 0 being the first. Of models that are
-// freed the counts stay as long as the tracer, 8 bytes for each expert of each layer. A batch that may still turn out to be
-// a warm-up is in it, and not in a later one if it did.
+// Takes a snapshot of the index-th model that this tracer has seen evaluate tokens, 0 being the first.
+// Of models that are freed the counts stay as long as the tracer, 8 bytes for each expert of each layer.
+// A batch that may still turn out to be a warm-up is in it, and not in a later one if it did.
 // Returns NULL where there is no such model, or no memory. To be freed with expert_tracer_snapshot_free().
-EXPERT_TRACER_API struct expert_tracer_snapshot * expert_tracer_snapshot_take(struct expert_tracer * tracer, size_t index);
+EXPERT_TRACER_API struct expert_tracer_snapshot * expert_tracer_snapshot_take(struct expert_tracer * tracer,
+                                                                              size_t index);
 EXPERT_TRACER_API void expert_tracer_snapshot_free(struct expert_tracer_snapshot * snapshot);
 
 // Sets every counter to zero. Between batches: of one that is being evaluated, a part may remain.

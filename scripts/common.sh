@@ -56,11 +56,13 @@ npm_pack() {
     wanted=$(awk -v package="$package" '$1 == package { print $2 }' "$repo/scripts/npm-packages.txt")
     [ -n "$wanted" ] || fail "no hash of $package in scripts/npm-packages.txt"
     folder=$(mktemp -d "$2/pack.XXXXXX")
-    quietly "$folder/log" npm pack "$package" --pack-destination "$folder" --ignore-scripts --loglevel=error --fetch-retries=1 ||
+    quietly "$folder/log" npm pack "$package" --pack-destination "$folder" --ignore-scripts --loglevel=error \
+            --fetch-retries=1 ||
         fail "npm could not download $package; see above, then run this again"
     file=$(compgen -G "$folder/*.tgz") || fail "npm downloaded no $package"
     found=$(node -e 'const { createHash } = require("crypto"), { readFileSync } = require("fs");
-                     console.log("sha512-" + createHash("sha512").update(readFileSync(process.argv[1])).digest("base64"))' "$file")
+                     const hash = createHash("sha512").update(readFileSync(process.argv[1]));
+                     console.log("sha512-" + hash.digest("base64"))' "$file")
     [ "$found" = "$wanted" ] ||
         fail "$package is not the one that was tested: its hash is $found, in scripts/npm-packages.txt it is $wanted"
     echo "$file"

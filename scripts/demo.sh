@@ -45,7 +45,8 @@ without_search_noise() {
 record() {
     local trace=$build/demo-$1.moetrace text=$build/demo-$1.txt log=$build/demo-$1.log
     local command=("$build/llama-expert-tracer" run --routing "$trace" --
-        "$build/engine/bin/llama-completion" -m "$model" -p "${prompts[$1]}" -n 900 -no-cnv --ignore-eos --temp 0.6 --seed 3 -t 1)
+        "$build/engine/bin/llama-completion" -m "$model" -p "${prompts[$1]}" -n 900 -no-cnv --ignore-eos
+        --temp 0.6 --seed 3 -t 1)
     rm -f "$trace"
     announce "${command[@]}"
     "${command[@]}" </dev/null >"$text" 2>"$log" || { cat "$log" >&2; exit 1; }
@@ -60,7 +61,8 @@ show "$build/llama-expert-tracer" check "$build/engine/bin/llama-cli"
 printf '\nThe model has 8 layers of 32 experts, and was trained on texts of seven kinds (models/babel-11m.md).\n'
 {
     show "$build/llama-expert-tracer" run --stats --output "$stats" -- \
-        "$build/engine/bin/llama-cli" -m "$model" -p "${prompts[english]}" -n 100 -st --temp 0.6 --seed 3 -t 1 </dev/null
+        "$build/engine/bin/llama-cli" -m "$model" -p "${prompts[english]}" -n 100 -st \
+        --temp 0.6 --seed 3 -t 1 </dev/null
 } 2> >(without_search_noise)
 wait $! # for the last lines
 

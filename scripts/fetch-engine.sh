@@ -170,14 +170,16 @@ download() {
     ours=(apt-get -c "$apt/apt.conf" -qq -y)
     mirror=${DEBIAN_MIRROR:-$(debian_mirror)}
     [ -n "$mirror" ] ||
-        fail "this machine's apt knows no Debian mirror; set DEBIAN_MIRROR to one, or LLAMA_CPP_BIN to a build of llama.cpp"
+        fail "this machine's apt knows no Debian mirror; set DEBIAN_MIRROR to one," \
+             "or LLAMA_CPP_BIN to a build of llama.cpp"
     prepare_apt "$apt" "$mirror"
     say "asking Debian's suite $suite for llama.cpp"
     quietly "$apt/log" "${ours[@]}" update ||
         fail "apt could not read the suite $suite from $mirror; see above"
     quietly "$apt/log" "${ours[@]}" install --print-uris "${packages[@]}" patchelf ||
         fail "the suite $suite does not offer these packages together: ${packages[*]}; see above"
-    say "downloading $(awk '/_.*\.deb/ { n++; bytes += $3 } END { printf "%d packages, %.0f MB", n, bytes / 1e6 }' "$apt/log")"
+    say "downloading $(awk '/_.*\.deb/ { n++; bytes += $3 }
+                            END { printf "%d packages, %.0f MB", n, bytes / 1e6 }' "$apt/log")"
     quietly "$apt/log" "${ours[@]}" install --download-only "${packages[@]}" patchelf ||
         fail "a download failed; see above. Run this again, it goes on where it stopped"
 }

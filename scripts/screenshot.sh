@@ -20,8 +20,9 @@ trap 'rm -rf "$work"' EXIT
 
 "$command" report --html "$work/report.html" "$trace" >"$work/report.txt" || fail "no page of $trace; see above"
 # A browser of root's has no sandbox to run in, and is shown nothing but this page.
-quietly "$work/log" chromium --headless=new --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir="$work/profile" \
-    --window-size="1200,$height" --virtual-time-budget=5000 --screenshot="$work/report.png" "file://$work/report.html" ||
+quietly "$work/log" chromium --headless=new --no-sandbox --disable-gpu --hide-scrollbars \
+    --user-data-dir="$work/profile" --window-size="1200,$height" --virtual-time-budget=5000 \
+    --screenshot="$work/report.png" "file://$work/report.html" ||
     fail "chromium made no picture; see above"
 [ -s "$work/report.png" ] || fail "chromium ended without a picture"
 mv "$work/report.png" "$image"

@@ -46,8 +46,8 @@ def held_bytes(text, kind, n_chunks):
 def perplexity_loss(engine, gguf, path, n_chunks, threads):
     """In nats a byte: the second half of each chunk, having seen the first."""
     for _ in range(10): # its log loses the last lines now and then
-        result = engine_command(engine, "llama-perplexity", "-m", gguf, "-f", path, "-c", CONTEXT, "-b", CONTEXT, "-t", threads,
-                                "--chunks", n_chunks)
+        result = engine_command(engine, "llama-perplexity", "-m", gguf, "-f", path, "-c", CONTEXT,
+                                "-b", CONTEXT, "-t", threads, "--chunks", n_chunks)
         if found := re.search(r"Final estimate: PPL = ([0-9.]+)", result.stdout + result.stderr):
             return math.log(float(found[1]))
     raise SystemExit("llama-perplexity told no result, ten times")
@@ -65,8 +65,8 @@ def pytorch_loss(checkpoint, held):
 
 
 def completion(engine, gguf, prompt, n, threads):
-    result = engine_command(engine, "llama-completion", "-m", gguf, "-p", prompt, "-n", n, "--temp", 0.6, "--seed", 3, "-no-cnv", "--no-display-prompt",
-                            "-t", threads, "--no-warmup")
+    result = engine_command(engine, "llama-completion", "-m", gguf, "-p", prompt, "-n", n, "--temp", 0.6, "--seed", 3,
+                            "-no-cnv", "--no-display-prompt", "-t", threads, "--no-warmup")
     return result.stdout.rstrip("\n")
 
 

@@ -76,7 +76,8 @@ def documents_of(source, root, seen):
 
 def write_tokens(path, documents):
     end = numpy.array([END], numpy.uint16)
-    numpy.concatenate([part for document in documents for part in (end, numpy.frombuffer(document, numpy.uint8))]).tofile(path)
+    numpy.concatenate([part for document in documents
+                       for part in (end, numpy.frombuffer(document, numpy.uint8))]).tofile(path)
 
 
 def split(documents):
@@ -105,7 +106,8 @@ def main():
         documents[source.kind] += found
         records.append({"kind": source.kind, "package": source.package, "version": version, "licence": source.licence,
                         "documents": len(found), "bytes": sum(map(len, found))})
-        print("{kind:8} {bytes:9,} bytes of {documents:5} documents: {package} {version} ({licence})".format(**records[-1]))
+        line = "{kind:8} {bytes:9,} bytes of {documents:5} documents: {package} {version} ({licence})"
+        print(line.format(**records[-1]))
 
     for kind, of_kind in documents.items():
         held, train = split(of_kind)

@@ -24,7 +24,8 @@ def value(kind, what):
 
 
 def q8_0(array):
-    """Blocks of 32 neighbours: what the largest of them divided by 127 is, in half precision, and each as a multiple of that."""
+    """Blocks of 32 neighbours: what the largest of them divided by 127 is, in half precision,
+    and each as a multiple of that."""
     blocks = array.astype(numpy.float32).reshape(-1, Q8_0_BLOCK)
     scales = numpy.abs(blocks).max(1, keepdims=True)/127
     inverse = numpy.divide(1, scales, out=numpy.zeros_like(scales), where=scales > 0)
@@ -46,7 +47,8 @@ class GgufFile:
         self.metadata.append(string(key) + struct.pack("<I", kind) + value(kind, what))
 
     def set_array(self, key, kind, values):
-        self.metadata.append(string(key) + struct.pack("<IIQ", ARRAY, kind, len(values)) + b"".join(value(kind, v) for v in values))
+        self.metadata.append(string(key) + struct.pack("<IIQ", ARRAY, kind, len(values))
+                             + b"".join(value(kind, v) for v in values))
 
     def add(self, name, kind, array):
         """array: numpy, the fastest dimension last; stored as TENSOR_F32 or TENSOR_Q8_0"""

@@ -37,9 +37,12 @@ def of_manuals(kind, language, locale, reference_suffix):
     folder = "" if language == "en" else f"{language}/"
     prose = readers.prose_of_html(kind)
     return [
-        Source(kind, "debian-handbook", HANDBOOK_LICENCE, (f"usr/share/doc/debian-handbook/html/{locale}/*.html",), prose),
-        Source(kind, f"debian-reference-{language}", "GPL-2+", (f"usr/share/debian-reference/*.{reference_suffix}.html",), prose),
-        Source(kind, f"developers-reference{suffix}", "GPL-2+", (f"usr/share/developers-reference/{folder}*.html",), prose),
+        Source(kind, "debian-handbook", HANDBOOK_LICENCE,
+               (f"usr/share/doc/debian-handbook/html/{locale}/*.html",), prose),
+        Source(kind, f"debian-reference-{language}", "GPL-2+",
+               (f"usr/share/debian-reference/*.{reference_suffix}.html",), prose),
+        Source(kind, f"developers-reference{suffix}", "GPL-2+",
+               (f"usr/share/developers-reference/{folder}*.html",), prose),
         Source(kind, f"debian-faq{suffix}", "GPL-2+", (f"usr/share/doc/debian/FAQ/{folder}*.html",), prose),
     ]
 

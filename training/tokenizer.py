@@ -12,7 +12,8 @@ def is_visible(byte):
 
 
 def texts():
-    """GPT-2 writes a byte as a visible character: as the one with its number, or as the next free one from U+0100 on."""
+    """GPT-2 writes a byte as a visible character: as the one with its number,
+    or as the next free one from U+0100 on."""
     free = iter(range(0x100, 0x200))
     return [chr(byte) if is_visible(byte) else chr(next(free)) for byte in range(N_BYTES)] + ["<|endoftext|>"]
 

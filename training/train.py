@@ -34,8 +34,10 @@ def parse_arguments():
     parser.add_argument("--rate",          type=float, default=3e-3,  help="AdamW's, at its highest")
     parser.add_argument("--decay",         type=float, default=0.1,   help="AdamW's weight decay")
     parser.add_argument("--balance",       type=float, default=0.05,  help="weight of the load-balancing loss")
-    parser.add_argument("--change",        type=float, default=0.1,   help="weight of what the experts of neighbours differ by")
-    parser.add_argument("--change-steps",  type=int,   nargs=2, default=(300, 600), help="it grows from 0 to that between these")
+    parser.add_argument("--change",        type=float, default=0.1,
+                        help="weight of what the experts of neighbours differ by")
+    parser.add_argument("--change-steps",  type=int,   nargs=2, default=(300, 600),
+                        help="it grows from 0 to that between these")
     parser.add_argument("--seed",          type=int,   default=1)
     parser.add_argument("--save-minutes",  type=float, default=3)
     parser.add_argument("--held-steps",    type=int,   default=250,   help="from one look at held-out text to the next")
@@ -71,7 +73,8 @@ def change_weight_at(step, arguments):
 def optimizer_of(model, arguments):
     parameters = list(model.named_parameters())
     return torch.optim.AdamW([
-        {"params": [p for name, p in parameters if p.dim() > 1 and name != "embedding"], "weight_decay": arguments.decay},
+        {"params": [p for name, p in parameters if p.dim() > 1 and name != "embedding"],
+         "weight_decay": arguments.decay},
         {"params": [p for name, p in parameters if p.dim() == 1 or name == "embedding"], "weight_decay": 0},
     ], lr=arguments.rate, betas=(0.9, 0.95), foreach=True)
 
@@ -108,8 +111,8 @@ class Training:
         self.shares, self.step = state["shares"], state["step"]
 
     def save(self):
-        state = {"shape": asdict(self.model.shape), "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-                 "shares": self.shares, "step": self.step}
+        state = {"shape": asdict(self.model.shape), "model": self.model.state_dict(),
+                 "optimizer": self.optimizer.state_dict(), "shares": self.shares, "step": self.step}
         unfinished = self.checkpoint.with_suffix(".unfinished")
         torch.save(state, unfinished)
         unfinished.rename(self.checkpoint)
@@ -150,7 +153,8 @@ def main():
     arguments.folder.mkdir(parents=True, exist_ok=True)
     text, held = load_text(arguments.text, "train"), load_text(arguments.text, "held")
     training   = Training(arguments)
-    print(f"{sum(p.numel() for p in training.parameters):,} parameters, step {training.step} of {arguments.steps}", flush=True)
+    print(f"{sum(p.numel() for p in training.parameters):,} parameters, step {training.step} of {arguments.steps}",
+          flush=True)
 
     saved = begun = time.monotonic()
     recent = []
@@ -159,7 +163,8 @@ def main():
             recent.append(training.advance(text))
             if training.step % 50 == 0 or training.step == arguments.steps:
                 seconds, begun = time.monotonic() - begun, time.monotonic()
-                record = {"step": training.step, "loss": sum(recent)/len(recent), "rate": rate_at(training.step - 1, arguments),
+                record = {"step": training.step, "loss": sum(recent)/len(recent),
+                          "rate": rate_at(training.step - 1, arguments),
                           "tokens_per_second": len(recent)*arguments.micro_batches*arguments.tokens/seconds,
                           "change": training.change,
                           "largest_share": training.shares.max().item(), "smallest_share": training.shares.min().item()}
