@@ -5,7 +5,8 @@ const POLICIES = ["static", "prompt_oracle", "lru", "lfu", "llama_cpp", "pooled_
 
 const POLICY_MEANINGS = {
     static:        "keeps the experts that were hottest in the first half of the trace, and never changes",
-    prompt_oracle: "keeps those that are hottest in this very answer, as if they were known beforehand: pinning cannot do better",
+    prompt_oracle: "keeps those that are hottest in this very answer, as if they were known beforehand: "
+                   + "pinning cannot do better",
     lru:           "each layer drops what was not used for longest",
     lfu:           "each layer drops what was used least of late",
     llama_cpp:     "what --moe-cache-mib of llama.cpp 0.7.0 does: one LRU cache that all layers share",
@@ -32,14 +33,16 @@ function mebibytesOfSlot(cache) {
 // LRU is known at every size, the others at some.
 function policyPoints(cache, phase, policy, ofSlot) {
     if (policy === "lru" && isKnown(cache.lru?.[phase])) {
-        return percents(cache.lru[phase].map((rate, slots) => [slots * ofSlot, rate]).filter(([, rate]) => isKnown(rate)));
+        const rates = cache.lru[phase].map((rate, slots) => [slots * ofSlot, rate]);
+        return percents(rates.filter(([, rate]) => isKnown(rate)));
     }
     return percents(points(cache.sizes, (size) => size.slots * ofSlot, (size) => size[phase]?.[policy]));
 }
 
 function curveChart(cache, phase, isInBytes) {
     const ofSlot = isInBytes ? mebibytesOfSlot(cache) : 1;
-    const most   = Math.max(cache.lru?.[phase] ? cache.lru[phase].length - 1 : 0, ...cache.sizes.map(({ slots }) => slots));
+    const most   = Math.max(cache.lru?.[phase] ? cache.lru[phase].length - 1 : 0,
+                            ...cache.sizes.map(({ slots }) => slots));
     const x      = isInBytes
         ? { name: "Size of the cache", max: most * ofSlot, format: mebibytes, tip: mebibytes }
         : { name: "Experts that fit, in each layer", max: most, minInterval: 1, format: String,
@@ -48,7 +51,8 @@ function curveChart(cache, phase, isInBytes) {
         label:  `Hit rate against the size of the cache, ${phase}.`,
         x,
         y:      { ...PERCENT, name: "Hit rate", max: 100 },
-        series: policiesOf(cache, phase).map((policy) => ({ key: policy, points: policyPoints(cache, phase, policy, ofSlot) })),
+        series: policiesOf(cache, phase).map((policy) => ({
+            key: policy, points: policyPoints(cache, phase, policy, ofSlot) })),
     };
 }
 
@@ -59,7 +63,8 @@ function curveTable(cache, phase) {
         { title: "Share", text: (size) => percent(size.share) },
         { title: "Size",  text: (size) => mebibytes(size.mib) },
         ...policiesOf(cache, phase).map((policy) => ({
-            title: STYLES[policy].name, hint: POLICY_MEANINGS[policy], text: (size) => percent(size[phase]?.[policy]) })),
+            title: STYLES[policy].name, hint: POLICY_MEANINGS[policy],
+            text: (size) => percent(size[phase]?.[policy]) })),
     ], cache.sizes);
 }
 
@@ -87,11 +92,13 @@ function curvesSection(cache) {
     }
     return section("What a cache would have hit",
         curves(cache),
-        explained("A hit is an expert that a layer asks for and that the cache already holds, so that nothing has to be copied.",
+        explained("A hit is an expert that a layer asks for and that the cache already holds, "
+            + "so that nothing has to be copied.",
             "A curve that rises early means that a small cache is enough."),
         policyMeanings(policies),
-        element("p", { class: "note" }, `Judged on the second half of the trace, having seen the first: ${PHASES.map(([phase, name]) =>
-            `${plural(cache.requests[phase] ?? 0, "request")} (${name.toLowerCase()})`).join(", ")}.`));
+        element("p", { class: "note" },
+            `Judged on the second half of the trace, having seen the first: ${PHASES.map(([phase, name]) =>
+                `${plural(cache.requests[phase] ?? 0, "request")} (${name.toLowerCase()})`).join(", ")}.`));
 }
 
 function distanceChart(distances, phase) {
@@ -99,8 +106,8 @@ function distanceChart(distances, phase) {
     const sum = total(counts) + (first ?? 0);
     return {
         label:  `How many other experts were used since an expert's last use, ${phase}.`,
-        x:      { name: "Other experts of the layer used in between", max: counts.length, minInterval: 1, format: String,
-            tip: (distance) => plural(distance, "other expert") },
+        x:      { name: "Other experts of the layer used in between", max: counts.length, minInterval: 1,
+                  format: String, tip: (distance) => plural(distance, "other expert") },
         y:      { ...PERCENT, name: "Share of requests", tip: (value) => `${value.toFixed(2)}%` },
         series: [{ key: phase, bars: true, points: percents(counts.map((n, d) => [d, sum === 0 ? 0 : n / sum])) }],
     };
@@ -115,7 +122,8 @@ function distancesSection(distances) {
     return section("How soon an expert comes back",
         chosenChart("Tokens", phases, (phase) => distanceChart(distances, phase)),
         explained("The reuse distance: how many other experts of its layer were used since an expert was used last.",
-            "A cache with room for N experts has all those with a distance below N, so bars on the left are good news."),
+            "A cache with room for N experts has all those with a distance below N, "
+            + "so bars on the left are good news."),
         element("p", { class: "note" }, `Requests for an expert that was never used before: ${firsts}.`));
 }
 
@@ -130,16 +138,19 @@ function concurrencySection(rows) {
             { title: "Share",            text: (row) => percent(row.share) },
             { title: "Size",             text: (row) => mebibytes(row.mib) },
         ], rows),
-        explained("Each conversation brings experts of its own: the more are answered at the same time, the more experts every step needs."));
+        explained("Each conversation brings experts of its own: the more are answered at the same time, "
+            + "the more experts every step needs."));
 }
 
 // What to give llama.cpp, for each way to use the memory.
 function waysOf({ llama_cpp, whole_layers, equal_slots, slots_by_layer, kept_layers }) {
-    const kept = kept_layers && [`-ot '${kept_layers.override_tensor}' -cmoe`,
+    const cached = `--moe-cache-mib ${llama_cpp?.moe_cache_mib}`;
+    const whole  = `--n-cpu-moe ${whole_layers?.n_cpu_moe}`;
+    const kept   = kept_layers && [`-ot '${kept_layers.override_tensor}' -cmoe`,
         ...(kept_layers.slots > 0 ? [`--moe-cache-mib ${kept_layers.moe_cache_mib}`] : [])].join(" ");
     return [
-        { way: "llama.cpp\u2019s cache",                  of: llama_cpp,      how: `--moe-cache-mib ${llama_cpp?.moe_cache_mib}` },
-        { way: "The last layers whole, no cache",         of: whole_layers,   how: `--n-cpu-moe ${whole_layers?.n_cpu_moe}` },
+        { way: "llama.cpp\u2019s cache",                  of: llama_cpp,      how: cached },
+        { way: "The last layers whole, no cache",         of: whole_layers,   how: whole },
         { way: "Whole layers where a cache serves worst", of: kept_layers,    how: kept },
         { way: "LRU, as many slots in each layer",        of: equal_slots,    how: UNKNOWN },
         { way: "LRU, more slots where they help more",    of: slots_by_layer, how: UNKNOWN },
@@ -160,9 +171,11 @@ function budgetSection(budget) {
             { title: "llama.cpp\u2019s options", text: (row) => row.how, isText: true },
         ], ways),
         explained("The hit rate is the share of experts that are already where they are computed.",
-            isKnown(budget.break_even) ? `A cache is faster than none where it hits more than ${percent(budget.break_even)} of them.` : ""));
+            isKnown(budget.break_even)
+                ? `A cache is faster than none where it hits more than ${percent(budget.break_even)} of them.` : ""));
 }
 
 function cacheSections(cache) {
-    return [budgetSection(cache.budget), curvesSection(cache), distancesSection(cache.distances), concurrencySection(cache.concurrency)];
+    return [budgetSection(cache.budget), curvesSection(cache), distancesSection(cache.distances),
+            concurrencySection(cache.concurrency)];
 }

@@ -5,11 +5,13 @@
 const COLOURS = {
     light: {
         text: "#1b1f24", faint: "#59626c", grid: "#e3e7eb", ground: "#ffffff",
-        blue: "#0072b2", orange: "#d98200", green: "#00875f", red: "#c94f00", purple: "#a8508a", sky: "#3a9ad9", grey: "#6b7480",
+        blue: "#0072b2", orange: "#d98200", green: "#00875f", red: "#c94f00", purple: "#a8508a",
+        sky: "#3a9ad9", grey: "#6b7480",
     },
     dark: {
         text: "#e8ebee", faint: "#a4adb7", grid: "#2d343c", ground: "#1c2127",
-        blue: "#58b4f0", orange: "#f2b13c", green: "#35c99a", red: "#f5895a", purple: "#e29bc8", sky: "#9fd4f7", grey: "#98a2ad",
+        blue: "#58b4f0", orange: "#f2b13c", green: "#35c99a", red: "#f5895a", purple: "#e29bc8",
+        sky: "#9fd4f7", grey: "#98a2ad",
     },
 };
 
@@ -68,7 +70,8 @@ function swatch(style) {
         return node;
     };
     const sample = style.width > 0
-        ? svg("line", { x1: 1, x2: 25, y1: 6, y2: 6, "stroke-width": style.width, "stroke-dasharray": DASHES[style.dash] })
+        ? svg("line", { x1: 1, x2: 25, y1: 6, y2: 6,
+                        "stroke-width": style.width, "stroke-dasharray": DASHES[style.dash] })
         : svg("path", { d: "M13 1 18 6 13 11 8 6Z" });
     const image  = svg("svg", { width: 26, height: 12, "aria-hidden": "true" });
     sample.classList.add(`ink-${style.colour}`);
@@ -80,7 +83,8 @@ function swatch(style) {
 function legend(series, hidden, draw) {
     const items = series.map(({ key, name }) => {
         const style  = STYLES[key];
-        const button = element("button", { type: "button", "aria-pressed": "true" }, swatch(style), element("span", {}, name ?? style.name));
+        const button = element("button", { type: "button", "aria-pressed": "true" }, swatch(style),
+                               element("span", {}, name ?? style.name));
         button.addEventListener("click", () => {
             const isShown = hidden.delete(key);
             if (!isShown) {
@@ -119,7 +123,8 @@ function axis(palette, description, isVertical) {
 function tip(chart, params) {
     const lines = params.map((item) => {
         const { key, name } = chart.series[Number(item.seriesId)];
-        return element("div", {}, swatch(STYLES[key]), ` ${name ?? STYLES[key].name} `, element("b", {}, chart.y.tip(item.value[1])));
+        return element("div", {}, swatch(STYLES[key]), ` ${name ?? STYLES[key].name} `,
+                       element("b", {}, chart.y.tip(item.value[1])));
     });
     return element("div", { class: "tip" }, element("div", {}, chart.x.tip(params[0].value[0])), ...lines);
 }
@@ -128,7 +133,8 @@ function drawnSeries(palette, series, id) {
     const style  = STYLES[series.key];
     const colour = palette[style.colour];
     if (series.bars) {
-        return { id, type: "bar", data: series.points, itemStyle: { color: colour }, barCategoryGap: "15%", large: false };
+        return { id, type: "bar", data: series.points, itemStyle: { color: colour },
+                 barCategoryGap: "15%", large: false };
     }
     return {
         id,
@@ -196,7 +202,8 @@ function chosenChart(title, options, make) {
 }
 
 const PERCENT = { format: (value) => `${Number(value.toFixed(2))}%`, tip: (value) => `${value.toFixed(1)}%` };
-const LAYERS  = { name: "Layer", min: "dataMin", max: "dataMax", minInterval: 1, format: String, tip: (value) => `Layer ${value}` };
+const LAYERS  = { name: "Layer", min: "dataMin", max: "dataMax", minInterval: 1, format: String,
+                  tip: (value) => `Layer ${value}` };
 
 function percents(values) {
     return values.map(([x, share]) => [x, 100 * share]);

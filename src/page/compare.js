@@ -22,12 +22,14 @@ function matrixTable(files, matrix) {
 
 function divergenceChart(pair) {
     const line = (key) => ({ key, points: points(pair.layers, (row) => row.layer, (row) => row[key]) });
-    const names = { noise_a: `Between the halves of ${letter(pair.a)}`, noise_b: `Between the halves of ${letter(pair.b)}` };
+    const names = { noise_a: `Between the halves of ${letter(pair.a)}`,
+                    noise_b: `Between the halves of ${letter(pair.b)}` };
     const series = ["divergence", "noise_a", "noise_b"].map((key) => ({ ...line(key), name: names[key] }));
     return {
         label:  "Distance between the two routings, by layer.",
         x:      LAYERS,
-        y:      { name: "Jensen-Shannon distance, bits", format: (value) => String(Number(value.toFixed(4))), tip: (value) => value.toFixed(4) },
+        y:      { name: "Jensen-Shannon distance, bits", format: (value) => String(Number(value.toFixed(4))),
+                  tip: (value) => value.toFixed(4) },
         series: series.filter((one) => one.points.length > 0),
     };
 }
@@ -42,7 +44,8 @@ function divergenceSection(pair) {
             ["Hottest 10% in common", percent(pair.overlap)],
         ]),
         makeChart(divergenceChart(pair)),
-        explained("0 bits means that both use the experts of a layer in the same proportions, 1 bit that no expert is used by both.",
+        explained("0 bits means that both use the experts of a layer in the same proportions, "
+            + "1 bit that no expert is used by both.",
             "Two halves of the same file differ too: only what lies above those lines tells the files apart."));
 }
 
@@ -71,7 +74,8 @@ function heatmaps(pair, a, b) {
         { title: names[1], rows: b, scaled: [...a, ...b] },
     ].map(({ title, rows, scaled, isDifference }) => {
         const map = makeHeatmap({ label: `Heatmap, layers by experts: ${title}.`, isDifference, names });
-        const figure = element("figure", { class: isDifference ? "wide" : null }, element("figcaption", {}, title), map.node);
+        const figure = element("figure", { class: isDifference ? "wide" : null },
+                               element("figcaption", {}, title), map.node);
         return { ...map, rows, scaled, node: figure };
     });
     const order = choice("Order", [["id", "By number"], ["heat", "Hottest first"]],
@@ -87,7 +91,8 @@ function heatmapsSection(document, pair) {
     return section("Where they differ",
         heatmaps(pair, rowsOf(a, pair), rowsOf(b, pair)),
         explained("Each row is a layer, each cell one of its experts.",
-            `In the first picture one colour stands for what ${letter(pair.a)} uses more, the other for what ${letter(pair.b)} uses more.`));
+            `In the first picture one colour stands for what ${letter(pair.a)} uses more, `
+            + `the other for what ${letter(pair.b)} uses more.`));
 }
 
 function expertsSection(pair) {
@@ -100,7 +105,8 @@ function expertsSection(pair) {
             { title: "Expert",          text: (row) => String(row.expert) },
             { title: letter(pair.a),    text: (row) => percent(row.a, 2) },
             { title: letter(pair.b),    text: (row) => percent(row.b, 2) },
-            { title: "Difference",      text: (row) => `${row.a >= row.b ? "+" : "\u2212"}${percent(Math.abs(row.a - row.b), 2)}` },
+            { title: "Difference",
+              text: (row) => `${row.a >= row.b ? "+" : "\u2212"}${percent(Math.abs(row.a - row.b), 2)}` },
         ], pair.experts),
         explained("How much of its layer\u2019s work each of these experts does, in one and in the other."));
 }
@@ -116,12 +122,14 @@ function hotSetSection(pair) {
             { title: "Experts kept", text: (row) => percent(row.share, 0) },
             column(a, b, "a_on_b"), column(b, b, "b_on_b"), column(b, a, "b_on_a"), column(a, a, "a_on_a"),
         ], pair.hot_set),
-        explained(`\u201c${a} on ${b}\u201d keeps the experts that are hottest in ${a}, and counts how much of ${b} they serve.`,
+        explained(`\u201c${a} on ${b}\u201d keeps the experts that are hottest in ${a}, `
+            + `and counts how much of ${b} they serve.`,
             `Where that is far below \u201c${b} on ${b}\u201d, what was learned on one does not carry over.`));
 }
 
 function pairSections(document, pair) {
-    return [divergenceSection(pair), heatmapsSection(document, pair), expertsSection(pair), hotSetSection(pair)].filter(Boolean);
+    return [divergenceSection(pair), heatmapsSection(document, pair), expertsSection(pair),
+            hotSetSection(pair)].filter(Boolean);
 }
 
 function compareSections(document) {

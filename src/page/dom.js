@@ -44,7 +44,8 @@ function plural(n, one, many = `${one}s`) {
 // columns: [{ title, text: row => string, hint, isText }]; the first is the row's heading.
 function table(caption, columns, rows) {
     const side  = (column) => column.isText ? "text" : null;
-    const head  = columns.map((column) => element("th", { scope: "col", title: column.hint ?? null, class: side(column) }, column.title));
+    const head  = columns.map((column) =>
+        element("th", { scope: "col", title: column.hint ?? null, class: side(column) }, column.title));
     const cells = (row) => columns.map((column, i) => i === 0
         ? element("th", { scope: "row" }, column.text(row))
         : element("td", { class: side(column) }, column.text(row)));
@@ -52,7 +53,8 @@ function table(caption, columns, rows) {
     return element("div", {},
         element("p", { class: "caption", "aria-hidden": "true" }, caption),
         element("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": caption },
-            element("table", { "aria-label": caption }, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body))));
+            element("table", { "aria-label": caption },
+                element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body))));
 }
 
 function facts(pairs) {

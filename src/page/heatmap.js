@@ -40,7 +40,8 @@ function byHeat(values) {
     return Array.from(values.keys()).sort((a, b) => values[b] - values[a] || a - b);
 }
 
-// How values become colours. Differences lie around 0; heat starts at it, and its root is drawn, for a few experts are far above the rest.
+// How values become colours. Differences lie around 0; heat starts at it, and its root is drawn,
+// for a few experts are far above the rest.
 function scaleOf(rows, isDifference) {
     const all = rows.flatMap((row) => row.values.map(Math.abs));
     const top = Math.max(quantile(all, 0.995), isDifference ? 0.1 : 2);
@@ -54,17 +55,21 @@ function scaleLegend(scale, isDifference, names) {
     const labels = isDifference
         ? [[0, `${names[1]} +${times(scale.top)}`], [0.5, "alike"], [1, `${names[0]} +${times(scale.top)}`]]
         : [[0, "0"], [scale.place(1), "average"], [1, times(scale.top)]];
-    const bar    = element("div", { class: "ramp", style: `background: linear-gradient(to right, ${scale.ramps[shade()].join(", ")})` });
+    const ramp   = `background: linear-gradient(to right, ${scale.ramps[shade()].join(", ")})`;
+    const bar    = element("div", { class: "ramp", style: ramp });
     const texts  = labels.map(([at, text], i) =>
         element("span", { style: `left: ${100 * at}%`, class: ["first", "middle", "last"][i] }, text));
     const never  = isDifference ? null : element("span", { class: "never" },
         element("i", { style: `background: ${NEVER[shade()]}` }), "never used");
-    return element("div", { class: "scale" }, element("div", { class: "bar" }, bar, element("div", { class: "ticks" }, ...texts)), never);
+    return element("div", { class: "scale" },
+                   element("div", { class: "bar" }, bar, element("div", { class: "ticks" }, ...texts)), never);
 }
 
-// show(rows, isSorted, scaled): rows are [{ layer, values, text: expert => [line] }]; the colours are those for the rows `scaled`.
+// show(rows, isSorted, scaled): rows are [{ layer, values, text: expert => [line] }];
+// the colours are those for the rows `scaled`.
 function makeHeatmap({ label, isDifference = false, names = [] }) {
-    const canvas = element("canvas", { tabindex: "0", role: "img", "aria-label": `${label} Arrow keys move from cell to cell.` });
+    const canvas = element("canvas", {
+        tabindex: "0", role: "img", "aria-label": `${label} Arrow keys move from cell to cell.` });
     const layers = element("div", { class: "layers", "aria-hidden": "true" });
     const ids    = element("div", { class: "ids", "aria-hidden": "true" });
     const mark   = element("div", { class: "mark", hidden: "" });
@@ -116,14 +121,16 @@ function makeHeatmap({ label, isDifference = false, names = [] }) {
     };
 
     const labelAxes = (isSorted) => {
-        const sorted = isDifference ? `from what ${names[0]} uses more to what ${names[1]} does` : "the hottest of each layer first";
+        const sorted = isDifference
+            ? `from what ${names[0]} uses more to what ${names[1]} does` : "the hottest of each layer first";
         title.textContent = `Down: layers. Across: experts, ${isSorted ? sorted : "by number"}.`;
         const every = Math.ceil(rows.length / 24);
         layers.replaceChildren(...rows.map((row, y) => [row, y]).filter(([, y]) => y % every === 0).map(([row, y]) =>
             element("span", { style: `top: ${100 * (y + 0.5) / rows.length}%` }, String(row.layer))));
         const step  = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512].find((size) => width / size <= 8) ?? Math.ceil(width / 8);
         const texts = isSorted
-            ? [[0, isDifference ? `more in ${names[0]}` : "hottest"], [width, isDifference ? `more in ${names[1]}` : "coldest"]]
+            ? [[0, isDifference ? `more in ${names[0]}` : "hottest"],
+               [width, isDifference ? `more in ${names[1]}` : "coldest"]]
             : Array.from({ length: Math.ceil(width / step) }, (_, i) => [i * step, String(i * step)]);
         const place = (x) => x === 0 ? "first" : x === width ? "last" : null;
         ids.replaceChildren(...texts.map(([x, text]) =>
@@ -141,7 +148,8 @@ function makeHeatmap({ label, isDifference = false, names = [] }) {
         const left  = box.left + (x + 1) * cell.width + 12;
         const fits  = left + told.offsetWidth < document.documentElement.clientWidth;
         const other = Math.max(8, box.left + x * cell.width - told.offsetWidth - 12);
-        told.style.left = `${fits ? left : Math.min(other, document.documentElement.clientWidth - told.offsetWidth - 8)}px`;
+        const most  = document.documentElement.clientWidth - told.offsetWidth - 8;
+        told.style.left = `${fits ? left : Math.min(other, most)}px`;
         told.style.top  = `${Math.max(8, box.top + y * cell.height - told.offsetHeight - 8)}px`;
     };
 

@@ -36,7 +36,8 @@ function show(page) {
 }
 
 addEventListener("error", (event) => {
-    document.getElementById("page").prepend(element("p", { class: "failed", role: "alert" }, `This page could not be drawn: ${event.message}`));
+    document.getElementById("page")
+        .prepend(element("p", { class: "failed", role: "alert" }, `This page could not be drawn: ${event.message}`));
 });
 
 show(document.getElementById("page"));

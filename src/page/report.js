@@ -31,13 +31,15 @@ function sharedTokens(layers) {
 
 // The heatmap and what it shows: `phases` and an order.
 function heatSection(layers) {
-    const heat   = makeHeatmap({ label: "Heatmap of the use of each expert in each layer; the table of layers has it in numbers." });
+    const heat   = makeHeatmap({
+        label: "Heatmap of the use of each expert in each layer; the table of layers has it in numbers." });
     const shown  = {};
     const update = (key) => (value) => {
         shown[key] = value;
         if (shown.phase && shown.order) {
             const rows = layers.filter((layer) => isKnown(layer.activations?.[shown.phase]));
-            heat.show(rows.map((layer) => heatRow(layer.layer, layer.activations[shown.phase])), shown.order === "heat");
+            heat.show(rows.map((layer) => heatRow(layer.layer, layer.activations[shown.phase])),
+                      shown.order === "heat");
         }
     };
     const choices = [choice("Tokens", sharedTokens(layers), update("phase")),
@@ -73,7 +75,8 @@ function coverageSection(coverage) {
     };
     return section("How few experts do most of the work",
         makeChart(coverageChart(coverage, phases)),
-        explained("Take the hottest experts of all layers, one after the other: this is how much of the work they do together.",
+        explained("Take the hottest experts of all layers, one after the other: "
+            + "this is how much of the work they do together.",
             "The further the line is above the dashed one, the more a few experts do."),
         table("Experts that take so much of all uses", [
             { title: "Tokens", text: ([, name]) => name },
@@ -106,7 +109,8 @@ function phaseRows(report) {
         ["Experts that take 80% of all uses", (phase) => report.coverage?.[phase]?.["80"], count],
         ["Experts in common with the token before", (phase) => report.neighbours?.[phase], percent],
         ...(quarter ? ["static", "lru", "optimum"].map((policy) =>
-            [`Hit rate of ${count(quarter.slots)} slots, ${STYLES[policy].name}`, (phase) => quarter[phase]?.[policy], percent]) : []),
+            [`Hit rate of ${count(quarter.slots)} slots, ${STYLES[policy].name}`,
+             (phase) => quarter[phase]?.[policy], percent]) : []),
     ];
     return rows.filter(([, value]) => isKnown(value("prompt")) || isKnown(value("generation")));
 }
@@ -120,7 +124,8 @@ function phasesSection(report) {
             { title: "Prompt",     text: ([, value, text]) => text(value("prompt")) },
             { title: "Generation", text: ([, value, text]) => text(value("generation")) },
         ], rows),
-        explained("A prompt is read many tokens at a time and so touches nearly every expert; an answer is written token by token.",
+        explained("A prompt is read many tokens at a time and so touches nearly every expert; "
+            + "an answer is written token by token.",
             "What helps with one need not help with the other."),
         ...(hasNeighbours ? [element("h3", {}, "From one token to the next"), makeChart(neighboursChart(report.layers)),
             explained("How many of its experts a token has in common with the token before it.",
@@ -130,14 +135,17 @@ function phasesSection(report) {
 function layersSection(layers) {
     const hasNeighbours = (phase) => layers.some((layer) => isKnown(layer.neighbours?.[phase]));
     const reuse = (phase, title) => hasNeighbours(phase)
-        ? [{ title, hint: "Experts in common with the token before", text: (layer) => percent(layer.neighbours?.[phase]) }] : [];
+        ? [{ title, hint: "Experts in common with the token before",
+             text: (layer) => percent(layer.neighbours?.[phase]) }] : [];
     return section("Layer by layer",
         table("How even the routing of each layer is", [
             { title: "Layer",     text: (layer) => String(layer.layer) },
             { title: "Experts",   text: (layer) => count(layer.n_expert) },
             { title: "Evenness",  text: (layer) => decimal(layer.entropy, 3), hint: "Normalised entropy" },
-            { title: "Effective", text: (layer) => decimal(layer.effective_experts, 1), hint: "Effective number of experts" },
-            { title: "Hottest",   text: (layer) => isKnown(layer.hottest) ? `${layer.hottest.expert} (${percent(layer.hottest.share)})` : UNKNOWN },
+            { title: "Effective", text: (layer) => decimal(layer.effective_experts, 1),
+              hint: "Effective number of experts" },
+            { title: "Hottest",   text: (layer) => isKnown(layer.hottest)
+                ? `${layer.hottest.expert} (${percent(layer.hottest.share)})` : UNKNOWN },
             { title: "Never used", text: (layer) => count(layer.never_used) },
             ...reuse("generation", "Reuse, generation"),
             ...reuse("prompt", "Reuse, prompt"),
