@@ -110,8 +110,7 @@ fuzz: configure-tests ## run every fuzzer for an hour (MINUTES=60), side by side
 		echo "$$name: $$(grep -a 'number_of_executed_units' log-$$name || tail -n 3 log-$$name)"; \
 	done; [ -z "$$failed" ]
 
-train: engine ## train the small model anew, an hour on two cores (TRAIN="--steps 100"); \
-              goes on where it was interrupted
+train: engine ## train the small model, or go on with that, an hour on two cores (TRAIN="--steps 100")
 	@scripts/install-deps.sh train
 	@BUILD=$(BUILD) scripts/train.sh $(TRAIN)
 
@@ -133,5 +132,4 @@ clean: ## remove what was built; engines and models stay
 	@[ ! -f "$(BUILD)/Makefile" ] || cmake --build "$(BUILD)" --target clean
 
 help: ## list the targets
-	@sed -n -e ':more' -e '/^[a-z-]*:.*## .*\\$$/ { N; s/ *\\\n */ /; b more' -e '}' \
-		-e 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14

@@ -31,7 +31,8 @@ GUEST = {
     "trace/write":     ("base", "routing", "trace/format"),
     "statistics":      ("base", "routing"),
     "tracer":          ("base", "routing", "statistics", "trace/write"),
-    "library":         ("base", "routing", "engine/upstream", "engine/hooks", "engine/context", "engine/capture", "tracer"),
+    "library":         ("base", "routing", "engine/upstream", "engine/hooks", "engine/context", "engine/capture",
+                        "tracer"),
 }
 TOOL = {
     "gguf":          ("base",),
@@ -142,19 +143,20 @@ class House:
     def check_includes(self):
         guests = self.guest_sources()
         for path in self.sources:
-            room  = os.path.dirname(path)[len("src/"):]
-            guest = path in guests or re.sub(r"\.h$", ".c", path) in guests
+            room    = os.path.dirname(path)[len("src/"):]
+            guest   = path in guests or re.sub(r"\.h$", ".c", path) in guests
             tables  = (GUEST, TOOL) if guest else (TOOL, GUEST)
-            allowed = next((table[each] for each in (room, room.split("/")[0]) for table in tables if each in table), None)
+            rooms   = (room, room.split("/")[0])
+            allowed = next((table[each] for each in rooms for table in tables if each in table), None)
             if allowed is None:
-                self.breach(path, 1, f"the room src/{room} is not in {os.path.basename(__file__)}: which may it include?")
+                self.breach(path, 1, f"the room src/{room} is not in check-house.py: which may it include?")
                 continue
             for number, target in self.includes(path):
                 if target not in self.sources:
-                    self.breach(path, number, f"{target} is not there: an include names the folder from src/ on")
+                    self.breach(path, number, f"{target} is not there: includes name the folder from src/ on")
                     continue
                 other = os.path.dirname(target)[len("src/"):]
-                if other not in (room, *allowed) and not (room + other).count("commands") == 2:
+                if other not in (room, *allowed) and (room + other).count("commands") != 2:
                     self.breach(path, number, f"src/{room} does not know src/{other}")
                 own = re.sub(r"\.h$", ".c", target)
                 if path in guests and own in self.sources and own not in guests:
