@@ -6,6 +6,7 @@
 #include "library/run-sign.h"
 #include "library/sudden-end.h"
 #include "llama-expert-tracer.h"
+#include "tracer/listener.h"
 #include "tracer/periodic-writer.h"
 #include "tracer/tracer.h"
 
@@ -58,7 +59,7 @@ static void at_end(void) {
     for (int i = 0; i < SINKS_MAX; i++) {
         if (attached[i]) {
             sinks_detach_at_end(i);
-            tracer_tell_all(attached[i]);
+            tracer_finish(attached[i]);
         }
     }
     pthread_mutex_unlock(&attached_mutex);

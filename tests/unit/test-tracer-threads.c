@@ -3,6 +3,7 @@
 #include "unit.h"
 
 #include "routing/sinks.h"
+#include "tracer/listener.h"
 #include "tracer/tracer.h"
 
 #include <pthread.h>

@@ -2,6 +2,7 @@
 
 #include "unit.h"
 
+#include "tracer/listener.h"
 #include "tracer/tracer.h"
 
 #include <fcntl.h>
@@ -340,7 +341,7 @@ static void an_end_amid_a_batch_is_told(void ** state) {
         if (amid) {
             tracer_sink.ubatch(context, &ubatch);
         }
-        tracer_tell_all(tracer);
+        tracer_finish(tracer);
         assert_int_equal(strstr(said, "counting stopped early: the program ended while it evaluated") != NULL, amid);
         tracer_free(tracer);
     }

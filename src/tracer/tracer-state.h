@@ -1,0 +1,91 @@
+// What a tracer is made of: the models that it has met, their contexts, and who is called for what it hears. For the
+// sources of this room alone; tracer.h and listener.h are what others see.
+//
+// Locks are taken in this order: a model's output_mutex, the tracer's mutex, a meter's mutex. None of them is held
+// while the program is called, but for the subscriptions' own. What is counted is counted without them, and what
+// contexts in different threads share is only read then.
+
+#pragma once
+
+#include "base/text.h"
+#include "routing/routing.h"
+#include "statistics/counters.h"
+#include "trace/write/trace-writer.h"
+#include "tracer/config.h"
+#include "tracer/meter.h"
+#include "tracer/output.h"
+#include "tracer/periodic-writer.h"
+#include "tracer/tracer.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define SUBSCRIPTIONS_MAX 8
+#define MODEL_N_STRINGS   4 // in struct routing_model, that are copied
+
+struct tracer_context {
+    struct tracer_model   * model;
+    const void            * key;
+    struct meter          * meter;
+    struct trace_stream   * stream;        // NULL: it is not in a routing trace
+    struct text             names;         // of one ubatch, the memory is kept
+    struct text             pending_names; // perhaps a warm-up's
+    bool                    lacks_stream;  // it should be in a routing trace, and there was no memory for that
+    uint64_t                n_unrecorded;  // tokens that are not in it therefore
+    uint64_t                n_unrecorded_ubatches;
+    atomic_bool             is_in_batch;   // a ubatch of a batch was delivered, and not its end
+    bool                    is_mtp;        // the batch that is decoded was evaluated by a multi-token-prediction head
+    struct tracer_context * next;
+};
+
+struct tracer_model {
+    struct expert_tracer  * tracer;
+    struct routing_model    about;         // with the strings below
+    char                  * strings[MODEL_N_STRINGS];
+    struct config           config;
+    bool                    unloaded;      // its key may come back as another model
+    bool                    finished;      // and all that is written of it is
+    int                     n_holders;     // who works on it, or on its place in the list: it stays meanwhile
+    struct counters         closed;        // of contexts that are freed
+    struct tracer_context * contexts;
+    struct tracer_context * unsummed;      // freed, and there was no memory to add what they counted to `closed`
+    const char * _Atomic    lost_reason;   // why some routing is not known, NULL: all of it is
+    const char * _Atomic    stopped;       // why no more of it is read, NULL: it is
+    atomic_bool             phases_lost;   // which tokens are prompt and which generation is not known of all of them
+    const char * _Atomic    capture;       // how its routing was read last
+    atomic_bool             news_to_write; // counted since the output was written
+    atomic_bool             news_to_print; // counted since the statistics were printed
+
+    pthread_mutex_t         output_mutex;  // of what follows
+    char                  * wanted;        // the path that the output was claimed for, or could not be; NULL: none yet
+    struct output           output;
+    bool                    output_failed; // and that was said
+    bool                    output_final;  // the model is gone: nothing is written any more
+
+    struct trace_writer   * trace;         // NULL: none; with the tracer's mutex
+    char                  * trace_path;    // that it was made for
+
+    struct tracer_model   * next;
+};
+
+struct subscription {
+    expert_tracer_routing_fn fn;           // NULL: free
+    void                   * user_data;
+};
+
+struct expert_tracer {
+    struct tracer_setup     setup;
+    pthread_mutex_t         mutex;         // of what follows
+    struct config           config;        // for new models
+    struct tracer_model   * models;        // in the order of their first batch
+    char                  * remarks;       // to be said when the first batch comes
+    bool                    greeted;
+    atomic_bool             lacked_memory; // and that was said
+    struct periodic_writer  writer;
+
+    pthread_mutex_t         subscription_mutex;
+    struct subscription     subscriptions[SUBSCRIPTIONS_MAX];
+    atomic_int              n_subscriptions;
+    atomic_bool             traces;        // a routing trace is configured
+    atomic_bool             with_gates;    // gate weights are
+};
