@@ -2,10 +2,13 @@
 // the API, and sees to the process's beginning and end.
 
 #include "base/fork-reset.h"
-#include "engine/engine.h"
+#include "engine/capture/capture.h"
+#include "engine/hooks/hooks.h"
+#include "engine/upstream/host-log.h"
 #include "library/run-sign.h"
 #include "library/sudden-end.h"
 #include "llama-expert-tracer.h"
+#include "routing/sinks.h"
 #include "tracer/listener.h"
 #include "tracer/periodic-writer.h"
 #include "tracer/tracer.h"
@@ -31,7 +34,7 @@ static bool                   has_ended;           // nobody listens any more
 
 static void say_aside(enum log_level level, const char * lines) {
     (void) level;
-    engine_say_to_stderr(lines);
+    host_log_to_stderr(lines);
 }
 
 // The run of a program is it and all that it starts: a server's children do not overwrite each other's files.
@@ -53,7 +56,7 @@ static void begin_run(void) {
 // Runs before the destructors of whatever the program made before its first context: loggers are still there. Other
 // threads may go on to evaluate: all that is told is of one moment.
 static void at_end(void) {
-    engine_set_exiting();
+    host_log_set_exiting();
     pthread_mutex_lock(&attached_mutex);
     has_ended = true;
     for (int i = 0; i < SINKS_MAX; i++) {
@@ -63,7 +66,7 @@ static void at_end(void) {
         }
     }
     pthread_mutex_unlock(&attached_mutex);
-    engine_say_flush();
+    host_log_flush();
 }
 
 static void abandon_all(void) {
@@ -97,7 +100,7 @@ static const struct routing_sink * library_sink(void) {
 
 // With the mutex. Takes the configuration over. Returns NULL where memory or room is used up.
 static struct expert_tracer * attach(struct config * config, const struct text * remarks, bool always) {
-    const struct tracer_setup setup  = { engine_say, say_aside, run_name, always };
+    const struct tracer_setup setup  = { host_log, say_aside, run_name, always };
     struct expert_tracer    * tracer = tracer_new(config, &setup);
     const int                 slot   = tracer && !has_ended ? sinks_attach(library_sink(), tracer) : -1;
     if (slot < 0) {
@@ -119,7 +122,7 @@ static void read_capture(struct text * remarks) {
     static atomic_bool said;
     const char * value = secure_getenv("LLAMA_EXPERT_TRACE_CAPTURE");
     const char * way   = value && *value ? value : "auto";
-    if (!engine_set_capture(way) && engine_set_capture("auto") && !atomic_exchange(&said, true)) {
+    if (!capture_set_way(way) && capture_set_way("auto") && !atomic_exchange(&said, true)) {
         text_add_line(remarks, "LLAMA_EXPERT_TRACE_CAPTURE=%.200s is not understood: graph and eval-callback are the ways to read "
             "the routing, auto chooses; taken as auto", value);
     }
@@ -134,7 +137,7 @@ static bool follow_environment(void) {
     if (remarks.failed) {
         static atomic_bool said;
         if (!atomic_exchange(&said, true)) {
-            log_line(engine_say, LOG_ERROR, "out of memory: not all that LLAMA_EXPERT_TRACE_* asks for is done, or nothing");
+            log_line(host_log, LOG_ERROR, "out of memory: not all that LLAMA_EXPERT_TRACE_* asks for is done, or nothing");
         }
     }
     if (from_env) {
@@ -156,17 +159,17 @@ static void read_environment(void) {
     const bool followed = env_is_taken || follow_environment();
     pthread_mutex_unlock(&attached_mutex);
     if (!followed && !atomic_exchange(&said, true)) {
-        log_line(engine_say, LOG_ERROR, "nothing is traced for LLAMA_EXPERT_TRACE_*: memory, or the room for tracers, is used up");
+        log_line(host_log, LOG_ERROR, "nothing is traced for LLAMA_EXPERT_TRACE_*: memory, or the room for tracers, is used up");
     }
 }
 
 __attribute__((constructor)) static void begin_library(void) {
     run_sign_begin();
-    engine_note_stderr();
+    host_log_note_stderr();
     begin_run();
     sudden_end_watch();
     pthread_atfork(NULL, NULL, abandon_all);
-    engine_set_on_context_created(read_environment);
+    hooks_set_on_context_created(read_environment);
 }
 
 //

@@ -1,7 +1,7 @@
 #include "library/run-sign.h"
 
 #include "base/descriptor.h"
-#include "engine/engine.h"
+#include "engine/upstream/host-log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -91,7 +91,7 @@ void run_sign_end(void) {
     const int    saved = errno;
     if (sign_pid != 0 && sign_pid == getpid() && sign_is(sign_descriptor, &about) && about.stx_size == 0 &&
         sign_stderr_is_there() && pwrite(sign_descriptor, "0", 1, 0) == 1) { // once
-        engine_say_to_stderr(sign_is_missing);
+        host_log_to_stderr(sign_is_missing);
     }
     errno = saved;
 }

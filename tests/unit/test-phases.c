@@ -3,7 +3,7 @@
 #include "unit.h"
 
 #include "engine/context/context.h"
-#include "engine/engine.h"
+#include "engine/upstream/host-log.h"
 
 #include <string.h>
 
@@ -19,7 +19,7 @@ static int32_t                    token_eos(const struct llama_model * model) { 
 static const struct real engine = { .llama_get_model = get_model, .llama_token_bos = token_bos,
                                     .llama_token_eos = token_eos };
 
-void engine_say(enum log_level level, const char * lines) {
+void host_log(enum log_level level, const char * lines) {
     (void) level;
     (void) lines;
 }

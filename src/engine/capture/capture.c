@@ -6,9 +6,10 @@
 #include "engine/capture/graph-taps.h"
 #include "engine/context/context.h"
 #include "engine/context/opened-file.h"
-#include "engine/engine.h"
+#include "engine/upstream/host-log.h"
 #include "engine/upstream/keyed-list.h"
 #include "engine/upstream/layers.h"
+#include "routing/sinks.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -56,7 +57,7 @@ static _Thread_local struct {
 } last_graph;                                  // that this thread made
 static _Thread_local struct keyed_last last_tap;
 
-bool engine_set_capture(const char * way) {
+bool capture_set_way(const char * way) {
     const bool by_callback = way && strcmp(way, eval_reading_name) == 0;
     if (way && !by_callback && strcmp(way, "auto") != 0 && strcmp(way, flights_name) != 0) {
         return false;
@@ -94,7 +95,7 @@ void capture_on_sched_new(const struct real * real, void * sched) {
 static void give_up(struct tap * tap, struct context * context, const char * why) {
     tap->gave_up = why;
     context_stop(context, why);
-    log_line(engine_say, LOG_ERROR, "%s; tracing of this context stops here, the program goes on", why);
+    log_line(host_log, LOG_ERROR, "%s; tracing of this context stops here, the program goes on", why);
 }
 
 // What was on its way is here.
@@ -124,7 +125,7 @@ static void tap_remove(struct tap * tap) {
 
     const int n_lost = flights_drop(&tap->flights);
     if (n_lost > 0) {
-        log_line(engine_say, LOG_ERROR, "the program freed its devices' memory before it waited for them: the last %d ubatches are not counted", n_lost);
+        log_line(host_log, LOG_ERROR, "the program freed its devices' memory before it waited for them: the last %d ubatches are not counted", n_lost);
     }
     // a context replaces its scheduler by making the new one first
     struct tap * heir = tap_find(just_made);
@@ -461,7 +462,7 @@ static struct context * context_of(struct tap * tap, struct ggml_cgraph * graph)
 
 // Why the taps cannot do it is told once a scheduler.
 static void fall_back(struct tap * tap) {
-    log_line(engine_say, LOG_INFO, "routing is read by the eval callback, which stops the device at every layer: %s", tap->graph.trouble);
+    log_line(host_log, LOG_INFO, "routing is read by the eval callback, which stops the device at every layer: %s", tap->graph.trouble);
     tap->in_graph = false;
     tap->room     = 0;
 }

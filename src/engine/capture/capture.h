@@ -11,6 +11,10 @@
 #include "engine/upstream/call.h"
 #include "engine/upstream/real.h"
 
+// Chooses how the routing of schedulers to come is read: "auto" (or NULL), "graph" or "eval-callback". Returns false
+// where there is no such way; then it is as before.
+bool capture_set_way(const char * way);
+
 // The program created or freed a scheduler. Those are tapped that are created while somebody listens.
 void capture_on_sched_new (const struct real * real, void * sched);
 void capture_on_sched_free(void * sched);

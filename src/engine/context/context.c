@@ -2,7 +2,7 @@
 
 #include "base/fork-reset.h"
 #include "engine/context/opened-file.h"
-#include "engine/engine.h"
+#include "engine/upstream/host-log.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -50,7 +50,7 @@ void context_on_model_loaded(const struct llama_model * model, const char * path
     if (!file || !copy) {
         free(file);
         free(copy);
-        log_line(engine_say, LOG_ERROR, "out of memory: the file of a model is not known");
+        log_line(host_log, LOG_ERROR, "out of memory: the file of a model is not known");
         return;
     }
     pthread_mutex_lock(&models_mutex);
@@ -332,7 +332,7 @@ void context_ubatch_tell(struct context * context, const struct routing_ubatch *
 static void say_lost(const char * why) {
     static atomic_bool said;
     if (strcmp(why, ROUTING_LACKS_MEMORY) == 0 && !atomic_exchange(&said, true)) {
-        log_line(engine_say, LOG_ERROR, "out of memory: the routing of some of what is evaluated is not known");
+        log_line(host_log, LOG_ERROR, "out of memory: the routing of some of what is evaluated is not known");
     }
 }
 

@@ -1,11 +1,14 @@
 // The functions we stand between: what the program calls of libllama, and libllama of libggml. Each of them passes the
-// call on as it came (call.h), and tells the rooms behind it.
+// call on as it came (call.h), and notifies the rooms behind it.
+
+#include "engine/hooks/hooks.h"
 
 #include "engine/capture/capture.h"
 #include "engine/context/context.h"
 #include "engine/context/opened-file.h"
-#include "engine/engine.h"
 #include "engine/upstream/call.h"
+#include "engine/upstream/host-log.h"
+#include "routing/sinks.h"
 
 #include <pthread.h>
 #include <stdarg.h>
@@ -48,13 +51,13 @@
 #define HOOK_LLAMA_LARGE(name)    HOOK_OF(name, true, _large, 0)
 
 static struct call_result absent(const char * name, int failure) {
-    log_line(engine_say, LOG_ERROR, "the program called %s, which this release of llama.cpp does not have", name);
+    log_line(host_log, LOG_ERROR, "the program called %s, which this release of llama.cpp does not have", name);
     return (struct call_result) { (uintptr_t) (intptr_t) failure, 0 };
 }
 
 static void (*on_context_created)(void);
 
-void engine_set_on_context_created(void (*fn)(void)) {
+void hooks_set_on_context_created(void (*fn)(void)) {
     on_context_created = fn;
 }
 
@@ -95,7 +98,7 @@ HOOK_GGML(ggml_backend_sched_new) {
         return call_on(call);
     }
     if (on_context_created) {
-        engine_say_through(call->real);
+        host_log_through(call->real);
         on_context_created();
     }
     const struct call_result result = call_on(call);
@@ -434,6 +437,6 @@ HOOK_LLAMA(llama_free_model) { return free_model(call); }
 //
 
 HOOK_LLAMA(_Z16common_log_pauseP10common_log) {
-    engine_set_log_paused();
+    host_log_set_paused();
     return call_on(call);
 }

@@ -6,8 +6,9 @@
 // anything with what it gets, print it or drop it: it gets the lines, and stderr gets them too, unless the
 // callback is ggml's own, which is stderr.
 
+#include "engine/upstream/host-log.h"
+
 #include "base/signal-guard.h"
-#include "engine/engine.h"
 #include "engine/upstream/real.h"
 
 #include <dlfcn.h>
@@ -30,15 +31,15 @@ static atomic_bool has_no_stderr; // when the program began
 static atomic_bool used_common_log;
 static atomic_bool common_log_is_paused;
 
-void engine_say_through(const struct real * real) {
+void host_log_through(const struct real * real) {
     atomic_store(&engine, real);
 }
 
-void engine_set_log_paused(void) {
+void host_log_set_paused(void) {
     atomic_store(&common_log_is_paused, true);
 }
 
-void engine_set_exiting(void) {
+void host_log_set_exiting(void) {
     atomic_store(&exiting, true);
 }
 
@@ -50,11 +51,11 @@ static bool stderr_takes_more(void) {
 }
 
 // Where there is no stderr its number is free: what the program opens may get it, and is no place for our lines.
-void engine_note_stderr(void) {
+void host_log_note_stderr(void) {
     atomic_store(&has_no_stderr, fcntl(STDERR_FILENO, F_GETFD) < 0);
 }
 
-void engine_say_to_stderr(const char * lines) {
+void host_log_to_stderr(const char * lines) {
     if (atomic_load(&has_no_stderr)) {
         return;
     }
@@ -163,21 +164,21 @@ static void say_to_callback(const char * line, size_t length, void * data) {
     }
 }
 
-void engine_say(enum log_level level, const char * lines) {
+void host_log(enum log_level level, const char * lines) {
     // asked for each time: programs install short-lived callbacks
     struct voice voice = { .real = atomic_load(&engine), .level = ggml_level(level) };
     if (voice.real && voice.real->ggml_log_get) {
         voice.real->ggml_log_get(&voice.callback, &voice.callback_data);
     }
     if (!voice.callback) {
-        engine_say_to_stderr(lines);
+        host_log_to_stderr(lines);
     } else if (!is_common_log(voice.real, voice.callback)) {
-        engine_say_to_stderr(lines);
+        host_log_to_stderr(lines);
         if (!is_the_engines_own(voice.real, voice.callback) && !atomic_load(&exiting)) {
             for_each_message(lines, 0, say_to_callback, &voice);
         }
     } else if (!common_log_is_heard(voice.real)) {
-        engine_say_to_stderr(lines);
+        host_log_to_stderr(lines);
     } else {
         voice.common_log = voice.real->_Z15common_log_mainv();
         atomic_store(&used_common_log, true);
@@ -185,7 +186,7 @@ void engine_say(enum log_level level, const char * lines) {
     }
 }
 
-void engine_say_flush(void) {
+void host_log_flush(void) {
     const struct real * real = atomic_load(&engine);
     if (atomic_load(&used_common_log) && real->_Z16common_log_flushP10common_log) {
         real->_Z16common_log_flushP10common_log(real->_Z15common_log_mainv());
