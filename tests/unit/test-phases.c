@@ -2,7 +2,9 @@
 
 #include "unit.h"
 
+#include "engine/context/context-calls.h"
 #include "engine/context/context.h"
+#include "engine/context/drafts.h"
 #include "engine/upstream/host-log.h"
 
 #include <string.h>
@@ -122,7 +124,7 @@ static void decode_batch(const struct llama_batch * plain, int32_t status, uint6
         assert_true(context_open(context, "by hand"));
         const enum routing_fate     fate   = context_ubatch_begin(context, NULL, 0, n_evaluated);
         const struct routing_ubatch ubatch = { .fate = fate, .n_tokens = n_evaluated };
-        context_ubatch_tell(context, &ubatch);
+        context_ubatch_deliver(context, &ubatch);
     }
     context_decode_end(context, &batch, status);
     assert_null(context_current());
@@ -251,7 +253,7 @@ static void the_batch_is_believed_more_than_the_graph(void ** state) {
 static void note_generated(int32_t sequence, int32_t position, uint64_t ubatch, int32_t token) {
     struct context * context = context_of_key(context_key);
     sequences_at(&context->sequences, sequence)->next = position + 1;
-    context_note_drafted(context, (struct drafted) { sequence, position, ubatch, token });
+    drafts_note(context, (struct drafted) { sequence, position, ubatch, token });
 }
 
 static int32_t life_of(int32_t sequence) {

@@ -198,5 +198,5 @@ void eval_reading_tell(struct eval_reading * reading, struct layers * layers, st
     ubatch.n_tokens = n_tokens;
     ubatch.n_layers = reading->n_routed;
     ubatch.layers   = reading->routed;
-    context_ubatch_tell(context, &ubatch);
+    context_ubatch_deliver(context, &ubatch);
 }

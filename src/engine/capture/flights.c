@@ -1,6 +1,7 @@
 #include "engine/capture/flights.h"
 
 #include "engine/capture/device-memory.h"
+#include "engine/context/context-events.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -112,7 +113,7 @@ static bool compact_make(struct flights * flights, const struct tap_plan * plan)
 }
 
 static void tell_lost_flight(const struct flight * flight, const char * why) {
-    context_tell_lost(flight->context, flight->fate, flight->n_tokens, why);
+    context_deliver_lost(flight->context, flight->fate, flight->n_tokens, why);
 }
 
 // Tells the listeners what landed. `memory`: where each strip's part is. Returns false where it is not as it should be.
@@ -146,7 +147,7 @@ static bool tell(struct flights * flights, const struct flight * flight, const c
         }
         ubatch.rows_known = tokens_describe_rows(&flight->tokens, layer) && ubatch.rows_known;
     }
-    context_ubatch_tell(flight->context, &ubatch);
+    context_ubatch_deliver(flight->context, &ubatch);
     return true;
 }
 
@@ -166,7 +167,7 @@ static bool land_first(struct flights * flights, const struct graph_taps * taps)
         memory[i] = flight->memory + flight->at[i];
     }
     const bool told = tell(flights, flight, memory);
-    context_ubatch_landed(flight->context);
+    context_events_ubatch_landed(flight->context);
     tap_plan_release(plan);
     return told;
 }
@@ -191,7 +192,7 @@ int flights_drop(struct flights * flights) {
     const int n = flights->n;
     while (flights->n > 0) {
         struct flight * flight = take_first(flights);
-        context_ubatch_landed(flight->context);
+        context_events_ubatch_landed(flight->context);
         tap_plan_release(flight->plan);
     }
     return n;
@@ -300,7 +301,7 @@ bool flights_add(struct flights * flights, struct graph_taps * taps, struct cont
         size         += (plan->used[i] + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     }
     if (!memory_make(taps, plan, flight, size)) {
-        context_tell_lost(context, fate, n_tokens, ROUTING_LACKS_MEMORY);
+        context_deliver_lost(context, fate, n_tokens, ROUTING_LACKS_MEMORY);
         return is_right;
     }
     flight->is_marked = false;
@@ -318,6 +319,6 @@ bool flights_add(struct flights * flights, struct graph_taps * taps, struct cont
     flight->n_tokens = n_tokens;
     swap_tokens(&flight->tokens, tokens);
     flights->n++;
-    context_ubatch_in_flight(context);
+    context_events_ubatch_started(context);
     return is_right;
 }

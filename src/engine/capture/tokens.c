@@ -1,5 +1,6 @@
 #include "engine/capture/tokens.h"
 
+#include "engine/context/drafts.h"
 #include "engine/upstream/layers.h"
 
 #include <stdlib.h>
@@ -203,7 +204,7 @@ static void tell_seen(struct ubatch_tokens * tokens, const struct split_inputs *
         };
         note_position(context, context->split.rows[i], position);
         if (sequence && !sequence->asks_not_for_all) {
-            context_note_drafted(context, (struct drafted) { token.sequence, position, context->n_ubatches, i });
+            drafts_note(context, (struct drafted) { token.sequence, position, context->n_ubatches, i });
         }
     }
 }

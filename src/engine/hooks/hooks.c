@@ -4,7 +4,9 @@
 #include "engine/hooks/hooks.h"
 
 #include "engine/capture/capture.h"
+#include "engine/context/context-calls.h"
 #include "engine/context/context.h"
+#include "engine/context/models.h"
 #include "engine/context/opened-file.h"
 #include "engine/upstream/call.h"
 #include "engine/upstream/host-log.h"
@@ -64,6 +66,7 @@ void hooks_set_on_context_created(void (*fn)(void)) {
 static void forget_engine(void) {
     capture_forget_all();
     context_forget_all();
+    models_forget_all();
     batch_forget_all();
     opened_file_forget_all();
     sinks_forget_all();
@@ -407,7 +410,7 @@ HOOK_LLAMA(llama_state_seq_set_data_ext) {
 
 static struct call_result load_model(const struct call * call, const char * path) {
     const struct call_result result = call_on(call);
-    context_on_model_loaded(pointer_in(result), path);
+    models_on_loaded(pointer_in(result), path);
     return result;
 }
 
@@ -425,7 +428,7 @@ HOOK_LLAMA_LARGE(llama_model_load_from_splits) {
 }
 
 static struct call_result free_model(const struct call * call) {
-    context_on_model_free(call_pointer(call, 0));
+    models_on_free(call_pointer(call, 0));
     return call_on(call);
 }
 
