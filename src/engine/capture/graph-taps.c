@@ -113,50 +113,6 @@ size_t graph_taps_compute_size(const struct graph_taps * taps) {
 }
 
 //
-// plans
-//
-
-struct tap_plan * tap_plan_use(struct tap_plan * plan) {
-    plan->n_users++;
-    return plan;
-}
-
-void tap_plan_release(struct tap_plan * plan) {
-    if (plan && --plan->n_users == 0) {
-        free(plan->points);
-        free(plan->layers);
-        free(plan);
-    }
-}
-
-static struct tap_point * plan_find(const struct tap_plan * plan, const struct layer * layer) {
-    for (int32_t i = plan->n_layers - 1; i >= 0; i--) {
-        if (plan->points[i].layer == layer) {
-            return &plan->points[i];
-        }
-    }
-    return NULL;
-}
-
-// Returns NULL where memory runs out.
-static struct tap_point * plan_add(struct tap_plan * plan) {
-    if (plan->n_layers == plan->n_layers_max) {
-        const size_t           n      = (size_t) plan->n_layers_max + 64;
-        struct tap_point     * points = realloc(plan->points, n * sizeof(*points));
-        plan->points = points ? points : plan->points;
-        struct routing_layer * layers = realloc(plan->layers, n * sizeof(*layers));
-        plan->layers = layers ? layers : plan->layers;
-        if (!points || !layers) {
-            return NULL;
-        }
-        plan->n_layers_max = (int32_t) n;
-    }
-    plan->layers[plan->n_layers] = (struct routing_layer) { 0 };
-    plan->points[plan->n_layers] = (struct tap_point) { .strip = -1 };
-    return &plan->points[plan->n_layers++];
-}
-
-//
 // building
 //
 
@@ -323,11 +279,11 @@ void graph_taps_add(struct graph_taps * taps, struct ggml_context * ctx, struct 
                     struct ggml_tensor * ids, struct ggml_tensor * gates) {
     const struct real * real = taps->real;
     struct tap_plan   * plan = taps->plan;
-    if (!plan || taps->trouble || plan_find(plan, layer)) {
+    if (!plan || taps->trouble || tap_plan_find(plan, layer)) {
         return;
     }
     struct ggml_tensor * topk  = selection(real, graph, layer, ids);
-    struct tap_point   * point = topk ? plan_add(plan) : NULL;
+    struct tap_point   * point = topk ? tap_plan_add(plan) : NULL;
     if (!point) {
         return; // the walk through the graph will miss it
     }
@@ -403,7 +359,7 @@ static bool visit(struct graph_taps * taps, struct ggml_tensor * node) {
     }
     plan->is_moe = plan->is_moe || kind == NODE_TOPK;
     struct layer     * layer = layers_at(taps->layers, index);
-    struct tap_point * point = layer ? plan_find(plan, layer) : NULL;
+    struct tap_point * point = layer ? tap_plan_find(plan, layer) : NULL;
     if (!point) {
         return kind == NODE_TOPK && real->ggml_nrows(node) > 0;
     }
@@ -493,19 +449,6 @@ static void learn_argsort(struct graph_taps * taps, struct tap_point * point, co
     }
 }
 
-// Layers that select nothing have done their part: their nodes are there.
-static void drop_empty(struct tap_plan * plan) {
-    int32_t n = 0;
-    for (int32_t i = 0; i < plan->n_layers; i++) {
-        if (plan->layers[i].n_tokens > 0) {
-            plan->layers[n] = plan->layers[i];
-            plan->points[n] = plan->points[i];
-            n++;
-        }
-    }
-    plan->n_layers = n;
-}
-
 void graph_taps_learn_backends(struct graph_taps * taps) {
     for (int32_t i = 0; taps->plan && i < taps->plan->n_layers; i++) {
         learn_backend(taps, &taps->plan->points[i], &taps->plan->layers[i]);
@@ -539,7 +482,7 @@ void graph_taps_settle(struct graph_taps * taps, bool done) {
         graph_taps_drop(taps);
         return;
     }
-    drop_empty(plan);
+    tap_plan_drop_empty(plan);
     graph_taps_learn_backends(taps);
     for (int32_t i = 0; i < plan->n_layers; i++) {
         struct tap_point     * point  = &plan->points[i];
