@@ -225,7 +225,8 @@ class House:
                     defined[name].append((path, number))
         for name, places in defined.items():
             for path, number in places[1:]:
-                self.breach(path, number, f"{name}() is defined in {places[0][0]} already")
+                if path != places[0][0]: # in one source they are alternatives of the preprocessor
+                    self.breach(path, number, f"{name}() is defined in {places[0][0]} already")
         for path in self.sources:
             if path.endswith(".h"):
                 own = re.sub(r"\.h$", ".c", path)
