@@ -3,10 +3,10 @@
 #include "consume.h"
 
 #include "base/crc32.h"
+#include "trace/format/chunk-header.h"
 #include "trace/format/encoding.h"
 #include "trace/format/trace-bits.h"
 #include "trace/format/trace-code.h"
-#include "trace/read/trace-chunks.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -458,10 +458,17 @@ static void expect_refused(const void * data, size_t size, const char * because)
     }
 }
 
+static void add_chunk(struct trace_buffer * file, struct chunk_header header, const void * payload, size_t size) {
+    uint8_t encoded[TRACE_HEADER_SIZE];
+    header.size = (uint32_t) size;
+    chunk_header_encode(encoded, &header, payload);
+    trace_buffer_add(file, encoded, sizeof(encoded));
+    trace_buffer_add(file, payload, size);
+}
+
 static struct trace_buffer header_file(const char * json, uint8_t kind) {
-    struct trace_buffer      file  = { 0 };
-    const struct trace_chunk chunk = { .kind = kind };
-    trace_chunk_write(&file, &chunk, json, strlen(json));
+    struct trace_buffer file = { 0 };
+    add_chunk(&file, (struct chunk_header) { .kind = kind }, json, strlen(json));
     return file;
 }
 
@@ -504,8 +511,7 @@ static void test_refused(void ** state) {
 //
 
 static void add_json(struct trace_buffer * file, uint8_t kind, uint32_t number, const char * json) {
-    const struct trace_chunk chunk = { .kind = kind, .number = number };
-    trace_chunk_write(file, &chunk, json, strlen(json));
+    add_chunk(file, (struct chunk_header) { .kind = kind, .number = number }, json, strlen(json));
 }
 
 // One ubatch of as many tokens as are said, of two layers with one expert each, and no bits at all.
@@ -526,9 +532,10 @@ static struct trace_buffer ubatch_file(uint64_t n_tokens) {
     trace_buffer_add   (&payload, life, sizeof(life));
     trace_buffer_varint(&payload, body.size);
     trace_buffer_add   (&payload, body.data, body.size);
-    const struct trace_chunk chunk = { .kind = TRACE_CHUNK_DATA, .number = 2, .n_ubatches = 1,
-                                       .n_tokens = (uint32_t) n_tokens };
-    trace_chunk_write(&file, &chunk, payload.data, payload.size);
+    const struct chunk_header header = {
+        .kind = TRACE_CHUNK_DATA, .number = 2, .n_ubatches = 1, .n_tokens = (uint32_t) n_tokens,
+    };
+    add_chunk(&file, header, payload.data, payload.size);
     trace_buffer_free(&body);
     trace_buffer_free(&payload);
     return file;

@@ -5,6 +5,7 @@
 #include "tool/progress.h"
 #include "trace/read/trace-index.h"
 #include "trace/read/trace-records.h"
+#include "trace/rewrite/chunk-output.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -23,12 +24,10 @@ struct trace_join {
     struct input      * inputs;
     size_t              n_inputs;
     bool                is_one;       // trace, which keeps its numbers
-    FILE              * out;
+    struct chunk_output out;
     struct trace_buffer payload;
     struct trace_parts  parts;
     struct trace_buffer changed;
-    struct trace_buffer chunk;
-    uint32_t            number;       // of the chunk to come
     json_t            * tables;       // in the result
     json_t            * places;       // of the input's tables in `tables`, by number
     uint64_t            first;        // of the trace's ubatches
@@ -64,8 +63,8 @@ static json_t * find_json(const struct trace * trace, enum trace_chunk_kind kind
     json_t            * json    = NULL;
     bool                all     = true; // of what was gone through when it was opened
     while (chunk_walk_next(&walk, &chunk)) {
-        all = all && (chunk.kind != TRACE_CHUNK_HEADER || chunk.number == 0);
-        if (chunk.kind == kind && trace_read(trace, &chunk, &payload)) {
+        all = all && (chunk.header.kind != TRACE_CHUNK_HEADER || chunk.header.number == 0);
+        if (chunk.header.kind == kind && trace_read(trace, &chunk, &payload)) {
             json_decref(json);
             json = json_loadb((const char *) payload.data, payload.size, 0, NULL);
         }
@@ -86,7 +85,7 @@ static bool open_input(struct input * input, const char * path, struct error * e
         return error_set(error, "%s", why);
     }
     const bool begins_later = input->trace->info.part > 0 && input->trace->n_chunks > 0;
-    input->first = begins_later ? input->trace->chunks[0].first : 0;
+    input->first = begins_later ? input->trace->chunks[0].header.first : 0;
     input->end   = find_json(input->trace, TRACE_CHUNK_END);
     return true;
 }
@@ -223,7 +222,6 @@ void trace_join_close(struct trace_join * join) {
     trace_parts_free (&join->parts);
     trace_buffer_free(&join->payload);
     trace_buffer_free(&join->changed);
-    trace_buffer_free(&join->chunk);
     json_decref(join->tables);
     json_decref(join->places);
     json_decref(join->totals);
@@ -243,18 +241,9 @@ static void * enough(void * memory) {
     return memory;
 }
 
-static void write_chunk(struct trace_join * join, struct trace_chunk chunk, const void * payload, size_t size) {
-    chunk.number = join->number++;
-    trace_buffer_clear(&join->chunk);
-    trace_chunk_write(&join->chunk, &chunk, payload, size);
-    enough(join->chunk.failed ? NULL : join->chunk.data);
-    fwrite(join->chunk.data, 1, join->chunk.size, join->out);
-}
-
 static void write_json(struct trace_join * join, enum trace_chunk_kind kind, int64_t time, const json_t * json) {
-    char * text = enough(json_dumps(json, JSON_COMPACT));
-    write_chunk(join, (struct trace_chunk) { .kind = (uint8_t) kind, .time = time, .first = join->next }, text, strlen(text));
-    free(text);
+    const struct chunk_header header = { .kind = (uint8_t) kind, .time = time, .first = join->next };
+    chunk_output_json(&join->out, header, json, JSON_COMPACT);
 }
 
 //
@@ -398,7 +387,7 @@ static void copy_layers(struct trace_join * join, const struct trace_chunk * chu
             place = (int64_t) json_array_size(join->tables);
             json_array_append(join->tables, layers);
             json_object_set_new(json, "table", json_integer(place));
-            write_json(join, TRACE_CHUNK_LAYERS, chunk->time, json);
+            write_json(join, TRACE_CHUNK_LAYERS, chunk->header.time, json);
         }
         set_place(join, number, place);
     }
@@ -461,7 +450,7 @@ static void raise_next(struct trace_join * join, uint64_t next) {
 }
 
 static bool copy_part(struct trace_join * join, const uint8_t * data, const struct trace_part * part) {
-    struct trace_bytes records    = trace_bytes_of(data, part->size);
+    struct trace_bytes records    = trace_bytes_of(data, part->header.size);
     struct trace_bytes body;
     uint64_t           n_ubatches = 0;
     bool               ok         = true;
@@ -469,23 +458,25 @@ static bool copy_part(struct trace_join * join, const uint8_t * data, const stru
     for (uint8_t kind; ok && (kind = trace_record_next(&records, &body)) != 0;) {
         ok = copy_record(join, kind, &body, &n_ubatches);
     }
-    const uint64_t first = part->first - join->first + join->shifted;
-    raise_next(join, first + (n_ubatches > part->n_ubatches ? n_ubatches : part->n_ubatches));
+    const uint64_t first = part->header.first - join->first + join->shifted;
+    raise_next(join, first + (n_ubatches > part->header.n_ubatches ? n_ubatches : part->header.n_ubatches));
     if (!ok || trace_bytes_left(&records) > 0) {
         return false;
     }
     enough(join->changed.failed ? NULL : join);
-    trace_records_gaps(data, part->size, &join->gaps);
-    join->ubatches += part->n_ubatches;
-    join->tokens   += part->n_tokens;
-    write_chunk(join, (struct trace_chunk) { .kind = TRACE_CHUNK_DATA, .first = first, .time = part->time, .n_ubatches = part->n_ubatches,
-                                             .n_tokens = part->n_tokens }, join->changed.data, join->changed.size);
+    trace_records_gaps(data, part->header.size, &join->gaps);
+    join->ubatches += part->header.n_ubatches;
+    join->tokens   += part->header.n_tokens;
+    struct chunk_header header = part->header;
+    header.kind  = TRACE_CHUNK_DATA;
+    header.first = first;
+    chunk_output_put(&join->out, header, join->changed.data, join->changed.size);
     return true;
 }
 
 static bool copy_data(struct trace_join * join, const struct input * input, const struct trace_chunk * chunk) {
     if (!trace_load(input->trace, chunk, &join->parts)) {
-        raise_next(join, chunk->first + chunk->n_ubatches - join->first + join->shifted);
+        raise_next(join, chunk->header.first + chunk->header.n_ubatches - join->first + join->shifted);
         return false;
     }
     bool ok = true;
@@ -523,7 +514,7 @@ static void copy_amendment(struct trace_join * join, uint8_t kind, struct trace_
     trace_buffer_free(&head);
 }
 
-static void copy_amendments(struct trace_join * join, struct trace_chunk chunk) {
+static void copy_amendments(struct trace_join * join, struct chunk_header header) {
     struct trace_bytes records = trace_bytes_of(join->payload.data, join->payload.size);
     struct trace_bytes body;
     trace_buffer_clear(&join->changed);
@@ -531,9 +522,9 @@ static void copy_amendments(struct trace_join * join, struct trace_chunk chunk) 
         copy_amendment(join, kind, &body);
     }
     enough(join->changed.failed ? NULL : join);
-    chunk.first = chunk.first - join->first + join->shifted;
+    header.first = header.first - join->first + join->shifted;
     if (join->changed.size > 0) {
-        write_chunk(join, chunk, join->changed.data, join->changed.size);
+        chunk_output_put(&join->out, header, join->changed.data, join->changed.size);
     }
 }
 
@@ -542,16 +533,16 @@ static void copy_amendments(struct trace_join * join, struct trace_chunk chunk) 
 //
 
 static bool copy_chunk(struct trace_join * join, const struct input * input, const struct trace_chunk * chunk) {
-    if (chunk->kind == TRACE_CHUNK_DATA || chunk->kind == TRACE_CHUNK_PACKED) {
+    if (chunk->header.kind == TRACE_CHUNK_DATA || chunk->header.kind == TRACE_CHUNK_PACKED) {
         return copy_data(join, input, chunk);
     }
     if (!trace_read(input->trace, chunk, &join->payload)) {
         return false;
     }
-    if (chunk->kind == TRACE_CHUNK_LAYERS) {
+    if (chunk->header.kind == TRACE_CHUNK_LAYERS) {
         copy_layers(join, chunk);
-    } else if (chunk->kind == TRACE_CHUNK_AMENDMENTS) {
-        copy_amendments(join, *chunk);
+    } else if (chunk->header.kind == TRACE_CHUNK_AMENDMENTS) {
+        copy_amendments(join, chunk->header);
     }
     return true;
 }
@@ -575,16 +566,16 @@ static void copy_input(struct trace_join * join, const struct input * input, str
     uint64_t           lost = 0;
     bool               all  = true; // of what was gone through when it was opened
     begin_input(join, input);
-    while (ferror(join->out) == 0 && chunk_walk_next(&walk, &chunk)) {
-        all = all && (chunk.kind != TRACE_CHUNK_HEADER || chunk.number == 0);
-        join->number += (uint32_t) chunk.n_missing;
+    while (ferror(join->out.file) == 0 && chunk_walk_next(&walk, &chunk)) {
+        all = all && (chunk.header.kind != TRACE_CHUNK_HEADER || chunk.header.number == 0);
+        join->out.number += chunk.n_missing;
         const bool ok = copy_chunk(join, input, &chunk);
-        join->number += !ok;
+        join->out.number += !ok;
         lost         += !ok;
         progress_tell(progress, done + walk.offset);
     }
     lost += walk.lost_chunks + (walk.lost_bytes > 0 && input->end != NULL);
-    if (all && ferror(join->out) == 0) {
+    if (all && ferror(join->out.file) == 0) {
         trace_compare_walk(input->trace, &walk);
     }
     if (lost > 0 && !trace_changed(input->trace)) {
@@ -683,7 +674,7 @@ bool trace_join_write(struct trace_join * join, FILE * out) {
         total += join->inputs[i].trace->source.size;
     }
     struct progress progress = progress_begin("joining", total);
-    join->out  = out;
+    join->out  = (struct chunk_output) { .file = out };
     join->next = join->is_one ? join->inputs[0].first : 0;
     write_header(join);
     uint64_t done = 0;

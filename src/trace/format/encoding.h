@@ -1,4 +1,4 @@
-// How numbers are written in the routing trace (docs/trace-format.md). Each function returns where the next byte goes.
+// How numbers are written in the routing trace (docs/trace-format.md). What puts one returns where the next byte goes.
 
 #pragma once
 
@@ -24,6 +24,18 @@ static inline uint8_t * trace_put_u32(uint8_t * at, uint32_t value) {
 
 static inline uint8_t * trace_put_u64(uint8_t * at, uint64_t value) {
     return trace_put_u32(trace_put_u32(at, (uint32_t) value), (uint32_t) (value >> 32));
+}
+
+static inline uint16_t trace_get_u16(const uint8_t * at) {
+    return (uint16_t) (at[0] | at[1] << 8);
+}
+
+static inline uint32_t trace_get_u32(const uint8_t * at) {
+    return (uint32_t) at[0] | (uint32_t) at[1] << 8 | (uint32_t) at[2] << 16 | (uint32_t) at[3] << 24;
+}
+
+static inline uint64_t trace_get_u64(const uint8_t * at) {
+    return trace_get_u32(at) | (uint64_t) trace_get_u32(at + 4) << 32;
 }
 
 static inline uint8_t * trace_put_varint(uint8_t * at, uint64_t value) {

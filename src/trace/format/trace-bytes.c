@@ -20,14 +20,6 @@ uint64_t trace_bytes_long_varint(struct trace_bytes * bytes) {
     return 0;
 }
 
-uint32_t trace_get_u32(const uint8_t * at) {
-    return (uint32_t) at[0] | (uint32_t) at[1] << 8 | (uint32_t) at[2] << 16 | (uint32_t) at[3] << 24;
-}
-
-uint64_t trace_get_u64(const uint8_t * at) {
-    return trace_get_u32(at) | (uint64_t) trace_get_u32(at + 4) << 32;
-}
-
 bool trace_array_grow(void * array, size_t * room, size_t n, size_t size) {
     if (n <= *room) {
         return true;

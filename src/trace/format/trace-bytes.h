@@ -63,9 +63,6 @@ static inline int64_t trace_bytes_zigzag(struct trace_bytes * bytes) {
     return (int64_t) (value >> 1 ^ (0 - (value & 1)));
 }
 
-uint32_t trace_get_u32(const uint8_t * at);
-uint64_t trace_get_u64(const uint8_t * at);
-
 // Zeroed: empty. Where memory runs out it has failed, and holds what it held until then.
 struct trace_buffer {
     uint8_t * data;

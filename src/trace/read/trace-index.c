@@ -67,8 +67,10 @@ static int compare_outcomes(const void * a, const void * b) {
 }
 
 static bool is_same_chunk(const struct trace_chunk * a, const struct trace_chunk * b) {
-    return a->crc == b->crc && a->size == b->size && a->first == b->first && a->n_ubatches == b->n_ubatches &&
-           a->kind == b->kind;
+    const struct chunk_header * x = &a->header;
+    const struct chunk_header * y = &b->header;
+    return x->crc == y->crc && x->size == y->size && x->first == y->first && x->n_ubatches == y->n_ubatches &&
+           x->kind == y->kind;
 }
 
 // Whether a chunk of data is as it was, or is read for the first time.
@@ -119,21 +121,23 @@ bool trace_changed(const struct trace * trace) {
 
 static void lose(struct trace_info * info, const struct trace_chunk * chunk) {
     info->lost_chunks++;
-    info->lost_ubatches += chunk->n_ubatches;
-    info->lost_bytes    += TRACE_HEADER_SIZE + (uint64_t) chunk->size;
+    info->lost_ubatches += chunk->header.n_ubatches;
+    info->lost_bytes    += TRACE_HEADER_SIZE + (uint64_t) chunk->header.size;
 }
 
 // Returns false where it cannot be in its place, or memory runs out.
 static bool add_data(struct trace * trace, const struct trace_chunk * chunk) {
-    const struct trace_chunk * before = trace->n_chunks > 0 ? &trace->chunks[trace->n_chunks - 1] : NULL;
-    if (chunk->first > UINT64_MAX - chunk->n_ubatches || (before && chunk->first < before->first + before->n_ubatches) ||
+    const struct chunk_header * header = &chunk->header;
+    const struct chunk_header * before = trace->n_chunks > 0 ? &trace->chunks[trace->n_chunks - 1].header : NULL;
+    if (header->first > UINT64_MAX - header->n_ubatches ||
+        (before != NULL && header->first < before->first + before->n_ubatches) ||
         !trace_array_grow(&trace->chunks, &trace->chunks_room, trace->n_chunks + 1, sizeof(trace->chunks[0]))) {
         return false;
     }
     trace->chunks[trace->n_chunks++] = *chunk;
-    trace->info.is_packed  |= chunk->kind == TRACE_CHUNK_PACKED;
-    trace->info.n_ubatches += chunk->n_ubatches;
-    trace->info.n_tokens   += chunk->n_tokens;
+    trace->info.is_packed  |= header->kind == TRACE_CHUNK_PACKED;
+    trace->info.n_ubatches += header->n_ubatches;
+    trace->info.n_tokens   += header->n_tokens;
     return true;
 }
 
@@ -153,8 +157,9 @@ static bool add_end(struct opening * opening) {
 
 static bool add_chunk(struct opening * opening, struct trace_chunk * chunk) {
     struct trace * trace = opening->trace;
+    const uint8_t  kind  = chunk->header.kind;
     opening->n_missing += chunk->n_missing;
-    if (chunk->kind == TRACE_CHUNK_DATA || chunk->kind == TRACE_CHUNK_PACKED) {
+    if (kind == TRACE_CHUNK_DATA || kind == TRACE_CHUNK_PACKED) {
         chunk->n_missing = opening->n_missing;
         if (!add_data(trace, chunk)) {
             return false;
@@ -162,14 +167,14 @@ static bool add_chunk(struct opening * opening, struct trace_chunk * chunk) {
         opening->n_missing = 0;
         return true;
     }
-    if (chunk->kind == TRACE_CHUNK_HEADER || chunk->kind > TRACE_CHUNK_PACKED) {
+    if (kind == TRACE_CHUNK_HEADER || kind > TRACE_CHUNK_PACKED) {
         return true;
     }
     const bool good = trace_chunk_load(&trace->source, chunk, &opening->payload);
     if (!remember_other(opening->memory, chunk->offset, good) || !good) {
         return false;
     }
-    switch (chunk->kind) {
+    switch (kind) {
         case TRACE_CHUNK_LAYERS:     return trace_json_read_layers   (&opening->payload, &trace->tables);
         case TRACE_CHUNK_AMENDMENTS: return trace_amendments_add(&trace->amendments, &opening->payload);
         case TRACE_CHUNK_CODE:       return trace_code_parse    (&trace->code, opening->payload.data, opening->payload.size);
@@ -186,7 +191,7 @@ static void add_chunks(struct opening * opening) {
         if (!add_chunk(opening, &chunk)) {
             lose(info, &chunk);
         }
-        info->last_time = chunk.time;
+        info->last_time = chunk.header.time;
     }
     info->lost_chunks   += walk.lost_chunks;
     info->lost_ubatches += walk.lost_ubatches;
@@ -200,29 +205,31 @@ static void add_chunks(struct opening * opening) {
 //
 
 bool trace_load(const struct trace * trace, const struct trace_chunk * chunk, struct trace_parts * parts) {
-    const bool packed = chunk->kind == TRACE_CHUNK_PACKED;
+    const bool packed = chunk->header.kind == TRACE_CHUNK_PACKED;
     parts->n = 0;
     if (!trace_read(trace, chunk, packed ? &parts->packed : &parts->data)) {
         return false;
     }
-    return packed ? trace_packed_read(parts, chunk, &trace->tables, &trace->code) : trace_parts_single(parts, chunk);
+    return packed ? trace_packed_read(parts, &chunk->header, &trace->tables, &trace->code) : trace_parts_single(parts, &chunk->header);
 }
 
 // Whether the numbers tell that nothing was left out or lost between a chunk and the next one.
 static bool is_gapless(const struct trace_chunk * chunk, const struct trace_chunk * next) {
-    return next && next->n_missing == 0 && next->first - chunk->first == chunk->n_ubatches;
+    return next != NULL && next->n_missing == 0 && next->header.first - chunk->header.first == chunk->header.n_ubatches;
 }
 
-static void add_gaps(struct trace_info * info, const struct trace_parts * parts, const struct trace_chunk * chunk, const struct trace_chunk * next) {
+static void add_gaps(struct trace_info * info, const struct trace_parts * parts, const struct trace_chunk * chunk,
+                     const struct trace_chunk * next) {
     struct trace_gaps gaps = { 0 };
     for (size_t i = 0; i < parts->n; i++) {
-        trace_records_gaps(trace_part_data(parts, i), parts->parts[i].size, &gaps);
+        trace_records_gaps(trace_part_data(parts, i), parts->parts[i].header.size, &gaps);
     }
     info->dropped_ubatches  += gaps.dropped_ubatches;
     info->dropped_tokens    += gaps.dropped_tokens;
     info->left_out_ubatches += gaps.left_out_ubatches;
     info->left_out_tokens   += gaps.left_out_tokens;
-    const uint64_t hole = next && next->n_missing > 0 ? next->first - chunk->first - chunk->n_ubatches : 0;
+    const uint64_t end  = chunk->header.first + chunk->header.n_ubatches;
+    const uint64_t hole = next != NULL && next->n_missing > 0 ? next->header.first - end : 0;
     info->lost_ubatches += hole > gaps.ubatches ? hole - gaps.ubatches : 0;
 }
 
@@ -240,8 +247,8 @@ static void count_gaps(struct trace * trace) {
                     trace->chunks[i + 1].n_missing += chunk.n_missing;
                 }
                 lose(info, &chunk);
-                info->n_ubatches -= chunk.n_ubatches;
-                info->n_tokens   -= chunk.n_tokens;
+                info->n_ubatches -= chunk.header.n_ubatches;
+                info->n_tokens   -= chunk.header.n_tokens;
                 continue;
             }
             add_gaps(info, &parts, &chunk, next);
@@ -279,13 +286,13 @@ static const char * read_header(struct opening * opening) {
         return "the file is empty: the traced program has not evaluated anything yet, or had no room for it";
     }
     switch (trace_chunk_at(&trace->source, 0, &chunk)) {
-        case TRACE_HEADER_FOREIGN: return "not a routing trace: `llama-expert-tracer run --routing FILE` writes one";
-        case TRACE_HEADER_CUT_OFF: return "ends where it begins: copy it again, or trace again";
-        case TRACE_HEADER_NEWER:   return "written by a newer version of llama-expert-tracer: update this one";
-        case TRACE_HEADER_DAMAGED: return "its beginning is damaged, without which the rest tells nothing: copy it again, or trace again";
-        case TRACE_HEADER_GOOD:    break;
+        case CHUNK_HEADER_FOREIGN: return "not a routing trace: `llama-expert-tracer run --routing FILE` writes one";
+        case CHUNK_HEADER_CUT_OFF: return "ends where it begins: copy it again, or trace again";
+        case CHUNK_HEADER_NEWER:   return "written by a newer version of llama-expert-tracer: update this one";
+        case CHUNK_HEADER_DAMAGED: return "its beginning is damaged, without which the rest tells nothing: copy it again, or trace again";
+        case CHUNK_HEADER_GOOD:    break;
     }
-    if (chunk.kind != TRACE_CHUNK_HEADER || chunk.number != 0) {
+    if (chunk.header.kind != TRACE_CHUNK_HEADER || chunk.header.number != 0) {
         return "the beginning of this routing trace is missing: copy it again, or trace again";
     }
     if (trace_chunk_end(&chunk) > trace->source.size) {
@@ -297,7 +304,7 @@ static const char * read_header(struct opening * opening) {
     if (!remember_other(opening->memory, chunk.offset, true)) {
         return "out of memory";
     }
-    trace->info.first_time = chunk.time;
+    trace->info.first_time = chunk.header.time;
     return trace_json_read_header(payload, &trace->info, &trace->header);
 }
 

@@ -15,7 +15,7 @@ struct unpacking {
     const struct trace_tables * tables;
     const struct trace_code   * code;
     struct trace_parts        * parts;
-    struct trace_chunk          chunk;    // that is unpacked
+    struct chunk_header         header;   // of the chunk that is unpacked
     struct trace_buffer         plain  [TRACE_N_STREAMS];
     struct trace_bytes          streams[TRACE_N_STREAMS];
     size_t                    * layers;   // of the code: how many ids each has, then where the next one is
@@ -37,9 +37,9 @@ static struct slice slice_since(const struct trace_bytes * bytes, size_t begin) 
 
 static struct trace_part next_part(struct trace_bytes * heads, const struct trace_part * before) {
     struct trace_part part = { 0 };
-    part.number = (uint32_t) trace_bytes_varint(heads) + before->number;
-    part.first  = (uint64_t) trace_bytes_zigzag(heads) + before->first;
-    part.time   = (int64_t) ((uint64_t) trace_bytes_zigzag(heads) + (uint64_t) before->time);
+    part.header.number = (uint32_t) trace_bytes_varint(heads) + before->header.number;
+    part.header.first  = (uint64_t) trace_bytes_zigzag(heads) + before->header.first;
+    part.header.time   = (int64_t) ((uint64_t) trace_bytes_zigzag(heads) + (uint64_t) before->header.time);
     return part;
 }
 
@@ -183,8 +183,8 @@ static bool write_ubatch(struct unpacking * unpacking, struct trace_part * part)
     trace_buffer_add   (data, tokens.data, tokens.size);
     write_experts(unpacking, data);
     write_weights(unpacking, data, n_weights);
-    part->n_ubatches += 1;
-    part->n_tokens   += (uint32_t) head->n_tokens;
+    part->header.n_ubatches += 1;
+    part->header.n_tokens   += (uint32_t) head->n_tokens;
     return data->size <= TRACE_PACKED_MAX;
 }
 
@@ -208,21 +208,21 @@ static bool write_part(struct unpacking * unpacking, const struct trace_part * b
         const uint8_t kind = trace_bytes_u8(heads);
         ok = kind == TRACE_RECORD_UBATCH ? write_ubatch(unpacking, &part) : write_other(unpacking, kind);
     }
-    part.size = data->size - part.offset;
+    part.header.size = (uint32_t) (data->size - part.offset);
     return ok && trace_parts_add(unpacking->parts, &part);
 }
 
 // Numbers, ubatches and times are told from the part before, of the first one from the chunk.
 static bool write_parts(struct unpacking * unpacking) {
     struct trace_bytes * heads  = &unpacking->streams[TRACE_STREAM_HEADS];
-    struct trace_part    before = { .first = unpacking->chunk.first, .time = unpacking->chunk.time };
+    struct trace_part    before = { .header = { .first = unpacking->header.first, .time = unpacking->header.time } };
     const uint64_t       n      = trace_bytes_varint(heads);
     bool                 ok     = true;
     for (uint64_t i = 0; i < n && ok; i++) {
         ok = write_part(unpacking, &before);
         if (ok) {
             before = unpacking->parts->parts[i];
-            before.number += 1;
+            before.header.number += 1;
         }
     }
     return ok && !unpacking->parts->data.failed;
@@ -238,10 +238,10 @@ static bool is_all(const struct unpacking * unpacking) {
         ok = ok && !unpacking->streams[i].failed && trace_bytes_left(&unpacking->streams[i]) == 0;
     }
     for (size_t i = 0; i < parts->n; i++) {
-        n_ubatches += parts->parts[i].n_ubatches;
-        n_tokens   += parts->parts[i].n_tokens;
+        n_ubatches += parts->parts[i].header.n_ubatches;
+        n_tokens   += parts->parts[i].header.n_tokens;
     }
-    return ok && n_ubatches == unpacking->chunk.n_ubatches && n_tokens == unpacking->chunk.n_tokens;
+    return ok && n_ubatches == unpacking->header.n_ubatches && n_tokens == unpacking->header.n_tokens;
 }
 
 static bool inflate_streams(struct unpacking * unpacking, struct trace_bytes * packed) {
@@ -257,7 +257,7 @@ static bool inflate_streams(struct unpacking * unpacking, struct trace_bytes * p
     return true;
 }
 
-bool trace_packed_read(struct trace_parts * parts, const struct trace_chunk * chunk, const struct trace_tables * tables,
+bool trace_packed_read(struct trace_parts * parts, const struct chunk_header * header, const struct trace_tables * tables,
                        const struct trace_code * code) {
     struct unpacking * unpacking = calloc(1, sizeof(*unpacking));
     struct trace_bytes packed    = trace_bytes_of(parts->packed.data, parts->packed.size);
@@ -267,7 +267,7 @@ bool trace_packed_read(struct trace_parts * parts, const struct trace_chunk * ch
     unpacking->tables = tables;
     unpacking->code   = code;
     unpacking->parts  = parts;
-    unpacking->chunk  = *chunk;
+    unpacking->header = *header;
     unpacking->layers = calloc(code->n_layers + 1, sizeof(unpacking->layers[0]));
     parts->n = 0;
     trace_buffer_clear(&parts->data);
@@ -393,30 +393,30 @@ static void add_other(struct trace_packing * packing, uint8_t kind, const struct
 }
 
 // Numbers, ubatches and times are told from the part before, of the first one from the chunk.
-static bool add_part(struct trace_packing * packing, const struct trace_chunk * chunk, uint64_t n_records) {
+static bool add_part(struct trace_packing * packing, const struct chunk_header * header, uint64_t n_records) {
     struct trace_buffer * heads  = &packing->streams[TRACE_STREAM_HEADS];
     const bool            first  = packing->n_parts++ == 0;
     if (first) {
-        packing->chunk      = *chunk;
-        packing->chunk.kind = TRACE_CHUNK_PACKED;
-        packing->before     = *chunk;
-    } else if (chunk->n_tokens > UINT32_MAX - packing->chunk.n_tokens) {
+        packing->header      = *header;
+        packing->header.kind = TRACE_CHUNK_PACKED;
+        packing->before      = *header;
+    } else if (header->n_tokens > UINT32_MAX - packing->header.n_tokens) {
         return false;
     } else {
-        packing->chunk.n_ubatches += chunk->n_ubatches;
-        packing->chunk.n_tokens   += chunk->n_tokens;
+        packing->header.n_ubatches += header->n_ubatches;
+        packing->header.n_tokens   += header->n_tokens;
     }
-    trace_buffer_varint(heads, first ? chunk->number : chunk->number - packing->before.number - 1);
-    trace_buffer_zigzag(heads, (int64_t) (chunk->first - packing->before.first));
-    trace_buffer_zigzag(heads, (int64_t) ((uint64_t) chunk->time - (uint64_t) packing->before.time));
+    trace_buffer_varint(heads, first ? header->number : header->number - packing->before.number - 1);
+    trace_buffer_zigzag(heads, (int64_t) (header->first - packing->before.first));
+    trace_buffer_zigzag(heads, (int64_t) ((uint64_t) header->time - (uint64_t) packing->before.time));
     trace_buffer_varint(heads, n_records);
     trace_buffer_add   (heads, packing->records.data, packing->records.size);
-    packing->before = *chunk;
+    packing->before = *header;
     return !heads->failed;
 }
 
-bool trace_packing_add(struct trace_packing * packing, const struct trace_chunk * chunk, const uint8_t * data, size_t size) {
-    struct trace_bytes records    = trace_bytes_of(data, size);
+bool trace_packing_add(struct trace_packing * packing, const struct chunk_header * header, const uint8_t * data) {
+    struct trace_bytes records    = trace_bytes_of(data, header->size);
     struct trace_bytes body       = { 0 };
     uint64_t           n_records  = 0;
     uint64_t           n_tokens   = 0;
@@ -433,10 +433,10 @@ bool trace_packing_add(struct trace_packing * packing, const struct trace_chunk 
             return false;
         }
     }
-    if (records.failed || packing->records.failed || n_ubatches != chunk->n_ubatches || n_tokens != chunk->n_tokens) {
+    if (records.failed || packing->records.failed || n_ubatches != header->n_ubatches || n_tokens != header->n_tokens) {
         return false;
     }
-    return add_part(packing, chunk, n_records);
+    return add_part(packing, header, n_records);
 }
 
 static bool write_ids(struct trace_packing * packing, struct trace_buffer * payload) {

@@ -9,7 +9,7 @@
 #include "trace/read/trace-records.h"
 
 // Makes of parts->packed the payloads that it was made of. Returns false where it is none.
-bool trace_packed_read(struct trace_parts * parts, const struct trace_chunk * chunk, const struct trace_tables * tables,
+bool trace_packed_read(struct trace_parts * parts, const struct chunk_header * header, const struct trace_tables * tables,
                        const struct trace_code * code);
 
 enum trace_stream {
@@ -36,8 +36,8 @@ struct trace_packing {
     uint64_t                    n_ids;
     struct trace_buffer         records;  // heads of the part that is being added
     size_t                      n_parts;
-    struct trace_chunk          before;   // the last part
-    struct trace_chunk          chunk;    // that is to be written
+    struct chunk_header         before;   // of the last part
+    struct chunk_header         header;   // of the chunk that is to be written, but for its number and size
     struct trace_head           head;
 };
 
@@ -45,7 +45,7 @@ bool trace_packing_begin(struct trace_packing * packing, const struct trace_tabl
 
 // Adds a payload of data. Returns false where it holds something that would not come out again as it is: nothing can
 // be added or written then before trace_packing_clear().
-bool trace_packing_add  (struct trace_packing * packing, const struct trace_chunk * chunk, const uint8_t * data, size_t size);
+bool trace_packing_add  (struct trace_packing * packing, const struct chunk_header * header, const uint8_t * data);
 bool trace_packing_write(struct trace_packing * packing, struct trace_buffer * payload);
 void trace_packing_clear(struct trace_packing * packing);
 void trace_packing_free (struct trace_packing * packing);

@@ -10,15 +10,8 @@ bool trace_parts_add(struct trace_parts * parts, const struct trace_part * part)
     return true;
 }
 
-bool trace_parts_single(struct trace_parts * parts, const struct trace_chunk * chunk) {
-    const struct trace_part part = {
-        .size       = chunk->size,
-        .first      = chunk->first,
-        .time       = chunk->time,
-        .number     = chunk->number,
-        .n_ubatches = chunk->n_ubatches,
-        .n_tokens   = chunk->n_tokens,
-    };
+bool trace_parts_single(struct trace_parts * parts, const struct chunk_header * header) {
+    const struct trace_part part = { .header = *header };
     parts->n = 0;
     return trace_parts_add(parts, &part);
 }

@@ -2,18 +2,13 @@
 
 #pragma once
 
+#include "trace/format/chunk-header.h"
 #include "trace/format/trace-bytes.h"
-#include "trace/read/trace-chunks.h"
 
-// A payload of data, and what its header told.
+// A payload of data, and the header that it had of its own. Of one that was packed `kind` and `crc` are not told.
 struct trace_part {
-    size_t   offset;    // in the buffer
-    size_t   size;
-    uint64_t first;
-    int64_t  time;
-    uint32_t number;
-    uint32_t n_ubatches;
-    uint32_t n_tokens;
+    struct chunk_header header;
+    size_t              offset; // of the payload in the buffer
 };
 
 // Zeroed: empty.
@@ -30,5 +25,5 @@ static inline const uint8_t * trace_part_data(const struct trace_parts * parts, 
 }
 
 bool trace_parts_add   (struct trace_parts * parts, const struct trace_part * part); // false: out of memory
-bool trace_parts_single(struct trace_parts * parts, const struct trace_chunk * chunk);
+bool trace_parts_single(struct trace_parts * parts, const struct chunk_header * header);
 void trace_parts_free  (struct trace_parts * parts);

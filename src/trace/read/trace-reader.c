@@ -68,7 +68,7 @@ static size_t chunk_of(const struct trace * trace, uint64_t number) {
     size_t high = trace->n_chunks;
     while (low < high) {
         const size_t middle = low + (high - low) / 2;
-        if (trace->chunks[middle].first <= number) {
+        if (trace->chunks[middle].header.first <= number) {
             low = middle + 1;
         } else {
             high = middle;
@@ -96,7 +96,7 @@ static bool next_chunk(struct trace_cursor * cursor) {
         if (trace_load(trace, chunk, &cursor->parts)) {
             return true;
         }
-        cursor->lost += chunk->n_ubatches;
+        cursor->lost += chunk->header.n_ubatches;
     }
     return false;
 }
@@ -107,13 +107,13 @@ static bool next_part(struct trace_cursor * cursor) {
             continue;
         }
         const struct trace_part * part = &cursor->parts.parts[cursor->next_part++];
-        if (part->first >= cursor->number) {
-            trace_decoder_begin(&cursor->decoder, trace_part_data(&cursor->parts, cursor->next_part - 1), part->size, part->first, part->time);
-            cursor->n_left  = part->n_ubatches;
+        if (part->header.first >= cursor->number) {
+            trace_decoder_begin(&cursor->decoder, trace_part_data(&cursor->parts, cursor->next_part - 1), part->header.size, part->header.first, part->header.time);
+            cursor->n_left  = part->header.n_ubatches;
             cursor->in_part = true;
             return true;
         }
-        cursor->lost += part->n_ubatches;
+        cursor->lost += part->header.n_ubatches;
     }
     return false;
 }

@@ -2,6 +2,7 @@
 
 #include "trace/read/trace-index.h"
 #include "trace/read/trace-packed.h"
+#include "trace/rewrite/chunk-output.h"
 
 #include <errno.h>
 #include <math.h>
@@ -12,8 +13,6 @@
 #define GROUP_SIZE  (2 * 1024 * 1024)      // bytes of data that are packed together, or a little more
 #define LARGEST     (TRACE_PACKED_MAX / 2) // chunk that is packed
 #define COPY_SIZE   65536
-
-#define OUT_OF_MEMORY "out of memory"
 
 //
 // how often each expert was chosen
@@ -152,10 +151,7 @@ static bool append(struct chunk_list * list, const struct trace_chunk * chunk) {
 
 struct packer {
     const struct trace  * trace;
-    FILE                * out;
-    const char          * wrong;      // the first that was, NULL: nothing
-    uint64_t              size;       // written
-    uint64_t              number;     // of the next chunk that is written
+    struct chunk_output   out;
     struct trace_code     code;
     bool                  has_code;   // written
     struct trace_packing  packing;
@@ -165,11 +161,10 @@ struct packer {
     struct chunk_list     waiting;    // others, to be written behind the group
     struct trace_parts    check;
     struct trace_buffer   payload;
-    struct trace_buffer   chunk;      // as it is written
 };
 
 static void fail(struct packer * packer, const char * wrong) {
-    packer->wrong = packer->wrong ? packer->wrong : wrong;
+    chunk_output_fail(&packer->out, wrong);
 }
 
 static void free_packer(struct packer * packer) {
@@ -177,40 +172,16 @@ static void free_packer(struct packer * packer) {
     trace_parts_free(&packer->check);
     trace_buffer_free(&packer->group_data);
     trace_buffer_free(&packer->payload);
-    trace_buffer_free(&packer->chunk);
     free(packer->group.chunks);
     free(packer->waiting.chunks);
-}
-
-static void write_bytes(struct packer * packer, const void * data, size_t size) {
-    if (!packer->wrong && size > 0 && fwrite(data, 1, size, packer->out) != size) {
-        fail(packer, strerror(errno));
-    }
-    packer->size += size;
-}
-
-static void write_chunk(struct packer * packer, const struct trace_chunk * chunk, const void * payload, size_t size) {
-    struct trace_chunk numbered = *chunk;
-    if (packer->number > UINT32_MAX) {
-        fail(packer, "it has too many chunks");
-        return;
-    }
-    numbered.number = (uint32_t) packer->number++;
-    trace_buffer_clear(&packer->chunk);
-    trace_chunk_write(&packer->chunk, &numbered, payload, size);
-    if (packer->chunk.failed) {
-        fail(packer, OUT_OF_MEMORY);
-    } else {
-        write_bytes(packer, packer->chunk.data, packer->chunk.size);
-    }
 }
 
 // One that does not check any more is missing in what is written.
 static void copy_chunk(struct packer * packer, const struct trace_chunk * chunk) {
     if (trace_read(packer->trace, chunk, &packer->payload)) {
-        write_chunk(packer, chunk, packer->payload.data, packer->payload.size);
+        chunk_output_put(&packer->out, chunk->header, packer->payload.data, packer->payload.size);
     } else {
-        packer->number++;
+        packer->out.number++;
     }
 }
 
@@ -224,24 +195,24 @@ static void copy_waiting(struct packer * packer) {
 static void copy_file(struct packer * packer) {
     uint8_t  block[COPY_SIZE];
     uint64_t offset = 0;
-    packer->size = 0;
-    if (fseek(packer->out, 0, SEEK_SET) != 0 || ftruncate(fileno(packer->out), 0) != 0) {
+    packer->out.size = 0;
+    if (fseek(packer->out.file, 0, SEEK_SET) != 0 || ftruncate(fileno(packer->out.file), 0) != 0) {
         fail(packer, strerror(errno));
     }
-    for (size_t n; !packer->wrong && (n = trace_source_read(&packer->trace->source, offset, block, sizeof(block))) > 0; offset += n) {
-        write_bytes(packer, block, n);
+    for (size_t n; !packer->out.wrong && (n = trace_source_read(&packer->trace->source, offset, block, sizeof(block))) > 0; offset += n) {
+        chunk_output_bytes(&packer->out, block, n);
     }
-    if (!packer->wrong && offset != packer->trace->source.size) {
+    if (!packer->out.wrong && offset != packer->trace->source.size) {
         fail(packer, "it became shorter while it was read");
     }
 }
 
 // `walk`: at its end.
 static void expect_no_change(struct packer * packer, const struct chunk_walk * walk) {
-    if (!packer->wrong) {
+    if (!packer->out.wrong) {
         trace_compare_walk(packer->trace, walk);
     }
-    if (!packer->wrong && trace_changed(packer->trace)) {
+    if (!packer->out.wrong && trace_changed(packer->trace)) {
         fail(packer, "it changed while it was read: copy it, and pack the copy");
     }
 }
@@ -250,9 +221,9 @@ static void expect_no_change(struct packer * packer, const struct chunk_walk * w
 // packing
 //
 
-static bool is_part(const struct trace_part * part, const struct trace_chunk * chunk) {
-    return part->number == chunk->number && part->first == chunk->first && part->time == chunk->time && part->size == chunk->size &&
-           part->n_ubatches == chunk->n_ubatches && part->n_tokens == chunk->n_tokens;
+static bool is_part(const struct chunk_header * part, const struct chunk_header * chunk) {
+    return part->number == chunk->number && part->first == chunk->first && part->time == chunk->time &&
+           part->size == chunk->size && part->n_ubatches == chunk->n_ubatches && part->n_tokens == chunk->n_tokens;
 }
 
 // Whether what was packed comes out as it was.
@@ -260,23 +231,25 @@ static bool comes_out(struct packer * packer) {
     struct trace_parts * check = &packer->check;
     trace_buffer_clear(&check->packed);
     trace_buffer_add(&check->packed, packer->payload.data, packer->payload.size);
-    bool same = !check->packed.failed && trace_packed_read(check, &packer->packing.chunk, &packer->trace->tables, &packer->code) &&
+    bool same = !check->packed.failed && trace_packed_read(check, &packer->packing.header, &packer->trace->tables, &packer->code) &&
                 check->n == packer->group.n && check->data.size == packer->group_data.size &&
                 memcmp(check->data.data, packer->group_data.data, check->data.size) == 0;
     for (size_t i = 0; same && i < check->n; i++) {
-        same = is_part(&check->parts[i], &packer->group.chunks[i]);
+        same = is_part(&check->parts[i].header, &packer->group.chunks[i].header);
     }
     return same;
 }
 
 static void write_code(struct packer * packer) {
-    const struct trace_chunk about = { .kind = TRACE_CHUNK_CODE, .first = packer->packing.chunk.first, .time = packer->packing.chunk.time };
-    struct trace_buffer      code  = { 0 };
+    const struct chunk_header about = {
+        .kind = TRACE_CHUNK_CODE, .first = packer->packing.header.first, .time = packer->packing.header.time,
+    };
+    struct trace_buffer       code  = { 0 };
     trace_code_write(&packer->code, &code);
     if (code.failed) {
-        fail(packer, OUT_OF_MEMORY);
+        fail(packer, CHUNK_OUTPUT_NO_MEMORY);
     } else {
-        write_chunk(packer, &about, code.data, code.size);
+        chunk_output_put(&packer->out, about, code.data, code.size);
     }
     trace_buffer_free(&code);
     packer->has_code = true;
@@ -289,13 +262,13 @@ static void write_group(struct packer * packer) {
         if (!packer->has_code) {
             write_code(packer);
         }
-        write_chunk(packer, &packer->packing.chunk, packer->payload.data, packer->payload.size);
+        chunk_output_put(&packer->out, packer->packing.header, packer->payload.data, packer->payload.size);
         return;
     }
     const uint8_t * data = packer->group_data.data;
     for (size_t i = 0; i < group->n; i++) {
-        write_chunk(packer, &group->chunks[i], data, group->chunks[i].size);
-        data += group->chunks[i].size;
+        chunk_output_put(&packer->out, group->chunks[i].header, data, group->chunks[i].header.size);
+        data += group->chunks[i].header.size;
     }
 }
 
@@ -314,8 +287,8 @@ static void begin_anew(struct packer * packer) {
     const uint8_t * data = packer->group_data.data;
     trace_packing_clear(&packer->packing);
     for (size_t i = 0; i < packer->group.n; i++) {
-        trace_packing_add(&packer->packing, &packer->group.chunks[i], data, packer->group.chunks[i].size);
-        data += packer->group.chunks[i].size;
+        trace_packing_add(&packer->packing, &packer->group.chunks[i].header, data);
+        data += packer->group.chunks[i].header.size;
     }
 }
 
@@ -330,11 +303,11 @@ static bool is_next_data(struct packer * packer, const struct trace_chunk * chun
 static void pack_data(struct packer * packer, const struct trace_chunk * chunk) {
     if (!is_next_data(packer, chunk) || !trace_read(packer->trace, chunk, &packer->payload)) {
         flush(packer);
-        packer->number++;
+        packer->out.number++;
         return;
     }
     const struct trace_buffer * payload = &packer->payload;
-    if (chunk->size > LARGEST || !trace_packing_add(&packer->packing, chunk, payload->data, payload->size)) {
+    if (chunk->header.size > LARGEST || !trace_packing_add(&packer->packing, &chunk->header, payload->data)) {
         begin_anew(packer);
         flush(packer);
         copy_chunk(packer, chunk);
@@ -342,7 +315,7 @@ static void pack_data(struct packer * packer, const struct trace_chunk * chunk) 
     }
     trace_buffer_add(&packer->group_data, payload->data, payload->size);
     if (packer->group_data.failed || !append(&packer->group, chunk)) {
-        fail(packer, OUT_OF_MEMORY);
+        fail(packer, CHUNK_OUTPUT_NO_MEMORY);
     } else if (packer->group_data.size >= GROUP_SIZE) {
         flush(packer);
     }
@@ -351,16 +324,16 @@ static void pack_data(struct packer * packer, const struct trace_chunk * chunk) 
 static void pack_chunk(struct packer * packer, const struct trace_chunk * chunk) {
     if (chunk->n_missing > 0) {
         flush(packer);
-        packer->number += chunk->n_missing;
+        packer->out.number += chunk->n_missing;
     }
-    switch (chunk->kind) {
+    switch (chunk->header.kind) {
         case TRACE_CHUNK_DATA:
             pack_data(packer, chunk);
             break;
         case TRACE_CHUNK_CODE:   // of nothing that is there
             break;
         case TRACE_CHUNK_PACKED: // in which nothing could be read
-            packer->number++;
+            packer->out.number++;
             break;
         case TRACE_CHUNK_HEADER:
         case TRACE_CHUNK_LAYERS: // before what needs it
@@ -369,20 +342,20 @@ static void pack_chunk(struct packer * packer, const struct trace_chunk * chunk)
             break;
         default:
             if (!append(&packer->waiting, chunk)) {
-                fail(packer, OUT_OF_MEMORY);
+                fail(packer, CHUNK_OUTPUT_NO_MEMORY);
             }
     }
 }
 
 static bool is_another_trace(const struct trace_chunk * chunk) {
-    return chunk->kind == TRACE_CHUNK_HEADER && chunk->number > 0;
+    return chunk->header.kind == TRACE_CHUNK_HEADER && chunk->header.number > 0;
 }
 
 static void pack_all(struct packer * packer, const struct packing_progress * progress) {
     const struct trace_source * source = &packer->trace->source;
     struct chunk_walk           walk   = { .source = source };
     struct trace_chunk          chunk;
-    while (!packer->wrong && chunk_walk_next(&walk, &chunk) && !is_another_trace(&chunk)) {
+    while (!packer->out.wrong && chunk_walk_next(&walk, &chunk) && !is_another_trace(&chunk)) {
         pack_chunk(packer, &chunk);
         tell(progress, source->size + walk.offset);
     }
@@ -391,26 +364,26 @@ static void pack_all(struct packer * packer, const struct packing_progress * pro
 }
 
 const char * trace_pack(const struct trace * trace, FILE * out, trace_pack_progress progress, void * self, struct trace_pack_report * report) {
-    struct packer         packer = { .trace = trace, .out = out };
+    struct packer         packer = { .trace = trace, .out = { .file = out } };
     const struct packing_progress told   = { progress, self, 2.0 * (double) trace->source.size };
     *report = (struct trace_pack_report) { 0 };
     if (!trace->info.is_packed) {
         if (!make_code(trace, &packer.code, report, &told)) {
-            fail(&packer, OUT_OF_MEMORY);
+            fail(&packer, CHUNK_OUTPUT_NO_MEMORY);
         } else if (!trace_packing_begin(&packer.packing, &trace->tables, &packer.code)) {
-            fail(&packer, OUT_OF_MEMORY);
+            fail(&packer, CHUNK_OUTPUT_NO_MEMORY);
         } else {
             pack_all(&packer, &told);
         }
         trace_packing_free(&packer.packing);
     }
-    if (trace->info.is_packed || packer.size >= trace->source.size) {
+    if (trace->info.is_packed || packer.out.size >= trace->source.size) {
         report->copied = true;
         copy_file(&packer);
     }
-    report->size = packer.size;
+    report->size = packer.out.size;
     free_packer(&packer);
-    return packer.wrong;
+    return packer.out.wrong;
 }
 
 //
@@ -440,9 +413,9 @@ static void advance_packed(struct packed_row * row) {
         row->part       = 0;
         row->parts.n    = 0;
         row->n_missing += chunk->n_missing;
-        if (chunk->kind == TRACE_CHUNK_PACKED && !trace_load(trace, chunk, &row->parts)) {
+        if (chunk->header.kind == TRACE_CHUNK_PACKED && !trace_load(trace, chunk, &row->parts)) {
             row->parts.n = 0;
-            row->lost   += chunk->n_ubatches;
+            row->lost   += chunk->header.n_ubatches;
         }
     }
     row->ended = row->part >= row->parts.n;
@@ -459,7 +432,7 @@ static void advance_other(struct other_row * row) {
     do {
         row->ended      = !chunk_walk_next(&row->walk, &row->chunk) || is_another_trace(&row->chunk);
         row->n_missing += row->ended ? 0 : row->chunk.n_missing;
-    } while (!row->ended && (row->chunk.kind == TRACE_CHUNK_PACKED || row->chunk.kind == TRACE_CHUNK_CODE));
+    } while (!row->ended && (row->chunk.header.kind == TRACE_CHUNK_PACKED || row->chunk.header.kind == TRACE_CHUNK_CODE));
 }
 
 // Whether the next chunk is one of those that were not packed.
@@ -470,30 +443,25 @@ static bool is_others_turn(const struct packer * packer, const struct packed_row
     if (packed->n_missing != others->n_missing) {
         return others->n_missing < packed->n_missing;
     }
-    const struct trace_part  * part  = part_of(packed);
-    const struct trace_chunk * other = &others->chunk;
+    const struct chunk_header * part  = &part_of(packed)->header;
+    const struct chunk_header * other = &others->chunk.header;
     if (other->kind == TRACE_CHUNK_HEADER) {
         return true; // whatever number a packed chunk claims
     }
     if (other->kind == TRACE_CHUNK_END || (other->kind == TRACE_CHUNK_DATA && other->first >= part->first)) {
         return false;
     }
-    return part->number > packer->number;
+    return part->number > packer->out.number;
 }
 
 static void write_part(struct packer * packer, const struct packed_row * row) {
-    const struct trace_part * part  = part_of(row);
-    const struct trace_chunk  about = {
-        .kind       = TRACE_CHUNK_DATA,
-        .first      = part->first,
-        .time       = part->time,
-        .n_ubatches = part->n_ubatches,
-        .n_tokens   = part->n_tokens,
-    };
-    if (row->lost > 0 && part->number > packer->number) { // a hole tells that something is missing
-        packer->number = part->number;
+    const struct trace_part * part   = part_of(row);
+    struct chunk_header       header = part->header;
+    header.kind = TRACE_CHUNK_DATA;
+    if (row->lost > 0 && header.number > packer->out.number) { // a hole tells that something is missing
+        packer->out.number = header.number;
     }
-    write_chunk(packer, &about, trace_part_data(&row->parts, row->part), part->size);
+    chunk_output_put(&packer->out, header, trace_part_data(&row->parts, row->part), header.size);
 }
 
 static void unpack_all(struct packer * packer, struct trace_pack_report * report, const struct packing_progress * progress) {
@@ -503,11 +471,11 @@ static void unpack_all(struct packer * packer, struct trace_pack_report * report
     uint64_t             n_missing = 0;
     advance_packed(&packed);
     advance_other(&others);
-    while (!packer->wrong && (!packed.ended || !others.ended)) {
+    while (!packer->out.wrong && (!packed.ended || !others.ended)) {
         const bool     other = is_others_turn(packer, &packed, &others);
         const uint64_t upto  = other ? others.n_missing : packed.n_missing;
         if (upto > n_missing) {
-            packer->number += upto - n_missing;
+            packer->out.number += upto - n_missing;
             n_missing       = upto;
             continue;
         }
@@ -526,7 +494,7 @@ static void unpack_all(struct packer * packer, struct trace_pack_report * report
 }
 
 const char * trace_unpack(const struct trace * trace, FILE * out, trace_pack_progress progress, void * self, struct trace_pack_report * report) {
-    struct packer         packer = { .trace = trace, .out = out };
+    struct packer         packer = { .trace = trace, .out = { .file = out } };
     const struct packing_progress told   = { progress, self, (double) trace->source.size };
     *report = (struct trace_pack_report) { 0 };
     if (trace->info.is_packed) {
@@ -535,7 +503,7 @@ const char * trace_unpack(const struct trace * trace, FILE * out, trace_pack_pro
         report->copied = true;
         copy_file(&packer);
     }
-    report->size = packer.size;
+    report->size = packer.out.size;
     free_packer(&packer);
-    return packer.wrong;
+    return packer.out.wrong;
 }

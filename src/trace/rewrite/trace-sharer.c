@@ -2,14 +2,13 @@
 
 #include "trace/format/trace-bits.h"
 #include "trace/read/trace-index.h"
+#include "trace/rewrite/chunk-output.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
-#define OUT_OF_MEMORY "out of memory"
 #define PHASES        2
 #define PASSES        3 // through the trace: how many tokens, which layers have windows, and the windows
 #define NO_EXPERTS    "it has no layers with experts"
@@ -38,23 +37,20 @@ struct table {
 
 struct sharer {
     const struct trace        * trace;
-    FILE                      * out;
-    const char                * wrong;   // the first that was, NULL: nothing
+    struct chunk_output         out;
     uint64_t                    window;
     struct table              * tables;  // as many as the trace has
     int32_t                   * next;    // by layer: the first row that no token was looked for in
     uint16_t                  * ids;     // of a layer of a window
     size_t                      room;
-    uint32_t                    number;  // of the next chunk
     struct trace_buffer         payload;
-    struct trace_buffer         chunk;
     struct trace_share_report * report;
     trace_share_progress        progress;
     void                      * self;
 };
 
 static void fail(struct sharer * sharer, const char * wrong) {
-    sharer->wrong = sharer->wrong ? sharer->wrong : wrong;
+    chunk_output_fail(&sharer->out, wrong);
 }
 
 static size_t experts_of(const struct trace_table * table) {
@@ -78,28 +74,18 @@ uint64_t trace_share_window(const struct trace_info * info) {
 // writing
 //
 
-static void write_chunk(struct sharer * sharer, struct trace_chunk chunk, const void * payload, size_t size) {
-    chunk.number = sharer->number++;
-    trace_buffer_clear(&sharer->chunk);
-    if (size <= UINT32_MAX) {
-        trace_chunk_write(&sharer->chunk, &chunk, payload, size);
+static void write_data(struct sharer * sharer, struct chunk_header header, const struct trace_buffer * records) {
+    header.kind  = TRACE_CHUNK_DATA;
+    header.first = sharer->report->n_windows;
+    if (records->failed || records->size > UINT32_MAX) {
+        fail(sharer, records->failed ? CHUNK_OUTPUT_NO_MEMORY : TOO_MANY);
+    } else {
+        chunk_output_put(&sharer->out, header, records->data, records->size);
     }
-    if (sharer->chunk.failed || size > UINT32_MAX) {
-        fail(sharer, sharer->chunk.failed ? OUT_OF_MEMORY : TOO_MANY);
-    } else if (!sharer->wrong && fwrite(sharer->chunk.data, 1, sharer->chunk.size, sharer->out) != sharer->chunk.size) {
-        fail(sharer, strerror(errno));
-    }
-    sharer->report->size += sharer->chunk.size;
 }
 
 static void write_json(struct sharer * sharer, enum trace_chunk_kind kind, uint64_t first, json_t * json) {
-    char * text = json ? json_dumps(json, 0) : NULL;
-    if (text) {
-        write_chunk(sharer, (struct trace_chunk) { .kind = (uint8_t) kind, .first = first }, text, strlen(text));
-    } else {
-        fail(sharer, OUT_OF_MEMORY);
-    }
-    free(text);
+    chunk_output_json(&sharer->out, (struct chunk_header) { .kind = (uint8_t) kind, .first = first }, json, 0);
     json_decref(json);
 }
 
@@ -179,7 +165,7 @@ static void write_table(struct sharer * sharer, const struct table * table, cons
 
 static void write_tables(struct sharer * sharer) {
     uint32_t place = 0;
-    for (size_t i = 0; i < sharer->trace->tables.n && !sharer->wrong; i++) {
+    for (size_t i = 0; i < sharer->trace->tables.n && !sharer->out.wrong; i++) {
         struct table * table = &sharer->tables[i];
         if (table->is_used) {
             table->place = place++;
@@ -257,7 +243,7 @@ static void put_experts(struct sharer * sharer, const struct stream * stream, co
         const struct trace_layer * layer = &about->layers[i];
         const size_t               n     = n_rows * (size_t) layer->n_used;
         if (is_whole(stream, i) && !make_room(sharer, n)) {
-            fail(sharer, OUT_OF_MEMORY);
+            fail(sharer, CHUNK_OUTPUT_NO_MEMORY);
             return;
         }
         if (is_whole(stream, i)) {
@@ -298,13 +284,8 @@ static void write_window(struct sharer * sharer, size_t i_table, int phase) {
     trace_buffer_varint(&records, sizeof(life));
     trace_buffer_add   (&records, life, sizeof(life));
     put_record(&records, payload);
-    if (payload->failed || records.failed) {
-        fail(sharer, OUT_OF_MEMORY);
-    } else {
-        const struct trace_chunk about = { .kind = TRACE_CHUNK_DATA, .first = sharer->report->n_windows,
-                                           .n_ubatches = 1, .n_tokens = (uint32_t) stream->n_in };
-        write_chunk(sharer, about, records.data, records.size);
-    }
+    records.failed = records.failed || payload->failed;
+    write_data(sharer, (struct chunk_header) { .n_ubatches = 1, .n_tokens = (uint32_t) stream->n_in }, &records);
     trace_buffer_free(&records);
     sharer->report->n_windows++;
     sharer->report->n_tokens += stream->n_in;
@@ -321,9 +302,9 @@ static bool go_through(struct sharer * sharer, double done, visitor * visit) {
     struct trace_ubatch   ubatch;
     const double          size   = (double) sharer->trace->source.size;
     if (!cursor) {
-        fail(sharer, OUT_OF_MEMORY);
+        fail(sharer, CHUNK_OUTPUT_NO_MEMORY);
     }
-    while (!sharer->wrong && trace_next(cursor, &ubatch)) {
+    while (!sharer->out.wrong && trace_next(cursor, &ubatch)) {
         if (!ubatch.warmup && !ubatch.mtp) {
             visit(sharer, &ubatch);
         }
@@ -333,7 +314,7 @@ static bool go_through(struct sharer * sharer, double done, visitor * visit) {
     }
     sharer->report->lost = cursor ? trace_cursor_lost(cursor) : 0;
     trace_cursor_free(cursor);
-    return !sharer->wrong;
+    return !sharer->out.wrong;
 }
 
 static void count_tokens(struct sharer * sharer, const struct trace_ubatch * ubatch) {
@@ -399,7 +380,7 @@ static void note_window(struct sharer * sharer, struct table * table, const stru
 static void add_ubatch(struct sharer * sharer, const struct trace_ubatch * ubatch, bool writes) {
     struct table * table = &sharer->tables[ubatch->table];
     memset(sharer->next, 0, table->n_layers * sizeof(sharer->next[0]));
-    for (int32_t i = 0; i < ubatch->n_tokens && !sharer->wrong; i++) {
+    for (int32_t i = 0; i < ubatch->n_tokens && !sharer->out.wrong; i++) {
         const int       phase  = ubatch->tokens[i].generation;
         struct stream * stream = &table->streams[phase];
         if (stream->n_windows == 0) {
@@ -449,11 +430,8 @@ static void write_gaps(struct sharer * sharer) {
     struct trace_buffer       records = { 0 };
     put_gap(&records, info->dropped_ubatches,  info->dropped_tokens,  TRACE_GAP_SLOW_DISK);
     put_gap(&records, info->left_out_ubatches, info->left_out_tokens, TRACE_GAP_SAMPLING);
-    if (records.failed) {
-        fail(sharer, OUT_OF_MEMORY);
-    } else if (records.size > 0) {
-        const struct trace_chunk about = { .kind = TRACE_CHUNK_DATA, .first = sharer->report->n_windows };
-        write_chunk(sharer, about, records.data, records.size);
+    if (records.failed || records.size > 0) {
+        write_data(sharer, (struct chunk_header) { 0 }, &records);
     }
     trace_buffer_free(&records);
 }
@@ -462,7 +440,7 @@ static void write_gaps(struct sharer * sharer) {
 static void write_end(struct sharer * sharer) {
     const struct trace_info * info = &sharer->trace->info;
     if (info->lost_chunks > 0 || sharer->report->lost > 0) {
-        sharer->number++;
+        sharer->out.number++;
     }
     if (info->ending != TRACE_INTERRUPTED) {
         write_json(sharer, TRACE_CHUNK_END, sharer->report->n_windows, json_pack(
@@ -501,7 +479,7 @@ static void begin_streams(struct sharer * sharer) {
         for (int phase = 0; phase < PHASES; phase++) {
             struct table * table = &sharer->tables[i];
             if (!begin_stream(sharer, table, &table->streams[phase])) {
-                fail(sharer, OUT_OF_MEMORY);
+                fail(sharer, CHUNK_OUTPUT_NO_MEMORY);
             }
             any = any || table->streams[phase].n_windows > 0;
         }
@@ -545,7 +523,7 @@ static void begin(struct sharer * sharer) {
     }
     sharer->next = calloc(most + 1, sizeof(sharer->next[0]));
     if (!sharer->tables || !sharer->next || no_memory) {
-        fail(sharer, OUT_OF_MEMORY);
+        fail(sharer, CHUNK_OUTPUT_NO_MEMORY);
     } else if (most == 0) {
         fail(sharer, NO_EXPERTS);
     } else if (sharer->window > TRACE_TOKENS_MAX / 2) { // a window may take twice as many
@@ -565,28 +543,28 @@ static void end(struct sharer * sharer) {
     free(sharer->next);
     free(sharer->ids);
     trace_buffer_free(&sharer->payload);
-    trace_buffer_free(&sharer->chunk);
 }
 
 const char * trace_share(const struct trace * trace, uint64_t window, FILE * out, trace_share_progress progress,
                          void * self, struct trace_share_report * report) {
-    struct sharer sharer = { .trace = trace, .out = out, .window = window, .report = report, .progress = progress,
+    struct sharer sharer = { .trace = trace, .out = { .file = out }, .window = window, .report = report, .progress = progress,
                              .self = self };
     *report = (struct trace_share_report) { 0 };
     begin(&sharer);
-    if (!sharer.wrong && go_through(&sharer, 0, count_tokens)) {
+    if (!sharer.out.wrong && go_through(&sharer, 0, count_tokens)) {
         begin_streams(&sharer);
     }
-    if (!sharer.wrong && go_through(&sharer, 1, look_at_ubatch)) {
+    if (!sharer.out.wrong && go_through(&sharer, 1, look_at_ubatch)) {
         begin_windows(&sharer);
     }
-    if (!sharer.wrong) {
+    if (!sharer.out.wrong) {
         write_header(&sharer);
         write_tables(&sharer);
         go_through(&sharer, 2, share_ubatch);
         write_gaps(&sharer);
         write_end (&sharer);
     }
+    report->size = sharer.out.size;
     end(&sharer);
-    return sharer.wrong;
+    return sharer.out.wrong;
 }

@@ -44,8 +44,11 @@ static bool is_rotated(const struct trace_delivery * delivery) {
 // making files
 //
 
-static struct trace_chunk_head head_of(const struct trace_delivery * delivery, enum trace_chunk_kind kind) {
-    return (struct trace_chunk_head) { .kind = kind, .first = trace_counts_told(&delivery->counts), .time = trace_now() };
+// Of a chunk that is made here, and not by who evaluates.
+static struct chunk_header header_of(const struct trace_delivery * delivery, enum trace_chunk_kind kind, size_t size) {
+    return (struct chunk_header) {
+        .kind = (uint8_t) kind, .first = trace_counts_told(&delivery->counts), .time = trace_now(), .size = (uint32_t) size,
+    };
 }
 
 // Room for the header of a chunk: what is added then is its payload.
@@ -57,7 +60,6 @@ static void begin_chunk(struct text * text) {
 
 // What a part begins with: its header, and the tables that were written before.
 static void add_beginning(struct text * text, struct trace_delivery * delivery) {
-    const struct trace_chunk_head head = head_of(delivery, TRACE_CHUNK_HEADER);
     begin_chunk(text);
     trace_json_write_header(text, &delivery->about);
     char * tables = text_room(text, delivery->tables.length);
@@ -65,7 +67,9 @@ static void add_beginning(struct text * text, struct trace_delivery * delivery) 
         text->failed = true;
         return;
     }
-    trace_chunk_seal((uint8_t *) text->data, &head, 0, text->length - TRACE_HEADER_SIZE);
+    uint8_t                 * chunk  = (uint8_t *) text->data;
+    const struct chunk_header header = header_of(delivery, TRACE_CHUNK_HEADER, text->length - TRACE_HEADER_SIZE);
+    chunk_header_encode(chunk, &header, chunk + TRACE_HEADER_SIZE);
     if (delivery->tables.length > 0) {
         memcpy(tables, delivery->tables.data, delivery->tables.length);
     }
@@ -114,12 +118,11 @@ int trace_delivery_open(struct trace_delivery * delivery, const char * path) {
 
 // Returns 0, or -errno.
 static int append_end(struct trace_delivery * delivery, const struct trace_ending * ending) {
-    const struct trace_chunk_head head = head_of(delivery, TRACE_CHUNK_END);
     struct text text = { 0 };
     begin_chunk(&text);
     trace_json_write_end(&text, &delivery->counts, ending);
-    const int error = text.failed ? -ENOMEM
-                                  : trace_file_append(&delivery->file, (uint8_t *) text.data, &head, text.length - TRACE_HEADER_SIZE);
+    const struct chunk_header header = header_of(delivery, TRACE_CHUNK_END, text.length - TRACE_HEADER_SIZE);
+    const int error = text.failed ? -ENOMEM : trace_file_append(&delivery->file, (uint8_t *) text.data, &header);
     text_free(&text);
     return error;
 }
@@ -223,23 +226,29 @@ static int check_file(struct trace_delivery * delivery, uint64_t waited_ms) {
 //
 
 // Numbered as it will be in the parts to come.
-static void keep_table(struct trace_delivery * delivery, const struct ring_chunk * chunk, const struct trace_chunk_head * head) {
+static void keep_table(struct trace_delivery * delivery, const struct ring_chunk * chunk, struct chunk_header header) {
     const size_t size = TRACE_HEADER_SIZE + chunk->size;
-    char       * copy = text_room(&delivery->tables, size);
+    uint8_t    * copy = (uint8_t *) text_room(&delivery->tables, size);
     if (copy) {
         memcpy(copy, chunk->bytes, size);
-        trace_chunk_seal((uint8_t *) copy, head, ++delivery->n_tables, chunk->size);
+        header.number = ++delivery->n_tables;
+        chunk_header_encode(copy, &header, copy + TRACE_HEADER_SIZE);
         text_take(&delivery->tables, size);
     }
 }
 
 static int append(struct trace_delivery * delivery, struct ring_chunk * chunk) {
-    const struct trace_chunk_head head = {
-        chunk->kind, chunk->counts.n_ubatches, chunk->first, chunk->time, chunk->counts.n_tokens,
+    const struct chunk_header header = {
+        .kind       = (uint8_t) chunk->kind,
+        .first      = chunk->first,
+        .time       = chunk->time,
+        .n_ubatches = (uint32_t) chunk->counts.n_ubatches,
+        .n_tokens   = (uint32_t) chunk->counts.n_tokens,
+        .size       = (uint32_t) chunk->size,
     };
-    const int error = trace_file_append(&delivery->file, chunk->bytes, &head, chunk->size);
+    const int error = trace_file_append(&delivery->file, chunk->bytes, &header);
     if (!error && chunk->kind == TRACE_CHUNK_LAYERS) {
-        keep_table(delivery, chunk, &head);
+        keep_table(delivery, chunk, header);
     }
     return error;
 }
@@ -278,7 +287,6 @@ int trace_delivery_bring(struct trace_delivery * delivery, struct ring_chunk * c
 }
 
 static int append_gaps(struct trace_delivery * delivery, const struct trace_gap * gaps) {
-    const struct trace_chunk_head head = head_of(delivery, TRACE_CHUNK_DATA);
     struct trace_counts counts = { 0 };
     uint8_t   chunk[TRACE_HEADER_SIZE + TRACE_GAP_REASONS * TRACE_RECORD_MAX];
     uint8_t * at = chunk + TRACE_HEADER_SIZE;
@@ -288,8 +296,9 @@ static int append_gaps(struct trace_delivery * delivery, const struct trace_gap 
             counts.gaps[i] = gaps[i];
         }
     }
-    const size_t size  = (size_t) (at - chunk) - TRACE_HEADER_SIZE;
-    const int    error = size > 0 ? trace_file_append(&delivery->file, chunk, &head, size) : 0;
+    const size_t              size   = (size_t) (at - chunk) - TRACE_HEADER_SIZE;
+    const struct chunk_header header = header_of(delivery, TRACE_CHUNK_DATA, size);
+    const int                 error  = size > 0 ? trace_file_append(&delivery->file, chunk, &header) : 0;
     trace_counts_add(&delivery->counts, &counts);
     return error;
 }

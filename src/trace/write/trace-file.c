@@ -1,29 +1,11 @@
 #include "trace/write/trace-file.h"
 
-#include "base/crc32.h"
-#include "trace/format/encoding.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-void trace_chunk_seal(uint8_t * chunk, const struct trace_chunk_head * head, uint32_t number, size_t size) {
-    memset(chunk, 0, TRACE_HEADER_SIZE);
-    memcpy(chunk, TRACE_MAGIC, TRACE_MAGIC_SIZE);
-    chunk[TRACE_AT_KIND] = (uint8_t) head->kind;
-    trace_put_u16(chunk + TRACE_AT_VERSION,     TRACE_VERSION);
-    trace_put_u32(chunk + TRACE_AT_NUMBER,      number);
-    trace_put_u32(chunk + TRACE_AT_SIZE,        (uint32_t) size);
-    trace_put_u32(chunk + TRACE_AT_N_UBATCHES,  (uint32_t) head->n_ubatches);
-    trace_put_u64(chunk + TRACE_AT_FIRST,       head->first);
-    trace_put_u64(chunk + TRACE_AT_TIME,        (uint64_t) head->time);
-    trace_put_u32(chunk + TRACE_AT_N_TOKENS,    (uint32_t) head->n_tokens);
-    trace_put_u32(chunk + TRACE_AT_CRC_PAYLOAD, trace_crc32(chunk + TRACE_HEADER_SIZE, size));
-    trace_put_u32(chunk + TRACE_AT_CRC_HEADER,  trace_crc32(chunk, TRACE_AT_CRC_HEADER));
-}
 
 int trace_file_create(struct trace_file * file, const struct trace_file_wish * wish) {
     const struct claim claim = {
@@ -78,9 +60,12 @@ static int write_at(int fd, const uint8_t * data, size_t size, uint64_t offset) 
     return 0;
 }
 
-int trace_file_append(struct trace_file * file, uint8_t * chunk, const struct trace_chunk_head * head, size_t size) {
-    trace_chunk_seal(chunk, head, file->n_chunks, size);
-    const int error = write_at(file->at.fd, chunk, TRACE_HEADER_SIZE + size, file->size);
+int trace_file_append(struct trace_file * file, uint8_t * chunk, const struct chunk_header * header) {
+    struct chunk_header numbered = *header;
+    const size_t        size     = TRACE_HEADER_SIZE + (size_t) header->size;
+    numbered.number = file->n_chunks;
+    chunk_header_encode(chunk, &numbered, chunk + TRACE_HEADER_SIZE);
+    const int error = write_at(file->at.fd, chunk, size, file->size);
     if (error) {
         // Where this fails as well half a chunk stays, until the next one is written over it.
         const int failed = ftruncate(file->at.fd, (off_t) file->size);
@@ -88,7 +73,7 @@ int trace_file_append(struct trace_file * file, uint8_t * chunk, const struct tr
         return error;
     }
     file->n_chunks++;
-    file->size += TRACE_HEADER_SIZE + size;
+    file->size += size;
     return 0;
 }
 

@@ -3,20 +3,11 @@
 #pragma once
 
 #include "base/claim.h"
-#include "trace/format/trace-format.h"
+#include "trace/format/chunk-header.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-// What a chunk's header says besides the number, the size and the sums.
-struct trace_chunk_head {
-    enum trace_chunk_kind kind;
-    uint64_t              n_ubatches;
-    uint64_t              first;
-    int64_t               time;
-    uint64_t              n_tokens;
-};
 
 struct trace_file {
     struct claimed at;       // its descriptor holds the lock, -1: none
@@ -25,9 +16,6 @@ struct trace_file {
 };
 
 #define TRACE_FILE_NONE { { .fd = -1 }, 0, 0 }
-
-// Writes the header of a chunk, which is followed by `size` bytes of payload.
-void trace_chunk_seal(uint8_t * chunk, const struct trace_chunk_head * head, uint32_t number, size_t size);
 
 // What there is to know to make a file.
 struct trace_file_wish {
@@ -54,7 +42,8 @@ enum trace_file_fate {
 
 enum trace_file_fate trace_file_look(const struct trace_file * file);
 
-// Appends a chunk: room for its header, and the payload. Returns 0, or -errno: the file is as it was then.
-int trace_file_append(struct trace_file * file, uint8_t * chunk, const struct trace_chunk_head * head, size_t size);
+// Appends a chunk: room for its header, and the payload. The header gets its number and checksums here. Returns 0, or
+// -errno: the file is as it was then.
+int trace_file_append(struct trace_file * file, uint8_t * chunk, const struct chunk_header * header);
 
 void trace_file_close(struct trace_file * file);
