@@ -3,7 +3,7 @@
 #pragma once
 
 #include "trace/format/trace-bytes.h"
-#include "trace/read/trace-reader.h"
+#include "trace/read/trace-values.h"
 
 // A warm-up: ubatches from `ubatch` on. Rejected tokens: those from `first` on.
 struct trace_amendment {

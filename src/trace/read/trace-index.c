@@ -1,52 +1,11 @@
+// Reads chunks of an open trace, and looks whether they are what they were.
+
 #include "trace/read/trace-index.h"
 
 #include "trace/read/trace-packed.h"
-#include "trace/read/trace-records.h"
 
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-//
-// what was read before
-//
-
-enum { NOT_READ, WAS_GOOD, WAS_BAD };
-
-struct outcome {
-    uint64_t offset; // of the chunk
-    bool     good;
-};
-
-struct trace_memory {
-    atomic_uchar   * chunks;      // [n_chunks] of data
-    struct outcome * others;      // that were read when the trace was opened, their offsets rising
-    size_t           n_others;
-    size_t           others_room;
-    uint64_t         lost_chunks; // of the walk
-    uint64_t         lost_bytes;
-    atomic_bool      changed;
-};
-
-static void memory_free(struct trace_memory * memory) {
-    if (memory) {
-        free(memory->chunks);
-        free(memory->others);
-        free(memory);
-    }
-}
-
-// Returns false where memory runs out.
-static bool remember_other(struct trace_memory * memory, uint64_t offset, bool good) {
-    if (!trace_array_grow(&memory->others, &memory->others_room, memory->n_others + 1, sizeof(memory->others[0]))) {
-        return false;
-    }
-    memory->others[memory->n_others++] = (struct outcome) { offset, good };
-    return true;
-}
-
-static const struct trace_chunk * find_data(const struct trace * trace, uint64_t offset) {
+// The chunk of data that is there; the number of chunks where there is none.
+static size_t find_data(const struct trace * trace, uint64_t offset) {
     size_t low  = 0;
     size_t high = trace->n_chunks;
     while (low < high) {
@@ -57,152 +16,29 @@ static const struct trace_chunk * find_data(const struct trace * trace, uint64_t
             high = middle;
         }
     }
-    return low < trace->n_chunks && trace->chunks[low].offset == offset ? &trace->chunks[low] : NULL;
+    return low < trace->n_chunks && trace->chunks[low].offset == offset ? low : trace->n_chunks;
 }
 
-static int compare_outcomes(const void * a, const void * b) {
-    const struct outcome * x = a;
-    const struct outcome * y = b;
-    return (x->offset > y->offset) - (x->offset < y->offset);
+static bool is_same_header(const struct chunk_header * a, const struct chunk_header * b) {
+    return a->crc == b->crc && a->size == b->size && a->first == b->first && a->n_ubatches == b->n_ubatches &&
+           a->kind == b->kind;
 }
 
-static bool is_same_chunk(const struct trace_chunk * a, const struct trace_chunk * b) {
-    const struct chunk_header * x = &a->header;
-    const struct chunk_header * y = &b->header;
-    return x->crc == y->crc && x->size == y->size && x->first == y->first && x->n_ubatches == y->n_ubatches &&
-           x->kind == y->kind;
-}
-
-// Whether a chunk of data is as it was, or is read for the first time.
-static bool is_as_before(const struct trace * trace, const struct trace_chunk * known, const struct trace_chunk * chunk,
-                         bool good) {
-    const unsigned char now    = good ? WAS_GOOD : WAS_BAD;
-    unsigned char       before = NOT_READ;
-    if (!is_same_chunk(known, chunk)) {
-        return false;
-    }
-    return atomic_compare_exchange_strong(&trace->memory->chunks[known - trace->chunks], &before, now) || before == now;
-}
-
-static bool is_other_as_before(const struct trace_memory * memory, const struct trace_chunk * chunk, bool good) {
-    const struct outcome   key    = { chunk->offset, good };
-    const struct outcome * before = memory->n_others == 0 ? NULL :
-        bsearch(&key, memory->others, memory->n_others, sizeof(key), compare_outcomes);
-    return !before || before->good == good;
+static bool is_as_before(const struct trace * trace, const struct trace_chunk * chunk, bool good) {
+    const size_t i = find_data(trace, chunk->offset);
+    return i == trace->n_chunks ? trace_memory_other(trace->memory, chunk->offset, good)
+                                : is_same_header(&trace->chunks[i].header, &chunk->header) &&
+                                  trace_memory_data(trace->memory, i, good);
 }
 
 bool trace_read(const struct trace * trace, const struct trace_chunk * chunk, struct trace_buffer * payload) {
-    const bool                 good  = trace_chunk_load(&trace->source, chunk, payload);
-    const struct trace_chunk * known = trace->memory ? find_data(trace, chunk->offset) : NULL;
-    if (!trace->memory) {
+    const bool good = trace_chunk_load(&trace->source, chunk, payload);
+    if (trace->memory == NULL || is_as_before(trace, chunk, good)) {
         return good;
     }
-    if (known ? is_as_before(trace, known, chunk, good) : is_other_as_before(trace->memory, chunk, good)) {
-        return good;
-    }
-    atomic_store(&trace->memory->changed, true);
+    trace_memory_set_changed(trace->memory);
     return false;
 }
-
-void trace_compare_walk(const struct trace * trace, const struct chunk_walk * walk) {
-    struct trace_memory * memory = trace->memory;
-    if (walk->lost_chunks != memory->lost_chunks || walk->lost_bytes != memory->lost_bytes) {
-        atomic_store(&memory->changed, true);
-    }
-}
-
-bool trace_changed(const struct trace * trace) {
-    return atomic_load(&trace->memory->changed);
-}
-
-//
-// the chunks
-//
-
-static void lose(struct trace_info * info, const struct trace_chunk * chunk) {
-    info->lost_chunks++;
-    info->lost_ubatches += chunk->header.n_ubatches;
-    info->lost_bytes    += TRACE_HEADER_SIZE + (uint64_t) chunk->header.size;
-}
-
-// Returns false where it cannot be in its place, or memory runs out.
-static bool add_data(struct trace * trace, const struct trace_chunk * chunk) {
-    const struct chunk_header * header = &chunk->header;
-    const struct chunk_header * before = trace->n_chunks > 0 ? &trace->chunks[trace->n_chunks - 1].header : NULL;
-    if (header->first > UINT64_MAX - header->n_ubatches ||
-        (before != NULL && header->first < before->first + before->n_ubatches) ||
-        !trace_array_grow(&trace->chunks, &trace->chunks_room, trace->n_chunks + 1, sizeof(trace->chunks[0]))) {
-        return false;
-    }
-    trace->chunks[trace->n_chunks++] = *chunk;
-    trace->info.is_packed  |= header->kind == TRACE_CHUNK_PACKED;
-    trace->info.n_ubatches += header->n_ubatches;
-    trace->info.n_tokens   += header->n_tokens;
-    return true;
-}
-
-struct opening {
-    struct trace        * trace;
-    struct trace_memory * memory;
-    struct trace_buffer   payload;
-    struct trace_end      end;
-    bool                  has_end;
-    uint64_t              n_missing; // chunks, since the last one of data
-};
-
-static bool add_end(struct opening * opening) {
-    opening->has_end = trace_json_read_end(&opening->payload, &opening->end);
-    return opening->has_end;
-}
-
-static bool add_chunk(struct opening * opening, struct trace_chunk * chunk) {
-    struct trace * trace = opening->trace;
-    const uint8_t  kind  = chunk->header.kind;
-    opening->n_missing += chunk->n_missing;
-    if (kind == TRACE_CHUNK_DATA || kind == TRACE_CHUNK_PACKED) {
-        chunk->n_missing = opening->n_missing;
-        if (!add_data(trace, chunk)) {
-            return false;
-        }
-        opening->n_missing = 0;
-        return true;
-    }
-    if (kind == TRACE_CHUNK_HEADER || kind > TRACE_CHUNK_PACKED) {
-        return true;
-    }
-    const bool good = trace_chunk_load(&trace->source, chunk, &opening->payload);
-    if (!remember_other(opening->memory, chunk->offset, good) || !good) {
-        return false;
-    }
-    switch (kind) {
-        case TRACE_CHUNK_LAYERS:     return trace_json_read_layers   (&opening->payload, &trace->tables);
-        case TRACE_CHUNK_AMENDMENTS: return trace_amendments_add(&trace->amendments, &opening->payload);
-        case TRACE_CHUNK_CODE:       return trace_code_parse    (&trace->code, opening->payload.data, opening->payload.size);
-        case TRACE_CHUNK_END:        return add_end(opening);
-        default:                     return true;
-    }
-}
-
-static void add_chunks(struct opening * opening) {
-    struct trace_info * info = &opening->trace->info;
-    struct chunk_walk   walk = { .source = &opening->trace->source };
-    struct trace_chunk  chunk;
-    while (chunk_walk_next(&walk, &chunk)) {
-        if (!add_chunk(opening, &chunk)) {
-            lose(info, &chunk);
-        }
-        info->last_time = chunk.header.time;
-    }
-    info->lost_chunks   += walk.lost_chunks;
-    info->lost_ubatches += walk.lost_ubatches;
-    info->lost_bytes    += walk.lost_bytes;
-    opening->memory->lost_chunks = walk.lost_chunks;
-    opening->memory->lost_bytes  = walk.lost_bytes;
-}
-
-//
-// what is not there
-//
 
 bool trace_load(const struct trace * trace, const struct trace_chunk * chunk, struct trace_parts * parts) {
     const bool packed = chunk->header.kind == TRACE_CHUNK_PACKED;
@@ -213,187 +49,8 @@ bool trace_load(const struct trace * trace, const struct trace_chunk * chunk, st
     return packed ? trace_packed_read(parts, &chunk->header, &trace->tables, &trace->code) : trace_parts_single(parts, &chunk->header);
 }
 
-// Whether the numbers tell that nothing was left out or lost between a chunk and the next one.
-static bool is_gapless(const struct trace_chunk * chunk, const struct trace_chunk * next) {
-    return next != NULL && next->n_missing == 0 && next->header.first - chunk->header.first == chunk->header.n_ubatches;
-}
-
-static void add_gaps(struct trace_info * info, const struct trace_parts * parts, const struct trace_chunk * chunk,
-                     const struct trace_chunk * next) {
-    struct trace_gaps gaps = { 0 };
-    for (size_t i = 0; i < parts->n; i++) {
-        trace_records_gaps(trace_part_data(parts, i), parts->parts[i].header.size, &gaps);
+void trace_compare_walk(const struct trace * trace, const struct chunk_walk * walk) {
+    if (!trace_memory_walk(trace->memory, walk->lost_chunks, walk->lost_bytes)) {
+        trace_memory_set_changed(trace->memory);
     }
-    info->dropped_ubatches  += gaps.dropped_ubatches;
-    info->dropped_tokens    += gaps.dropped_tokens;
-    info->left_out_ubatches += gaps.left_out_ubatches;
-    info->left_out_tokens   += gaps.left_out_tokens;
-    const uint64_t end  = chunk->header.first + chunk->header.n_ubatches;
-    const uint64_t hole = next != NULL && next->n_missing > 0 ? next->header.first - end : 0;
-    info->lost_ubatches += hole > gaps.ubatches ? hole - gaps.ubatches : 0;
-}
-
-// Looks into the chunks in which, or behind which, numbers are left out. One that does not check is out of the way then.
-static void count_gaps(struct trace * trace) {
-    struct trace_info * info  = &trace->info;
-    struct trace_parts  parts = { 0 };
-    size_t              kept  = 0;
-    for (size_t i = 0; i < trace->n_chunks; i++) {
-        const struct trace_chunk   chunk = trace->chunks[i];
-        const struct trace_chunk * next  = i + 1 < trace->n_chunks ? &trace->chunks[i + 1] : NULL;
-        if (!is_gapless(&chunk, next)) {
-            if (!trace_load(trace, &chunk, &parts)) {
-                if (i + 1 < trace->n_chunks) {
-                    trace->chunks[i + 1].n_missing += chunk.n_missing;
-                }
-                lose(info, &chunk);
-                info->n_ubatches -= chunk.header.n_ubatches;
-                info->n_tokens   -= chunk.header.n_tokens;
-                continue;
-            }
-            add_gaps(info, &parts, &chunk, next);
-        }
-        trace->chunks[kept++] = chunk;
-    }
-    trace->n_chunks = kept;
-    trace_parts_free(&parts);
-}
-
-static enum trace_ending ending_of(const struct opening * opening) {
-    const struct trace_end * end = &opening->end;
-    if (!opening->has_end) {
-        return TRACE_INTERRUPTED;
-    }
-    return !end->last_part ? TRACE_ROTATED : end->complete ? TRACE_COMPLETE : TRACE_INCOMPLETE;
-}
-
-// Of the first part it is told how many ubatches there were: better than numbers, of which gaps take some.
-static void compare_with_end(struct trace_info * info, const struct opening * opening) {
-    if (opening->has_end && info->part == 0 && opening->end.ubatches >= 0 && (uint64_t) opening->end.ubatches >= info->n_ubatches) {
-        info->lost_ubatches = (uint64_t) opening->end.ubatches - info->n_ubatches;
-    }
-}
-
-//
-// opening and closing
-//
-
-static const char * read_header(struct opening * opening) {
-    struct trace        * trace   = opening->trace;
-    struct trace_buffer * payload = &opening->payload;
-    struct trace_chunk    chunk;
-    if (trace->source.size == 0) {
-        return "the file is empty: the traced program has not evaluated anything yet, or had no room for it";
-    }
-    switch (trace_chunk_at(&trace->source, 0, &chunk)) {
-        case CHUNK_HEADER_FOREIGN: return "not a routing trace: `llama-expert-tracer run --routing FILE` writes one";
-        case CHUNK_HEADER_CUT_OFF: return "ends where it begins: copy it again, or trace again";
-        case CHUNK_HEADER_NEWER:   return "written by a newer version of llama-expert-tracer: update this one";
-        case CHUNK_HEADER_DAMAGED: return "its beginning is damaged, without which the rest tells nothing: copy it again, or trace again";
-        case CHUNK_HEADER_GOOD:    break;
-    }
-    if (chunk.header.kind != TRACE_CHUNK_HEADER || chunk.header.number != 0) {
-        return "the beginning of this routing trace is missing: copy it again, or trace again";
-    }
-    if (trace_chunk_end(&chunk) > trace->source.size) {
-        return "ends where it begins: copy it again, or trace again";
-    }
-    if (!trace_chunk_load(&trace->source, &chunk, payload)) {
-        return "its beginning is damaged, without which the rest tells nothing: copy it again, or trace again";
-    }
-    if (!remember_other(opening->memory, chunk.offset, true)) {
-        return "out of memory";
-    }
-    trace->info.first_time = chunk.header.time;
-    return trace_json_read_header(payload, &trace->info, &trace->header);
-}
-
-// From now on it is known what was read. Takes the memory over, NULL where there is none.
-static const char * begin_memory(struct trace * trace, struct trace_memory * memory) {
-    if (memory) {
-        memory->chunks = calloc(trace->n_chunks + 1, sizeof(memory->chunks[0]));
-    }
-    trace->memory = memory;
-    return memory && memory->chunks ? NULL : "out of memory";
-}
-
-static const char * read_all(struct trace * trace) {
-    struct opening opening = { .trace = trace, .memory = calloc(1, sizeof(*opening.memory)) };
-    const char   * wrong   = opening.memory ? read_header(&opening) : "out of memory";
-    if (!wrong) {
-        struct trace_info * info = &trace->info;
-        info->file_size = trace->source.size;
-        add_chunks(&opening);
-        trace_amendments_sort(&trace->amendments);
-        count_gaps(trace);
-        compare_with_end(info, &opening);
-        info->ending   = ending_of(&opening);
-        trace->stopped = opening.end.stopped;
-        info->stopped  = trace->stopped;
-        info->tables   = trace->tables.tables;
-        info->n_tables = trace->tables.n;
-        wrong          = begin_memory(trace, opening.memory);
-    } else {
-        memory_free(opening.memory);
-    }
-    trace_buffer_free(&opening.payload);
-    return wrong;
-}
-
-// Takes the source over.
-static struct trace * open_source(struct trace_source source, const char * name, char error[TRACE_ERROR_MAX]) {
-    struct trace * trace = calloc(1, sizeof(*trace));
-    if (!trace) {
-        trace_source_close(&source);
-        snprintf(error, TRACE_ERROR_MAX, "%s: out of memory", name);
-        return NULL;
-    }
-    trace->source = source;
-    trace->name   = strdup(name);
-    const char * wrong = trace->name ? read_all(trace) : "out of memory";
-    if (wrong) {
-        snprintf(error, TRACE_ERROR_MAX, "%s: %s", name, wrong);
-        trace_close(trace);
-        return NULL;
-    }
-    return trace;
-}
-
-struct trace * trace_open(const char * path, char error[TRACE_ERROR_MAX]) {
-    struct trace_source source;
-    const char        * name  = strcmp(path, "-") == 0 ? "standard input" : path;
-    const char        * wrong = trace_source_open(&source, path);
-    if (wrong) {
-        snprintf(error, TRACE_ERROR_MAX, "%s: %s", name, wrong);
-        return NULL;
-    }
-    return open_source(source, name, error);
-}
-
-struct trace * trace_open_memory(const void * data, size_t size, char error[TRACE_ERROR_MAX]) {
-    return open_source((struct trace_source) { -1, data, size }, "memory", error);
-}
-
-void trace_close(struct trace * trace) {
-    if (!trace) {
-        return;
-    }
-    trace_source_close(&trace->source);
-    trace_tables_free(&trace->tables);
-    trace_code_free(&trace->code);
-    trace_amendments_free(&trace->amendments);
-    json_decref(trace->header);
-    memory_free(trace->memory);
-    free(trace->chunks);
-    free(trace->stopped);
-    free(trace->name);
-    free(trace);
-}
-
-const char * trace_name(const struct trace * trace) {
-    return trace->name;
-}
-
-const struct trace_info * trace_about(const struct trace * trace) {
-    return &trace->info;
 }

@@ -6,12 +6,10 @@
 #include "trace/read/trace-amendments.h"
 #include "trace/read/trace-chunks.h"
 #include "trace/read/trace-json-reader.h"
+#include "trace/read/trace-memory.h"
 #include "trace/read/trace-parts.h"
-#include "trace/read/trace-reader.h"
 #include "trace/read/trace-source.h"
-
-// What was read of a chunk, for those who read it again: a file may change meanwhile.
-struct trace_memory;
+#include "trace/read/trace-values.h"
 
 struct trace {
     char                  * name;
@@ -25,7 +23,7 @@ struct trace {
     size_t                  n_chunks;
     size_t                  chunks_room;
     char                  * stopped;   // in `info`
-    struct trace_memory   * memory;    // NULL while it is opened
+    struct trace_memory   * memory;    // of what was read; NULL while it is opened
 };
 
 // Reads the payload of a chunk. Returns false where it does not check, or did not the last time: who went through the

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "trace/format/trace-bytes.h"
-#include "trace/read/trace-reader.h"
+#include "trace/read/trace-values.h"
 
 #include <jansson.h>
 

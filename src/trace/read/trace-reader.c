@@ -171,16 +171,16 @@ static void amend(struct trace_cursor * cursor, struct trace_ubatch * ubatch) {
 
 // Returns false where there is no ubatch in what is left of the part, or none that is wanted before the next call.
 static bool step(struct trace_cursor * cursor, struct trace_ubatch * ubatch) {
-    const enum trace_step step = trace_decoder_next(&cursor->decoder, ubatch);
-    if (step == TRACE_STEP_END) {
+    const enum decoder_step step = trace_decoder_next(&cursor->decoder, ubatch);
+    if (step == DECODER_STEP_END) {
         end_part(cursor);
         cursor->number = cursor->decoder.number;
         return false;
     }
     cursor->number  = cursor->decoder.number;
     cursor->n_left -= cursor->n_left > 0;
-    cursor->lost   += step == TRACE_STEP_LOST;
-    return step == TRACE_STEP_UBATCH && ubatch->number >= cursor->wanted;
+    cursor->lost   += step == DECODER_STEP_LOST;
+    return step == DECODER_STEP_UBATCH && ubatch->number >= cursor->wanted;
 }
 
 bool trace_next(struct trace_cursor * cursor, struct trace_ubatch * ubatch) {

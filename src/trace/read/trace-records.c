@@ -336,7 +336,7 @@ static bool skip_gap(struct trace_decoder * decoder, struct trace_bytes * body) 
     return true;
 }
 
-enum trace_step trace_decoder_next(struct trace_decoder * decoder, struct trace_ubatch * ubatch) {
+enum decoder_step trace_decoder_next(struct trace_decoder * decoder, struct trace_ubatch * ubatch) {
     if (decoder->cuts_told) {
         decoder->cuts_told = false;
         decoder->n_cuts    = 0;
@@ -350,11 +350,11 @@ enum trace_step trace_decoder_next(struct trace_decoder * decoder, struct trace_
             case TRACE_RECORD_GAP:  ok = skip_gap   (decoder, &body); break;
             case TRACE_RECORD_UBATCH:
                 decoder->cuts_told = decode_ubatch(decoder, &body, ubatch);
-                return decoder->cuts_told ? TRACE_STEP_UBATCH : TRACE_STEP_LOST;
+                return decoder->cuts_told ? DECODER_STEP_UBATCH : DECODER_STEP_LOST;
             default:
                 break;
         }
     }
     decoder->records.failed = true;
-    return TRACE_STEP_END;
+    return DECODER_STEP_END;
 }

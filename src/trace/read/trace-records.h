@@ -5,7 +5,7 @@
 #include "trace/format/trace-bytes.h"
 #include "trace/format/trace-format.h"
 #include "trace/read/trace-json-reader.h"
-#include "trace/read/trace-reader.h"
+#include "trace/read/trace-values.h"
 
 // What a UBATCH record tells before its token ids, but for its time.
 struct trace_head {
@@ -72,13 +72,13 @@ struct trace_decoder {
     bool                        cuts_told;
 };
 
-enum trace_step {
-    TRACE_STEP_UBATCH,
-    TRACE_STEP_LOST,   // a ubatch that cannot be told
-    TRACE_STEP_END,    // or what is no record
+enum decoder_step {
+    DECODER_STEP_UBATCH,
+    DECODER_STEP_LOST,   // a ubatch that cannot be told
+    DECODER_STEP_END,    // or what is no record
 };
 
 // The data has TRACE_BUFFER_SLACK bytes behind it that may be read.
 void            trace_decoder_begin(struct trace_decoder * decoder, const void * data, size_t size, uint64_t first, int64_t time);
-enum trace_step trace_decoder_next (struct trace_decoder * decoder, struct trace_ubatch * ubatch);
+enum decoder_step trace_decoder_next (struct trace_decoder * decoder, struct trace_ubatch * ubatch);
 void            trace_decoder_free (struct trace_decoder * decoder);
