@@ -51,6 +51,10 @@ void trace_buffer_add(struct trace_buffer * buffer, const void * data, size_t n)
     }
 }
 
+void trace_buffer_slice(struct trace_buffer * buffer, struct trace_slice slice) {
+    trace_buffer_add(buffer, slice.data, slice.size);
+}
+
 void trace_buffer_u8(struct trace_buffer * buffer, uint8_t value) {
     trace_buffer_add(buffer, &value, 1);
 }

@@ -35,6 +35,17 @@ static inline const uint8_t * trace_bytes_skip(struct trace_bytes * bytes, uint6
     return here;
 }
 
+// A run of bytes of others.
+struct trace_slice {
+    const uint8_t * data;
+    size_t          size;
+};
+
+// What was read from there on.
+static inline struct trace_slice trace_bytes_since(const struct trace_bytes * bytes, size_t begin) {
+    return (struct trace_slice) { bytes->data + begin, bytes->at - begin };
+}
+
 static inline uint8_t trace_bytes_u8(struct trace_bytes * bytes) {
     const uint8_t * here = trace_bytes_skip(bytes, 1);
     return here ? *here : 0;
@@ -76,6 +87,7 @@ struct trace_buffer {
 // Room for as many more; NULL where there is none. What is written there counts when `size` is raised.
 uint8_t * trace_buffer_more  (struct trace_buffer * buffer, size_t n);
 void      trace_buffer_add   (struct trace_buffer * buffer, const void * data, size_t n);
+void      trace_buffer_slice (struct trace_buffer * buffer, struct trace_slice slice);
 void      trace_buffer_u8    (struct trace_buffer * buffer, uint8_t value);
 void      trace_buffer_varint(struct trace_buffer * buffer, uint64_t value);
 void      trace_buffer_zigzag(struct trace_buffer * buffer, int64_t value);

@@ -67,6 +67,16 @@ enum trace_gap_reason {
     TRACE_GAP_LOST      = 4,
 };
 
+// The streams of a packed chunk, in their order.
+enum packed_stream {
+    PACKED_STREAM_HEADS,
+    PACKED_STREAM_TIMES,
+    PACKED_STREAM_TOKENS,
+    PACKED_STREAM_WEIGHTS_LOW,
+    PACKED_STREAM_WEIGHTS_HIGH,
+    PACKED_STREAMS,
+};
+
 // No trace has more.
 #define TRACE_TABLES_MAX     4096
 #define TRACE_LAYERS_MAX     4096    // of a table

@@ -3,6 +3,7 @@
 #include "trace/read/trace-index.h"
 #include "trace/read/trace-packed.h"
 #include "trace/rewrite/chunk-output.h"
+#include "trace/rewrite/trace-packing.h"
 
 #include <errno.h>
 #include <math.h>
