@@ -5,6 +5,7 @@
 #include "tool/progress.h"
 #include "trace/rewrite/trace-packer.h"
 #include "trace/rewrite/trace-sharer.h"
+#include "trace/rewrite/trace-unpacker.h"
 
 #include <errno.h>
 #include <getopt.h>

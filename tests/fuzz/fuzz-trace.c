@@ -6,11 +6,12 @@
 #include "../trace/consume.h"
 
 #include "trace/rewrite/trace-packer.h"
+#include "trace/rewrite/trace-unpacker.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
 
-typedef const char * (* convert_fn)(const struct trace *, FILE *, trace_pack_progress, void *,
+typedef const char * (* convert_fn)(const struct trace *, FILE *, rewriting_progress_fn, void *,
                                     struct trace_pack_report *);
 
 int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size);

@@ -2,6 +2,7 @@
 
 #include "trace/format/trace-bits.h"
 #include "trace/read/trace-index.h"
+#include "trace/read/trace-reader.h"
 #include "trace/rewrite/chunk-output.h"
 
 #include <inttypes.h>
@@ -45,7 +46,7 @@ struct sharer {
     size_t                      room;
     struct trace_buffer         payload;
     struct trace_share_report * report;
-    trace_share_progress        progress;
+    rewriting_progress_fn        progress;
     void                      * self;
 };
 
@@ -545,7 +546,7 @@ static void end(struct sharer * sharer) {
     trace_buffer_free(&sharer->payload);
 }
 
-const char * trace_share(const struct trace * trace, uint64_t window, FILE * out, trace_share_progress progress,
+const char * trace_share(const struct trace * trace, uint64_t window, FILE * out, rewriting_progress_fn progress,
                          void * self, struct trace_share_report * report) {
     struct sharer sharer = { .trace = trace, .out = { .file = out }, .window = window, .report = report, .progress = progress,
                              .self = self };

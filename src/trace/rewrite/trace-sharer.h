@@ -3,7 +3,8 @@
 
 #pragma once
 
-#include "trace/read/trace-reader.h"
+#include "trace/read/trace-opening.h"
+#include "trace/rewrite/rewriting.h"
 
 #include <stdio.h>
 
@@ -21,9 +22,6 @@ struct trace_share_report {
 #define TRACE_SHARE_TOKENS_EACH 4
 uint64_t trace_share_window(const struct trace_info * info);
 
-// `done` of 1 is all.
-typedef void (* trace_share_progress)(void * self, double done);
-
 // Writes windows of at least so many tokens. Returns NULL, or what went wrong.
-const char * trace_share(const struct trace * trace, uint64_t window, FILE * out, trace_share_progress progress,
+const char * trace_share(const struct trace * trace, uint64_t window, FILE * out, rewriting_progress_fn progress,
                          void * self, struct trace_share_report * report);
