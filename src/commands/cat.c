@@ -1,7 +1,9 @@
 #include "tool/command.h"
 #include "tool/error.h"
-#include "tool/input/trace-join.h"
+#include "tool/input/trace-input.h"
 #include "tool/output-file.h"
+#include "tool/progress.h"
+#include "trace/rewrite/trace-join.h"
 
 #include <getopt.h>
 #include <unistd.h>
@@ -40,12 +42,41 @@ static int parse_options(struct options * options, int argc, char ** argv, bool 
     return STATUS_OK;
 }
 
+static void warn(const char * line) {
+    error_warning("%s", line);
+}
+
+static uint64_t size_of(const struct trace_join * join) {
+    uint64_t size = 0;
+    for (size_t i = 0; i < trace_join_n(join); i++) {
+        size += trace_about(trace_join_trace(join, i))->file_size;
+    }
+    return size;
+}
+
+static void tell(void * self, double done) {
+    struct progress * progress = self;
+    progress_tell(progress, (uint64_t) (done * (double) progress->total));
+}
+
+// Whether all of it was written; *is_whole: and nothing of the inputs is missing.
+static bool write_all(struct trace_join * join, struct output_file * file, bool * is_whole, struct error * error) {
+    struct progress progress = progress_begin("joining", size_of(join));
+    const char    * wrong    = trace_join_write(join, file->out, tell, &progress, is_whole);
+    progress_end(&progress);
+    bool ok = wrong == NULL || error_set(error, "%s", wrong);
+    for (size_t i = 0; i < trace_join_n(join) && ok; i++) {
+        ok = !trace_input_changed(trace_join_trace(join, i), error);
+    }
+    return ok;
+}
+
 static int write_joined(const struct options * options, struct trace_join * join) {
     struct output_file file;
     struct error       error;
-    bool               ok = output_file_open(&file, options->output, FILE_KIND_TRACE, options->force, &error);
-    const bool         whole = ok && trace_join_write(join, file.out);
-    if (ok && trace_join_changed(join, &error)) {
+    bool               is_whole = false;
+    bool               ok       = output_file_open(&file, options->output, FILE_KIND_TRACE, options->force, &error);
+    if (ok && !write_all(join, &file, &is_whole, &error)) {
         output_file_drop(&file);
         ok = false;
     }
@@ -53,14 +84,18 @@ static int write_joined(const struct options * options, struct trace_join * join
     if (!ok) {
         error_say("%s", error.text);
     }
-    return ok && whole ? STATUS_OK : STATUS_FAILED;
+    return ok && is_whole ? STATUS_OK : STATUS_FAILED;
 }
 
 static int cat(const struct options * options) {
-    struct error        error;
-    struct trace_join * join = trace_join_open(options->files, options->n_files, &error);
+    struct text why = { 0 };
+    for (size_t i = 0; i < options->n_files; i++) {
+        output_file_protect(options->files[i]);
+    }
+    struct trace_join * join = trace_join_open(options->files, options->n_files, warn, &why);
     if (join == NULL) {
-        error_say("%s", error.text);
+        error_say("%s", why.data != NULL ? why.data : "out of memory");
+        text_free(&why);
         return STATUS_FAILED;
     }
     const int status = write_joined(options, join);
