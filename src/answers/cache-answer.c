@@ -143,6 +143,7 @@ struct current_life {
 
 struct gathering {
     struct cache_answer * answer;
+    struct trace_halves   halves;
     struct trace_step     step;
     struct current_life * lives;
     size_t                n_lives;
@@ -210,7 +211,7 @@ static bool take_step(struct gathering * gathering, const struct cache_step * st
 static bool gather_ubatch(void * self, const struct trace_ubatch * ubatch, struct error * error) {
     struct gathering          * gathering = self;
     const struct cache_answer * answer    = gathering->answer;
-    const bool                  judged    = ubatch->number >= answer->extent.half;
+    const bool                  judged    = trace_halves_take(&gathering->halves, ubatch);
     bool                        ok        = true;
     for (size_t i = 0; i < ubatch->n_layers && ok; i++) {
         const struct trace_routing * routing = &ubatch->layers[i];
@@ -233,7 +234,7 @@ static bool gather_ubatch(void * self, const struct trace_ubatch * ubatch, struc
 }
 
 static bool gather(struct cache_answer * answer, struct trace_walk * walk, struct error * error) {
-    struct gathering gathering = { .answer = answer };
+    struct gathering gathering = { .answer = answer, .halves = { .filter = walk->filter, .all = answer->extent } };
     const bool       ok        = trace_walk(walk, gather_ubatch, &gathering, error);
     for (size_t i = 0; i < gathering.n_lives; i++) {
         cache_study_end_life(answer->study, gathering.lives[i].number);
@@ -246,9 +247,16 @@ static bool gather(struct cache_answer * answer, struct trace_walk * walk, struc
     return ok;
 }
 
-static bool answer_trace(struct cache_answer * answer, const struct trace * trace, uint64_t * lost, struct error * error) {
+static bool find_extent(struct cache_answer * answer, const struct trace * trace, uint64_t * lost, struct error * error) {
     struct trace_walk count = { .trace = trace, .filter = answer->questions.filter, .what = "counting" };
-    struct trace_walk walk  = { .trace = trace, .filter = answer->questions.filter, .what = "looking at caches" };
+    const bool        ok    = trace_extent(&count, &answer->extent, error);
+    *lost = count.lost;
+    return ok;
+}
+
+static bool answer_trace(struct cache_answer * answer, const struct trace * trace, const struct trace_extent * extent,
+                         uint64_t * lost, struct error * error) {
+    struct trace_walk walk = { .trace = trace, .filter = answer->questions.filter, .what = "looking at caches" };
     if (!trace_input_has_order(answer->info, "what a cache would hit", error)) {
         return false;
     }
@@ -256,10 +264,11 @@ static bool answer_trace(struct cache_answer * answer, const struct trace * trac
     if (answer->shape->n_layers == 0) {
         return error_set(error, "no layer with experts was recorded");
     }
-    if (!trace_extent(&count, &answer->extent, error)) {
+    if (extent != NULL) {
+        answer->extent = *extent;
+    } else if (!find_extent(answer, trace, lost, error)) {
         return false;
     }
-    *lost = count.lost;
     if (answer->extent.n_prompt + answer->extent.n_generation == 0) {
         return error_set(error, "no tokens to look at");
     }
@@ -270,11 +279,12 @@ static bool answer_trace(struct cache_answer * answer, const struct trace * trac
     return gather(answer, &walk, error);
 }
 
-struct cache_answer * cache_answer_new(const struct trace * trace, const struct cache_questions * questions, uint64_t * lost, struct error * error) {
+struct cache_answer * cache_answer_new(const struct trace * trace, const struct cache_questions * questions,
+                                       const struct trace_extent * extent, uint64_t * lost, struct error * error) {
     struct cache_answer * answer = memory_new(1, sizeof(*answer));
     answer->questions = *questions;
     answer->info      = trace_about(trace);
-    if (!answer_trace(answer, trace, lost, error)) {
+    if (!answer_trace(answer, trace, extent, lost, error)) {
         cache_answer_free(answer);
         return NULL;
     }

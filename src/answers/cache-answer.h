@@ -4,6 +4,7 @@
 
 #include "tool/error.h"
 #include "tool/input/trace-filter.h"
+#include "tool/input/trace-walk.h"
 #include "tool/terminal.h"
 #include "trace/read/trace-reader.h"
 
@@ -27,8 +28,10 @@ struct cache_questions cache_questions_default(const struct trace_filter * filte
 
 struct cache_answer;
 
-// Goes through the trace. NULL, and why, where it cannot be answered. *lost: ubatches that do not check.
-struct cache_answer * cache_answer_new (const struct trace * trace, const struct cache_questions * questions, uint64_t * lost, struct error * error);
+// Goes through the trace once where its extent is known, twice where `extent` is NULL: *lost are ubatches that do not check
+// then. NULL, and why, where it cannot be answered.
+struct cache_answer * cache_answer_new (const struct trace * trace, const struct cache_questions * questions,
+                                        const struct trace_extent * extent, uint64_t * lost, struct error * error);
 void                  cache_answer_free(struct cache_answer * answer);
 
 const char * cache_answer_verdict(const struct cache_answer * answer);

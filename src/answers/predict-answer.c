@@ -27,6 +27,7 @@ struct study {
     const struct trace_filter * filter;
     struct trace_lives        * sequences; // their data: the rows of all layers. That of a life ends with the next one
     size_t                      row_bytes;
+    struct trace_halves         halves;
     bool                        settled;
     uint16_t                  * guess;
     struct noted_life        ** of_tokens; // of a ubatch, NULL: not chosen
@@ -192,7 +193,7 @@ static const struct trace_routing * routing_before(const struct predict_answer *
 static bool take_ubatch(void * self, const struct trace_ubatch * ubatch, struct error * error) {
     struct study                * study  = self;
     const struct predict_answer * answer = study->answer;
-    if (!study->settled && ubatch->number >= answer->extent.half && !settle(study)) {
+    if (trace_halves_take(&study->halves, ubatch) && !study->settled && !settle(study)) {
         return error_set(error, "out of memory");
     }
     take_tokens(study, ubatch);
@@ -241,6 +242,7 @@ static bool go_through(struct predict_answer * answer, struct trace_walk * walk,
         .answer    = answer,
         .filter    = walk->filter,
         .sequences = trace_lives_new(),
+        .halves    = { .filter = walk->filter, .all = answer->extent },
         .row_bytes = (row_bytes + sizeof(int32_t) - 1) / sizeof(int32_t) * sizeof(int32_t),
         .guess     = memory_new((size_t) answer->shape->n_expert, sizeof(*study.guess)),
     };

@@ -21,8 +21,8 @@ struct gathering {
     const struct trace_filter   * filter;
     const struct trace_shape    * shape;
     int32_t                     * places;     // of the shape's layers among those that are chosen, -1: it is not
-    bool                          halves;     // are asked for
-    uint64_t                      half;       // the first ubatch of the second one
+    bool                          with_halves;
+    struct trace_halves           halves;
     struct neighbours           * neighbours; // NULL: sequences are not known
     struct trace_lives          * lives;      // sequences, their life being 0
     int8_t                      * parts;      // of the ubatch's tokens: prompt or generation, 0: not chosen
@@ -101,9 +101,10 @@ static void take_neighbour(struct gathering * gathering, const struct trace_ubat
     neighbours_row(gathering->neighbours, gathering->sequences[i_token], &row);
 }
 
-static void take_layer(struct gathering * gathering, const struct trace_ubatch * ubatch, const struct trace_routing * routing, int32_t place) {
+static void take_layer(struct gathering * gathering, const struct trace_ubatch * ubatch, const struct trace_routing * routing,
+                       int32_t place) {
     const struct counted_layer * layer = &gathering->counts->layers[place];
-    uint64_t * half = layer->activations[ubatch->number < gathering->half ? ROUTING_FIRST_HALF : ROUTING_SECOND_HALF];
+    uint64_t                   * half  = layer->activations[gathering->halves.is_second ? ROUTING_SECOND_HALF : ROUTING_FIRST_HALF];
     for (int32_t i = 0; i < routing->n_rows; i++) {
         const int32_t    token   = routing->tokens == NULL ? i : routing->tokens[i];
         const uint16_t * experts = routing->experts + (size_t) i * (size_t) routing->n_used;
@@ -122,6 +123,10 @@ static void take_layer(struct gathering * gathering, const struct trace_ubatch *
 
 static bool take_ubatch(void * self, const struct trace_ubatch * ubatch, struct error * error) {
     struct gathering * gathering = self;
+    trace_extent_take(&gathering->counts->extent, gathering->filter, ubatch);
+    if (gathering->with_halves) {
+        trace_halves_take(&gathering->halves, ubatch);
+    }
     if (!take_tokens(gathering, ubatch, error)) {
         return false;
     }
@@ -149,7 +154,7 @@ static void choose_layers(struct gathering * gathering) {
         struct counted_layer * to = &counts->layers[counts->n_layers++];
         *to = (struct counted_layer) { .layer = from->layer, .n_used = from->n_used, .expert_bytes = from->expert_bytes,
                                        .n_expert = (size_t) from->n_expert };
-        for (int part = 0; part < (gathering->halves ? ROUTING_N_PARTS : ROUTING_FIRST_HALF); part++) {
+        for (int part = 0; part < (gathering->with_halves ? ROUTING_N_PARTS : ROUTING_FIRST_HALF); part++) {
             to->activations[part] = memory_new(to->n_expert, sizeof(uint64_t));
         }
     }
@@ -205,23 +210,19 @@ static void finish(const struct gathering * gathering, bool phases_known) {
     }
 }
 
-static bool find_half(struct gathering * gathering, struct error * error) {
-    struct trace_walk   walk = { .trace = gathering->counts->trace, .filter = gathering->filter, .what = "looking for the half" };
-    struct trace_extent extent;
-    if (!trace_extent(&walk, &extent, error)) {
-        return false;
-    }
-    gathering->half = extent.half;
-    return true;
+static bool find_halves(struct gathering * gathering, struct error * error) {
+    struct trace_walk walk = { .trace = gathering->counts->trace, .filter = gathering->filter, .what = "looking for the half" };
+    gathering->halves.filter = gathering->filter;
+    return trace_extent(&walk, &gathering->halves.all, error);
 }
 
 static bool gather(struct routing_counts * counts, const struct trace_filter * filter, bool halves, struct error * error) {
     const bool           phases_known = trace_about(counts->trace)->phases_known;
     struct trace_shape * shape        = trace_shape_new(trace_about(counts->trace), filter->mtp);
-    struct gathering     gathering    = { .counts = counts, .filter = filter, .shape = shape, .halves = halves };
+    struct gathering     gathering    = { .counts = counts, .filter = filter, .shape = shape, .with_halves = halves };
     struct trace_walk    walk         = { .trace = counts->trace, .filter = filter, .what = "counting" };
     choose_layers(&gathering);
-    const bool ok = (!halves || find_half(&gathering, error))
+    const bool ok = (!halves || find_halves(&gathering, error))
                  && (!phases_known || remember_neighbours(&gathering) || error_set(error, "out of memory"))
                  && trace_walk(&walk, take_ubatch, &gathering, error);
     counts->lost = walk.lost;

@@ -1,4 +1,4 @@
-// How often each expert of each layer was used: of a trace, gone through once or, where its halves are asked for, three times,
+// How often each expert of each layer was used: of a trace, gone through once or, where its halves are asked for, twice,
 // or of statistics, as far as they tell. A warm-up is not counted.
 
 #pragma once
@@ -7,6 +7,7 @@
 #include "statistics/statistics.h"
 #include "tool/error.h"
 #include "tool/input/trace-filter.h"
+#include "tool/input/trace-walk.h"
 #include "trace/read/trace-reader.h"
 
 enum routing_part { ROUTING_ALL, ROUTING_PROMPT, ROUTING_GENERATION, ROUTING_FIRST_HALF, ROUTING_SECOND_HALF, ROUTING_N_PARTS };
@@ -37,6 +38,7 @@ struct routing_counts {
     const char            * model_file;
     const char            * engine;
     struct routing_tokens   tokens;
+    struct trace_extent     extent;     // of a trace
     size_t                  n_layers;   // that the filter chooses
     struct counted_layer  * layers;     // ascending
     uint64_t                lost;       // ubatches that do not check

@@ -1,5 +1,5 @@
 // Preloaded: the last byte of one pread is another one, as if the file had changed for a moment. FLIP_READ tells which,
-// from 1, and gets the number of all in the file that FLIP_COUNT names.
+// from 1, and gets the number of all in the file that FLIP_COUNT names, and of their bytes in the one that FLIP_BYTES names.
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,18 +7,25 @@
 #include <unistd.h>
 
 static long n_reads;
+static long n_bytes;
 
-__attribute__((destructor)) static void tell(void) {
-    const char * path = getenv("FLIP_COUNT");
+static void write_number(const char * variable, long number) {
+    const char * path = getenv(variable);
     FILE       * out  = path == NULL ? NULL : fopen(path, "w");
     if (out != NULL) {
-        fprintf(out, "%ld", n_reads);
+        fprintf(out, "%ld", number);
         fclose(out);
     }
 }
 
+__attribute__((destructor)) static void write_numbers(void) {
+    write_number("FLIP_COUNT", n_reads);
+    write_number("FLIP_BYTES", n_bytes);
+}
+
 static ssize_t flip(void * data, ssize_t n) {
     const char * wanted = getenv("FLIP_READ");
+    n_bytes += n > 0 ? n : 0;
     if (n > 0 && ++n_reads == (wanted == NULL ? 0 : atol(wanted))) {
         ((unsigned char *) data)[n - 1] ^= 0x40;
     }

@@ -657,6 +657,27 @@ class ChangedWhileRead(Case):
             self.sweep(*args, self.trace)
 
 
+class ReadTwice(Case):
+    """How many bytes of a trace are read: `info` goes through it once."""
+    def read_by(self, *args):
+        env = {**os.environ, "LC_ALL": "C.UTF-8", "LD_PRELOAD": FLIP_READ, "FLIP_BYTES": str(self.folder / "bytes")}
+        done = subprocess.run([CLI, *map(str, args)], capture_output=True, env=env, timeout=60)
+        self.assertEqual(done.returncode, 0, (args, done.stderr))
+        return int((self.folder / "bytes").read_text())
+
+    def test_analyses(self):
+        trace = self.write("long.moetrace", m.joined(made([m.new_ubatch(i, TABLE, tokens(0, 0, 64 * i, 64), expert) for i in range(60)])))
+        self.run_cli("pack", "-o", self.folder / "long.packed.moetrace", trace)
+        for path in trace, self.folder / "long.packed.moetrace":
+            once = self.read_by("info", path)
+            self.assertGreater(once, Path(path).stat().st_size // 2)
+            for args in (("report",), ("report", "--json"), ("cache",), ("cache", "--vram", "1MiB", "--json"), ("predict",),
+                         ("predict", "--json")):
+                self.assertLessEqual(self.read_by(*args, path), 2 * once, (args, path))
+            for args in (("compare",), ("compare", "--json")):
+                self.assertLessEqual(self.read_by(*args, path, path), 2 * 2 * once, (args, path))
+
+
 WRITERS = {"page": ("report", "--html"), "page of cache": ("cache", "--html"), "trace": ("cat", "-o"),
            **{form: ("export", "-f", form, "-o") for form in
               ("npy", "csv", "jsonl", "libcachesim", "sglang", "hot-csv", "hot-json", "importance",

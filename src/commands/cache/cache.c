@@ -177,7 +177,7 @@ static int cache_open(const struct options * options, const struct trace * trace
     uint64_t              lost   = 0;
     struct cache_answer * answer = NULL;
     if (!trace_filter_fits(&options->filter, trace_about(trace), &error)
-        || (answer = cache_answer_new(trace, &options->questions, &lost, &error)) == NULL) {
+        || (answer = cache_answer_new(trace, &options->questions, NULL, &lost, &error)) == NULL) {
         error_say("%s: %s", trace_input_name(options->file), error.text);
         return STATUS_FAILED;
     }

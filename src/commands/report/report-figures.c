@@ -138,7 +138,7 @@ static void answer_cache(struct report * report, const struct trace_filter * fil
     struct cache_questions questions = cache_questions_default(filter);
     uint64_t               lost      = 0;
     questions.per_layer = per_layer;
-    report->cache = cache_answer_new(report->counts->trace, &questions, &lost, &report->cache_error);
+    report->cache = cache_answer_new(report->counts->trace, &questions, &report->counts->extent, &lost, &report->cache_error);
 }
 
 static uint64_t activations_of(const struct routing_counts * counts) {

@@ -32,11 +32,12 @@ bool trace_walk(struct trace_walk * walk, trace_visitor * visit, void * self, st
 // the extent
 //
 
-static void count_tokens(const struct trace_filter * filter, const struct trace_ubatch * ubatch, struct trace_extent * extent) {
+void trace_extent_take(struct trace_extent * extent, const struct trace_filter * filter, const struct trace_ubatch * ubatch) {
     extent->n_ubatches++;
     for (int32_t i = 0; i < ubatch->n_tokens; i++) {
         if (trace_filter_has_token(filter, ubatch, i)) {
-            uint64_t * n = ubatch->warmup ? &extent->n_warmup : ubatch->tokens[i].generation ? &extent->n_generation : &extent->n_prompt;
+            uint64_t * n = ubatch->warmup               ? &extent->n_warmup
+                         : ubatch->tokens[i].generation ? &extent->n_generation : &extent->n_prompt;
             (*n)++;
         }
     }
@@ -44,48 +45,36 @@ static void count_tokens(const struct trace_filter * filter, const struct trace_
 
 struct survey {
     const struct trace_filter * filter;
-    struct trace_extent         all;
-    struct trace_extent         until; // here
-    bool                        found;
+    struct trace_extent       * extent;
 };
 
-static bool count_ubatch(void * self, const struct trace_ubatch * ubatch, struct error * error) {
+static bool survey_ubatch(void * self, const struct trace_ubatch * ubatch, struct error * error) {
     (void) error;
-    struct survey * survey = self;
-    count_tokens(survey->filter, ubatch, &survey->all);
+    const struct survey * survey = self;
+    trace_extent_take(survey->extent, survey->filter, ubatch);
     return true;
+}
+
+bool trace_extent(struct trace_walk * walk, struct trace_extent * extent, struct error * error) {
+    struct survey survey = { walk->filter, extent };
+    *extent = (struct trace_extent) { 0 };
+    return trace_walk(walk, survey_ubatch, &survey, error);
 }
 
 static bool has_hardly_any_generation(const struct trace_extent * extent) {
     return extent->n_generation * TRACE_PROMPT_TOKENS_A_GENERATED < extent->n_prompt;
 }
 
-// Ends the walk where the half is reached.
-static bool find_half(void * self, const struct trace_ubatch * ubatch, struct error * error) {
-    (void) error;
-    struct survey * survey = self;
-    const bool      enough = has_hardly_any_generation(&survey->all) ? survey->until.n_prompt     * 2 >= survey->all.n_prompt
-                                                                     : survey->until.n_generation * 2 >= survey->all.n_generation;
-    if (enough && survey->until.n_ubatches > 0) {
-        survey->all.half = ubatch->number;
-        survey->found    = true;
-        return false;
+bool trace_halves_take(struct trace_halves * halves, const struct trace_ubatch * ubatch) {
+    const struct trace_extent * all   = &halves->all;
+    const struct trace_extent * until = &halves->until;
+    const bool enough = has_hardly_any_generation(all) ? until->n_prompt     * 2 >= all->n_prompt
+                                                       : until->n_generation * 2 >= all->n_generation;
+    halves->is_second = halves->is_second || (enough && until->n_ubatches > 0);
+    if (!halves->is_second) {
+        trace_extent_take(&halves->until, halves->filter, ubatch);
     }
-    count_tokens(survey->filter, ubatch, &survey->until);
-    return true;
-}
-
-bool trace_extent(struct trace_walk * walk, struct trace_extent * extent, struct error * error) {
-    struct survey survey = { .filter = walk->filter };
-    if (!trace_walk(walk, count_ubatch, &survey, error)) {
-        return false;
-    }
-    const uint64_t lost = walk->lost;
-    survey.all.half = UINT64_MAX;
-    const bool ended = trace_walk(walk, find_half, &survey, error);
-    walk->lost = lost;
-    *extent    = survey.all;
-    return ended || survey.found;
+    return halves->is_second;
 }
 
 //

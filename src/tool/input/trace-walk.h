@@ -23,17 +23,30 @@ bool trace_walk(struct trace_walk * walk, trace_visitor * visit, void * self, st
 // Answers of a single word are not what a trace of long prompts is about.
 #define TRACE_PROMPT_TOKENS_A_GENERATED 100
 
-// Tokens of all chosen ubatches, warm-up left out.
+// Tokens of all chosen ubatches; neither prompt nor generation has a warm-up in it.
 struct trace_extent {
     uint64_t n_prompt;
     uint64_t n_generation;
     uint64_t n_warmup;
     uint64_t n_ubatches;
-    uint64_t half;       // the first ubatch of the second half: where half of the generation tokens are done; of the prompt tokens
-                         // where there are more than TRACE_PROMPT_TOKENS_A_GENERATED for each generated one
 };
 
+void trace_extent_take(struct trace_extent * extent, const struct trace_filter * filter, const struct trace_ubatch * ubatch);
+
+// Goes through the trace.
 bool trace_extent(struct trace_walk * walk, struct trace_extent * extent, struct error * error);
+
+// Finds the second half while a trace of known extent is gone through again. It begins where half of the generation
+// tokens are done; of the prompt tokens where there are more than TRACE_PROMPT_TOKENS_A_GENERATED for each generated one.
+struct trace_halves {
+    const struct trace_filter * filter;
+    struct trace_extent         all;
+    struct trace_extent         until; // the ubatch that is looked at
+    bool                        is_second;
+};
+
+// To be called with each chosen ubatch, in order. True: it is of the second half.
+bool trace_halves_take(struct trace_halves * halves, const struct trace_ubatch * ubatch);
 
 // The distinct experts of a layer's rows whose tokens are chosen, in the order in which they appear first. A step is reused.
 struct trace_step {
