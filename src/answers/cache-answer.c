@@ -1,294 +1,228 @@
-#include "answers/cache-gathered.h"
+// Reads off what cache-gather.c saw of a trace: every rate that anybody prints, each once.
 
-#include "commands/cache/cache-plan.h"
-#include "tool/input/trace-input.h"
+#include "answers/cache-answer.h"
 
+#include "answers/cache-gather.h"
+
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
-#define MIB               ((uint64_t) 1 << 20)
-#define ALIGNMENT         128 // of CUDA's buffers; other devices have less, which is a slot at most
-#define HALF_LIFE_DEFAULT 256.0
+#define NEAR 0.05 // shares of requests that people would call the same
 
-struct cache_questions cache_questions_default(const struct trace_filter * filter) {
-    return (struct cache_questions) { .filter = filter, .max_rows = LLAMA_MOE_CACHE_MAX_ROWS, .half_life = HALF_LIFE_DEFAULT };
-}
+static_assert(CACHE_PROMPT     < CACHE_ANSWER_N_PHASES, "phases are the first classes");
+static_assert(CACHE_GENERATION < CACHE_ANSWER_N_PHASES, "phases are the first classes");
+static_assert(CACHE_SIZES_MAX == CACHE_ANSWER_SIZES_MAX, "all sizes have a place");
+static_assert(1 << (CACHE_ANSWER_CONCURRENCY_MAX - 1) == CONCURRENCY_MOST, "all numbers of sequences have a place");
 
-double cache_rate(struct cache_hits hits) {
-    return hits.requests == 0 ? NAN : (double) hits.hits / (double) hits.requests;
-}
+//
+// what it is about
+//
 
-double cache_answer_rate(const struct cache_answer * answer, enum cache_policy policy, size_t n_slots, enum cache_class class) {
-    return cache_rate(cache_study_all(answer->study, policy, n_slots, class, CACHE_SECOND_HALF));
-}
-
-static size_t layers_of_group(const struct trace_shape * shape, int32_t group) {
-    size_t n = 0;
+static void fill_model(struct cache_answer * answer, const struct cache_gathered * gathered) {
+    const struct trace_info  * info  = gathered->info;
+    const struct trace_shape * shape = gathered->shape;
+    answer->model = (struct answer_model) { info->model_name, info->architecture, info->model_file, info->engine };
+    answer->n_layers     = shape->n_layers;
+    answer->n_expert     = shape->n_expert;
+    answer->n_used       = shape->n_used;
+    answer->same_experts = shape->same_experts;
+    answer->bytes_known  = shape->bytes_known;
+    answer->all_bytes    = shape->all_bytes;
     for (size_t i = 0; i < shape->n_layers; i++) {
-        n += shape->layers[i].group == group;
+        answer->all_experts += (size_t) shape->layers[i].n_expert;
     }
-    return n;
-}
-
-double cache_answer_pooled(const struct cache_answer * answer, enum cache_policy policy, size_t n_slots, enum cache_class class) {
-    struct cache_hits sum = { 0 };
-    for (int32_t group = 0; group < answer->shape->n_groups; group++) {
-        const size_t            n_layers = layers_of_group(answer->shape, group);
-        const struct cache_hits hits     = cache_study_pooled(answer->study, policy, group, n_slots * n_layers, class, CACHE_SECOND_HALF);
-        sum.requests += hits.requests;
-        sum.hits     += hits.hits;
+    answer->tokens    = gathered->extent;
+    answer->max_rows  = gathered->questions.max_rows;
+    answer->half_life = gathered->questions.half_life;
+    for (enum cache_class phase = 0; phase < CACHE_ANSWER_N_PHASES; phase++) {
+        answer->requests[phase] = cache_gathered_requests(gathered, phase);
     }
-    return cache_rate(sum);
-}
-
-uint64_t cache_answer_requests(const struct cache_answer * answer, enum cache_class class) {
-    return cache_study_all(answer->study, CACHE_LRU, 0, class, CACHE_SECOND_HALF).requests;
-}
-
-double cache_answer_share(const struct cache_answer * answer, size_t n_slots) {
-    double slots   = 0;
-    double experts = 0;
-    for (size_t i = 0; i < answer->shape->n_layers; i++) {
-        const size_t n_expert = (size_t) answer->shape->layers[i].n_expert;
-        slots   += (double) (n_slots < n_expert ? n_slots : n_expert);
-        experts += (double) n_expert;
-    }
-    return experts == 0 ? 0 : slots / experts;
+    answer->phase = answer->requests[CACHE_GENERATION] > 0 ? CACHE_GENERATION : CACHE_PROMPT;
 }
 
 //
-// what is looked at
+// rates
 //
 
-static void choose_sizes(struct cache_answer * answer) {
-    static const double shares[] = { 1.0 / 16, 1.0 / 8, 3.0 / 16, 1.0 / 4, 3.0 / 8, 1.0 / 2, 5.0 / 8, 3.0 / 4, 7.0 / 8 };
-    for (size_t i = 0; i < sizeof(shares) / sizeof(shares[0]); i++) {
-        const size_t slots = (size_t) lround(shares[i] * answer->shape->n_expert);
-        if (slots > 0 && (answer->n_sizes == 0 || answer->sizes[answer->n_sizes - 1] < slots)) {
-            answer->sizes[answer->n_sizes++] = slots;
-        }
-    }
-}
-
-static bool new_study(struct cache_answer * answer) {
-    const struct trace_shape   * shape  = answer->shape;
-    struct cache_layer         * layers = memory_new(shape->n_layers, sizeof(*layers));
-    struct concurrency_layer   * used   = memory_new(shape->n_layers, sizeof(*used));
-    const struct cache_options   options = {
-        .max_rows  = answer->questions.max_rows,
-        .half_life = answer->questions.half_life,
-        .n_sizes   = answer->n_sizes,
-        .sizes     = answer->sizes,
+static struct cache_answer_rates rates_of(const struct cache_gathered * gathered, size_t i_size,
+                                          enum cache_class phase) {
+    const size_t              slots = gathered->sizes[i_size];
+    struct cache_answer_rates rates = {
+        .pooled_static  = cache_gathered_pooled(gathered, CACHE_STATIC,  slots, phase),
+        .pooled_lru     = cache_gathered_pooled(gathered, CACHE_LRU,     slots, phase),
+        .pooled_optimum = cache_gathered_pooled(gathered, CACHE_OPTIMUM, slots, phase),
+        .llama_cpp      = NAN,
     };
-    for (size_t i = 0; i < shape->n_layers; i++) {
-        const struct shape_layer * layer = &shape->layers[i];
-        layers[i] = (struct cache_layer) { layer->n_expert, layer->group };
-        used  [i] = (struct concurrency_layer) { layer->n_expert, layer->n_used };
+    for (enum cache_policy policy = 0; policy < CACHE_N_POLICIES; policy++) {
+        rates.policies[policy] = cache_gathered_rate(gathered, policy, slots, phase);
     }
-    answer->study       = cache_study_new(shape->n_layers, layers, &options);
-    answer->concurrency = concurrency_new(shape->n_layers, used);
-    free(layers);
-    free(used);
-    return answer->study != NULL && answer->concurrency != NULL;
+    if (i_size < gathered->n_runs) {
+        rates.llama_cpp = cache_rate(gathered->runs[i_size].hits[phase][CACHE_SECOND_HALF]);
+    }
+    return rates;
 }
 
-static bool new_llama(struct cache_answer * answer, uint64_t budget) {
-    const struct trace_shape     * shape  = answer->shape;
-    struct llama_moe_cache_layer * layers = memory_new(shape->n_layers, sizeof(*layers));
-    for (size_t i = 0; i < shape->n_layers; i++) {
-        const struct shape_layer * layer = &shape->layers[i];
-        layers[i] = (struct llama_moe_cache_layer) { layer->n_expert, layer->n_used, layer->group, layer->n_tensors, layer->tensor_bytes };
+static void fill_sizes(struct cache_answer * answer, const struct cache_gathered * gathered) {
+    answer->n_sizes = gathered->n_sizes;
+    for (size_t i = 0; i < gathered->n_sizes; i++) {
+        struct cache_answer_size * size = &answer->sizes[i];
+        size->slots = gathered->sizes[i];
+        size->share = cache_gathered_share(gathered, size->slots);
+        size->bytes = answer->bytes_known ? size->share * (double) answer->all_bytes : NAN;
+        for (enum cache_class phase = 0; phase < CACHE_ANSWER_N_PHASES; phase++) {
+            size->rates[phase] = rates_of(gathered, i, phase);
+        }
     }
-    struct cache_llama * llama = &answer->llama[answer->n_llama++];
-    *llama = (struct cache_llama) { .budget = budget, .cache = llama_moe_cache_new(shape->n_layers, layers, budget, ALIGNMENT) };
-    free(layers);
-    for (int32_t group = 0; llama->cache != NULL && group < shape->n_groups; group++) {
-        llama->n_slots += llama_moe_cache_slots(llama->cache, group);
-    }
-    return llama->cache != NULL;
 }
 
-// Budgets in whole MiB, as the option takes them.
-static bool new_llamas(struct cache_answer * answer) {
-    const struct cache_questions * questions = &answer->questions;
-    if (!answer->shape->bytes_known) {
-        return true;
+static void fill_curves(struct cache_answer * answer, const struct cache_gathered * gathered) {
+    for (enum cache_class phase = 0; phase < CACHE_ANSWER_N_PHASES; phase++) {
+        answer->lru[phase] = memory_new((size_t) answer->n_expert + 1, sizeof(*answer->lru[phase]));
+        for (int32_t slots = 0; slots <= answer->n_expert; slots++) {
+            answer->lru[phase][slots] = cache_gathered_rate(gathered, CACHE_LRU, (size_t) slots, phase);
+        }
     }
-    answer->llama = memory_new(answer->n_sizes + questions->n_budgets + 1, sizeof(*answer->llama));
-    bool ok = true;
-    for (size_t i = 0; i < answer->n_sizes && ok; i++) {
-        const double bytes = cache_answer_share(answer, answer->sizes[i]) * (double) answer->shape->all_bytes;
-        ok = new_llama(answer, (uint64_t) ceil(bytes / (double) MIB) * MIB);
+}
+
+static double rate_of_layer(const struct cache_gathered * gathered, enum cache_policy policy, size_t layer,
+                            size_t n_slots, enum cache_class phase) {
+    return cache_rate(cache_study_layer(gathered->study, policy, layer, n_slots, phase, CACHE_SECOND_HALF));
+}
+
+static void fill_layer(struct cache_answer_layer * layer, const struct cache_gathered * gathered, size_t i) {
+    layer->layer = gathered->shape->layers[i].layer;
+    for (size_t j = 0; j < gathered->n_sizes; j++) {
+        for (enum cache_class phase = 0; phase < CACHE_ANSWER_N_PHASES; phase++) {
+            for (enum cache_policy policy = 0; policy < CACHE_N_POLICIES; policy++) {
+                layer->rates[j][phase][policy] = rate_of_layer(gathered, policy, i, gathered->sizes[j], phase);
+            }
+        }
     }
-    for (size_t i = 0; i < questions->n_budgets && ok; i++) {
-        ok = new_llama(answer, questions->budgets[i]);
+}
+
+static void fill_layers(struct cache_answer * answer, const struct cache_gathered * gathered) {
+    answer->layers = memory_new(answer->n_layers, sizeof(*answer->layers));
+    for (size_t i = 0; i < answer->n_layers; i++) {
+        fill_layer(&answer->layers[i], gathered, i);
     }
-    if (questions->vram > 0 && ok) {
-        ok = new_llama(answer, questions->vram / MIB * MIB);
-    }
-    return ok;
 }
 
 //
-// going through the trace
+// distances, llama.cpp, several sequences
 //
 
-// The life that a sequence is in.
-struct current_life {
-    int32_t  context;
-    int32_t  sequence;
-    int32_t  life;
-    uint64_t number; // from 0
-};
-
-struct gathering {
-    struct cache_answer * answer;
-    struct trace_halves   halves;
-    struct trace_step     step;
-    struct current_life * lives;
-    size_t                n_lives;
-    uint64_t              next_life;
-};
-
-static uint64_t life_of(struct gathering * gathering, int32_t context, const struct trace_token * token) {
-    struct current_life * life = NULL;
-    for (size_t i = 0; i < gathering->n_lives && life == NULL; i++) {
-        if (gathering->lives[i].context == context && gathering->lives[i].sequence == token->sequence) {
-            life = &gathering->lives[i];
+static void add_distances(struct cache_answer_distances * distances, const struct cache_gathered * gathered,
+                          size_t layer, enum cache_class phase, uint64_t * room) {
+    for (enum cache_half half = 0; half < CACHE_N_HALVES; half++) {
+        distances->first += cache_study_distances(gathered->study, layer, phase, half, room);
+        for (int32_t i = 0; i < gathered->shape->layers[layer].n_expert; i++) {
+            distances->counts[i] += room[i];
         }
     }
-    if (life == NULL) {
-        gathering->lives = memory_resize(gathering->lives, gathering->n_lives + 1, sizeof(*gathering->lives));
-        life  = &gathering->lives[gathering->n_lives++];
-        *life = (struct current_life) { context, token->sequence, token->life, gathering->next_life++ };
-    } else if (life->life != token->life) {
-        cache_study_end_life(gathering->answer->study, life->number);
-        life->life   = token->life;
-        life->number = gathering->next_life++;
-    }
-    return life->number;
 }
 
-static bool take_tokens(struct gathering * gathering, const struct trace_ubatch * ubatch, bool judged) {
-    const struct cache_answer * answer = gathering->answer;
-    for (int32_t i = 0; i < ubatch->n_tokens; i++) {
-        const struct trace_token * token = &ubatch->tokens[i];
-        if (!token->generation || ubatch->warmup || !trace_filter_has_token(answer->questions.filter, ubatch, i)) {
-            continue;
-        }
-        const uint64_t life    = life_of(gathering, ubatch->context, token);
-        const bool     is_kept = concurrency_token(answer->concurrency, life);
-        for (size_t j = 0; j < ubatch->n_layers && (judged || is_kept); j++) {
-            const struct trace_routing * routing = &ubatch->layers[j];
-            const int32_t                layer   = trace_shape_find(answer->shape, routing->layer);
-            const int32_t                row     = trace_input_row(routing, i);
-            if (layer < 0 || row < 0 || !trace_filter_has_layer(answer->questions.filter, routing->layer)) {
-                continue;
-            }
-            const uint16_t * experts = routing->experts + (size_t) row * (size_t) routing->n_used;
-            if (is_kept) {
-                concurrency_row(answer->concurrency, (size_t) layer, experts, (size_t) routing->n_used);
-            }
-            if (judged && !cache_study_token(answer->study, (size_t) layer, life, experts, (size_t) routing->n_used)) {
-                return false;
-            }
+static void fill_distances(struct cache_answer * answer, const struct cache_gathered * gathered) {
+    const size_t n    = (size_t) answer->n_expert;
+    uint64_t   * room = memory_new(n, sizeof(*room));
+    for (enum cache_class phase = 0; phase < CACHE_ANSWER_N_PHASES; phase++) {
+        answer->distances[phase].counts = memory_new(n, sizeof(*answer->distances[phase].counts));
+        for (size_t i = 0; i < answer->n_layers; i++) {
+            add_distances(&answer->distances[phase], gathered, i, phase, room);
         }
     }
+    free(room);
+}
+
+static void fill_runs(struct cache_answer * answer, const struct cache_gathered * gathered) {
+    answer->n_runs = gathered->n_runs;
+    answer->runs   = memory_new(gathered->n_runs, sizeof(*answer->runs));
+    for (size_t i = 0; i < gathered->n_runs; i++) {
+        const struct cache_run  * from = &gathered->runs[i];
+        struct cache_answer_run * to   = &answer->runs[i];
+        to->mib     = from->budget >> 20;
+        to->n_slots = from->n_slots;
+        to->totals  = from->totals;
+        for (enum cache_class phase = 0; phase < CACHE_ANSWER_N_PHASES; phase++) {
+            to->rates[phase] = cache_rate(from->hits[phase][CACHE_SECOND_HALF]);
+        }
+    }
+}
+
+// False where the trace has fewer generated tokens. experts: [n_layers], room for its own use.
+static bool concurrency_of(const struct cache_gathered * gathered, size_t n_sequences,
+                           struct cache_answer_concurrency * row, double * experts) {
+    const struct trace_shape * shape = gathered->shape;
+    double                     sum   = 0;
+    double                     all   = 0;
+    double                     bytes = 0;
+    if (!concurrency_experts(gathered->concurrency, n_sequences, experts)) {
+        return false;
+    }
+    for (size_t i = 0; i < shape->n_layers; i++) {
+        sum   += experts[i];
+        all   += (double) shape->layers[i].n_expert;
+        bytes += experts[i] * (double) shape->layers[i].expert_bytes;
+    }
+    *row = (struct cache_answer_concurrency) {
+        n_sequences, sum / (double) shape->n_layers, sum / all, shape->bytes_known ? bytes : NAN,
+    };
     return true;
 }
 
-static bool take_step(struct gathering * gathering, const struct cache_step * step) {
-    struct cache_answer * answer = gathering->answer;
-    for (size_t i = 0; i < answer->n_llama; i++) {
-        const struct cache_hits found = llama_moe_cache_step(answer->llama[i].cache, step);
-        struct cache_hits     * sum   = &answer->llama[i].hits[step->class][step->half];
-        sum->requests += found.requests;
-        sum->hits     += found.hits;
+static void fill_concurrency(struct cache_answer * answer, const struct cache_gathered * gathered) {
+    double * experts = memory_new(answer->n_layers, sizeof(*experts));
+    bool     known   = true;
+    for (size_t i = 0; known && i < CACHE_ANSWER_CONCURRENCY_MAX; i++) {
+        known = concurrency_of(gathered, (size_t) 1 << i, &answer->concurrency[i], experts);
+        answer->n_concurrency += known;
     }
-    return cache_study_step(answer->study, step);
+    free(experts);
 }
 
-static bool gather_ubatch(void * self, const struct trace_ubatch * ubatch, struct error * error) {
-    struct gathering          * gathering = self;
-    const struct cache_answer * answer    = gathering->answer;
-    const bool                  judged    = trace_halves_take(&gathering->halves, ubatch);
-    bool                        ok        = true;
-    for (size_t i = 0; i < ubatch->n_layers && ok; i++) {
-        const struct trace_routing * routing = &ubatch->layers[i];
-        const int32_t                layer   = trace_shape_find(answer->shape, routing->layer);
-        if (layer < 0 || !trace_filter_has_layer(answer->questions.filter, routing->layer)) {
-            continue;
+//
+// what it means
+//
+
+static void fill_quarters(struct cache_answer * answer) {
+    const size_t slots = (size_t) lround(0.25 * (double) answer->n_expert);
+    for (size_t i = 0; i < answer->n_sizes; i++) {
+        const double distance = fabs(answer->sizes[i].share - 0.25);
+        if (answer->sizes[i].slots == (slots == 0 ? 1 : slots)) {
+            answer->quarter = i;
         }
-        trace_step_take(&gathering->step, answer->questions.filter, ubatch, routing);
-        const struct cache_step step = {
-            .layer     = (size_t) layer,
-            .n_rows    = gathering->step.n_rows,
-            .class     = ubatch->warmup ? CACHE_WARMUP : gathering->step.generation ? CACHE_GENERATION : CACHE_PROMPT,
-            .half      = judged ? CACHE_SECOND_HALF : CACHE_FIRST_HALF,
-            .n_experts = gathering->step.n_experts,
-            .experts   = gathering->step.experts,
-        };
-        ok = step.n_experts == 0 || take_step(gathering, &step);
+        if (distance < fabs(answer->sizes[answer->quarter_share].share - 0.25)) {
+            answer->quarter_share = i;
+        }
     }
-    return (ok && take_tokens(gathering, ubatch, judged)) || error_set(error, "out of memory, or a layer has experts that its table does not know");
 }
 
-static bool gather(struct cache_answer * answer, struct trace_walk * walk, struct error * error) {
-    struct gathering gathering = { .answer = answer, .halves = { .filter = walk->filter, .all = answer->extent } };
-    const bool       ok        = trace_walk(walk, gather_ubatch, &gathering, error);
-    for (size_t i = 0; i < gathering.n_lives; i++) {
-        cache_study_end_life(answer->study, gathering.lives[i].number);
-    }
-    for (size_t i = 0; i < answer->n_llama; i++) {
-        answer->llama[i].totals = llama_moe_cache_totals(answer->llama[i].cache);
-    }
-    trace_step_free(&gathering.step);
-    free(gathering.lives);
-    return ok;
-}
-
-static bool find_extent(struct cache_answer * answer, const struct trace * trace, uint64_t * lost, struct error * error) {
-    struct trace_walk count = { .trace = trace, .filter = answer->questions.filter, .what = "counting" };
-    const bool        ok    = trace_extent(&count, &answer->extent, error);
-    *lost = count.lost;
-    return ok;
-}
-
-static bool answer_trace(struct cache_answer * answer, const struct trace * trace, const struct trace_extent * extent,
-                         uint64_t * lost, struct error * error) {
-    struct trace_walk walk = { .trace = trace, .filter = answer->questions.filter, .what = "looking at caches" };
-    if (!trace_input_has_order(answer->info, "what a cache would hit", error)) {
-        return false;
-    }
-    answer->shape = trace_shape_new(answer->info, answer->questions.filter->mtp);
-    if (answer->shape->n_layers == 0) {
-        return error_set(error, "no layer with experts was recorded");
-    }
-    if (extent != NULL) {
-        answer->extent = *extent;
-    } else if (!find_extent(answer, trace, lost, error)) {
-        return false;
-    }
-    if (answer->extent.n_prompt + answer->extent.n_generation == 0) {
-        return error_set(error, "no tokens to look at");
-    }
-    choose_sizes(answer);
-    if (!new_study(answer) || !new_llamas(answer)) {
-        return error_set(error, "out of memory");
-    }
-    return gather(answer, &walk, error);
+static enum cache_conclusion conclusion_of(const struct cache_answer_size * size, enum cache_class phase) {
+    const double lru    = size->rates[phase].policies[CACHE_LRU];
+    const double pinned = size->rates[phase].policies[CACHE_STATIC];
+    return lru < size->share + NEAR && pinned < size->share + NEAR ? CACHE_IS_CHANCE
+         : lru > pinned + NEAR ? CACHE_IS_BETTER
+         : pinned > lru + NEAR ? CACHE_IS_WORSE : CACHE_IS_AS_GOOD;
 }
 
 struct cache_answer * cache_answer_new(const struct trace * trace, const struct cache_questions * questions,
                                        const struct trace_extent * extent, uint64_t * lost, struct error * error) {
-    struct cache_answer * answer = memory_new(1, sizeof(*answer));
-    answer->questions = *questions;
-    answer->info      = trace_about(trace);
-    if (!answer_trace(answer, trace, extent, lost, error)) {
-        cache_answer_free(answer);
+    struct cache_gathered * gathered = cache_gather(trace, questions, extent, lost, error);
+    if (gathered == NULL) {
         return NULL;
     }
-    answer->verdict = cache_plan_verdict(answer);
+    struct cache_answer * answer = memory_new(1, sizeof(*answer));
+    fill_model      (answer, gathered);
+    fill_sizes      (answer, gathered);
+    fill_curves     (answer, gathered);
+    fill_layers     (answer, gathered);
+    fill_distances  (answer, gathered);
+    fill_runs       (answer, gathered);
+    fill_concurrency(answer, gathered);
+    fill_quarters   (answer);
+    answer->conclusion = conclusion_of(&answer->sizes[answer->quarter], answer->phase);
+    answer->has_advice = cache_advise(gathered, answer->phase, &answer->advice);
+    cache_gathered_free(gathered);
     return answer;
 }
 
@@ -296,17 +230,12 @@ void cache_answer_free(struct cache_answer * answer) {
     if (answer == NULL) {
         return;
     }
-    for (size_t i = 0; i < answer->n_llama; i++) {
-        llama_moe_cache_free(answer->llama[i].cache);
+    for (size_t i = 0; i < CACHE_ANSWER_N_PHASES; i++) {
+        free(answer->lru[i]);
+        free(answer->distances[i].counts);
     }
-    free(answer->llama);
-    concurrency_free(answer->concurrency);
-    cache_study_free(answer->study);
-    trace_shape_free(answer->shape);
-    free(answer->verdict);
+    free(answer->layers);
+    free(answer->runs);
+    cache_advice_free(&answer->advice);
     free(answer);
-}
-
-const char * cache_answer_verdict(const struct cache_answer * answer) {
-    return answer->verdict;
 }

@@ -245,10 +245,7 @@ static bool load_trace(struct routing_counts * counts, const struct trace_filter
         return error_set(error, "%s", why);
     }
     const struct trace_info * info = trace_about(counts->trace);
-    counts->model_name   = info->model_name;
-    counts->architecture = info->architecture;
-    counts->model_file   = info->model_file;
-    counts->engine       = info->engine;
+    counts->model = (struct answer_model) { info->model_name, info->architecture, info->model_file, info->engine };
     if (!trace_filter_fits(filter, info, &cause) || !gather(counts, filter, halves, &cause)) {
         return error_set(error, "%s: %s", routing_counts_name(counts), cause.text);
     }
@@ -294,11 +291,13 @@ static bool load_statistics(struct routing_counts * counts, const struct trace_f
         return error_set(error, "%s: statistics are sums: --phase, --sequence, --tokens and --ubatch choose from a trace",
                          routing_counts_name(counts));
     }
-    counts->model_name   = known_text(statistics->name);
-    counts->architecture = known_text(statistics->architecture);
-    counts->model_file   = known_text(statistics->file);
-    counts->engine       = known_text(statistics->engine);
-    counts->tokens       = (struct routing_tokens) {
+    counts->model  = (struct answer_model) {
+        .name         = known_text(statistics->name),
+        .architecture = known_text(statistics->architecture),
+        .file         = known_text(statistics->file),
+        .engine       = known_text(statistics->engine),
+    };
+    counts->tokens = (struct routing_tokens) {
         .all        = known_number(statistics->model.total_tokens),
         .prompt     = known_number(statistics->prompt_tokens),
         .generation = known_number(statistics->generation_tokens),

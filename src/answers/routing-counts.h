@@ -4,6 +4,7 @@
 #pragma once
 
 #include "analysis/neighbours.h"
+#include "answers/answer-model.h"
 #include "statistics/statistics.h"
 #include "tool/error.h"
 #include "tool/input/trace-filter.h"
@@ -33,10 +34,7 @@ struct routing_counts {
     const char            * path;       // as the user gave it
     struct trace          * trace;      // NULL: statistics
     struct statistics     * statistics; // NULL: a trace
-    const char            * model_name; // NULL, this and the following: not known
-    const char            * architecture;
-    const char            * model_file;
-    const char            * engine;
+    struct answer_model     model;
     struct routing_tokens   tokens;
     struct trace_extent     extent;     // of a trace
     size_t                  n_layers;   // that the filter chooses

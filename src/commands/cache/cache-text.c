@@ -1,29 +1,32 @@
-#include "answers/cache-gathered.h"
+// Prints the values of a cache answer as tables.
 
-#include "commands/cache/cache-plan.h"
+#include "commands/cache/cache-text.h"
+
+#include "commands/cache/cache-override.h"
+#include "commands/cache/cache-verdict.h"
+#include "commands/model-text.h"
 #include "tool/quantity.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define COLUMN 10
 
-void cache_answer_print_model(const struct cache_answer * answer, const struct terminal * terminal) {
-    const struct trace_info   * info  = answer->info;
-    const struct trace_shape  * shape = answer->shape;
-    const struct trace_extent * tokens = &answer->extent;
+void cache_text_print_model(const struct cache_answer * answer, const struct terminal * terminal) {
+    const struct trace_extent * tokens = &answer->tokens;
     char                        size[QUANTITY_MAX];
-    terminal_field_free(terminal, "model", memory_text("%s%s%s%s", info->model_name == NULL ? "name unknown" : info->model_name,
-                                                        info->architecture == NULL ? "" : " (", info->architecture == NULL ? "" : info->architecture,
-                                                        info->architecture == NULL ? "" : ")"));
-    terminal_field_free(terminal, "experts", memory_text("%zu layers of %d%s, %d for each token%s%s", shape->n_layers, (int) shape->n_expert,
-                                                          shape->same_experts ? "" : " at most", (int) shape->n_used,
-                                                          shape->bytes_known ? "; all together " : "",
-                                                          shape->bytes_known ? quantity_text((double) shape->all_bytes, size) : ""));
-    terminal_field_free(terminal, "tokens", memory_text("%" PRIu64 " prompt, %" PRIu64 " generation, %" PRIu64 " warm-up",
-                                                         tokens->n_prompt, tokens->n_generation, tokens->n_warmup));
+    char * experts = memory_text("%zu layers of %d%s, %d for each token", answer->n_layers, (int) answer->n_expert,
+                                 answer->same_experts ? "" : " at most", (int) answer->n_used);
+    if (answer->bytes_known) {
+        quantity_text((double) answer->all_bytes, size);
+        experts = memory_append(experts, memory_text("; all together %s", size));
+    }
+    char * counts = memory_text("%" PRIu64 " prompt, %" PRIu64 " generation, %" PRIu64 " warm-up",
+                                tokens->n_prompt, tokens->n_generation, tokens->n_warmup);
+    terminal_field_free(terminal, "model",   model_text(&answer->model));
+    terminal_field_free(terminal, "experts", experts);
+    terminal_field_free(terminal, "tokens",  counts);
 }
 
 //
@@ -44,45 +47,50 @@ static void print_faint(const struct terminal * terminal, const char * text) {
     terminal_style(terminal, TERMINAL_PLAIN);
 }
 
-static bool is_generation(enum cache_class class) {
-    return class == CACHE_GENERATION;
+static bool is_generation(enum cache_class phase) {
+    return phase == CACHE_GENERATION;
 }
 
-static void print_columns(const struct cache_answer * answer, const struct terminal * terminal, enum cache_class class) {
+static void print_columns(const struct cache_answer * answer, const struct terminal * terminal,
+                          enum cache_class phase) {
+    const bool oracle = is_generation(phase);
     char * line = memory_text("%5s %6s", "slots", "share");
-    if (answer->shape->bytes_known) {
+    if (answer->bytes_known) {
         line = memory_append(line, memory_text(" %9s", "size"));
     }
-    line = memory_append(line, memory_text("%*s%*s%*s%*s", COLUMN, "static", is_generation(class) ? COLUMN + 1 : 0, is_generation(class) ? "per prompt" : "", COLUMN, "LRU", COLUMN, "LFU"));
-    line = memory_append(line, memory_text("%*s%*s\n", COLUMN + 1, answer->n_llama > 0 ? "llama.cpp" : "shared LRU", COLUMN, "optimum"));
+    line = memory_append(line, memory_text("%*s%*s%*s%*s", COLUMN, "static", oracle ? COLUMN + 1 : 0,
+                                           oracle ? "per prompt" : "", COLUMN, "LRU", COLUMN, "LFU"));
+    line = memory_append(line, memory_text("%*s%*s\n", COLUMN + 1, answer->n_runs > 0 ? "llama.cpp" : "shared LRU",
+                                           COLUMN, "optimum"));
     print_faint(terminal, line);
     free(line);
 }
 
-static void print_size(const struct cache_answer * answer, const struct terminal * terminal, enum cache_class class, size_t i) {
-    const size_t slots = answer->sizes[i];
-    const double share = cache_answer_share(answer, slots);
-    char         size[QUANTITY_MAX];
-    fprintf(terminal->out, "%5zu %5.1f%%", slots, 100 * share);
-    if (answer->shape->bytes_known) {
-        fprintf(terminal->out, " %9s", quantity_text(share * (double) answer->shape->all_bytes, size));
+static void print_size(const struct cache_answer * answer, const struct terminal * terminal, enum cache_class phase,
+                       size_t i) {
+    const struct cache_answer_size  * size  = &answer->sizes[i];
+    const struct cache_answer_rates * rates = &size->rates[phase];
+    char                              text[QUANTITY_MAX];
+    fprintf(terminal->out, "%5zu %5.1f%%", size->slots, 100 * size->share);
+    if (answer->bytes_known) {
+        fprintf(terminal->out, " %9s", quantity_text(size->bytes, text));
     }
-    print_rate(terminal, cache_answer_rate(answer, CACHE_STATIC, slots, class));
-    if (is_generation(class)) {
+    print_rate(terminal, rates->policies[CACHE_STATIC]);
+    if (is_generation(phase)) {
         fputc(' ', terminal->out);
-        print_rate(terminal, cache_answer_rate(answer, CACHE_PROMPT_ORACLE, slots, class));
+        print_rate(terminal, rates->policies[CACHE_PROMPT_ORACLE]);
     }
-    print_rate(terminal, cache_answer_rate(answer, CACHE_LRU, slots, class));
-    print_rate(terminal, cache_answer_rate(answer, CACHE_LFU, slots, class));
+    print_rate(terminal, rates->policies[CACHE_LRU]);
+    print_rate(terminal, rates->policies[CACHE_LFU]);
     fputc(' ', terminal->out);
-    print_rate(terminal, i < answer->n_llama ? cache_rate(answer->llama[i].hits[class][CACHE_SECOND_HALF])
-                                             : cache_answer_pooled(answer, CACHE_LRU, slots, class));
-    print_rate(terminal, cache_answer_rate(answer, CACHE_OPTIMUM, slots, class));
+    print_rate(terminal, answer->n_runs > 0 ? rates->llama_cpp : rates->pooled_lru);
+    print_rate(terminal, rates->policies[CACHE_OPTIMUM]);
     fputc('\n', terminal->out);
 }
 
-static void print_class(const struct cache_answer * answer, const struct terminal * terminal, enum cache_class class, const char * title) {
-    const uint64_t n = cache_answer_requests(answer, class);
+static void print_phase(const struct cache_answer * answer, const struct terminal * terminal, enum cache_class phase,
+                        const char * title) {
+    const uint64_t n = answer->requests[phase];
     fputc('\n', terminal->out);
     terminal_style(terminal, TERMINAL_STRONG);
     fputs(title, terminal->out);
@@ -92,9 +100,9 @@ static void print_class(const struct cache_answer * answer, const struct termina
         return;
     }
     fprintf(terminal->out, ": of %" PRIu64 " requests for an expert, how many a cache would have had\n", n);
-    print_columns(answer, terminal, class);
+    print_columns(answer, terminal, phase);
     for (size_t i = 0; i < answer->n_sizes; i++) {
-        print_size(answer, terminal, class, i);
+        print_size(answer, terminal, phase, i);
     }
 }
 
@@ -108,74 +116,134 @@ static void print_legend(const struct cache_answer * answer, const struct termin
         "%s\n"
         "optimum     knows the future: no cache can do better\n"
         "All are judged on the second half, having seen the first.\n",
-        answer->n_llama > 0 ? "llama.cpp   what --moe-cache-mib does: one LRU cache that all layers share"
-                            : "shared LRU  one LRU cache that all layers share");
+        answer->n_runs > 0 ? "llama.cpp   what --moe-cache-mib does: one LRU cache that all layers share"
+                           : "shared LRU  one LRU cache that all layers share");
     print_faint(terminal, line);
-    if (answer->questions.max_rows > 0) {
-        free(line);
-        line = memory_text("Ubatches of more than %d tokens take what is there and change nothing, as in llama.cpp.\n", (int) answer->questions.max_rows);
-        print_faint(terminal, line);
-    }
     free(line);
-}
-
-//
-// layers
-//
-
-// The size that is nearest to a quarter of the experts.
-static size_t quarter(const struct cache_answer * answer) {
-    size_t nearest = 0;
-    for (size_t i = 1; i < answer->n_sizes; i++) {
-        if (fabs(cache_answer_share(answer, answer->sizes[i]) - 0.25) < fabs(cache_answer_share(answer, answer->sizes[nearest]) - 0.25)) {
-            nearest = i;
-        }
+    if (answer->max_rows > 0) {
+        line = memory_text("Ubatches of more than %d tokens take what is there and change nothing, as in llama.cpp.\n",
+                           (int) answer->max_rows);
+        print_faint(terminal, line);
+        free(line);
     }
-    return answer->sizes[nearest];
 }
 
 static void print_layers(const struct cache_answer * answer, const struct terminal * terminal) {
     static const enum cache_policy policies[] = { CACHE_STATIC, CACHE_LRU, CACHE_LFU, CACHE_OPTIMUM };
-    const enum cache_class class = cache_answer_requests(answer, CACHE_GENERATION) > 0 ? CACHE_GENERATION : CACHE_PROMPT;
-    const size_t           slots = quarter(answer);
-    fprintf(terminal->out, "\nEach layer's own cache of %zu slots, %s\n", slots, is_generation(class) ? "generation" : "prompt");
-    char * line = memory_text("%5s%*s%*s%*s%*s\n", "layer", COLUMN, "static", COLUMN, "LRU", COLUMN, "LFU", COLUMN, "optimum");
+    const size_t size = answer->quarter_share;
+    fprintf(terminal->out, "\nEach layer's own cache of %zu slots, %s\n", answer->sizes[size].slots,
+            is_generation(answer->phase) ? "generation" : "prompt");
+    char * line = memory_text("%5s%*s%*s%*s%*s\n", "layer", COLUMN, "static", COLUMN, "LRU", COLUMN, "LFU",
+                              COLUMN, "optimum");
     print_faint(terminal, line);
     free(line);
-    for (size_t i = 0; i < answer->shape->n_layers; i++) {
-        fprintf(terminal->out, "%5d", (int) answer->shape->layers[i].layer);
+    for (size_t i = 0; i < answer->n_layers; i++) {
+        fprintf(terminal->out, "%5d", (int) answer->layers[i].layer);
         for (size_t j = 0; j < sizeof(policies) / sizeof(policies[0]); j++) {
-            print_rate(terminal, cache_rate(cache_study_layer(answer->study, policies[j], i, slots, class, CACHE_SECOND_HALF)));
+            print_rate(terminal, answer->layers[i].rates[size][answer->phase][policies[j]]);
         }
         fputc('\n', terminal->out);
     }
 }
 
-//
-// several sequences at once
-//
-
 static void print_concurrency(const struct cache_answer * answer, const struct terminal * terminal) {
-    struct cache_concurrency row;
-    if (!cache_plan_concurrency(answer, 2, &row)) {
+    if (answer->n_concurrency < 2) {
         return;
     }
     fputs("\nWhat a ubatch touches that generates for several sequences at once\n", terminal->out);
     print_faint(terminal, "sequences  experts of a layer   share        size\n");
-    for (size_t n = 1; n <= CONCURRENCY_MOST && cache_plan_concurrency(answer, n, &row); n *= 2) {
-        char size[QUANTITY_MAX];
-        fprintf(terminal->out, "%9zu  %18.1f  %5.1f%%  %10s\n", n, row.experts_per_layer, 100 * row.share, isfinite(row.bytes) ? quantity_text(row.bytes, size) : "-");
+    for (size_t i = 0; i < answer->n_concurrency; i++) {
+        const struct cache_answer_concurrency * row = &answer->concurrency[i];
+        char                                    size[QUANTITY_MAX];
+        fprintf(terminal->out, "%9zu  %18.1f  %5.1f%%  %10s\n", row->n_sequences, row->experts_per_layer,
+                100 * row->share, isfinite(row->bytes) ? quantity_text(row->bytes, size) : "-");
     }
 }
 
-void cache_answer_print(const struct cache_answer * answer, const struct terminal * terminal) {
-    print_class(answer, terminal, CACHE_GENERATION, "generation");
-    print_class(answer, terminal, CACHE_PROMPT,     "prompt");
+//
+// what to do with device memory
+//
+
+// Frees `name` and `what`.
+static void print_way(const struct cache_advice * advice, const struct terminal * terminal,
+                      const struct cache_way * way, char * name, char * what) {
+    fprintf(terminal->out, "  %-24s", name);
+    if (isfinite(way->rate)) {
+        fprintf(terminal->out, "%6.1f%%", 100 * way->rate);
+    } else {
+        fprintf(terminal->out, "%7s", "-");
+    }
+    if (advice->time_is_known && isfinite(way->rate)) {
+        fprintf(terminal->out, "  %7.1f t/s", way->tokens_per_second);
+    }
+    fprintf(terminal->out, "  %s\n", what);
+    free(name);
+    free(what);
+}
+
+static char * llama_text(const struct cache_answer * answer) {
+    const size_t slots = answer->advice.llama_slots;
+    return slots == 0 ? memory_text("too small for llama.cpp's cache")
+                      : memory_text("llama.cpp's cache: %zu slots, %.1f%% of the experts", slots,
+                                    100.0 * (double) slots / (double) answer->all_experts);
+}
+
+static void print_kept_layers(const struct cache_advice * advice, const struct terminal * terminal) {
+    if (advice->n_kept == 0) {
+        return;
+    }
+    char * override = cache_override(advice);
+    print_way(advice, terminal, &advice->kept, memory_text("-ot, and a cache"),
+              memory_text("the layers that a cache serves worst stay there, and %zu slots in each of the others",
+                          advice->kept_slots));
+    fprintf(terminal->out, "    -ot '%s' -cmoe", override);
+    if (advice->kept_slots > 0) {
+        fprintf(terminal->out, " --moe-cache-mib %" PRIu64, advice->kept_mib);
+    }
+    fputc('\n', terminal->out);
+    free(override);
+}
+
+static void print_advice(const struct cache_answer * answer, const struct terminal * terminal) {
+    const struct cache_advice * advice = &answer->advice;
+    char                        size[QUANTITY_MAX];
+    fprintf(terminal->out, "\n%s of device memory for experts: requests of %s that it serves\n",
+            quantity_text((double) advice->vram, size), cache_phase_name(answer));
+    print_way(advice, terminal, &advice->llama, memory_text("--moe-cache-mib %" PRIu64, advice->llama_mib),
+              llama_text(answer));
+    print_way(advice, terminal, &advice->whole, memory_text("--n-cpu-moe %d", (int) advice->first_whole),
+              memory_text("the last %zu layers with experts stay there, nothing is copied", advice->n_whole));
+    print_way(advice, terminal, &advice->equal, memory_text("equal slots"),
+              memory_text("an LRU cache of %zu slots in each layer", advice->equal_slots));
+    print_way(advice, terminal, &advice->tuned, memory_text("slots by layer"),
+              memory_text("as many slots in each layer as help there: %+.1f points", 100 * advice->tuned_gain));
+    print_kept_layers(advice, terminal);
+}
+
+static void print_slots(const struct cache_answer * answer, const struct terminal * terminal) {
+    fputs("\nSlots by layer:", terminal->out);
+    for (size_t i = 0; i < answer->n_layers; i++) {
+        fprintf(terminal->out, "%s%d:%zu", i % 10 == 0 ? "\n  " : "  ", (int) answer->layers[i].layer,
+                answer->advice.tuned_slots[i]);
+    }
+    fputc('\n', terminal->out);
+}
+
+void cache_text_print(const struct cache_answer * answer, const struct terminal * terminal, bool per_layer) {
+    char * verdict = cache_verdict(answer);
+    print_phase(answer, terminal, CACHE_GENERATION, "generation");
+    print_phase(answer, terminal, CACHE_PROMPT,     "prompt");
     print_legend(answer, terminal);
-    if (answer->questions.per_layer) {
+    if (per_layer) {
         print_layers(answer, terminal);
     }
     print_concurrency(answer, terminal);
-    cache_plan_print(answer, terminal);
-    fprintf(terminal->out, "\n%s\n", answer->verdict);
+    if (answer->has_advice) {
+        print_advice(answer, terminal);
+    }
+    if (answer->has_advice && per_layer) {
+        print_slots(answer, terminal);
+    }
+    fprintf(terminal->out, "\n%s\n", verdict);
+    free(verdict);
 }

@@ -1,4 +1,6 @@
 #include "answers/cache-answer.h"
+#include "commands/cache/cache-json.h"
+#include "commands/cache/cache-text.h"
 #include "tool/command.h"
 #include "tool/document.h"
 #include "tool/error.h"
@@ -161,13 +163,13 @@ static int check_options(const struct options * options) {
 static int write_out(const struct options * options, const struct cache_answer * answer) {
     if (document_leaves_terminal(&options->output)) {
         const struct terminal terminal = terminal_of(stdout, options->color);
-        cache_answer_print_model(answer, &terminal);
-        cache_answer_print(answer, &terminal);
+        cache_text_print_model(answer, &terminal);
+        cache_text_print(answer, &terminal, options->questions.per_layer);
     }
     if (!document_is_wanted(&options->output)) {
         return STATUS_OK;
     }
-    json_t * document = cache_answer_json(answer);
+    json_t * document = cache_json(answer);
     json_object_set_new(document, "file", json_string(trace_input_name(options->file)));
     return document_put(&options->output, document);
 }

@@ -1,31 +1,32 @@
 #include "commands/compare/compare.h"
 
 #include "commands/routing-json.h"
+#include "tool/json-values.h"
 
 #include <math.h>
 
 static json_t * json_file(const struct routing_counts * counts) {
-    return json_pack("{s:o, s:o, s:o}", "file", routing_json_text(routing_counts_name(counts)), "model", routing_json_model(counts),
-                     "tokens", routing_json_tokens(counts));
+    return json_pack("{s:o, s:o, s:o}", "file", json_value_text(routing_counts_name(counts)), "model", routing_json_model(&counts->model),
+                     "tokens", routing_json_tokens(&counts->tokens));
 }
 
 static json_t * json_noise(const struct compare_layer * mean) {
     if (isnan(mean->noise_a) && isnan(mean->noise_b)) {
         return json_null();
     }
-    return json_pack("{s:o, s:o}", "a", routing_json_value(mean->noise_a), "b", routing_json_value(mean->noise_b));
+    return json_pack("{s:o, s:o}", "a", json_value_real(mean->noise_a), "b", json_value_real(mean->noise_b));
 }
 
 static json_t * json_hot(const struct compare_hot * hot) {
     return json_pack("{s:f, s:o, s:o, s:o, s:o}", "share", hot->share,
-                     "a_on_b", routing_json_value(hot->a_on_b), "b_on_b", routing_json_value(hot->b_on_b),
-                     "b_on_a", routing_json_value(hot->b_on_a), "a_on_a", routing_json_value(hot->a_on_a));
+                     "a_on_b", json_value_real(hot->a_on_b), "b_on_b", json_value_real(hot->b_on_b),
+                     "b_on_a", json_value_real(hot->b_on_a), "a_on_a", json_value_real(hot->a_on_a));
 }
 
 static json_t * json_layer(int32_t number, const struct compare_layer * layer) {
     return json_pack("{s:i, s:o, s:o, s:o, s:o}", "layer", (int) number,
-                     "divergence", routing_json_value(layer->divergence), "overlap", routing_json_value(layer->overlap),
-                     "noise_a",    routing_json_value(layer->noise_a),    "noise_b", routing_json_value(layer->noise_b));
+                     "divergence", json_value_real(layer->divergence), "overlap", json_value_real(layer->overlap),
+                     "noise_a",    json_value_real(layer->noise_a),    "noise_b", json_value_real(layer->noise_b));
 }
 
 static json_t * json_expert(const struct compare_expert * expert) {
@@ -49,14 +50,14 @@ static json_t * json_pair(const struct comparison * comparison, const struct com
     }
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
                      "a", json_integer((json_int_t) pair->a), "b", json_integer((json_int_t) pair->b),
-                     "divergence", routing_json_value(pair->mean.divergence), "overlap", routing_json_value(pair->mean.overlap),
+                     "divergence", json_value_real(pair->mean.divergence), "overlap", json_value_real(pair->mean.overlap),
                      "noise", json_noise(&pair->mean), "hot_set", hot, "layers", layers, "experts", experts);
 }
 
 static json_t * json_counts(const struct routing_counts * counts) {
     json_t * array = json_array();
     for (size_t i = 0; i < counts->n_layers; i++) {
-        json_array_append_new(array, routing_json_counts(counts->layers[i].activations[ROUTING_ALL], counts->layers[i].n_expert));
+        json_array_append_new(array, json_value_counts(counts->layers[i].activations[ROUTING_ALL], counts->layers[i].n_expert));
     }
     return array;
 }
@@ -67,7 +68,7 @@ static json_t * json_matrix(const struct comparison * comparison) {
     for (size_t i = 0; i < n; i++) {
         json_t * row = json_array();
         for (size_t k = 0; k < n; k++) {
-            json_array_append_new(row, routing_json_value(comparison->matrix[i * n + k]));
+            json_array_append_new(row, json_value_real(comparison->matrix[i * n + k]));
         }
         json_array_append_new(array, row);
     }

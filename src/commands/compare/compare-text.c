@@ -41,7 +41,7 @@ static void print_number(const struct page * page, int width, const char * forma
 
 static void print_file(const struct page * page, size_t i) {
     const struct routing_counts * counts = page->comparison->files[i];
-    const char                  * model  = counts->model_name == NULL ? "name unknown" : counts->model_name;
+    const char                  * model  = counts->model.name == NULL ? "name unknown" : counts->model.name;
     char                        * label  = memory_text("%c", letter(i));
     terminal_field(page->terminal, label, routing_counts_name(counts));
     if (counts->tokens.all < 0) {

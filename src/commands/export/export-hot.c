@@ -3,7 +3,7 @@
 #include "commands/export/export-format.h"
 
 #include "analysis/counts.h"
-#include "commands/routing-json.h"
+#include "tool/json-values.h"
 #include "tool/json-output.h"
 
 #include <jansson.h>
@@ -149,11 +149,12 @@ static void print_hot_json(const struct trace_export * export) {
     for (size_t i = 0; i < export->survey->n_layers; i++) {
         set_hot_layer(layers, activations, export->survey->layers[i], &uses[i]);
     }
-    json_t * model = json_pack("{s:o, s:o, s:o}", "name", routing_json_text(info->model_name),
-                               "architecture", routing_json_text(info->architecture),
-                               "fingerprint", routing_json_text(info->fingerprint));
+    json_t * model = json_pack("{s:o, s:o, s:o}", "name", json_value_text(info->model_name),
+                               "architecture", json_value_text(info->architecture),
+                               "fingerprint", json_value_text(info->fingerprint));
     json_t * root  = json_pack("{s:i, s:o, s:I, s:o, s:o}", "llama_expert_tracer_hot", 1, "model", model,
-                               "tokens", (json_int_t) export->survey->n_tokens, "layers", layers, "activations", activations);
+                               "tokens", (json_int_t) export->survey->n_tokens, "layers", layers,
+                               "activations", activations);
     json_output_put(export->out, root, JSON_COMPACT);
     json_decref(root);
 }

@@ -1,6 +1,6 @@
 #include "answers/predict-answer.h"
 
-#include "commands/routing-json.h"
+#include "tool/json-values.h"
 
 static json_t * json_count(uint64_t number) {
     return json_integer((json_int_t) number);
@@ -65,21 +65,21 @@ static json_t * json_tokens(bool phases_known, const uint64_t * tokens) {
 
 static json_t * json_model(const struct trace_info * info) {
     return json_pack("{s:o, s:o, s:o, s:o}",
-                     "name", routing_json_text(info->model_name), "architecture", routing_json_text(info->architecture),
-                     "file", routing_json_text(info->model_file), "engine",       routing_json_text(info->engine));
+                     "name", json_value_text(info->model_name), "architecture", json_value_text(info->architecture),
+                     "file", json_value_text(info->model_file), "engine",       json_value_text(info->engine));
 }
 
 json_t * predict_answer_json(const struct predict_answer * answer, const char * path) {
     const struct trace_info * info = answer->info;
     json_t                  * root = json_object();
     json_object_set_new(root, "llama_expert_tracer_predict", json_integer(1));
-    json_object_set_new(root, "file",  routing_json_text(path));
+    json_object_set_new(root, "file",  json_value_text(path));
     json_object_set_new(root, "model", json_model(info));
     json_object_set_new(root, "tokens", json_pack("{s:o, s:o}", "learned", json_tokens(info->phases_known, answer->learned),
                                                   "judged", json_tokens(info->phases_known, answer->judged)));
     json_object_set_new(root, "next_layer", json_step(answer, PREDICT_NEXT_LAYER, -1));
     json_object_set_new(root, "next_token", json_step(answer, PREDICT_NEXT_TOKEN, -1));
     json_object_set_new(root, "layers",     json_layers(answer));
-    json_object_set_new(root, "verdict",    routing_json_text(answer->verdict));
+    json_object_set_new(root, "verdict",    json_value_text(answer->verdict));
     return root;
 }

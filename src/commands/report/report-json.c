@@ -1,10 +1,14 @@
 #include "commands/report/report.h"
 
 #include "analysis/counts.h"
+#include "commands/cache/cache-json.h"
+#include "commands/cache/cache-verdict.h"
 #include "commands/routing-json.h"
+#include "tool/json-values.h"
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 // `chance` is the generation's, a prompt's where nothing was generated.
 static json_t * json_reuse(const struct report_reuse * reuse) {
@@ -13,15 +17,15 @@ static json_t * json_reuse(const struct report_reuse * reuse) {
     }
     const double chance = isnan(reuse->generation) ? reuse->prompt_chance : reuse->generation_chance;
     return json_pack("{s:o, s:o, s:o, s:o}",
-                     "generation", routing_json_value(reuse->generation), "prompt",        routing_json_value(reuse->prompt),
-                     "chance",     routing_json_value(chance),            "chance_prompt", routing_json_value(reuse->prompt_chance));
+                     "generation", json_value_real(reuse->generation), "prompt",        json_value_real(reuse->prompt),
+                     "chance",     json_value_real(chance),            "chance_prompt", json_value_real(reuse->prompt_chance));
 }
 
 static json_t * json_activations(const struct counted_layer * layer) {
     return json_pack("{s:o, s:o, s:o}",
-                     "all",        routing_json_counts(layer->activations[ROUTING_ALL],        layer->n_expert),
-                     "prompt",     routing_json_counts(layer->activations[ROUTING_PROMPT],     layer->n_expert),
-                     "generation", routing_json_counts(layer->activations[ROUTING_GENERATION], layer->n_expert));
+                     "all",        json_value_counts(layer->activations[ROUTING_ALL],        layer->n_expert),
+                     "prompt",     json_value_counts(layer->activations[ROUTING_PROMPT],     layer->n_expert),
+                     "generation", json_value_counts(layer->activations[ROUTING_GENERATION], layer->n_expert));
 }
 
 static json_t * json_hottest(const struct report_layer * layer) {
@@ -35,11 +39,11 @@ static json_t * json_layer(const struct counted_layer * counts, const struct rep
     json_t * json = json_object();
     json_object_set_new(json, "layer",             json_integer(counts->layer));
     json_object_set_new(json, "n_expert",          json_integer((json_int_t) counts->n_expert));
-    json_object_set_new(json, "n_expert_used",     routing_json_number(counts->n_used));
-    json_object_set_new(json, "expert_bytes",      routing_json_number(counts->expert_bytes));
+    json_object_set_new(json, "n_expert_used",     json_value_number(counts->n_used));
+    json_object_set_new(json, "expert_bytes",      json_value_number(counts->expert_bytes));
     json_object_set_new(json, "activations",       json_activations(counts));
-    json_object_set_new(json, "entropy",           routing_json_value(layer->entropy));
-    json_object_set_new(json, "effective_experts", routing_json_value(layer->effective));
+    json_object_set_new(json, "entropy",           json_value_real(layer->entropy));
+    json_object_set_new(json, "effective_experts", json_value_real(layer->effective));
     json_object_set_new(json, "hottest",           json_hottest(layer));
     json_object_set_new(json, "never_used",        json_integer((json_int_t) layer->never_used));
     json_object_set_new(json, "neighbours",        json_reuse(&layer->reuse));
@@ -62,9 +66,9 @@ static json_t * json_sum(const struct report * report) {
     }
     const struct statistics_section * all = &statistics->model;
     return json_pack("{s:o, s:o, s:o, s:o}",
-                     "activations",       routing_json_counts(all->activations, all->n_expert),
-                     "entropy",           routing_json_value(counts_entropy(all->activations, all->n_expert)),
-                     "effective_experts", routing_json_value(evenness_effective(all->activations, all->n_expert)),
+                     "activations",       json_value_counts(all->activations, all->n_expert),
+                     "entropy",           json_value_real(counts_entropy(all->activations, all->n_expert)),
+                     "effective_experts", json_value_real(evenness_effective(all->activations, all->n_expert)),
                      "never_used",        json_integer((json_int_t) counts_unused(all->activations, all->n_expert)));
 }
 
@@ -95,23 +99,28 @@ static json_t * json_coverage(const struct report * report) {
 }
 
 static json_t * json_verdict(const struct report * report) {
-    return report->cache == NULL ? routing_json_text(report->verdict)
-                                 : json_sprintf("%s %s", report->verdict, cache_answer_verdict(report->cache));
+    if (report->cache == NULL) {
+        return json_value_text(report->verdict);
+    }
+    char   * of_cache = cache_verdict(report->cache);
+    json_t * json     = json_sprintf("%s %s", report->verdict, of_cache);
+    free(of_cache);
+    return json;
 }
 
 json_t * report_json(const struct report * report) {
     const struct routing_counts * counts = report->counts;
     json_t * root = json_object();
     json_object_set_new(root, "llama_expert_tracer_report", json_integer(1));
-    json_object_set_new(root, "file",       routing_json_text(routing_counts_name(counts)));
+    json_object_set_new(root, "file",       json_value_text(routing_counts_name(counts)));
     json_object_set_new(root, "kind",       json_string(counts->trace == NULL ? "statistics" : "trace"));
-    json_object_set_new(root, "model",      routing_json_model(counts));
-    json_object_set_new(root, "tokens",     routing_json_tokens(counts));
+    json_object_set_new(root, "model",      routing_json_model(&counts->model));
+    json_object_set_new(root, "tokens",     routing_json_tokens(&counts->tokens));
     json_object_set_new(root, "layers",     json_layers(report));
     json_object_set_new(root, "sum",        json_sum(report));
     json_object_set_new(root, "coverage",   json_coverage(report));
     json_object_set_new(root, "neighbours", json_reuse(&report->reuse));
-    json_object_set_new(root, "cache",      report->cache == NULL ? json_null() : cache_answer_json(report->cache));
+    json_object_set_new(root, "cache",      report->cache == NULL ? json_null() : cache_json(report->cache));
     json_object_set_new(root, "verdict",    json_verdict(report));
     return root;
 }

@@ -2,6 +2,8 @@
 
 #include "analysis/counts.h"
 #include "base/clean.h"
+#include "commands/cache/cache-text.h"
+#include "commands/model-text.h"
 #include "tool/heatmap.h"
 #include "tool/quantity.h"
 
@@ -33,16 +35,12 @@ static void print_heading(const struct page * page, const char * text) {
 
 static void print_model(const struct page * page) {
     const struct routing_counts * counts = page->report->counts;
-    char * text = memory_text("%s", counts->model_name == NULL ? "name unknown" : counts->model_name);
-    if (counts->architecture != NULL) {
-        text = memory_append(text, memory_text(" (%s)", counts->architecture));
+    terminal_field_free(page->terminal, "model", model_text(&counts->model));
+    if (counts->model.file != NULL) {
+        terminal_field(page->terminal, "", counts->model.file);
     }
-    terminal_field_free(page->terminal, "model", text);
-    if (counts->model_file != NULL) {
-        terminal_field(page->terminal, "", counts->model_file);
-    }
-    if (counts->engine != NULL) {
-        terminal_field(page->terminal, "engine", counts->engine);
+    if (counts->model.engine != NULL) {
+        terminal_field(page->terminal, "engine", counts->model.engine);
     }
 }
 
@@ -371,7 +369,7 @@ void report_print(const struct report * report, const struct terminal * terminal
     }
     fprintf(terminal->out, "\n%s\n", report->verdict);
     if (report->cache != NULL) {
-        cache_answer_print(report->cache, terminal);
+        cache_text_print(report->cache, terminal, per_layer);
     } else if (report->cache_error.text[0] != '\0') {
         char * clean = clean_in_place(memory_text("%s", report->cache_error.text));
         fprintf(terminal->out, "What a cache would hit cannot be told: %s\n", clean);
