@@ -1,11 +1,13 @@
-#include "tool/command.h"
+// `cat`: joins routing traces of one model into one.
+
+#include "commands/commands.h"
 #include "tool/error.h"
 #include "tool/input/trace-input.h"
+#include "tool/options.h"
 #include "tool/output-file.h"
 #include "tool/progress.h"
 #include "trace/rewrite/trace-join.h"
 
-#include <getopt.h>
 #include <unistd.h>
 
 struct options {
@@ -15,31 +17,25 @@ struct options {
     size_t       n_files;
 };
 
-// STATUS_OK, or the exit status; *help where help was asked for.
-static int parse_options(struct options * options, int argc, char ** argv, bool * help) {
-    static const struct option known[] = {
-        { "output", required_argument, NULL, 'o' },
-        { "force",  no_argument,       NULL, 'f' },
-        { "help",   no_argument,       NULL, 'h' },
-        { NULL, 0, NULL, 0 },
-    };
-    for (int option; (option = getopt_long(argc, argv, ":o:fh", known, NULL)) != -1;) {
-        switch (option) {
-            case 'o': options->output = optarg; break;
-            case 'f': options->force  = true;   break;
-            case 'h': *help           = true;   return STATUS_OK;
-            default:  return command_option_error(&command_cat, argv, option);
-        }
+static const struct option_spec options_known[] = {
+    { 'o', "output", OPTION_FILE, OPTION_AT(output), .value = "OUT",
+      .help = "write here, whole or not at all (default: -, the standard output)" },
+    { 'f', "force", OPTION_ON, OPTION_AT(force), .help = "replace whatever OUT is, not only a routing trace" },
+    { 0 },
+};
+
+// False: *status is the exit status, and why is told.
+static bool parse_options(struct options * options, int argc, char ** argv, int * status) {
+    if (!options_parse(&command_cat, options, &argc, &argv, status)) {
+        return false;
     }
-    options->files   = argv + optind;
-    options->n_files = (size_t) (argc - optind);
-    if (options->n_files == 0) {
-        return command_usage_error(&command_cat, "which files?");
-    }
-    if (options->output == NULL && isatty(STDOUT_FILENO)) {
-        return command_usage_error(&command_cat, "a trace is not for terminals: choose a file with -o");
-    }
-    return STATUS_OK;
+    options->files   = argv;
+    options->n_files = (size_t) argc;
+    *status = argc == 0                                          ? command_usage_error(&command_cat, "which files?")
+            : options->output == NULL && isatty(STDOUT_FILENO) ?
+                  command_usage_error(&command_cat, "a trace is not for terminals: choose a file with -o")
+            : STATUS_OK;
+    return *status == STATUS_OK;
 }
 
 static void warn(const char * line) {
@@ -105,29 +101,17 @@ static int cat(const struct options * options) {
 
 static int cat_main(int argc, char ** argv) {
     struct options options = { 0 };
-    bool           help    = false;
-    const int      status  = parse_options(&options, argc, argv, &help);
-    if (help) {
-        return command_help(&command_cat);
-    }
-    return status == STATUS_OK ? cat(&options) : status;
+    int            status;
+    return parse_options(&options, argc, argv, &status) ? cat(&options) : status;
 }
 
 const struct command command_cat = {
     .name    = "cat",
     .summary = "joins routing traces of one model",
+    .usage   = "[--force] [-o OUT] FILE…",
+    .about   = "Joins routing traces of one model into one: the parts of a trace that was rotated, in their order, "
+               "or the traces of several runs. Ubatches and contexts of the latter are numbered on.",
+    .options = options_known,
+    .notes   = "A FILE is what `run --routing` wrote, packed or not, - the standard input. The result is not packed.",
     .main    = cat_main,
-    .help    =
-        "usage: llama-expert-tracer cat [--force] [-o OUT] FILE…\n"
-        "\n"
-        "Joins routing traces of one model into one: the parts of a trace that was rotated,\n"
-        "in their order, or the traces of several runs. Ubatches and contexts of the latter\n"
-        "are numbered on.\n"
-        "\n"
-        "  -o, --output OUT  write here, whole or not at all (default: -, the standard output)\n"
-        "  -f, --force       replace whatever OUT is, not only a trace\n"
-        "  -h, --help        show this\n"
-        "\n"
-        "A FILE is what `run --routing` wrote, packed or not, - the standard input. The result\n"
-        "is not packed.\n",
 };

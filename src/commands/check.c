@@ -1,10 +1,12 @@
+// `check`: whether a program can be traced, read from its files.
+
 #include "base/clean.h"
-#include "tool/command.h"
+#include "commands/commands.h"
 #include "tool/error.h"
 #include "tool/launch/preload.h"
 #include "tool/launch/program.h"
+#include "tool/options.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,35 +87,26 @@ static int check(const char * name) {
 }
 
 static int check_main(int argc, char ** argv) {
-    static const struct option known[] = {
-        { "help", no_argument, NULL, 'h' },
-        { NULL, 0, NULL, 0 },
-    };
-    for (int option; (option = getopt_long(argc, argv, "+:h", known, NULL)) != -1;) {
-        if (option == 'h') {
-            return command_help(&command_check);
-        }
-        return command_option_error(&command_check, argv, option);
+    int status;
+    if (!options_parse(&command_check, NULL, &argc, &argv, &status)) {
+        return status;
     }
-    if (argc - optind != 1) {
-        return command_usage_error(&command_check, optind == argc ? "which program?" : "one program, without its arguments");
+    if (argc != 1) {
+        return command_usage_error(&command_check, argc == 0 ? "which program?" : "one program, without its arguments");
     }
-    return check(argv[optind]);
+    return check(argv[0]);
 }
 
 const struct command command_check = {
-    .name    = "check",
-    .summary = "says whether a program can be traced, and what to do if not",
-    .main    = check_main,
-    .help    =
-        "usage: llama-expert-tracer check PROGRAM\n"
-        "\n"
-        "Says whether preloading reaches llama.cpp in the program, which llama.cpp that is,\n"
-        "and what to do if it does not. That is read from the files of the program and of the\n"
-        "libraries that it would load: nothing of the program is started.\n"
-        "\n"
-        "  -h, --help   show this\n"
-        "\n"
-        "Exit status: 0 it can be traced, may be, or its files do not tell; 1 it cannot;\n"
-        "2 it is not there.\n",
+    .name      = "check",
+    .summary   = "says whether a program can be traced, and what to do if not",
+    .usage     = "PROGRAM",
+    .about     = "Says whether preloading reaches llama.cpp in the program, which llama.cpp that is, and what to do "
+                 "if it does not. That is read from the files of the program and of the libraries that it would "
+                 "load: nothing of the program is started.",
+    .notes     = "Exit status: 0 it can be traced, may be, or its files do not tell; 1 it cannot; 2 it is not there "
+                 "or may not be read.",
+    .operand   = COMMAND_OPERAND_PROGRAM,
+    .passes_on = true,
+    .main      = check_main,
 };

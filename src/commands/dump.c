@@ -1,12 +1,14 @@
+// `dump`: a routing trace as lines of text.
+
 #include "base/clean.h"
-#include "tool/command.h"
+#include "commands/commands.h"
 #include "tool/error.h"
 #include "tool/input/trace-filter.h"
 #include "tool/input/trace-input.h"
 #include "tool/input/vocabulary.h"
+#include "tool/options.h"
 #include "trace/format/fingerprint.h"
 
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,37 +30,23 @@ struct dump {
     uint64_t                    lost;       // ubatches that do not check
 };
 
-static int wrong_files(int n_files) {
-    return command_usage_error(&command_dump, n_files == 0 ? "which file?" : "one file at a time (see `cat`)");
-}
+static const struct option_spec options_known[] = {
+    { 'c', "compact", OPTION_ON, OPTION_AT(compact), .help = "a line for each token, with all layers" },
+    { 'm', "model", OPTION_FILE, OPTION_AT(model), .value = "MODEL",
+      .help = "the model's GGUF file: print the text of each token too, where the trace has token ids" },
+    TRACE_FILTER_OPTIONS(filter),
+    { 0 },
+};
 
-// STATUS_OK, or the exit status; *help where help was asked for.
-static int parse_options(struct options * options, int argc, char ** argv, bool * help) {
-    static const struct option known[] = {
-        TRACE_FILTER_OPTIONS,
-        { "model",   required_argument, NULL, 'm' },
-        { "compact", no_argument,       NULL, 'c' },
-        { "help",    no_argument,       NULL, 'h' },
-        { NULL, 0, NULL, 0 },
-    };
-    for (int option; (option = getopt_long(argc, argv, ":m:ch", known, NULL)) != -1;) {
-        struct error                   error;
-        const enum trace_filter_answer answer = trace_filter_option(&options->filter, option, optarg, &error);
-        if (answer == TRACE_FILTER_WRONG) {
-            return command_usage_error(&command_dump, "%s", error.text);
-        }
-        if (answer == TRACE_FILTER_TAKEN) {
-            continue;
-        }
-        switch (option) {
-            case 'm': options->model   = optarg; break;
-            case 'c': options->compact = true;   break;
-            case 'h': *help            = true;   return STATUS_OK;
-            default:  return command_option_error(&command_dump, argv, option);
-        }
+// False: *status is the exit status, and why is told.
+static bool parse_options(struct options * options, int argc, char ** argv, int * status) {
+    if (!options_parse(&command_dump, options, &argc, &argv, status)) {
+        return false;
     }
-    options->file = argv[optind];
-    return argc - optind == 1 ? STATUS_OK : wrong_files(argc - optind);
+    options->file = argv[0];
+    *status = argc == 1 ? STATUS_OK : command_usage_error(&command_dump, "%s",
+        argc == 0 ? "which file?" : "one file at a time (see `cat`)");
+    return *status == STATUS_OK;
 }
 
 //
@@ -306,11 +294,8 @@ static int dump_main(int argc, char ** argv) {
     struct options options = {
         .filter = { .default_phases = TRACE_PHASE_PROMPT | TRACE_PHASE_GENERATION | TRACE_PHASE_WARMUP, .mtp = true },
     };
-    bool help   = false;
-    int  status = parse_options(&options, argc, argv, &help);
-    if (help) {
-        status = command_help(&command_dump);
-    } else if (status == STATUS_OK) {
+    int status;
+    if (parse_options(&options, argc, argv, &status)) {
         status = dump_file(&options);
     }
     trace_filter_free(&options.filter);
@@ -320,24 +305,11 @@ static int dump_main(int argc, char ** argv) {
 const struct command command_dump = {
     .name    = "dump",
     .summary = "prints a routing trace, a line for each token and layer",
+    .usage   = "[OPTION]… FILE",
+    .about   = "Prints a routing trace: a line for each token and layer, with the experts in the router's order. "
+               "Each line says all of its token, so that grep can choose.",
+    .options = options_known,
+    .notes   = "A warm-up is printed too unless --no-warmup or --phase leaves it out, and so is what a "
+               "multi-token-prediction head evaluated. A FILE is what `run --routing` wrote, - the standard input.",
     .main    = dump_main,
-    .help    =
-        "usage: llama-expert-tracer dump [OPTION]… FILE\n"
-        "\n"
-        "Prints a routing trace: a line for each token and layer, with the experts in the\n"
-        "router's order. Each line says all of its token, so that grep can choose.\n"
-        "\n"
-        "  -c, --compact         a line for each token, with all layers\n"
-        "  -m, --model MODEL     the model's GGUF file: print the text of each token too,\n"
-        "                        where the trace has token ids\n"
-        "      --layer LIST      only these layers, such as 0,3-5,40-\n"
-        "      --sequence LIST   only tokens of these sequences\n"
-        "      --tokens LIST     only tokens at these positions of their sequence, from 0\n"
-        "      --ubatch LIST     only these ubatches\n"
-        "      --phase LIST      only of prompt, generation, warmup\n"
-        "      --no-warmup       no warm-up\n"
-        "      --no-rejected     no tokens that were drafted and rejected\n"
-        "  -h, --help            show this\n"
-        "\n"
-        "A FILE is what `run --routing` wrote, - the standard input.\n",
 };

@@ -1,12 +1,14 @@
-#include "tool/command.h"
+// `info`: what is in a routing trace, and whether it is whole.
+
+#include "commands/commands.h"
 #include "tool/error.h"
 #include "tool/input/trace-input.h"
 #include "tool/input/trace-lives.h"
 #include "tool/json-output.h"
+#include "tool/options.h"
 #include "tool/progress.h"
 #include "tool/terminal.h"
 
-#include <getopt.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,31 +21,23 @@ struct options {
     int                 n_files;
 };
 
-enum { OPTION_JSON = 256, OPTION_COLOR };
+static const struct option_spec options_known[] = {
+    { 0, "json", OPTION_ON, OPTION_AT(json),
+      .help = "all of it as JSON, one document a FILE: beside what is printed, the layers one by one, and times in "
+              "seconds since 1970" },
+    TERMINAL_COLOR_OPTION(color),
+    { 0 },
+};
 
-// STATUS_OK, or the exit status; *help where help was asked for.
-static int parse_options(struct options * options, int argc, char ** argv, bool * help) {
-    static const struct option known[] = {
-        { "json",  no_argument,       NULL, OPTION_JSON  },
-        { "color", required_argument, NULL, OPTION_COLOR },
-        { "help",  no_argument,       NULL, 'h'          },
-        { NULL, 0, NULL, 0 },
-    };
-    for (int option; (option = getopt_long(argc, argv, ":h", known, NULL)) != -1;) {
-        switch (option) {
-            case OPTION_JSON: options->json = true; break;
-            case 'h':         *help         = true; return STATUS_OK;
-            case OPTION_COLOR:
-                if (!terminal_color_parse(optarg, &options->color)) {
-                    return command_usage_error(&command_info, "--color is auto, always or never, not '%s'", optarg);
-                }
-                break;
-            default: return command_option_error(&command_info, argv, option);
-        }
+// False: *status is the exit status, and why is told.
+static bool parse_options(struct options * options, int argc, char ** argv, int * status) {
+    if (!options_parse(&command_info, options, &argc, &argv, status)) {
+        return false;
     }
-    options->files   = argv + optind;
-    options->n_files = argc - optind;
-    return options->n_files > 0 ? STATUS_OK : command_usage_error(&command_info, "which file?");
+    options->files   = argv;
+    options->n_files = argc;
+    *status = argc > 0 ? STATUS_OK : command_usage_error(&command_info, "which file?");
+    return *status == STATUS_OK;
 }
 
 //
@@ -565,29 +559,19 @@ static int info_files(const struct options * options) {
 
 static int info_main(int argc, char ** argv) {
     struct options options = { 0 };
-    bool           help    = false;
-    const int      status  = parse_options(&options, argc, argv, &help);
-    if (help) {
-        return command_help(&command_info);
-    }
-    return status == STATUS_OK ? info_files(&options) : status;
+    int            status;
+    return parse_options(&options, argc, argv, &status) ? info_files(&options) : status;
 }
 
 const struct command command_info = {
     .name    = "info",
     .summary = "tells what is in a routing trace, and whether it is whole",
+    .usage   = "[OPTION]… FILE…",
+    .about   = "Tells which model a routing trace is of, what it has of tokens, sequences and activations, what is "
+               "missing, and how it ended. A FILE is what `run --routing` wrote, packed or not, also while it is "
+               "being written; - the standard input.",
+    .options = options_known,
+    .notes   = "Exits with 1 where a FILE is damaged. One of a program that still runs, or was killed, is not: it "
+               "is whole up to its last second.",
     .main    = info_main,
-    .help    =
-        "usage: llama-expert-tracer info [OPTION]… FILE…\n"
-        "\n"
-        "Tells which model a routing trace is of, what it has of tokens, sequences and\n"
-        "activations, what is missing, and how it ended. A FILE is what `run --routing`\n"
-        "wrote, packed or not, also while it is being written; - the standard input.\n"
-        "\n"
-        "      --json            all of it as JSON, one document a FILE\n"
-        "      --color WHEN      auto (default; NO_COLOR is honoured), always or never\n"
-        "  -h, --help            show this\n"
-        "\n"
-        "Exits with 1 where a FILE is damaged. One of a program that still runs, or was\n"
-        "killed, is not: it is whole up to its last second.\n",
 };

@@ -1,10 +1,12 @@
+// `integrate`: builds the tracer into a source tree of llama.cpp.
+
 #include "base/clean.h"
 #include "built-in/source-tree.h"
-#include "tool/command.h"
+#include "commands/commands.h"
 #include "tool/error.h"
 #include "tool/launch/preload.h"
+#include "tool/options.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -15,29 +17,26 @@ struct options {
     const char * tree;
 };
 
-// STATUS_OK, or the exit status; *help where help was asked for.
-static int parse_options(struct options * options, int argc, char ** argv, bool * help) {
-    static const struct option known[] = {
-        { "remove", no_argument, NULL, 'r' },
-        { "diff",   no_argument, NULL, 'd' },
-        { "cmake",  no_argument, NULL, 'c' },
-        { "help",   no_argument, NULL, 'h' },
-        { NULL, 0, NULL, 0 },
-    };
-    for (int option; (option = getopt_long(argc, argv, ":rdch", known, NULL)) != -1;) {
-        switch (option) {
-            case 'r': options->action = REMOVE; break;
-            case 'd': options->action = DIFF;   break;
-            case 'c': options->action = CMAKE;  break;
-            case 'h': *help           = true;   return STATUS_OK;
-            default:  return command_option_error(&command_integrate, argv, option);
-        }
+static const struct option_spec options_known[] = {
+    { 'd', "diff", OPTION_SET, OPTION_AT(action), .sets = DIFF,
+      .help = "show what would be done, as a patch (none where nothing is to do); nothing is changed" },
+    { 'r', "remove", OPTION_SET, OPTION_AT(action), .sets = REMOVE, .help = "undo it: every file is what it was" },
+    { 'c', "cmake", OPTION_SET, OPTION_AT(action), .sets = CMAKE,
+      .help = "print the path of a CMake file that does the same without changing the tree: `cmake "
+              "-DCMAKE_PROJECT_llama.cpp_INCLUDE=PATH …`" },
+    { 0 },
+};
+
+// False: *status is the exit status, and why is told.
+static bool parse_options(struct options * options, int argc, char ** argv, int * status) {
+    if (!options_parse(&command_integrate, options, &argc, &argv, status)) {
+        return false;
     }
-    if (argc - optind != (options->action == CMAKE ? 0 : 1)) {
-        return command_usage_error(&command_integrate, options->action == CMAKE ? "--cmake takes no tree" : "which source tree of llama.cpp?");
-    }
-    options->tree = argv[optind];
-    return STATUS_OK;
+    const bool takes_none = options->action == CMAKE;
+    options->tree = argv[0];
+    *status = argc == (takes_none ? 0 : 1) ? STATUS_OK : command_usage_error(&command_integrate, "%s",
+        takes_none ? "--cmake takes no tree" : "which source tree of llama.cpp?");
+    return *status == STATUS_OK;
 }
 
 // What became of the tree.
@@ -105,12 +104,8 @@ static bool act(const struct options * options, const char * parts, struct error
 static int integrate_main(int argc, char ** argv) {
     struct options options = { INTEGRATE, NULL };
     struct error   error;
-    bool           help    = false;
-    const int      status  = parse_options(&options, argc, argv, &help);
-    if (help) {
-        return command_help(&command_integrate);
-    }
-    if (status != STATUS_OK) {
+    int            status;
+    if (!parse_options(&options, argc, argv, &status)) {
         return status;
     }
     const bool removes = options.action == REMOVE; // which needs nothing but the tree
@@ -126,19 +121,11 @@ static int integrate_main(int argc, char ** argv) {
 const struct command command_integrate = {
     .name    = "integrate",
     .summary = "builds the tracer into a source tree of llama.cpp",
+    .usage   = "[--diff | --remove] LLAMA_CPP_TREE\n--cmake",
+    .about   = "Puts the tracer into a source tree of llama.cpp: src/llama-expert-tracer.h and .c, and a block in "
+               "src/CMakeLists.txt. What is built of it then, shared or static, traces with nothing but the "
+               "environment variables.",
+    .options = options_known,
+    .operand = COMMAND_OPERAND_FOLDER,
     .main    = integrate_main,
-    .help    =
-        "usage: llama-expert-tracer integrate [--diff | --remove] LLAMA_CPP_TREE\n"
-        "       llama-expert-tracer integrate --cmake\n"
-        "\n"
-        "Puts the tracer into a source tree of llama.cpp: src/llama-expert-tracer.h and .c, and\n"
-        "a block in src/CMakeLists.txt. What is built of it then, shared or static, traces with\n"
-        "nothing but the environment variables.\n"
-        "\n"
-        "  -d, --diff    show what would be done, as a patch (none where nothing is to do);\n"
-        "                nothing is changed\n"
-        "  -r, --remove  undo it: every file is what it was\n"
-        "  -c, --cmake   print the path of a CMake file that does the same without changing\n"
-        "                the tree: cmake -DCMAKE_PROJECT_llama.cpp_INCLUDE=PATH …\n"
-        "  -h, --help    show this\n",
 };

@@ -1,8 +1,10 @@
-#include "statistics/statistics-file.h"
-#include "tool/command.h"
-#include "tool/error.h"
+// `merge`: adds up the statistics of several runs.
 
-#include <getopt.h>
+#include "commands/commands.h"
+#include "statistics/statistics-file.h"
+#include "tool/error.h"
+#include "tool/options.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,28 +16,24 @@ struct options {
     int          n_files;
 };
 
-// STATUS_OK, or the exit status; *help where help was asked for.
-static int parse_options(struct options * options, int argc, char ** argv, bool * help) {
-    static const struct option known[] = {
-        { "output", required_argument, NULL, 'o' },
-        { "force",  no_argument,       NULL, 'f' },
-        { "help",   no_argument,       NULL, 'h' },
-        { NULL, 0, NULL, 0 },
-    };
-    for (int option; (option = getopt_long(argc, argv, ":o:fh", known, NULL)) != -1;) {
-        switch (option) {
-            case 'o': options->output = optarg; break;
-            case 'f': options->force  = true;   break;
-            case 'h': *help           = true;   return STATUS_OK;
-            default:  return command_option_error(&command_merge, argv, option);
-        }
+static const struct option_spec options_known[] = {
+    { 'o', "output", OPTION_FILE, OPTION_AT(output), .value = "OUT",
+      .help = "write here, whole or not at all (default: -, the standard output)" },
+    { 'f', "force", OPTION_ON, OPTION_AT(force),
+      .help = "also add up different models of the same shape (as many layers and experts), and a run twice, and "
+              "replace whatever OUT is, not only statistics" },
+    { 0 },
+};
+
+// False: *status is the exit status, and why is told.
+static bool parse_options(struct options * options, int argc, char ** argv, int * status) {
+    if (!options_parse(&command_merge, options, &argc, &argv, status)) {
+        return false;
     }
-    options->files   = argv + optind;
-    options->n_files = argc - optind;
-    if (options->n_files == 0) {
-        return command_usage_error(&command_merge, "which files?");
-    }
-    return STATUS_OK;
+    options->files   = argv;
+    options->n_files = argc;
+    *status = argc == 0 ? command_usage_error(&command_merge, "which files?") : STATUS_OK;
+    return *status == STATUS_OK;
 }
 
 static bool check_same_model(const struct statistics * sum, const struct statistics * next, bool force) {
@@ -160,26 +158,16 @@ static int merge(const struct options * options) {
 
 static int merge_main(int argc, char ** argv) {
     struct options options = { 0 };
-    bool           help    = false;
-    const int      status  = parse_options(&options, argc, argv, &help);
-    if (help) {
-        return command_help(&command_merge);
-    }
-    return status == STATUS_OK ? merge(&options) : status;
+    int            status;
+    return parse_options(&options, argc, argv, &status) ? merge(&options) : status;
 }
 
 const struct command command_merge = {
     .name    = "merge",
     .summary = "adds up the statistics of several runs of one model",
+    .usage   = "[--force] [-o OUT] FILE…",
+    .about   = "Adds up the statistics of several runs, or machines, of the same model. A FILE is what `run -o` or "
+               "llama-imatrix wrote, - the standard input.",
+    .options = options_known,
     .main    = merge_main,
-    .help    =
-        "usage: llama-expert-tracer merge [--force] [-o OUT] FILE…\n"
-        "\n"
-        "Adds up the statistics of several runs, or machines, of the same model. A FILE is\n"
-        "what `run -o` or llama-imatrix wrote, - the standard input.\n"
-        "\n"
-        "  -o, --output OUT  write here, whole or not at all (default: -, the standard output)\n"
-        "  -f, --force       also add up different models of the same shape, and a run twice,\n"
-        "                    and replace whatever OUT is\n"
-        "  -h, --help        show this\n",
 };

@@ -1,6 +1,9 @@
-#include "tool/command.h"
+// `pack`: a routing trace made smaller, made what it was again, or made into one that can be shared.
+
+#include "commands/commands.h"
 #include "tool/error.h"
 #include "tool/input/trace-input.h"
+#include "tool/options.h"
 #include "tool/output-file.h"
 #include "tool/progress.h"
 #include "trace/rewrite/trace-packer.h"
@@ -8,7 +11,6 @@
 #include "trace/rewrite/trace-unpacker.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,51 +31,31 @@ struct options {
     uint64_t     window; // tokens that a window has at least, 0: as many as it takes
 };
 
-enum { OPTION_WINDOW = 256 };
+static const struct option_spec options_known[] = {
+    { 'o', "output", OPTION_FILE, OPTION_AT(output), .value = "OUT",
+      .help = "write here, whole or not at all, - the standard output (default: run.packed.moetrace of "
+              "run.moetrace, and the other way round)" },
+    { 'u', "unpack", OPTION_ON, OPTION_AT(unpack), .help = "make the trace that was packed, byte by byte" },
+    { 's', "share", OPTION_ON, OPTION_AT(share),
+      .help = "make run.shared.moetrace, of which prompts cannot be made again: how often each layer chose each "
+              "expert, in windows of many tokens of one phase. Order, positions, sequences, times, token ids and "
+              "gate weights are gone; info, report, compare, cat and export's hot lists and importance work. The "
+              "manual has what it still gives away, under SECURITY CONSIDERATIONS" },
+    { 0, "window", OPTION_COUNT, OPTION_AT(window), .value = "TOKENS", .min = 1, .max = UINT64_MAX - 1,
+      .expects = "needs a number of tokens",
+      .help    = "tokens of a window, at least 4 for each expert of each layer, which is the default; a trace with "
+                 "fewer is refused" },
+    { 'f', "force", OPTION_ON, OPTION_AT(force), .help = "replace a file that is there already, but not FILE itself" },
+    { 0 },
+};
 
-static bool take_window(struct options * options, const char * text) {
-    char * end;
-    errno = 0;
-    options->window = strtoull(text, &end, 10);
-    return text[0] >= '1' && text[0] <= '9' && *end == '\0' && errno == 0;
-}
-
-// STATUS_OK, or the exit status; *help where help was asked for.
-static int parse_options(struct options * options, int argc, char ** argv, bool * help) {
-    static const struct option known[] = {
-        { "output", required_argument, NULL, 'o' },
-        { "unpack", no_argument,       NULL, 'u' },
-        { "share",  no_argument,       NULL, 's' },
-        { "window", required_argument, NULL, OPTION_WINDOW },
-        { "force",  no_argument,       NULL, 'f' },
-        { "help",   no_argument,       NULL, 'h' },
-        { NULL, 0, NULL, 0 },
-    };
-    for (int option; (option = getopt_long(argc, argv, ":o:usfh", known, NULL)) != -1;) {
-        switch (option) {
-            case 'o': options->output = optarg; break;
-            case 'u': options->unpack = true;   break;
-            case 's': options->share  = true;   break;
-            case 'f': options->force  = true;   break;
-            case OPTION_WINDOW:
-                if (!take_window(options, optarg)) {
-                    return command_usage_error(&command_pack, "--window needs a number of tokens, not '%s'", optarg);
-                }
-                break;
-            case 'h': *help           = true;   return STATUS_OK;
-            default:  return command_option_error(&command_pack, argv, option);
-        }
-    }
-    if (argc - optind != 1) {
-        return command_usage_error(&command_pack, argc == optind ? "which file?" : "one file at a time");
-    }
+static int check_options(const struct options * options) {
     if (options->share && options->unpack) {
         return command_usage_error(&command_pack, "what --share leaves out nothing brings back: not with --unpack");
     }
     if (options->window > 0 && !options->share) {
         return command_usage_error(&command_pack, "--window goes with --share");
     }
-    options->file = argv[optind];
     if (options->output == NULL && strcmp(options->file, "-") == 0) {
         return command_usage_error(&command_pack, "where to? Of the standard input -o has to tell");
     }
@@ -81,6 +63,17 @@ static int parse_options(struct options * options, int argc, char ** argv, bool 
         return command_usage_error(&command_pack, "a trace is not for terminals: choose a file with -o");
     }
     return STATUS_OK;
+}
+
+// False: *status is the exit status, and why is told.
+static bool parse_options(struct options * options, int argc, char ** argv, int * status) {
+    if (!options_parse(&command_pack, options, &argc, &argv, status)) {
+        return false;
+    }
+    options->file = argv[0];
+    *status = argc == 1 ? check_options(options)
+                        : command_usage_error(&command_pack, argc == 0 ? "which file?" : "one file at a time");
+    return *status == STATUS_OK;
 }
 
 // The length of a path without an ending, all of it where it has another one.
@@ -265,12 +258,8 @@ static int pack_to(struct options * options, const char * path) {
 
 static int pack_main(int argc, char ** argv) {
     struct options options = { 0 };
-    bool           help    = false;
-    const int      status  = parse_options(&options, argc, argv, &help);
-    if (help) {
-        return command_help(&command_pack);
-    }
-    if (status != STATUS_OK) {
+    int            status;
+    if (!parse_options(&options, argc, argv, &status)) {
         return status;
     }
     char    * path   = options.output != NULL ? memory_text("%s", options.output) : default_output(&options);
@@ -282,27 +271,11 @@ static int pack_main(int argc, char ** argv) {
 const struct command command_pack = {
     .name    = "pack",
     .summary = "makes a routing trace smaller, or makes one that can be shared",
+    .usage   = "[--unpack] [--force] [-o OUT] FILE\n--share [--window TOKENS] [-f] [-o OUT] FILE",
+    .about   = "Makes a routing trace smaller: about as small as its experts can be told, with each layer's "
+               "frequencies. Every command reads packed traces as they are.",
+    .options = options_known,
+    .notes   = "A FILE is what `run --routing` wrote, - the standard input. One that would not become smaller is "
+               "copied.",
     .main    = pack_main,
-    .help    =
-        "usage: llama-expert-tracer pack [--unpack] [--force] [-o OUT] FILE\n"
-        "       llama-expert-tracer pack --share [--window TOKENS] [--force] [-o OUT] FILE\n"
-        "\n"
-        "Makes a routing trace smaller: about as small as its experts can be told, with each\n"
-        "layer's frequencies. Every command reads packed traces as they are.\n"
-        "\n"
-        "  -o, --output OUT  write here, whole or not at all, - the standard output (default:\n"
-        "                    run.packed.moetrace of run.moetrace, and the other way round)\n"
-        "  -u, --unpack      make the trace that was packed, byte by byte\n"
-        "  -s, --share       make run.shared.moetrace, of which prompts cannot be made again: how\n"
-        "                    often each layer chose each expert, in windows of many tokens. Order,\n"
-        "                    positions, sequences, times, token ids and gate weights are gone;\n"
-        "                    info, report, compare and export's hot lists and importance work.\n"
-        "                    the manual says what it still tells\n"
-        "      --window TOKENS  tokens of a window, at least 4 for each expert of each layer,\n"
-        "                    which is the default\n"
-        "  -f, --force       replace a file that is there already, but not FILE itself\n"
-        "  -h, --help        show this\n"
-        "\n"
-        "A FILE is what `run --routing` wrote, - the standard input. One that would not become\n"
-        "smaller is copied.\n",
 };

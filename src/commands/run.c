@@ -1,11 +1,13 @@
-#include "tool/command.h"
+// `run`: becomes the program, with the tracer preloaded and its settings in the environment.
+
+#include "commands/commands.h"
 #include "tool/error.h"
 #include "tool/launch/preload.h"
 #include "tool/launch/program.h"
+#include "tool/options.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -22,9 +24,9 @@
 #define ROTATE_SIZE_MIN 0x1p20
 #define ROTATE_SIZE_MAX 0x1p60
 #define ROTATE_TIME_MAX 1e9
+#define KEEP_MAX        1e18
 #define SAMPLE_MAX      1e15
 #define SEED_MAX        0x1p53
-#define FIRST_OPTION     256 // of those that have no letter
 #define SIGN_DESCRIPTOR  100 // or above
 
 // What `run` passes on, each in a variable of its own.
@@ -51,29 +53,10 @@ static const char * const variables[N_SETTINGS] = {
     [KEEP]        = "LLAMA_EXPERT_TRACE_KEEP",
 };
 
-static const struct option known_options[] = {
-    { "stats",       no_argument,       NULL, FIRST_OPTION + STATS       },
-    { "names",       no_argument,       NULL, FIRST_OPTION + NAMES       },
-    { "per-layer",   no_argument,       NULL, FIRST_OPTION + PER_LAYER   },
-    { "weights",     no_argument,       NULL, FIRST_OPTION + WEIGHTS     },
-    { "tokens",      no_argument,       NULL, FIRST_OPTION + TOKENS      },
-    { "output",      required_argument, NULL, 'o'                        },
-    { "routing",     required_argument, NULL, 'r'                        },
-    { "interval",    required_argument, NULL, FIRST_OPTION + INTERVAL    },
-    { "capture",     required_argument, NULL, FIRST_OPTION + CAPTURE     },
-    { "on-full",     required_argument, NULL, FIRST_OPTION + ON_FULL     },
-    { "buffer",      required_argument, NULL, FIRST_OPTION + BUFFER      },
-    { "rotate-size", required_argument, NULL, FIRST_OPTION + ROTATE_SIZE },
-    { "rotate-time", required_argument, NULL, FIRST_OPTION + ROTATE_TIME },
-    { "sample",      required_argument, NULL, FIRST_OPTION + SAMPLE      },
-    { "keep",        required_argument, NULL, FIRST_OPTION + KEEP        },
-    { "help",        no_argument,       NULL, 'h'                        },
-    { NULL, 0, NULL, 0 },
-};
-
-// By setting, NULL: not chosen.
+// By setting.
 struct options {
-    const char * values[N_SETTINGS];
+    bool         switches[N_SWITCHES];
+    const char * values[N_SETTINGS]; // NULL: not chosen
 };
 
 struct unit {
@@ -111,33 +94,57 @@ static bool is_whole_number(const char * text, double max) {
     return strchr(text, '.') == NULL && is_number(text, none, 1, max) && strtod(text, NULL) > 0;
 }
 
-static bool is_one_of(const char * text, const char * const * choices) {
-    while (*choices && strcmp(text, *choices) != 0) {
-        choices++;
-    }
-    return *choices != NULL;
-}
+//
+// the options: what the library would not take is refused before the program begins
+//
 
 // A file of the program's run: its standard output is its own.
-static int check_file(const char * option, const char * value) {
-    if (value != NULL && strcmp(value, "-") == 0) {
-        return command_usage_error(&command_run, "--%s -: the standard output belongs to the program, nothing of ours is written there: name a file", option);
+static bool take_file(const char * option, const char * text, const char ** place, struct error * error) {
+    *place = text;
+    if (strcmp(text, "-") == 0) {
+        return error_set(error, "--%s -: the standard output belongs to the program, nothing of ours is written there: "
+            "name a file", option);
     }
-    if (value != NULL && *value == '\0') {
-        return command_usage_error(&command_run, "--%s needs the name of a file", option);
-    }
-    return STATUS_OK;
+    return *text != '\0' || error_set(error, "--%s needs the name of a file", option);
 }
 
-static int check_choice(const char * option, const char * value, const char * const * choices, const char * needs) {
-    return value == NULL || is_one_of(value, choices) ? STATUS_OK :
-        command_usage_error(&command_run, "--%s needs %s, not '%s'", option, needs, value);
+static bool take_output(const char * text, void * place, struct error * error) {
+    return take_file("output", text, place, error);
 }
 
-static int check_number(const char * option, const char * value, const struct unit * units, double min, double max,
-                        const char * needs) {
-    return value == NULL || is_number(value, units, min, max) ? STATUS_OK :
-        command_usage_error(&command_run, "--%s needs %s, not '%s'", option, needs, value);
+static bool take_routing(const char * text, void * place, struct error * error) {
+    return take_file("routing", text, place, error);
+}
+
+static bool take_number(const char * text, const char ** place, const struct unit * units, double min, double max) {
+    *place = text;
+    return is_number(text, units, min, max);
+}
+
+static bool take_interval(const char * text, void * place, struct error * error) {
+    (void) error;
+    return take_number(text, place, none, INTERVAL_MIN, INTERVAL_MAX);
+}
+
+static bool take_buffer(const char * text, void * place, struct error * error) {
+    (void) error;
+    const double memory = (double) sysconf(_SC_PHYS_PAGES) * (double) sysconf(_SC_PAGESIZE);
+    return take_number(text, place, sizes, BUFFER_MIN, memory);
+}
+
+static bool take_rotate_size(const char * text, void * place, struct error * error) {
+    (void) error;
+    return take_number(text, place, sizes, ROTATE_SIZE_MIN, ROTATE_SIZE_MAX);
+}
+
+static bool take_rotate_time(const char * text, void * place, struct error * error) {
+    (void) error;
+    return take_number(text, place, times, 1, ROTATE_TIME_MAX);
+}
+
+static bool take_keep(const char * text, void * place, struct error * error) {
+    (void) error;
+    return take_number(text, place, sizes, 0, KEEP_MAX);
 }
 
 static bool is_sampling(const char * text) {
@@ -148,62 +155,79 @@ static bool is_sampling(const char * text) {
     return is;
 }
 
-static int check_sample(const char * value) {
-    return value == NULL || strcmp(value, "0") == 0 || is_sampling(value) ? STATUS_OK :
-        command_usage_error(&command_run, "--sample needs a whole number: one batch in so many is recorded, "
-            "or with a seed, such as 100:7; not '%s'", value);
+static bool take_sample(const char * text, void * place, struct error * error) {
+    *(const char **) place = text;
+    return strcmp(text, "0") == 0 || is_sampling(text)
+        || error_set(error, "--sample needs a whole number: one batch in so many is recorded, or with a seed, such as "
+               "100:7; not '%s'", text);
 }
+
+static const struct option_choice ways[] = {
+    { "auto", NULL }, { "graph", NULL }, { "eval-callback", NULL }, { 0 },
+};
+static const struct option_choice policies[] = { { "drop", NULL }, { "wait", NULL }, { 0 } };
+
+static const struct option_spec options_known[] = {
+    { 0, "stats", OPTION_ON, OPTION_AT(switches[STATS]),
+      .help = "print statistics when the model is freed or the program ends (always, unless only --names or "
+              "--routing is chosen)" },
+    { 0, "names", OPTION_ON, OPTION_AT(switches[NAMES]), .help = "log the expert tensors of every activation" },
+    { 0, "per-layer", OPTION_ON, OPTION_AT(switches[PER_LAYER]), .help = "break the statistics down by layer" },
+    { 'o', "output", OPTION_FILE, OPTION_AT(values[OUTPUT]), .value = "FILE", .take = take_output,
+      .help = "write statistics to a JSON file (%p: process id, %m: model)" },
+    { 0, "interval", OPTION_TEXT, OPTION_AT(values[INTERVAL]), .value = "SECONDS", .take = take_interval,
+      .expects = "needs seconds, 0 (only at the end) or 0.1 to 86400",
+      .help    = "write it every so often while the program runs (0.1 to 86400; 0: only at the end; default: 10)" },
+    { 0, "capture", OPTION_WORD, OPTION_AT(values[CAPTURE]), .value = "WAY", .choices = ways,
+      .expects = "needs auto, graph or eval-callback",
+      .help    = "how the routing is read: graph (no device is stopped for it), eval-callback (waits for the device "
+                 "in every MoE layer, and works with everything), auto (the default: the first where it is possible)" },
+    { 'r', "routing", OPTION_FILE, OPTION_AT(values[ROUTING]), .value = "FILE", .take = take_routing,
+      .help = "record every routing decision, in a trace for each model (%p: process id, %m: model)" },
+    { 0, "weights", OPTION_ON, OPTION_AT(switches[WEIGHTS]), .help = "with gate weights" },
+    { 0, "tokens", OPTION_ON, OPTION_AT(switches[TOKENS]),
+      .help = "with token ids. Prompts can be reconstructed from a trace without them too: guard it like the "
+              "prompts, or see `pack --share`" },
+    { 0, "on-full", OPTION_WORD, OPTION_AT(values[ON_FULL]), .value = "WHAT", .choices = policies,
+      .expects = "needs drop or wait",
+      .help    = "where the disk cannot keep up: drop what remains of a batch, after a few milliseconds, and count "
+                 "it (the default), or wait" },
+    { 0, "buffer", OPTION_TEXT, OPTION_AT(values[BUFFER]), .value = "SIZE", .take = take_buffer,
+      .expects = "needs a size, such as 64MiB: 1MiB at least, and not more memory than the machine has",
+      .help    = "memory for what is not on the disk yet (default: 32MiB; 1MiB at least)" },
+    { 0, "rotate-size", OPTION_TEXT, OPTION_AT(values[ROTATE_SIZE]), .value = "SIZE", .take = take_rotate_size,
+      .expects = "needs a size, such as 1GiB: 1MiB at least",
+      .help    = "go on in a further file at this size" },
+    { 0, "rotate-time", OPTION_TEXT, OPTION_AT(values[ROTATE_TIME]), .value = "TIME", .take = take_rotate_time,
+      .expects = "needs seconds, or a time such as 90m or 1h: one second at least",
+      .help    = "go on in a further file after this time, such as 3600, 90m or 1h" },
+    { 0, "sample", OPTION_TEXT, OPTION_AT(values[SAMPLE]), .value = "N[:SEED]", .take = take_sample,
+      .help = "record one batch in N, chosen at random in each row of N; the same ones again with the seed that "
+              "`info` shows" },
+    { 0, "keep", OPTION_TEXT, OPTION_AT(values[KEEP]), .value = "SIZE", .take = take_keep,
+      .expects = "needs a size, such as 10GiB",
+      .help    = "delete the oldest files of earlier runs, so that all of FILE take no more" },
+    { 0 },
+};
 
 static int check_both_files(const char * output, const char * routing) {
     return output == NULL || routing == NULL || strcmp(output, routing) != 0 ? STATUS_OK :
         command_usage_error(&command_run, "--output and --routing are one file, %s: name two", output);
 }
 
-static double machine_memory(void) {
-    return (double) sysconf(_SC_PHYS_PAGES) * (double) sysconf(_SC_PAGESIZE);
-}
-
-// What the library checks again: here it can be told before the program begins.
-static int check_options(const struct options * options) {
-    static const char * const ways    [] = { "auto", "graph", "eval-callback", NULL };
-    static const char * const policies[] = { "drop", "wait", NULL };
-    const char * const      * value      = options->values;
-
-    int status = check_file("output", value[OUTPUT]);
-    status = status ? status : check_file  ("routing",     value[ROUTING]);
-    status = status ? status : check_number("interval",    value[INTERVAL],    none,  INTERVAL_MIN, INTERVAL_MAX,
-        "seconds, 0 (only at the end) or 0.1 to 86400");
-    status = status ? status : check_choice("capture",     value[CAPTURE],     ways,      "auto, graph or eval-callback");
-    status = status ? status : check_choice("on-full",     value[ON_FULL],     policies,  "drop or wait");
-    status = status ? status : check_number("buffer",      value[BUFFER],      sizes, BUFFER_MIN, machine_memory(),
-        "a size, such as 64MiB: 1MiB at least, and not more memory than the machine has");
-    status = status ? status : check_number("rotate-size", value[ROTATE_SIZE], sizes, ROTATE_SIZE_MIN, ROTATE_SIZE_MAX,
-        "a size, such as 1GiB: 1MiB at least");
-    status = status ? status : check_number("rotate-time", value[ROTATE_TIME], times, 1, ROTATE_TIME_MAX,
-        "seconds, or a time such as 90m or 1h: one second at least");
-    status = status ? status : check_sample(value[SAMPLE]);
-    status = status ? status : check_number("keep",        value[KEEP],        sizes, 0, 1e18, "a size, such as 10GiB");
-    return status ? status : check_both_files(value[OUTPUT], value[ROUTING]);
-}
-
-// STATUS_OK, or the exit status; *help where help was asked for. The program begins at argv[optind].
-static int parse_options(struct options * options, int argc, char ** argv, bool * help) {
-    for (int option; (option = getopt_long(argc, argv, "+:o:r:h", known_options, NULL)) != -1;) {
-        const int setting = option == 'o' ? OUTPUT : option == 'r' ? ROUTING : option - FIRST_OPTION;
-        if (setting >= 0 && setting < N_SETTINGS) {
-            options->values[setting] = setting < N_SWITCHES ? "1" : optarg;
-        } else if (option == 'h') {
-            *help = true;
-            return STATUS_OK;
-        } else {
-            return command_option_error(&command_run, argv, option);
-        }
+// False: *status is the exit status, and why is told. *argv is the program with its arguments.
+static bool parse_options(struct options * options, int argc, char *** argv, int * status) {
+    if (!options_parse(&command_run, options, &argc, argv, status)) {
+        return false;
     }
-    if (optind == argc) {
-        return command_usage_error(&command_run, "which program?");
-    }
-    return check_options(options);
+    *status = argc == 0 ? command_usage_error(&command_run, "which program?")
+                        : check_both_files(options->values[OUTPUT], options->values[ROUTING]);
+    return *status == STATUS_OK;
 }
+
+//
+// the environment
+//
 
 static void set_variable(const char * name, const char * value) {
     if (setenv(name, value, 1) != 0) {
@@ -232,7 +256,12 @@ static void set_file(const char * variable, const char * file) {
 }
 
 static void set_environment(const struct options * options) {
-    for (int i = 0; i < N_SETTINGS; i++) {
+    for (int i = 0; i < N_SWITCHES; i++) {
+        if (options->switches[i]) {
+            set_variable(variables[i], "1");
+        }
+    }
+    for (int i = N_SWITCHES; i < N_SETTINGS; i++) {
         if (options->values[i] != NULL && (i == OUTPUT || i == ROUTING)) {
             set_file(variables[i], options->values[i]);
         } else if (options->values[i] != NULL) {
@@ -380,44 +409,20 @@ static int run(const struct options * options, char ** argv) {
 
 static int run_main(int argc, char ** argv) {
     struct options options = { 0 };
-    bool           help    = false;
-    const int      status  = parse_options(&options, argc, argv, &help);
-    if (help) {
-        return command_help(&command_run);
-    }
-    return status == STATUS_OK ? run(&options, argv + optind) : status;
+    int            status;
+    return parse_options(&options, argc, &argv, &status) ? run(&options, argv) : status;
 }
 
 const struct command command_run = {
-    .name    = "run",
-    .summary = "runs a program and traces the llama.cpp in it",
-    .main    = run_main,
-    .help    =
-        "usage: llama-expert-tracer run [OPTION]… [--] PROGRAM [ARGUMENT]…\n"
-        "\n"
-        "Runs the program with the tracer in it. It stays what it is: same input and output,\n"
-        "same exit status, same process.\n"
-        "\n"
-        "      --stats              print statistics at the end (always, unless only --names or --routing is chosen)\n"
-        "      --names              log the expert tensors of every activation\n"
-        "      --per-layer          break the statistics down by layer\n"
-        "  -o, --output FILE        write statistics to a JSON file (%p: process id, %m: model)\n"
-        "      --interval SECONDS   write it every so often while the program runs, 0: at the end\n"
-        "      --capture WAY        how the routing is read: graph (no device is stopped for it),\n"
-        "                           eval-callback (works with everything), auto (the default)\n"
-        "  -r, --routing FILE       record every routing decision (%p: process id, %m: model)\n"
-        "      --weights            with gate weights\n"
-        "      --tokens             with token ids. Prompts can be reconstructed from a trace without\n"
-        "                           them too: guard it like the prompts, or see `pack --share`\n"
-        "      --on-full WHAT       where the disk cannot keep up: drop batches (the default), or wait\n"
-        "      --buffer SIZE        memory for what is not on the disk yet (32MiB)\n"
-        "      --rotate-size SIZE   go on in a further file at this size\n"
-        "      --rotate-time TIME   and after this time, such as 3600 or 1h\n"
-        "      --sample N[:SEED]    record one batch in N, chosen at random in each row of N;\n"
-        "                           the same ones again with the seed that `info` shows\n"
-        "      --keep SIZE          delete the oldest files of earlier runs, so that all of FILE take no more\n"
-        "  -h, --help               show this\n"
-        "\n"
-        "LLAMA_EXPERT_TRACE_* that are set already stay in effect. Where nothing of llama.cpp\n"
-        "was evaluated in all of the run, that is said at its end.\n",
+    .name      = "run",
+    .summary   = "runs a program and traces the llama.cpp in it",
+    .usage     = "[OPTION]… [--] PROGRAM [ARGUMENT]…",
+    .about     = "Runs the program with the tracer in it. It stays what it is: same input and output, same exit "
+                 "status, same process.",
+    .options   = options_known,
+    .notes     = "LLAMA_EXPERT_TRACE_* that are set already stay in effect where no option says otherwise. Where "
+                 "nothing of llama.cpp was evaluated in all of the run, that is said at its end.",
+    .operand   = COMMAND_OPERAND_PROGRAM,
+    .passes_on = true,
+    .main      = run_main,
 };

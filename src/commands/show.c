@@ -1,11 +1,13 @@
+// `show`: statistics as a table.
+
 #include "analysis/counts.h"
+#include "commands/commands.h"
 #include "statistics/statistics-file.h"
 #include "statistics/statistics-json.h"
-#include "tool/command.h"
 #include "tool/error.h"
+#include "tool/options.h"
 #include "tool/terminal.h"
 
-#include <getopt.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +22,7 @@ struct options {
     bool                per_layer;
     bool                all;
     bool                json;
-    size_t              top; // 0: not chosen
+    uint64_t            top; // 0: not chosen
     enum sort           sort;
     enum terminal_color color;
     char             ** files;
@@ -31,59 +33,34 @@ struct options {
 // the options
 //
 
-static bool parse_top(const char * text, size_t * top) {
-    char                   * end;
-    const unsigned long long value = strtoull(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || value == 0) {
+static const struct option_choice sort_keys[] = { // as enum sort
+    { "activations", NULL }, { "id", NULL }, { 0 },
+};
+
+static const struct option_spec options_known[] = {
+    { 'l', "per-layer", OPTION_ON, OPTION_AT(per_layer),
+      .help = "a line for each layer, with as many of its widest experts as fit" },
+    { 'n', "top", OPTION_COUNT, OPTION_AT(top), .value = "N", .min = 1, .expects = "needs a number from 1 on",
+      .help = "only the N widest experts (default: 20; per layer: what fits)" },
+    { 'a', "all", OPTION_ON, OPTION_AT(all), .help = "all experts" },
+    { 0, "sort", OPTION_CHOICE, OPTION_AT(sort), .value = "KEY", .choices = sort_keys,
+      .help = "activations (default), or id, which shows all without --top" },
+    { 0, "json", OPTION_ON, OPTION_AT(json),
+      .help = "all that is known as JSON, in the library's format, and the summary; one document a FILE" },
+    TERMINAL_COLOR_OPTION(color),
+    { 0 },
+};
+
+// False: *status is the exit status, and why is told.
+static bool parse_options(struct options * options, int argc, char ** argv, int * status) {
+    if (!options_parse(&command_show, options, &argc, &argv, status)) {
         return false;
     }
-    *top = value > STATISTICS_MAX_EXPERTS ? STATISTICS_MAX_EXPERTS : (size_t) value;
-    return true;
-}
-
-static bool parse_sort(const char * text, enum sort * sort) {
-    *sort = strcmp(text, "id") == 0 ? SORT_ID : SORT_ACTIVATIONS;
-    return *sort == SORT_ID || strcmp(text, "activations") == 0;
-}
-
-enum { OPTION_SORT = 256, OPTION_JSON, OPTION_COLOR };
-
-// STATUS_OK, or the exit status; *help where help was asked for.
-static int parse_options(struct options * options, int argc, char ** argv, bool * help) {
-    static const struct option known[] = {
-        { "per-layer", no_argument,       NULL, 'l'          },
-        { "top",       required_argument, NULL, 'n'          },
-        { "all",       no_argument,       NULL, 'a'          },
-        { "sort",      required_argument, NULL, OPTION_SORT  },
-        { "json",      no_argument,       NULL, OPTION_JSON  },
-        { "color",     required_argument, NULL, OPTION_COLOR },
-        { "help",      no_argument,       NULL, 'h'          },
-        { NULL, 0, NULL, 0 },
-    };
-    for (int option; (option = getopt_long(argc, argv, ":ln:ah", known, NULL)) != -1;) {
-        bool ok = true;
-        switch (option) {
-            case 'l':          options->per_layer = true;                              break;
-            case 'n':          ok = parse_top(optarg, &options->top);                  break;
-            case 'a':          options->all  = true;                                   break;
-            case OPTION_SORT:  ok = parse_sort(optarg, &options->sort);                break;
-            case OPTION_JSON:  options->json = true;                                   break;
-            case OPTION_COLOR: ok = terminal_color_parse(optarg, &options->color);     break;
-            case 'h':          *help = true;                                           return STATUS_OK;
-            default:           return command_option_error(&command_show, argv, option);
-        }
-        if (!ok) {
-            const char * expected = option == 'n' ? "--top needs a number from 1 on"
-                                  : option == OPTION_SORT ? "--sort is activations or id" : "--color is auto, always or never";
-            return command_usage_error(&command_show, "%s, not '%s'", expected, optarg);
-        }
-    }
-    options->files   = argv + optind;
-    options->n_files = argc - optind;
-    if (options->n_files == 0) {
-        return command_usage_error(&command_show, "which file?");
-    }
-    return STATUS_OK;
+    options->top     = options->top > STATISTICS_MAX_EXPERTS ? STATISTICS_MAX_EXPERTS : options->top;
+    options->files   = argv;
+    options->n_files = argc;
+    *status = argc > 0 ? STATUS_OK : command_usage_error(&command_show, "which file?");
+    return *status == STATUS_OK;
 }
 
 //
@@ -469,29 +446,16 @@ static int show(const struct options * options) {
 
 static int show_main(int argc, char ** argv) {
     struct options options = { 0 };
-    bool           help    = false;
-    const int      status  = parse_options(&options, argc, argv, &help);
-    if (help) {
-        return command_help(&command_show);
-    }
-    return status == STATUS_OK ? show(&options) : status;
+    int            status;
+    return parse_options(&options, argc, argv, &status) ? show(&options) : status;
 }
 
 const struct command command_show = {
     .name    = "show",
     .summary = "prints statistics as a table, widest use first",
+    .usage   = "[OPTION]… FILE…",
+    .about   = "Prints which experts were used how often. A FILE is what `run -o` wrote, or an imatrix of "
+               "llama-imatrix (.gguf), - the standard input.",
+    .options = options_known,
     .main    = show_main,
-    .help    =
-        "usage: llama-expert-tracer show [OPTION]… FILE…\n"
-        "\n"
-        "Prints which experts were used how often. A FILE is what `run -o` wrote, or an\n"
-        "imatrix of llama-imatrix (.gguf), - the standard input.\n"
-        "\n"
-        "  -l, --per-layer       a line for each layer, with its widest experts\n"
-        "  -n, --top N           only the N widest experts (default: 20; per layer: what fits)\n"
-        "  -a, --all             all experts\n"
-        "      --sort KEY        activations (default), or id, which shows all without --top\n"
-        "      --json            all that is known as JSON, and the summary; one document a FILE\n"
-        "      --color WHEN      auto (default; NO_COLOR is honoured), always or never\n"
-        "  -h, --help            show this\n",
 };

@@ -1,29 +1,32 @@
+// What a command of llama-expert-tracer is: its name, its help, its options and its main function.
+
 #pragma once
 
-struct command {
-    const char * name;
-    const char * summary;
-    const char * help;
-    int       (* main)(int argc, char ** argv); // argv[0] is the command's name
+#include <stdbool.h>
+
+struct option_spec;
+
+// What a command's arguments are, as shells complete them.
+enum command_operand {
+    COMMAND_OPERAND_FILE, COMMAND_OPERAND_PROGRAM, COMMAND_OPERAND_FOLDER,
+    COMMAND_OPERAND_COMMAND, // one of these of llama-expert-tracer
+    COMMAND_OPERAND_WORD,    // one of `words`
 };
 
-extern const struct command command_run;
-extern const struct command command_check;
-extern const struct command command_report;
-extern const struct command command_cache;
-extern const struct command command_compare;
-extern const struct command command_predict;
-extern const struct command command_show;
-extern const struct command command_merge;
-extern const struct command command_info;
-extern const struct command command_dump;
-extern const struct command command_cat;
-extern const struct command command_export;
-extern const struct command command_pack;
-extern const struct command command_integrate;
+// Texts are plain paragraphs, one after an empty line. A paragraph whose lines are indented stays as it is; words in
+// `backquotes` are to be typed.
+struct command {
+    const char               * name;
+    const char               * summary;
+    const char               * usage;     // what follows the name: a line for each way to call it
+    const char               * about;
+    const struct option_spec * options;   // the last one is empty; --help is in none of the tables
+    const char               * notes;     // below the options
+    enum command_operand       operand;
+    const char * const       * words;     // COMMAND_OPERAND_WORD: one of these, NULL behind the last
+    bool                       passes_on; // the first argument and what follows it belong to another program
+    int                     (* main)(int argc, char ** argv); // argv[0] is the command's name
+};
 
-int command_help        (const struct command * command);                         // to stdout
-int command_usage_error (const struct command * command, const char * format, ...) // to stderr
-    __attribute__((format(printf, 2, 3)));
-// For the '?' and ':' of getopt_long.
-int command_option_error(const struct command * command, char ** argv, int option);
+// To stderr. Returns STATUS_USAGE.
+int command_usage_error(const struct command * command, const char * format, ...) __attribute__((format(printf, 2, 3)));

@@ -1,3 +1,5 @@
+// What commands print to people: its width, its colours, and lines that no text of a file can break.
+
 #include "tool/terminal.h"
 
 #include "base/clean.h"
@@ -13,16 +15,9 @@
 #define WIDTH_MIN     40
 #define WIDTH_MAX     200
 
-bool terminal_color_parse(const char * text, enum terminal_color * color) {
-    static const char * const names[] = { "auto", "always", "never" };
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (strcmp(text, names[i]) == 0) {
-            *color = (enum terminal_color) i;
-            return true;
-        }
-    }
-    return false;
-}
+const struct option_choice terminal_colors[] = { // as enum terminal_color
+    { "auto", NULL }, { "always", NULL }, { "never", NULL }, { 0 },
+};
 
 static bool is_wanted(FILE * out, enum terminal_color color) {
     if (color != TERMINAL_COLOR_AUTO) {

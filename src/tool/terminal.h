@@ -1,7 +1,9 @@
+// What commands print to people: its width, its colours, and lines that no text of a file can break.
+
 #pragma once
 
-#include <stdbool.h>
-#include <stddef.h>
+#include "tool/options.h"
+
 #include <stdio.h>
 
 enum terminal_color { TERMINAL_COLOR_AUTO, TERMINAL_COLOR_ALWAYS, TERMINAL_COLOR_NEVER };
@@ -15,8 +17,14 @@ struct terminal {
     bool   utf8;
 };
 
-bool            terminal_color_parse(const char * text, enum terminal_color * color);
-struct terminal terminal_of         (FILE * out, enum terminal_color color); // after setlocale()
+// A row of a command's table of options, whose struct has an enum terminal_color as `member`.
+#define TERMINAL_COLOR_OPTION(member)                                                            \
+    { 0, "color", OPTION_CHOICE, OPTION_AT(member), .value = "WHEN", .choices = terminal_colors, \
+      .help = "auto (the default: on a terminal, unless NO_COLOR is set), always or never" }
+
+extern const struct option_choice terminal_colors[];
+
+struct terminal terminal_of(FILE * out, enum terminal_color color); // after setlocale()
 
 void terminal_style(const struct terminal * terminal, enum terminal_style style);
 

@@ -1,15 +1,16 @@
+// `cache`: its options, and what becomes of the answer.
+
 #include "answers/cache-answer.h"
 #include "commands/cache/cache-json.h"
 #include "commands/cache/cache-text.h"
-#include "tool/command.h"
+#include "commands/commands.h"
 #include "tool/document.h"
 #include "tool/error.h"
 #include "tool/input/trace-filter.h"
 #include "tool/input/trace-input.h"
-#include "tool/quantity.h"
+#include "tool/options.h"
 #include "tool/terminal.h"
 
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,34 +29,16 @@ struct options {
 // the options
 //
 
-enum {
-    OPTION_VRAM = 256,
-    OPTION_MOE_CACHE_MIB,
-    OPTION_PCIE,
-    OPTION_RAM,
-    OPTION_VRAM_RATE,
-    OPTION_TG,
-    OPTION_MAX_ROWS,
-    OPTION_HALF_LIFE,
-    OPTION_JSON,
-    OPTION_HTML,
-    OPTION_FORCE,
-    OPTION_COLOR,
-};
-
-static bool take_vram(struct options * options, const char * text, struct error * error) {
-    return (quantity_bytes(text, &options->questions.vram) && options->questions.vram >= (uint64_t) 1 << 20)
-        || error_set(error, "--vram needs a size of 1MiB at least, such as 6GiB, not '%s'", text);
-}
-
 // "300,600": as llama.cpp's option takes them, one or several.
-static bool take_budgets(struct options * options, const char * text, struct error * error) {
-    const char * at = text;
+static bool take_budgets(const char * text, void * place, struct error * error) {
+    (void) error;
+    struct options * options = place;
+    const char     * at      = text;
     do {
-        char             * end;
+        char                   * end;
         const unsigned long long mib = strtoull(at, &end, 10);
-        if (*at < '0' || *at > '9' || mib == 0 || mib >= (unsigned long long) 1 << 40 || (*end != ',' && *end != '\0')) {
-            return error_set(error, "--moe-cache-mib needs numbers of MiB, such as 2048 or 1024,2048,4096, not '%s'", text);
+        if (*at < '0' || *at > '9' || mib == 0 || mib >= 1ull << 40 || (*end != ',' && *end != '\0')) {
+            return false;
         }
         options->budgets = memory_resize(options->budgets, options->questions.n_budgets + 1, sizeof(*options->budgets));
         options->budgets[options->questions.n_budgets++] = (uint64_t) mib << 20;
@@ -65,86 +48,48 @@ static bool take_budgets(struct options * options, const char * text, struct err
     return true;
 }
 
-static bool take_rate(double * rate, const char * name, const char * text, struct error * error) {
-    return quantity_rate(text, rate) || error_set(error, "%s needs bytes a second, such as 25GB/s, not '%s'", name, text);
-}
-
-static bool take_max_rows(struct options * options, const char * text, struct error * error) {
+static bool take_max_rows(const char * text, void * place, struct error * error) {
+    (void) error;
     char     * end;
     const long rows = strtol(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || rows > ROWS_MAX) {
-        return error_set(error, "--max-rows needs a number of tokens, or 0 for no limit, not '%s'", text);
-    }
-    options->questions.max_rows = (int32_t) rows;
-    return true;
+    *(int32_t *) place = (int32_t) rows;
+    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && rows <= ROWS_MAX;
 }
 
-static enum trace_filter_answer answer_of(bool ok) {
-    return ok ? TRACE_FILTER_TAKEN : TRACE_FILTER_WRONG;
-}
+#define NEEDS_RATE "needs bytes a second, such as 25GB/s"
 
-// TRACE_FILTER_OTHER: it is none of these.
-static enum trace_filter_answer take_option(struct options * options, int option, struct error * error) {
-    struct cache_questions * questions = &options->questions;
-    switch (option) {
-        case OPTION_VRAM:          return answer_of(take_vram(options, optarg, error));
-        case OPTION_MOE_CACHE_MIB: return answer_of(take_budgets(options, optarg, error));
-        case OPTION_PCIE:          return answer_of(take_rate(&questions->pcie,      "--pcie",      optarg, error));
-        case OPTION_RAM:           return answer_of(take_rate(&questions->ram,       "--ram",       optarg, error));
-        case OPTION_VRAM_RATE:     return answer_of(take_rate(&questions->vram_rate, "--vram-rate", optarg, error));
-        case OPTION_TG:
-            return answer_of(quantity_number(optarg, &questions->tg) || error_set(error, "--tg needs generated tokens a second, such as 18, not '%s'", optarg));
-        case OPTION_MAX_ROWS:      return answer_of(take_max_rows(options, optarg, error));
-        case OPTION_HALF_LIFE:
-            return answer_of(quantity_number(optarg, &questions->half_life) || error_set(error, "--half-life needs a number of ubatches above 0, not '%s'", optarg));
-        case OPTION_COLOR:
-            return answer_of(terminal_color_parse(optarg, &options->color) || error_set(error, "--color is auto, always or never, not '%s'", optarg));
-        case OPTION_JSON: options->output.json         = true;   return TRACE_FILTER_TAKEN;
-        case OPTION_HTML: options->output.page         = optarg; return TRACE_FILTER_TAKEN;
-        case OPTION_FORCE: options->output.force       = true;   return TRACE_FILTER_TAKEN;
-        case 'l':         options->questions.per_layer = true;   return TRACE_FILTER_TAKEN;
-        default:          return trace_filter_option(&options->filter, option, optarg, error);
-    }
-}
-
-// STATUS_OK, or the exit status; *help where help was asked for.
-static int parse_options(struct options * options, int argc, char ** argv, bool * help) {
-    static const struct option known[] = {
-        TRACE_FILTER_OPTIONS,
-        { "vram",          required_argument, NULL, OPTION_VRAM          },
-        { "moe-cache-mib", required_argument, NULL, OPTION_MOE_CACHE_MIB },
-        { "pcie",          required_argument, NULL, OPTION_PCIE          },
-        { "ram",           required_argument, NULL, OPTION_RAM           },
-        { "vram-rate",     required_argument, NULL, OPTION_VRAM_RATE     },
-        { "tg",            required_argument, NULL, OPTION_TG            },
-        { "max-rows",      required_argument, NULL, OPTION_MAX_ROWS      },
-        { "half-life",     required_argument, NULL, OPTION_HALF_LIFE     },
-        { "per-layer",     no_argument,       NULL, 'l'                  },
-        { "json",          no_argument,       NULL, OPTION_JSON          },
-        { "html",          required_argument, NULL, OPTION_HTML          },
-        { "force",         no_argument,       NULL, OPTION_FORCE         },
-        { "color",         required_argument, NULL, OPTION_COLOR         },
-        { "help",          no_argument,       NULL, 'h'                  },
-        { NULL, 0, NULL, 0 },
-    };
-    for (int option; (option = getopt_long(argc, argv, ":lh", known, NULL)) != -1;) {
-        struct error error;
-        if (option == 'h') {
-            *help = true;
-            return STATUS_OK;
-        }
-        switch (take_option(options, option, &error)) {
-            case TRACE_FILTER_TAKEN: break;
-            case TRACE_FILTER_WRONG: return command_usage_error(&command_cache, "%s", error.text);
-            case TRACE_FILTER_OTHER: return command_option_error(&command_cache, argv, option);
-        }
-    }
-    options->file = argv[optind];
-    if (argc - optind != 1) {
-        return command_usage_error(&command_cache, argc == optind ? "which file?" : "one file at a time (see `cat`)");
-    }
-    return STATUS_OK;
-}
+static const struct option_spec options_known[] = {
+    { 0, "vram", OPTION_BYTES, OPTION_AT(questions.vram), .value = "SIZE", .min = 1 << 20,
+      .expects = "needs a size of 1MiB at least, such as 6GiB",
+      .help    = "recommend how to use SIZE of device memory, such as 6GiB: for llama.cpp's cache, whole layers "
+                 "(--n-cpu-moe), equal slots in all layers, slots where they help most, or some layers as a whole "
+                 "beside a cache" },
+    { 0, "moe-cache-mib", OPTION_TEXT, 0, .value = "N", .take = take_budgets,
+      .expects = "needs numbers of MiB, such as 2048 or 1024,2048,4096",
+      .help    = "also llama.cpp's own cache of this size: a list such as 1024,2048" },
+    { 0, "pcie", OPTION_RATE, OPTION_AT(questions.pcie), .value = "RATE", .expects = NEEDS_RATE,
+      .help = "bytes a second from memory to the device, such as 25GB/s" },
+    { 0, "ram", OPTION_RATE, OPTION_AT(questions.ram), .value = "RATE", .expects = NEEDS_RATE,
+      .help = "bytes a second that the processor reads from memory, such as 60GB/s" },
+    { 0, "tg", OPTION_NUMBER, OPTION_AT(questions.tg), .value = "N",
+      .expects = "needs generated tokens a second, such as 18",
+      .help    = "tokens generated a second with the experts in memory; with --pcie and --ram: print the tokens a "
+                 "second to expect, and the hit rate at which a cache breaks even" },
+    { 0, "vram-rate", OPTION_RATE, OPTION_AT(questions.vram_rate), .value = "RATE", .expects = NEEDS_RATE,
+      .help = "bytes a second that the device reads from its own memory (default: as if no time)" },
+    { 0, "max-rows", OPTION_TEXT, OPTION_AT(questions.max_rows), .value = "N", .take = take_max_rows,
+      .expects = "needs a number of tokens, or 0 for no limit",
+      .help    = "ubatches of more tokens take what is there and change nothing (default: 32, as in llama.cpp; 0: "
+                 "no limit)" },
+    { 0, "half-life", OPTION_NUMBER, OPTION_AT(questions.half_life), .value = "N",
+      .expects = "needs a number of ubatches above 0",
+      .help    = "LFU: a use counts half after so many ubatches (default: 256)" },
+    { 'l', "per-layer", OPTION_ON, OPTION_AT(questions.per_layer), .help = "also each layer's own cache" },
+    DOCUMENT_OPTIONS(output),
+    TERMINAL_COLOR_OPTION(color),
+    TRACE_FILTER_OPTIONS(filter),
+    { 0 },
+};
 
 static int check_options(const struct options * options) {
     const struct cache_questions * questions = &options->questions;
@@ -154,6 +99,17 @@ static int check_options(const struct options * options) {
         return command_usage_error(&command_cache, "--pcie, --ram and --tg go together: the time depends on all three");
     }
     return document_check(&command_cache, &options->output);
+}
+
+// False: *status is the exit status, and why is told.
+static bool parse_options(struct options * options, int argc, char ** argv, int * status) {
+    if (!options_parse(&command_cache, options, &argc, &argv, status)) {
+        return false;
+    }
+    options->file = argv[0];
+    *status = argc == 1 ? check_options(options) : command_usage_error(&command_cache, "%s",
+        argc == 0 ? "which file?" : "one file at a time (see `cat`)");
+    return *status == STATUS_OK;
 }
 
 //
@@ -201,14 +157,10 @@ static int cache_file(const struct options * options) {
 
 static int cache_main(int argc, char ** argv) {
     struct options options = { .filter = { .default_phases = TRACE_PHASE_PROMPT | TRACE_PHASE_GENERATION | TRACE_PHASE_WARMUP } };
-    bool           help    = false;
+    int            status;
     options.questions = cache_questions_default(&options.filter);
-    int status = parse_options(&options, argc, argv, &help);
-    if (help) {
-        status = command_help(&command_cache);
-    } else if (status == STATUS_OK) {
-        status = check_options(&options);
-        status = status == STATUS_OK ? cache_file(&options) : status;
+    if (parse_options(&options, argc, argv, &status)) {
+        status = cache_file(&options);
     }
     trace_filter_free(&options.filter);
     free(options.budgets);
@@ -218,39 +170,12 @@ static int cache_main(int argc, char ** argv) {
 const struct command command_cache = {
     .name    = "cache",
     .summary = "tells what a cache of experts would hit, and what to do with device memory",
+    .usage   = "[OPTION]… FILE",
+    .about   = "Tells of how many requests for an expert a cache in device memory would have had it, for every "
+               "size: an LRU cache, one of the most frequently used, the hottest experts pinned, llama.cpp's own "
+               "--moe-cache-mib, and the best that any cache can do.",
+    .options = options_known,
+    .notes   = "The warm-up is seen by the caches, and not judged; with --no-warmup it is not seen either. A FILE "
+               "is what `run --routing` wrote, - the standard input. docs/analysis.md tells what the numbers mean.",
     .main    = cache_main,
-    .help    =
-        "usage: llama-expert-tracer cache [OPTION]… FILE\n"
-        "\n"
-        "Tells of how many requests for an expert a cache in device memory would have had it,\n"
-        "for every size: an LRU cache, one of the most frequently used, the hottest experts\n"
-        "pinned, llama.cpp's own --moe-cache-mib, and the best that any cache can do.\n"
-        "\n"
-        "      --vram SIZE         what is the best use of so much device memory (6GiB)?\n"
-        "      --moe-cache-mib N   also llama.cpp's own cache of this size: a list such as 1024,2048\n"
-        "      --pcie RATE         bytes a second from memory to the device (25GB/s),\n"
-        "      --ram RATE          that the processor reads from memory (60GB/s), and\n"
-        "      --tg N              tokens generated a second with the experts in memory:\n"
-        "                          tell the time, and the hit rate at which a cache breaks even\n"
-        "      --vram-rate RATE    bytes a second that the device reads (default: as if no time)\n"
-        "      --max-rows N        ubatches of more tokens take what is there and change nothing\n"
-        "                          (default: 32, as in llama.cpp; 0: no limit)\n"
-        "      --half-life N       LFU: a use counts half after so many ubatches (default: 256)\n"
-        "  -l, --per-layer         also each layer's own cache\n"
-        "      --layer LIST        only these layers, such as 0,3-5,40-\n"
-        "      --sequence LIST     only tokens of these sequences\n"
-        "      --tokens LIST       only tokens at these positions of their sequence, from 0\n"
-        "      --ubatch LIST       only these ubatches\n"
-        "      --phase LIST        only of prompt, generation, warmup\n"
-        "      --no-warmup         not the warm-up, which a cache sees too\n"
-        "      --no-rejected       no tokens that were drafted and rejected\n"
-        "      --mtp               also layers of a multi-token-prediction head\n"
-        "      --json              for machines\n"
-        "      --html OUT          a page with pictures\n"
-        "      --force             the page replaces whatever is there, not only an earlier page\n"
-        "      --color WHEN        auto (the default), always or never\n"
-        "  -h, --help              show this\n"
-        "\n"
-        "A FILE is what `run --routing` wrote, - the standard input. docs/analysis.md tells\n"
-        "what the numbers mean.\n",
 };

@@ -1,14 +1,14 @@
 // The command `export`: writes what the filter leaves of a trace in a format that others read.
 
+#include "commands/commands.h"
 #include "commands/export/export-format.h"
-#include "tool/command.h"
 #include "tool/error.h"
 #include "tool/input/trace-filter.h"
 #include "tool/input/trace-input.h"
+#include "tool/options.h"
 #include "tool/output-file.h"
 #include "tool/progress.h"
 
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,12 +18,13 @@ static const struct export_format * const formats[] = {
     &export_hot_csv, &export_hot_json, &export_importance,
 };
 
-#define N_FORMATS     (sizeof(formats) / sizeof(formats[0]))
-#define FORMATS_KNOWN "npy, csv, jsonl, moe-trace, moe-cache-profile, libcachesim, sglang, hot-csv, hot-json or importance"
+#define N_FORMATS (sizeof(formats) / sizeof(formats[0]))
 
 struct options {
+    const char                 * format_name;
     const struct export_format * format;
     struct trace_filter          filter;
+    const char                 * split_by;
     bool                         split;
     bool                         force;
     const char                 * output; // NULL: the standard output
@@ -43,39 +44,46 @@ static const struct export_format * find_format(const char * name) {
     return NULL;
 }
 
-enum { OPTION_SPLIT = 256, OPTION_FORCE };
+static const struct option_choice format_choices[] = {
+    { "npy",               "an array [tokens, layers, top-k] for numpy, -1 where a layer did not route a token; beside "
+                           "it OUT.layers.npy, OUT.tokens.npy and, with gate weights, OUT.weights.npy" },
+    { "csv",               "a row for each token and layer" },
+    { "jsonl",             "an object for each token" },
+    { "moe-trace",         "layer,expert for each activation, as llama.cpp's moe-trace" },
+    { "moe-cache-profile", "pos,layer,id0,id1,… for --moe-cache-profile of a fork" },
+    { "libcachesim",       "requests for experts: time,obj_id,obj_size,layer,expert,tokens" },
+    { "sglang",            "layer_id,expert_id,count, as SGLang's recorder" },
+    { "hot-csv",           "layer,rank,expert,activations,share: the experts of each layer, hottest first" },
+    { "hot-json",          "the same: each layer's experts, hottest first" },
+    { "importance",        "layer,expert,activations,share,mean_weight,weight_sum: what pruning goes by" },
+    { 0 },
+};
 
-// TRACE_FILTER_OTHER: it is none of these.
-static enum trace_filter_answer take_option(struct options * options, int option, struct error * error) {
-    switch (option) {
-        case 'f':
-            options->format = find_format(optarg);
-            if (options->format == NULL) {
-                error_set(error, "--format is " FORMATS_KNOWN ", not '%s'", optarg);
-                return TRACE_FILTER_WRONG;
-            }
-            return TRACE_FILTER_TAKEN;
-        case OPTION_SPLIT:
-            options->split = true;
-            if (strcmp(optarg, "sequence") != 0) {
-                error_set(error, "--split is sequence, not '%s'", optarg);
-                return TRACE_FILTER_WRONG;
-            }
-            return TRACE_FILTER_TAKEN;
-        case OPTION_FORCE:
-            options->force = true;
-            return TRACE_FILTER_TAKEN;
-        case 'o':
-            options->output = strcmp(optarg, "-") == 0 ? NULL : optarg;
-            return TRACE_FILTER_TAKEN;
-        default:
-            return trace_filter_option(&options->filter, option, optarg, error);
-    }
+static const struct option_choice split_choices[] = { { "sequence", NULL }, { 0 } };
+
+static const struct option_spec options_known[] = {
+    { 'f', "format", OPTION_WORD, OPTION_AT(format_name), .value = "FORMAT", .choices = format_choices,
+      .help = "which of those below" },
+    { 'o', "output", OPTION_FILE, OPTION_AT(output), .value = "OUT",
+      .help = "write here, whole or not at all (default: -, the standard output)" },
+    { 0, "force", OPTION_ON, OPTION_AT(force),
+      .help = "replace whatever is there, not only an earlier export of the same format" },
+    { 0, "split", OPTION_WORD, OPTION_AT(split_by), .value = "sequence", .choices = split_choices,
+      .help = "npy: a file for each life of a sequence" },
+    TRACE_FILTER_OPTIONS(filter),
+    { 0 },
+};
+
+static int which_format(void) {
+    char    * known  = options_choices(format_choices);
+    const int status = command_usage_error(&command_export, "which --format? %s", known);
+    free(known);
+    return status;
 }
 
 static int check_options(const struct options * options, int n_files) {
     if (options->format == NULL) {
-        return command_usage_error(&command_export, "which --format? " FORMATS_KNOWN);
+        return which_format();
     }
     if (n_files != 1) {
         return command_usage_error(&command_export, n_files == 0 ? "which file?" : "one file at a time (see `cat`)");
@@ -89,31 +97,17 @@ static int check_options(const struct options * options, int n_files) {
     return STATUS_OK;
 }
 
-// STATUS_OK, or the exit status; *help where help was asked for.
-static int parse_options(struct options * options, int argc, char ** argv, bool * help) {
-    static const struct option known[] = {
-        TRACE_FILTER_OPTIONS,
-        { "format", required_argument, NULL, 'f'          },
-        { "output", required_argument, NULL, 'o'          },
-        { "split",  required_argument, NULL, OPTION_SPLIT },
-        { "force",  no_argument,       NULL, OPTION_FORCE },
-        { "help",   no_argument,       NULL, 'h'          },
-        { NULL, 0, NULL, 0 },
-    };
-    for (int option; (option = getopt_long(argc, argv, ":f:o:h", known, NULL)) != -1;) {
-        struct error error;
-        if (option == 'h') {
-            *help = true;
-            return STATUS_OK;
-        }
-        switch (take_option(options, option, &error)) {
-            case TRACE_FILTER_TAKEN: break;
-            case TRACE_FILTER_WRONG: return command_usage_error(&command_export, "%s", error.text);
-            case TRACE_FILTER_OTHER: return command_option_error(&command_export, argv, option);
-        }
+// False: *status is the exit status, and why is told.
+static bool parse_options(struct options * options, int argc, char ** argv, int * status) {
+    if (!options_parse(&command_export, options, &argc, &argv, status)) {
+        return false;
     }
-    options->file = argv[optind];
-    return check_options(options, argc - optind);
+    options->format = options->format_name == NULL ? NULL : find_format(options->format_name);
+    options->split  = options->split_by != NULL;
+    options->output = options->output != NULL && strcmp(options->output, "-") == 0 ? NULL : options->output;
+    options->file   = argv[0];
+    *status = check_options(options, argc);
+    return *status == STATUS_OK;
 }
 
 //
@@ -367,11 +361,8 @@ static int export_file(const struct options * options) {
 
 static int export_main(int argc, char ** argv) {
     struct options options = { .filter = { .default_phases = TRACE_PHASE_PROMPT | TRACE_PHASE_GENERATION } };
-    bool           help    = false;
-    int            status  = parse_options(&options, argc, argv, &help);
-    if (help) {
-        status = command_help(&command_export);
-    } else if (status == STATUS_OK) {
+    int            status;
+    if (parse_options(&options, argc, argv, &status)) {
         status = export_file(&options);
     }
     trace_filter_free(&options.filter);
@@ -381,39 +372,10 @@ static int export_main(int argc, char ** argv) {
 const struct command command_export = {
     .name    = "export",
     .summary = "writes a routing trace in a format that other programs read",
+    .usage   = "--format FORMAT [OPTION]… [-o OUT] FILE",
+    .about   = "Writes a routing trace in a format that other programs read. docs/export-formats.md describes them.",
+    .options = options_known,
+    .notes   = "The warm-up is left out unless --warmup or --phase chooses it. A FILE is what `run --routing` "
+               "wrote, - the standard input.",
     .main    = export_main,
-    .help    =
-        "usage: llama-expert-tracer export --format FORMAT [OPTION]… [-o OUT] FILE\n"
-        "\n"
-        "Writes a routing trace in a FORMAT that other programs read:\n"
-        "\n"
-        "  npy                 an array [tokens, layers, top-k] for numpy, -1 where a layer\n"
-        "                      did not route a token; beside it OUT.layers.npy,\n"
-        "                      OUT.tokens.npy and, with gate weights, OUT.weights.npy\n"
-        "  csv                 a row for each token and layer\n"
-        "  jsonl               an object for each token\n"
-        "  moe-trace           layer,expert for each activation, as llama.cpp's moe-trace\n"
-        "  moe-cache-profile   pos,layer,id0,id1,… for --moe-cache-profile of a fork\n"
-        "  libcachesim         requests for experts: time,obj_id,obj_size,…\n"
-        "  sglang              layer_id,expert_id,count, as SGLang's recorder\n"
-        "  hot-csv             layer,rank,expert,activations,share, hottest first\n"
-        "  hot-json            the same: each layer's experts, hottest first\n"
-        "  importance          layer,expert,activations,share,mean_weight,weight_sum:\n"
-        "                      what pruning goes by\n"
-        "\n"
-        "  -f, --format FORMAT one of them\n"
-        "  -o, --output OUT    write here, whole or not at all (default: standard output)\n"
-        "      --force         replace whatever is there, not only an earlier export\n"
-        "      --split sequence  npy: a file for each life of a sequence\n"
-        "      --layer LIST      only these layers, such as 0,3-5,40-\n"
-        "      --sequence LIST   only tokens of these sequences\n"
-        "      --tokens LIST     only tokens at these positions of their sequence, from 0\n"
-        "      --ubatch LIST     only these ubatches\n"
-        "      --phase LIST      only of prompt, generation, warmup\n"
-        "      --warmup          also the warm-up, which is left out otherwise\n"
-        "      --no-rejected     no tokens that were drafted and rejected\n"
-        "      --mtp             also of a multi-token-prediction head\n"
-        "  -h, --help            show this\n"
-        "\n"
-        "A FILE is what `run --routing` wrote, - the standard input.\n",
 };

@@ -64,54 +64,38 @@ static bool list_has(const struct number_list * list, int64_t number) {
 // the options
 //
 
-static bool parse_phases(const char * text, unsigned * phases) {
-    static const char * const names[] = { "prompt", "generation", "warmup" };
-    for (*phases = 0;;) {
-        const size_t n = strcspn(text, ",");
-        size_t       i = 0;
-        while (i < 3 && (strlen(names[i]) != n || strncmp(text, names[i], n) != 0)) {
-            i++;
-        }
-        if (i == 3) {
-            return false;
-        }
-        *phases |= 1u << i;
-        if (text[n] == '\0') {
+const struct option_choice trace_filter_phases[] = {
+    { "prompt", NULL }, { "generation", NULL }, { "warmup", NULL }, { 0 },
+};
+
+bool trace_filter_take_list(const char * text, void * place, struct error * error) {
+    (void) error;
+    return parse_list(text, place);
+}
+
+// Sets the phase's bit. Returns false where there is none of that name.
+static bool add_phase(unsigned * phases, const char * name, size_t length) {
+    for (unsigned i = 0; trace_filter_phases[i].name != NULL; i++) {
+        if (strlen(trace_filter_phases[i].name) == length && strncmp(trace_filter_phases[i].name, name, length) == 0) {
+            *phases |= 1u << i;
             return true;
         }
-        text += n + 1;
     }
+    return false;
 }
 
-static enum trace_filter_answer take_list(struct number_list * list, const char * name, const char * value, struct error * error) {
-    if (parse_list(value, list)) {
-        return TRACE_FILTER_TAKEN;
-    }
-    error_set(error, "--%s needs numbers such as 0,3-5,9-, not '%s'", name, value);
-    return TRACE_FILTER_WRONG;
-}
-
-static enum trace_filter_answer take_phases(unsigned * phases, const char * value, struct error * error) {
-    if (parse_phases(value, phases)) {
-        return TRACE_FILTER_TAKEN;
-    }
-    error_set(error, "--phase is prompt, generation or warmup, or several with commas between them, not '%s'", value);
-    return TRACE_FILTER_WRONG;
-}
-
-enum trace_filter_answer trace_filter_option(struct trace_filter * filter, int option, const char * value, struct error * error) {
-    switch (option) {
-        case OPTION_LAYER:       return take_list(&filter->layers,    "layer",    value, error);
-        case OPTION_SEQUENCE:    return take_list(&filter->sequences, "sequence", value, error);
-        case OPTION_TOKENS:      return take_list(&filter->positions, "tokens",   value, error);
-        case OPTION_UBATCH:      return take_list(&filter->ubatches,  "ubatch",   value, error);
-        case OPTION_PHASE:       return take_phases(&filter->phases, value, error);
-        case OPTION_WARMUP:      filter->warmup      = TRACE_WARMUP_WITH;    return TRACE_FILTER_TAKEN;
-        case OPTION_NO_WARMUP:   filter->warmup      = TRACE_WARMUP_WITHOUT; return TRACE_FILTER_TAKEN;
-        case OPTION_REJECTED:    filter->no_rejected = false;                return TRACE_FILTER_TAKEN;
-        case OPTION_NO_REJECTED: filter->no_rejected = true;                 return TRACE_FILTER_TAKEN;
-        case OPTION_MTP:         filter->mtp         = true;                 return TRACE_FILTER_TAKEN;
-        default:                 return TRACE_FILTER_OTHER;
+bool trace_filter_take_phases(const char * text, void * place, struct error * error) {
+    (void) error;
+    unsigned * phases = place;
+    for (*phases = 0;; text++) {
+        const size_t length = strcspn(text, ",");
+        if (!add_phase(phases, text, length)) {
+            return false;
+        }
+        text += length;
+        if (*text == '\0') {
+            return true;
+        }
     }
 }
 

@@ -2,10 +2,8 @@
 
 #pragma once
 
-#include "tool/error.h"
+#include "tool/options.h"
 #include "trace/read/trace-reader.h"
-
-#include <getopt.h>
 
 struct number_range {
     uint64_t first;
@@ -38,37 +36,38 @@ struct trace_filter {
     bool               mtp;            // also of a multi-token-prediction head
 };
 
-// Rows of a table of options. A command adds them to its own.
-enum {
-    OPTION_LAYER = 512,
-    OPTION_SEQUENCE,
-    OPTION_PHASE,
-    OPTION_TOKENS,
-    OPTION_UBATCH,
-    OPTION_WARMUP,
-    OPTION_NO_WARMUP,
-    OPTION_REJECTED,
-    OPTION_NO_REJECTED,
-    OPTION_MTP,
-};
+// Rows of a command's table of options, whose struct has the filter as `member`.
+#define TRACE_FILTER_OPTIONS(member)                                                                            \
+    { .kind = OPTION_GROUP, .help = "Which part of the trace" },                                                \
+    { 0, "layer", OPTION_TEXT, OPTION_AT(member.layers), .value = "LIST", .take = trace_filter_take_list,       \
+      .help = "only these layers, such as 0,3-5,40-", .expects = TRACE_FILTER_LIST },                           \
+    { 0, "sequence", OPTION_TEXT, OPTION_AT(member.sequences), .value = "LIST", .take = trace_filter_take_list, \
+      .help = "only tokens of these sequences", .expects = TRACE_FILTER_LIST },                                 \
+    { 0, "tokens", OPTION_TEXT, OPTION_AT(member.positions), .value = "LIST", .take = trace_filter_take_list,   \
+      .help = "only tokens at these positions of their sequence, from 0 on", .expects = TRACE_FILTER_LIST },    \
+    { 0, "ubatch", OPTION_TEXT, OPTION_AT(member.ubatches), .value = "LIST", .take = trace_filter_take_list,    \
+      .help = "only these ubatches, by their number in the trace", .expects = TRACE_FILTER_LIST },              \
+    { 0, "phase", OPTION_TEXT, OPTION_AT(member.phases), .value = "LIST", .take = trace_filter_take_phases,     \
+      .help = "only of prompt, generation, warmup", .choices = trace_filter_phases,                             \
+      .expects = "is prompt, generation or warmup, or several with commas between them" },                      \
+    { 0, "warmup", OPTION_SET, OPTION_AT(member.warmup), .sets = TRACE_WARMUP_WITH,                             \
+      .help = "also the warm-up, whatever phases are chosen" },                                                 \
+    { 0, "no-warmup", OPTION_SET, OPTION_AT(member.warmup), .sets = TRACE_WARMUP_WITHOUT,                       \
+      .help = "not the warm-up, whatever phases are chosen" },                                                  \
+    { 0, "rejected", OPTION_OFF, OPTION_AT(member.no_rejected),                                                 \
+      .help = "also tokens that were drafted and rejected (the default)" },                                     \
+    { 0, "no-rejected", OPTION_ON, OPTION_AT(member.no_rejected),                                               \
+      .help = "no tokens that were drafted and rejected" },                                                     \
+    { 0, "mtp", OPTION_ON, OPTION_AT(member.mtp), .help = "also what a multi-token-prediction head evaluated" }
 
-#define TRACE_FILTER_OPTIONS                                        \
-    { "layer",       required_argument, NULL, OPTION_LAYER       }, \
-    { "sequence",    required_argument, NULL, OPTION_SEQUENCE    }, \
-    { "phase",       required_argument, NULL, OPTION_PHASE       }, \
-    { "tokens",      required_argument, NULL, OPTION_TOKENS      }, \
-    { "ubatch",      required_argument, NULL, OPTION_UBATCH      }, \
-    { "warmup",      no_argument,       NULL, OPTION_WARMUP      }, \
-    { "no-warmup",   no_argument,       NULL, OPTION_NO_WARMUP   }, \
-    { "rejected",    no_argument,       NULL, OPTION_REJECTED    }, \
-    { "no-rejected", no_argument,       NULL, OPTION_NO_REJECTED }, \
-    { "mtp",         no_argument,       NULL, OPTION_MTP         }
+#define TRACE_FILTER_LIST "needs numbers such as 0,3-5,9-"
 
-enum trace_filter_answer { TRACE_FILTER_TAKEN, TRACE_FILTER_WRONG, TRACE_FILTER_OTHER };
+// For these rows: a list of numbers, and of phases.
+extern const struct option_choice trace_filter_phases[];
+bool trace_filter_take_list  (const char * text, void * place, struct error * error);
+bool trace_filter_take_phases(const char * text, void * place, struct error * error);
 
-// Takes one of these options; TRACE_FILTER_WRONG: its value is not understood, as `error` tells.
-enum trace_filter_answer trace_filter_option(struct trace_filter * filter, int option, const char * value, struct error * error);
-void                     trace_filter_free  (struct trace_filter * filter);
+void trace_filter_free  (struct trace_filter * filter);
 
 // False where the trace does not know what is asked for, as `error` tells.
 bool trace_filter_fits(const struct trace_filter * filter, const struct trace_info * info, struct error * error);
