@@ -22,6 +22,7 @@ const struct command * const commands[] = {
     &command_export,
     &command_pack,
     &command_integrate,
+    &command_completion,
     &command_help,
     NULL,
 };

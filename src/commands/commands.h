@@ -20,6 +20,7 @@ extern const struct command command_cat;
 extern const struct command command_export;
 extern const struct command command_pack;
 extern const struct command command_integrate;
+extern const struct command command_completion;
 extern const struct command command_help;
 
 // NULL behind the last.

@@ -2,7 +2,7 @@
 """Tests of llama-expert-tracer predict (EXPERT_TRACER_CLI).
 
 The traces are made by tests/trace/moetrace.py; what is printed is compared with what these lines find out on their own,
-from the definition in docs/llama-expert-tracer.1, and with routings whose answer is known.
+from the definition in docs/llama-expert-tracer.1.in, and with routings whose answer is known.
 """
 
 import json

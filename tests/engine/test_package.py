@@ -74,8 +74,12 @@ class Package(TestCase):
                      "-c", 'echo "$LD_PRELOAD"', preload=False)
         self.assertIn(str(moved), result.out)
 
-    def test_man_page(self):
-        self.assertTrue((self.prefix / "share" / "man" / "man1" / "llama-expert-tracer.1").exists())
+    def test_what_is_beside_the_command(self):
+        for path in ("man/man1/llama-expert-tracer.1", "bash-completion/completions/llama-expert-tracer",
+                     "zsh/site-functions/_llama-expert-tracer", "fish/vendor_completions.d/llama-expert-tracer.fish",
+                     "doc/llama-expert-tracer/LICENSE", "doc/llama-expert-tracer/analysis.md",
+                     "doc/llama-expert-tracer/export-formats.md", "doc/llama-expert-tracer/SECURITY.md"):
+            self.assertTrue((self.prefix / "share" / path).exists(), path)
 
 
 if __name__ == "__main__":
