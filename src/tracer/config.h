@@ -5,7 +5,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "llama-expert-tracer.h"
-#include "trace/write/trace-writer.h"
+#include "trace/write/trace-options.h"
 
 struct config {
     bool   stats;

@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "statistics/snapshot.h"
+#include "trace/write/trace-stream.h"
 #include "trace/write/trace-writer.h"
 #include "tracer/announce.h"
 #include "tracer/model-output.h"

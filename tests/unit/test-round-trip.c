@@ -5,6 +5,7 @@
 
 #include "folder.h"
 #include "trace/read/trace-reader.h"
+#include "trace/write/trace-stream.h"
 #include "trace/write/trace-writer.h"
 
 #include <stdlib.h>

@@ -6,6 +6,7 @@
 
 #include "base/crc32.h"
 #include "trace/format/trace-format.h"
+#include "trace/write/trace-stream.h"
 #include "trace/write/trace-writer.h"
 
 #include <errno.h>

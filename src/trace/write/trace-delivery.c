@@ -117,7 +117,7 @@ int trace_delivery_open(struct trace_delivery * delivery, const char * path) {
 //
 
 // Returns 0, or -errno.
-static int append_end(struct trace_delivery * delivery, const struct trace_ending * ending) {
+static int append_end(struct trace_delivery * delivery, const struct trace_closing * ending) {
     struct text text = { 0 };
     begin_chunk(&text);
     trace_json_write_end(&text, &delivery->counts, ending);
@@ -128,7 +128,7 @@ static int append_end(struct trace_delivery * delivery, const struct trace_endin
 }
 
 static void append_end_of_part(struct trace_delivery * delivery, uint64_t waited_ms) {
-    const struct trace_ending ending = { .waited_ms = waited_ms };
+    const struct trace_closing ending = { .waited_ms = waited_ms };
     append_end(delivery, &ending); // without it, it is a file of a program that was killed
 }
 
@@ -303,7 +303,7 @@ static int append_gaps(struct trace_delivery * delivery, const struct trace_gap 
     return error;
 }
 
-int trace_delivery_end(struct trace_delivery * delivery, const struct trace_gap * gaps, const struct trace_ending * ending) {
+int trace_delivery_end(struct trace_delivery * delivery, const struct trace_gap * gaps, const struct trace_closing * ending) {
     const enum trace_file_fate fate = trace_file_look(&delivery->file);
     if (fate != TRACE_FILE_STANDS) {
         log_line(delivery->say, LOG_WARNING, "%s was %s", delivery->file.at.path, tell_fate(fate));

@@ -37,7 +37,7 @@ int trace_delivery_open(struct trace_delivery * delivery, const char * path);
 int trace_delivery_bring(struct trace_delivery * delivery, struct ring_chunk * chunk, uint64_t waited_ms);
 
 // Writes what is not recorded of those that are not told of yet, and how the trace ended. Returns 0, or -errno.
-int trace_delivery_end(struct trace_delivery * delivery, const struct trace_gap * gaps, const struct trace_ending * ending);
+int trace_delivery_end(struct trace_delivery * delivery, const struct trace_gap * gaps, const struct trace_closing * ending);
 
 // Bytes of all parts.
 uint64_t trace_delivery_size(const struct trace_delivery * delivery);

@@ -66,7 +66,7 @@ static struct trace_gap dropped(const struct trace_counts * counts) {
     return sum;
 }
 
-void trace_json_write_end(struct text * text, const struct trace_counts * counts, const struct trace_ending * ending) {
+void trace_json_write_end(struct text * text, const struct trace_counts * counts, const struct trace_closing * ending) {
     const struct trace_gap * gaps     = counts->gaps;
     const struct trace_gap   missing  = dropped(counts);
     const bool               complete = ending->is_last && !ending->stopped && ending->n_amendments_lost == 0 &&

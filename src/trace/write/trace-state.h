@@ -1,6 +1,6 @@
-// What a writer of the routing trace and its streams share. Private to trace-writer.c and trace-stream.c.
+// What a writer of the routing trace and its streams share: the chunks that wait for the disk, and what is not in one yet.
 //
-// One mutex is of everything but what the thread brings to the file, which is the thread's alone. It is not held while
+// One mutex guards everything but what the thread brings to the file, which is the thread's alone. It is not held while
 // that is written, nor while something is said. Who evaluates holds it while a ubatch is encoded.
 
 #pragma once
@@ -8,11 +8,10 @@
 #include "trace/format/fingerprint.h"
 #include "trace/write/chunk-ring.h"
 #include "trace/write/trace-delivery.h"
+#include "trace/write/trace-options.h"
 #include "trace/write/trace-record.h"
-#include "trace/write/trace-writer.h"
 
 #include <pthread.h>
-#include <time.h>
 
 #define TRACE_WRITER_AMENDMENTS (16 << 10) // bytes
 #define TRACE_WRITER_TABLES     64
@@ -79,25 +78,19 @@ struct trace_remark {
     struct text    text;
 };
 
-// All of them with the mutex.
-
-// Starts the thread, which makes the file. Says in `remark` why that could not be: the trace is off then.
-void trace_writer_begin(struct trace_writer * writer, const struct routing_ubatch * ubatch, struct trace_remark * remark);
-
-// Nothing is recorded from now on, and the trace ends as soon as what there is is written.
-void trace_writer_stop(struct trace_writer * writer);
+// With the mutex.
 
 // There is something that is not sealed: it will be, at the latest, when it is as old as a chunk may be.
-void trace_writer_set_due(struct trace_writer * writer);
+void trace_state_set_due(struct trace_writer * writer);
 
 // Gives the thread what there is.
-void trace_writer_seal(struct trace_writer * writer);
+void trace_state_seal(struct trace_writer * writer);
 
-static inline int64_t trace_monotonic_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t) now.tv_sec * 1000000000 + now.tv_nsec;
-}
+void trace_state_note_gap(struct trace_writer * writer, uint64_t n_ubatches, uint64_t n_tokens,
+                          enum trace_gap_reason reason);
+
+// Nanoseconds of a clock that nobody sets.
+int64_t trace_state_now(void);
 
 // Waits until a time of that clock at most.
-void trace_wait_until(pthread_cond_t * condition, pthread_mutex_t * mutex, int64_t time);
+void trace_state_wait(pthread_cond_t * condition, pthread_mutex_t * mutex, int64_t time);

@@ -1,7 +1,11 @@
-#include "trace/write/trace-state.h"
+// Encodes what a context delivers into the chunks of its writer, and leaves out what there is no room for.
+
+#include "trace/write/trace-stream.h"
 
 #include "trace/write/trace-sampling.h"
+#include "trace/write/trace-state.h"
 #include "trace/write/trace-trust.h"
+#include "trace/write/trace-writer.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -51,7 +55,7 @@ static bool reserve(struct trace_writer * writer, size_t size, uint64_t n_lives,
     if (buffer->is_open && chunk_ring_has_room(buffer, size) && trace_payload_has_room(&writer->payload, n_lives)) {
         return true;
     }
-    trace_writer_seal(writer);
+    trace_state_seal(writer);
     struct ring_chunk * chunk = chunk_ring_open(buffer, TRACE_CHUNK_DATA, size);
     if (!chunk) {
         return false;
@@ -59,7 +63,7 @@ static bool reserve(struct trace_writer * writer, size_t size, uint64_t n_lives,
     chunk->first = writer->n_told;
     chunk->time  = time;
     trace_payload_begin(&writer->payload, time);
-    trace_writer_set_due(writer);
+    trace_state_set_due(writer);
     return true;
 }
 
@@ -67,18 +71,13 @@ static bool reserve(struct trace_writer * writer, size_t size, uint64_t n_lives,
 static void commit(struct trace_writer * writer, const uint8_t * end) {
     chunk_ring_grow(&writer->buffer, end);
     if (writer->buffer.last->size >= CHUNK_SIZE || writer->buffer.last->size >= writer->buffer.size / 4) {
-        trace_writer_seal(writer);
+        trace_state_seal(writer);
     }
 }
 
 //
 // what is written of a ubatch
 //
-
-static void note_gap(struct trace_writer * writer, uint64_t n_ubatches, uint64_t n_tokens, enum trace_gap_reason reason) {
-    writer->gaps[reason].n_ubatches += n_ubatches;
-    writer->gaps[reason].n_tokens   += n_tokens;
-}
 
 static uint8_t * put_gaps(const struct trace_writer * writer, uint8_t * at) {
     for (int i = 0; i < TRACE_GAP_REASONS; i++) {
@@ -146,7 +145,7 @@ static enum outcome write_table(struct trace_writer * writer, const struct text 
     if (json->length > chunk_ring_largest(&writer->buffer)) {
         return TOO_LARGE;
     }
-    trace_writer_seal(writer);
+    trace_state_seal(writer);
     struct ring_chunk * chunk = chunk_ring_open(&writer->buffer, TRACE_CHUNK_LAYERS, json->length);
     if (!chunk) {
         return NO_ROOM;
@@ -267,14 +266,14 @@ static bool wait_for_room(struct trace_stream * stream) {
     if (writer->is_failing || (is_limited && (writer->is_stuck || stream->waited >= WAIT_MAX))) {
         return false;
     }
-    const int64_t before = trace_monotonic_now();
+    const int64_t before = trace_state_now();
     if (is_limited) {
         writer->is_stuck = true; // unless the thread says otherwise meanwhile
-        trace_wait_until(&writer->room, &writer->mutex, before + WAIT_MAX - stream->waited);
+        trace_state_wait(&writer->room, &writer->mutex, before + WAIT_MAX - stream->waited);
     } else {
         pthread_cond_wait(&writer->room, &writer->mutex);
     }
-    const int64_t waited = trace_monotonic_now() - before;
+    const int64_t waited = trace_state_now() - before;
     stream->waited += waited;
     writer->waited += waited;
     return writer->state == TRACE_RUNS && !(is_limited && writer->is_stuck);
@@ -291,7 +290,7 @@ static void distrust(struct trace_writer * writer, const char * doubt, uint64_t 
         writer->state == TRACE_RUNS ? "the routing trace ends before it" : "no routing trace is written");
     if (writer->state == TRACE_RUNS) {
         writer->stopped = cannot_be_trusted;
-        note_gap(writer, 1, n_tokens, TRACE_GAP_LOST);
+        trace_state_note_gap(writer, 1, n_tokens, TRACE_GAP_LOST);
     } else {
         trace_writer_stop(writer);
     }
@@ -345,12 +344,12 @@ static void deal_with(struct trace_stream * stream, enum outcome outcome, const 
     char doubt[256];
     if (outcome == NO_ROOM) {
         stream->is_dropping = true;
-        note_gap(writer, 1, ubatch->n_tokens, TRACE_GAP_SLOW_DISK);
+        trace_state_note_gap(writer, 1, ubatch->n_tokens, TRACE_GAP_SLOW_DISK);
     } else if (outcome == OUT_OF_RANGE) {
         trace_trust_experts(ubatch, doubt, sizeof(doubt));
         distrust(writer, doubt, ubatch->n_tokens, remark);
     } else if (outcome != RECORDED) {
-        note_gap(writer, 1, ubatch->n_tokens, TRACE_GAP_TOO_LARGE);
+        trace_state_note_gap(writer, 1, ubatch->n_tokens, TRACE_GAP_TOO_LARGE);
         say_left_out(writer, outcome, ubatch, remark);
     }
 }
@@ -361,7 +360,7 @@ static void leave_out(struct trace_writer * writer, const struct routing_ubatch 
     if (writer->state == TRACE_NOT_BEGUN) {
         trace_writer_begin(writer, ubatch, remark);
     }
-    note_gap(writer, ubatch->lost ? ubatch->n_lost : 1, ubatch->n_tokens, reason);
+    trace_state_note_gap(writer, ubatch->lost ? ubatch->n_lost : 1, ubatch->n_tokens, reason);
 }
 
 // Once. Where the routing itself is lost that was said already.
@@ -388,7 +387,7 @@ static void take(struct trace_stream * stream, const struct routing_ubatch * uba
         return;
     }
     if (stream->is_dropping) {
-        note_gap(writer, 1, ubatch->n_tokens, TRACE_GAP_SLOW_DISK);
+        trace_state_note_gap(writer, 1, ubatch->n_tokens, TRACE_GAP_SLOW_DISK);
         return;
     }
     if (!is_trusted(stream, ubatch, doubt, sizeof(doubt))) {
@@ -423,12 +422,6 @@ static bool is_recorded(const struct routing_ubatch * ubatch) {
     return ubatch->n_tokens > 0 && (ubatch->n_layers > 0 || ubatch->is_moe);
 }
 
-void trace_writer_lose(struct trace_writer * writer, uint64_t n_ubatches, uint64_t n_tokens) {
-    pthread_mutex_lock(&writer->mutex);
-    note_gap(writer, n_ubatches, n_tokens, TRACE_GAP_LOST);
-    pthread_mutex_unlock(&writer->mutex);
-}
-
 void trace_stream_ubatch(struct trace_stream * stream, const struct routing_ubatch * ubatch, bool is_mtp) {
     struct trace_writer * writer = stream->writer;
     struct trace_remark   remark = { LOG_INFO, { 0 } };
@@ -456,7 +449,7 @@ void trace_stream_ubatch(struct trace_stream * stream, const struct routing_ubat
 static void amend(struct trace_stream * stream, enum trace_amendment_kind kind, uint64_t ubatch, uint64_t first, uint64_t n) {
     struct trace_writer * writer = stream->writer;
     while (writer->amendments_size + TRACE_RECORD_MAX > TRACE_WRITER_AMENDMENTS) {
-        trace_writer_seal(writer);
+        trace_state_seal(writer);
         if (writer->amendments_size > 0 && !wait_for_room(stream)) {
             writer->n_amendments_lost++;
             return;
@@ -465,7 +458,7 @@ static void amend(struct trace_stream * stream, enum trace_amendment_kind kind, 
     uint8_t * at  = writer->amendments + writer->amendments_size;
     uint8_t * end = kind == TRACE_AMENDMENT_WARMUP ? trace_record_warmup(at, ubatch, n) : trace_record_rejected(at, ubatch, first, n);
     writer->amendments_size += (size_t) (end - at);
-    trace_writer_set_due(writer);
+    trace_state_set_due(writer);
 }
 
 void trace_stream_settle(struct trace_stream * stream, bool warmup) {

@@ -1,8 +1,11 @@
-#include "trace/write/trace-state.h"
+// The writer of a routing trace: its thread, which makes the file and brings chunks to it, and its beginning and end.
+
+#include "trace/write/trace-writer.h"
 
 #include "base/claim.h"
 #include "base/folder.h"
 #include "trace/write/trace-sampling.h"
+#include "trace/write/trace-state.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -12,51 +15,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CHUNK_AGE    900000000  // nanoseconds: a chunk of that age is sealed
 #define RETRY_AFTER  1000000000 // nanoseconds, where the file could not be written to
 #define FLUSH_WITHIN 300000000  // nanoseconds
 #define BUFFER_LEAST (64 << 10)
-
-void trace_wait_until(pthread_cond_t * condition, pthread_mutex_t * mutex, int64_t time) {
-    const struct timespec until = { (time_t) (time / 1000000000), (long) (time % 1000000000) };
-    pthread_cond_timedwait(condition, mutex, &until);
-}
-
-//
-// chunks
-//
-
-void trace_writer_set_due(struct trace_writer * writer) {
-    if (writer->due == 0) {
-        writer->due = trace_monotonic_now() + CHUNK_AGE;
-        pthread_cond_signal(&writer->work);
-    }
-}
-
-// Amendments are on what is sealed already, and follow it. Where there is no room they wait.
-static void seal_amendments(struct trace_writer * writer) {
-    struct ring_chunk * chunk = chunk_ring_open(&writer->buffer, TRACE_CHUNK_AMENDMENTS, writer->amendments_size);
-    if (chunk) {
-        memcpy(chunk_ring_at(&writer->buffer), writer->amendments, writer->amendments_size);
-        chunk_ring_grow(&writer->buffer, chunk_ring_at(&writer->buffer) + writer->amendments_size);
-        chunk_ring_seal(&writer->buffer);
-        chunk->first = writer->n_told;
-        chunk->time  = trace_now();
-        writer->amendments_size = 0;
-    }
-}
-
-void trace_writer_seal(struct trace_writer * writer) {
-    chunk_ring_seal(&writer->buffer);
-    if (writer->amendments_size > 0) {
-        seal_amendments(writer);
-    }
-    writer->due = 0;
-    if (writer->amendments_size > 0) {
-        trace_writer_set_due(writer);
-    }
-    pthread_cond_signal(&writer->work);
-}
 
 //
 // the thread
@@ -67,7 +28,7 @@ static uint64_t waited_ms(const struct trace_writer * writer) {
 }
 
 static bool is_due(const struct trace_writer * writer) {
-    return writer->due != 0 && (writer->state == TRACE_ENDS || trace_monotonic_now() >= writer->due);
+    return writer->due != 0 && (writer->state == TRACE_ENDS || trace_state_now() >= writer->due);
 }
 
 // With the mutex, which is not held meanwhile. Returns whether the chunk is on the disk.
@@ -94,15 +55,15 @@ static bool bring(struct trace_writer * writer, struct ring_chunk * chunk) {
 }
 
 static void wait_to_try_again(struct trace_writer * writer) {
-    const int64_t until = trace_monotonic_now() + RETRY_AFTER;
-    while (writer->state == TRACE_RUNS && trace_monotonic_now() < until) {
-        trace_wait_until(&writer->work, &writer->mutex, until);
+    const int64_t until = trace_state_now() + RETRY_AFTER;
+    while (writer->state == TRACE_RUNS && trace_state_now() < until) {
+        trace_state_wait(&writer->work, &writer->mutex, until);
     }
 }
 
 static void wait_for_work(struct trace_writer * writer) {
     if (writer->due != 0) {
-        trace_wait_until(&writer->work, &writer->mutex, writer->due);
+        trace_state_wait(&writer->work, &writer->mutex, writer->due);
     } else {
         pthread_cond_wait(&writer->work, &writer->mutex);
     }
@@ -120,7 +81,7 @@ static void write_end(struct trace_writer * writer) {
         writer->gaps[i].n_ubatches += rest.gaps[i].n_ubatches;
         writer->gaps[i].n_tokens   += rest.gaps[i].n_tokens;
     }
-    const struct trace_ending ending = {
+    const struct trace_closing ending = {
         .is_last = true, .stopped = writer->stopped, .n_amendments_lost = writer->n_amendments_lost,
         .waited_ms = waited_ms(writer),
     };
@@ -176,7 +137,7 @@ static void * bring_to_disk(void * data) {
             }
             wait_to_try_again(writer);
         } else if (!chunk && is_due(writer)) {
-            trace_writer_seal(writer);
+            trace_state_seal(writer);
         } else if (!chunk && writer->state != TRACE_RUNS) {
             break;
         } else if (!chunk) {
@@ -385,13 +346,13 @@ void trace_writer_end(struct trace_writer * writer, const char * stopped) {
 }
 
 void trace_writer_flush(struct trace_writer * writer) {
-    const int64_t until = trace_monotonic_now() + FLUSH_WITHIN;
+    const int64_t until = trace_state_now() + FLUSH_WITHIN;
     pthread_mutex_lock(&writer->mutex);
     if (writer->state == TRACE_RUNS) {
-        trace_writer_seal(writer);
+        trace_state_seal(writer);
     }
-    while (writer->state == TRACE_RUNS && !writer->is_failing && chunk_ring_oldest(&writer->buffer) && trace_monotonic_now() < until) {
-        trace_wait_until(&writer->room, &writer->mutex, until);
+    while (writer->state == TRACE_RUNS && !writer->is_failing && chunk_ring_oldest(&writer->buffer) && trace_state_now() < until) {
+        trace_state_wait(&writer->room, &writer->mutex, until);
     }
     pthread_mutex_unlock(&writer->mutex);
 }
@@ -417,4 +378,10 @@ void trace_writer_abandon(struct trace_writer * writer) {
     if (writer->delivery.file.at.fd >= 0) {
         close(writer->delivery.file.at.fd); // the lock is the parent's
     }
+}
+
+void trace_writer_lose(struct trace_writer * writer, uint64_t n_ubatches, uint64_t n_tokens) {
+    pthread_mutex_lock(&writer->mutex);
+    trace_state_note_gap(writer, n_ubatches, n_tokens, TRACE_GAP_LOST);
+    pthread_mutex_unlock(&writer->mutex);
 }
