@@ -1,3 +1,5 @@
+// Counts the activations of a trace, gone through once or twice, or takes those of a statistics file.
+
 #include "answers/routing-counts.h"
 
 #include "analysis/counts.h"

@@ -1,4 +1,4 @@
-// `cache`: its options, and what becomes of the answer.
+// The command `cache`: what caches of experts would hit in a trace, as text, JSON or a page.
 
 #include "answers/cache-answer.h"
 #include "commands/cache/cache-json.h"

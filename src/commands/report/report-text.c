@@ -1,12 +1,15 @@
-#include "commands/report/report.h"
+// Prints the values of a report, as wide as the terminal allows.
 
-#include "analysis/counts.h"
+#include "commands/report/report-text.h"
+
 #include "base/clean.h"
 #include "commands/cache/cache-text.h"
 #include "commands/model-text.h"
+#include "commands/report/report-verdict.h"
 #include "tool/heatmap.h"
 #include "tool/quantity.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,9 +19,9 @@
 #define HEATMAP_LINES 32
 
 struct page {
-    const struct report   * report;
-    const struct terminal * terminal;
-    bool                    per_layer;
+    const struct report_answer * report;
+    const struct terminal      * terminal;
+    bool                         per_layer;
 };
 
 static void print_heading(const struct page * page, const char * text) {
@@ -52,7 +55,8 @@ static void print_tokens(const struct page * page) {
     }
     char * text = memory_text("%lld", (long long) tokens->all);
     if (tokens->prompt >= 0 && tokens->generation >= 0) {
-        text = memory_append(text, memory_text(": %lld prompt, %lld generation", (long long) tokens->prompt, (long long) tokens->generation));
+        text = memory_append(text, memory_text(": %lld prompt, %lld generation", (long long) tokens->prompt,
+                                               (long long) tokens->generation));
     }
     if (tokens->warmup > 0) {
         text = memory_append(text, memory_text("; not counted: %lld warm-up", (long long) tokens->warmup));
@@ -60,49 +64,35 @@ static void print_tokens(const struct page * page) {
     terminal_field_free(page->terminal, "tokens", text);
 }
 
-struct range {
-    int64_t least;
-    int64_t most;
-};
-
-static struct range wider(struct range range, int64_t value) {
-    return (struct range) { value < range.least ? value : range.least, value > range.most ? value : range.most };
-}
-
-static char * range_text(struct range range) {
-    return range.least == range.most ? memory_text("%lld", (long long) range.most)
-                                     : memory_text("%lld to %lld", (long long) range.least, (long long) range.most);
+static char * range_text(const struct report_range * range) {
+    return range->least == range->most ? memory_text("%lld", (long long) range->most)
+                                       : memory_text("%lld to %lld", (long long) range->least, (long long) range->most);
 }
 
 static void print_experts(const struct page * page) {
-    const struct routing_counts * counts = page->report->counts;
-    struct range experts = { INT64_MAX, -1 };
-    struct range used    = { INT64_MAX, -1 };
-    struct range bytes   = { INT64_MAX, -1 };
-    for (size_t i = 0; i < counts->n_layers; i++) {
-        experts = wider(experts, (int64_t) counts->layers[i].n_expert);
-        used    = wider(used,    counts->layers[i].n_used);
-        bytes   = wider(bytes,   counts->layers[i].expert_bytes);
+    const struct report_answer * report = page->report;
+    const struct report_range  * bytes  = &report->expert_bytes;
+    char                       * text   = range_text(&report->n_expert);
+    if (report->n_used.least > 0) {
+        char * used = memory_append(range_text(&report->n_used), memory_text(" for each token"));
+        text = memory_append(text, memory_append(memory_text(", "), used));
     }
-    char * text = range_text(experts);
-    if (used.least > 0) {
-        text = memory_append(text, memory_append(memory_text(", "), memory_append(range_text(used), memory_text(" for each token"))));
-    }
-    if (bytes.least > 0) {
+    if (bytes->least > 0) {
         char quantity[QUANTITY_MAX];
-        quantity_text((double) bytes.most, quantity);
-        text = memory_append(text, memory_text(", %s%s each", bytes.least == bytes.most ? "" : "up to ", quantity));
+        quantity_text((double) bytes->most, quantity);
+        text = memory_append(text, memory_text(", %s%s each", bytes->least == bytes->most ? "" : "up to ", quantity));
     }
-    terminal_field_free(page->terminal, "layers",  memory_text("%zu with experts", counts->n_layers));
+    terminal_field_free(page->terminal, "layers",  memory_text("%zu with experts", report->counts->n_layers));
     terminal_field_free(page->terminal, "experts", text);
 }
 
-static void print_sums(const struct page * page) {
-    const struct statistics_section * all = &page->report->counts->statistics->model;
-    terminal_field(page->terminal, "layers", "not told apart: record them with `llama-expert-tracer run --per-layer -o FILE`");
-    if (all->n_expert > 0 && all->total_activations > 0) {
-        terminal_field_free(page->terminal, "experts", memory_text("%zu, %.1f of them effective, %zu never used", all->n_expert,
-                                evenness_effective(all->activations, all->n_expert), counts_unused(all->activations, all->n_expert)));
+static void print_sum(const struct page * page) {
+    const struct report_sum * sum = &page->report->sum;
+    terminal_field(page->terminal, "layers",
+                   "not told apart: record them with `llama-expert-tracer run --per-layer -o FILE`");
+    if (sum->is_known && sum->total_activations > 0) {
+        terminal_field_free(page->terminal, "experts", memory_text("%zu, %.1f of them effective, %zu never used",
+                                                                   sum->n_expert, sum->effective, sum->never_used));
     }
 }
 
@@ -112,9 +102,9 @@ static void print_header(const struct page * page) {
     if (page->report->counts->n_layers > 0) {
         print_experts(page);
     } else if (page->report->counts->statistics != NULL) {
-        print_sums(page);
+        print_sum(page);
     }
-    terminal_field_free(page->terminal, "activations", memory_text("%llu", (unsigned long long) page->report->activations));
+    terminal_field_free(page->terminal, "activations", memory_text("%" PRIu64, page->report->activations));
 }
 
 //
@@ -201,7 +191,8 @@ static void print_table_head(const struct page * page) {
     fputc('\n', page->terminal->out);
 }
 
-static void print_table_row(const struct page * page, const char * label, const struct report_layer * layer, bool is_mean) {
+static void print_table_row(const struct page * page, const char * label, const struct report_layer * layer,
+                            bool is_mean) {
     fprintf(page->terminal->out, "%*s", LABEL_WIDTH, label);
     for (size_t i = 0; i < columns_that_fit(page); i++) {
         char text[CELL_MAX];
@@ -217,59 +208,22 @@ static void print_layer(const struct page * page, size_t i) {
     print_table_row(page, label, &page->report->layers[i], false);
 }
 
-// Layers of which nothing was counted are in no mean.
-static struct report_layer mean_of(const struct report * report) {
-    struct report_layer mean       = { .reuse = report->reuse };
-    double              n          = 0.0;
-    double              never_used = 0.0;
-    for (size_t i = 0; i < report->counts->n_layers; i++) {
-        const struct report_layer * layer = &report->layers[i];
-        if (layer->share > 0.0) {
-            n              += 1.0;
-            mean.entropy   += layer->entropy;
-            mean.effective += layer->effective;
-            mean.share     += layer->share;
-            never_used     += (double) layer->never_used;
-        }
-    }
-    mean.entropy   /= n;
-    mean.effective /= n;
-    mean.share     /= n;
-    mean.never_used = n > 0.0 ? (size_t) lround(never_used / n) : 0;
-    return mean;
-}
-
-// Ids of layers, the most even first. What was not counted comes last.
-static size_t * by_evenness(const struct report * report) {
-    const size_t n     = report->counts->n_layers;
-    size_t     * order = memory_new(n, sizeof(*order));
-    for (size_t i = 0; i < n; i++) {
-        size_t at = i;
-        for (; at > 0 && !(report->layers[i].entropy <= report->layers[order[at - 1]].entropy); at--) {
-            order[at] = order[at - 1];
-        }
-        order[at] = i;
-    }
-    return order;
-}
-
 static void print_extremes(const struct page * page) {
-    const size_t n     = page->report->counts->n_layers;
-    size_t     * order = by_evenness(page->report);
+    const size_t   n     = page->report->counts->n_layers;
+    const size_t * order = page->report->by_evenness;
     for (size_t i = 0; i < EXTREMES; i++) {
         print_layer(page, order[i]);
     }
-    fprintf(page->terminal->out, "%*s  %zu more, --per-layer shows them\n", LABEL_WIDTH, page->terminal->utf8 ? "  …" : "...", n - 2 * EXTREMES);
+    fprintf(page->terminal->out, "%*s  %zu more, --per-layer shows them\n", LABEL_WIDTH,
+            page->terminal->utf8 ? "  …" : "...", n - 2 * EXTREMES);
     for (size_t i = n - EXTREMES; i < n; i++) {
         print_layer(page, order[i]);
     }
-    free(order);
 }
 
 static void print_layers(const struct page * page) {
-    const size_t              n    = page->report->counts->n_layers;
-    const bool                all  = page->per_layer || n <= FEW_LAYERS;
-    const struct report_layer mean = mean_of(page->report);
+    const size_t n   = page->report->counts->n_layers;
+    const bool   all = page->per_layer || n <= FEW_LAYERS;
     print_heading(page, all ? "How evenly each layer uses its experts"
                             : "How evenly layers use their experts, from the most even to the least");
     print_table_head(page);
@@ -280,7 +234,7 @@ static void print_layers(const struct page * page) {
         print_extremes(page);
     }
     if (n > 1) {
-        print_table_row(page, "mean", &mean, true);
+        print_table_row(page, "mean", &page->report->mean, true);
     }
 }
 
@@ -293,39 +247,42 @@ static bool is_narrow(const struct page * page) {
     return page->terminal->width < 50;
 }
 
-static void print_covering_slots(const struct page * page, enum routing_part part, double share) {
-    if (!page->report->is_known[part]) {
-        return;
-    }
-    const double percent = 100.0 * report_slots_share(page->report, part, share);
+static void print_mark(const struct page * page, const struct report_mark * mark) {
     if (is_narrow(page)) {
-        fprintf(page->terminal->out, "  %9.1f%%", percent);
+        fprintf(page->terminal->out, "  %9.1f%%", 100.0 * mark->share);
     } else {
-        fprintf(page->terminal->out, "  %6zu %5.1f%%", evenness_coverage(&page->report->slots[part], share), percent);
+        fprintf(page->terminal->out, "  %6zu %5.1f%%", mark->slots, 100.0 * mark->share);
     }
 }
 
-static void print_coverage(const struct page * page) {
-    static const char * const heads[]  = { "all", "prompt", "generation" };
-    static const double       shares[] = { 0.5, 0.8, 0.9, 0.99 };
-    print_heading(page, "How few experts take how much");
+static void print_coverage_head(const struct page * page) {
+    static const char * const heads[REPORT_N_PHASES] = { "all", "prompt", "generation" };
     terminal_style(page->terminal, TERMINAL_FAINT);
     fprintf(page->terminal->out, "%-4s", "");
-    for (int part = ROUTING_ALL; part <= ROUTING_GENERATION; part++) {
-        if (page->report->is_known[part]) {
+    for (int part = ROUTING_ALL; part < REPORT_N_PHASES; part++) {
+        if (page->report->coverage[part].is_known) {
             fprintf(page->terminal->out, "  %*s", is_narrow(page) ? 10 : 13, heads[part]);
         }
     }
     terminal_style(page->terminal, TERMINAL_PLAIN);
     fputc('\n', page->terminal->out);
-    for (size_t i = 0; i < sizeof(shares) / sizeof(shares[0]); i++) {
-        fprintf(page->terminal->out, "%3.0f%%", 100.0 * shares[i]);
-        for (int part = ROUTING_ALL; part <= ROUTING_GENERATION; part++) {
-            print_covering_slots(page, (enum routing_part) part, shares[i]);
+}
+
+static void print_coverage(const struct page * page) {
+    const struct report_coverage * coverage = page->report->coverage;
+    print_heading(page, "How few experts take how much");
+    print_coverage_head(page);
+    for (size_t i = 0; i < REPORT_N_MARKS; i++) {
+        fprintf(page->terminal->out, "%3d%%", coverage[ROUTING_ALL].marks[i].percent);
+        for (int part = ROUTING_ALL; part < REPORT_N_PHASES; part++) {
+            if (coverage[part].is_known) {
+                print_mark(page, &coverage[part].marks[i]);
+            }
         }
         fputc('\n', page->terminal->out);
     }
-    fprintf(page->terminal->out, "of the activations go to so many of %zu experts in all layers\n", page->report->slots[ROUTING_ALL].n);
+    fprintf(page->terminal->out, "of the activations go to so many of %zu experts in all layers\n",
+            coverage[ROUTING_ALL].n_slots);
 }
 
 //
@@ -334,7 +291,8 @@ static void print_coverage(const struct page * page) {
 
 static void print_reuse_of(const struct page * page, const char * label, double reuse, double chance) {
     if (!isnan(reuse)) {
-        terminal_field_free(page->terminal, label, memory_text("%.1f%% (%.1f%% would be chance)", 100.0 * reuse, 100.0 * chance));
+        terminal_field_free(page->terminal, label,
+                            memory_text("%.1f%% (%.1f%% would be chance)", 100.0 * reuse, 100.0 * chance));
     }
 }
 
@@ -351,28 +309,36 @@ static void print_heatmap(const struct page * page) {
     const struct routing_counts * counts = page->report->counts;
     struct heatmap_row          * rows   = memory_new(counts->n_layers, sizeof(*rows));
     for (size_t i = 0; i < counts->n_layers; i++) {
-        rows[i] = (struct heatmap_row) { counts->layers[i].layer, counts->layers[i].n_expert, counts->layers[i].activations[ROUTING_ALL] };
+        const struct counted_layer * layer = &counts->layers[i];
+        rows[i] = (struct heatmap_row) { layer->layer, layer->n_expert, layer->activations[ROUTING_ALL] };
     }
     print_heading(page, "Which experts are hot");
     heatmap_print(page->terminal, rows, counts->n_layers, page->per_layer ? counts->n_layers : HEATMAP_LINES);
     free(rows);
 }
 
-void report_print(const struct report * report, const struct terminal * terminal, bool per_layer) {
-    const struct page page = { report, terminal, per_layer };
+static void print_cache(const struct page * page) {
+    const struct report_answer * report = page->report;
+    if (report->cache != NULL) {
+        cache_text_print(report->cache, page->terminal, page->per_layer);
+    } else if (report->cache_error.text[0] != '\0') {
+        char * clean = clean_in_place(memory_text("%s", report->cache_error.text));
+        fprintf(page->terminal->out, "What a cache would hit cannot be told: %s\n", clean);
+        free(clean);
+    }
+}
+
+void report_text_print(const struct report_answer * report, const struct terminal * terminal, bool per_layer) {
+    const struct page page    = { report, terminal, per_layer };
+    char            * verdict = report_verdict(report);
     print_header(&page);
-    if (report->is_known[ROUTING_ALL]) {
+    if (report->coverage[ROUTING_ALL].is_known) {
         print_layers    (&page);
         print_coverage  (&page);
         print_neighbours(&page);
         print_heatmap   (&page);
     }
-    fprintf(terminal->out, "\n%s\n", report->verdict);
-    if (report->cache != NULL) {
-        cache_text_print(report->cache, terminal, per_layer);
-    } else if (report->cache_error.text[0] != '\0') {
-        char * clean = clean_in_place(memory_text("%s", report->cache_error.text));
-        fprintf(terminal->out, "What a cache would hit cannot be told: %s\n", clean);
-        free(clean);
-    }
+    fprintf(terminal->out, "\n%s\n", verdict);
+    print_cache(&page);
+    free(verdict);
 }

@@ -1,8 +1,9 @@
-// `report`: its options, and what becomes of the answer.
+// The command `report`: one answer a FILE, as text, JSON or a page.
 
-#include "commands/report/report.h"
-
+#include "answers/report-answer.h"
 #include "commands/commands.h"
+#include "commands/report/report-json.h"
+#include "commands/report/report-text.h"
 #include "tool/document.h"
 #include "tool/options.h"
 
@@ -52,26 +53,27 @@ static bool parse_options(struct options * options, int argc, char ** argv, int 
 // the command
 //
 
-static int tell(const struct terminal * terminal, const struct options * options, int i_file, const struct report * report) {
+static int tell(const struct terminal * terminal, const struct options * options, int i_file,
+                const struct report_answer * report) {
     if (document_leaves_terminal(&options->output)) {
         if (options->n_files > 1) {
             terminal_title(terminal, routing_counts_name(report->counts), i_file == 0);
         }
-        report_print(report, terminal, options->per_layer);
+        report_text_print(report, terminal, options->per_layer);
     }
     return document_is_wanted(&options->output) ? document_put(&options->output, report_json(report)) : STATUS_OK;
 }
 
 static int report_file(const struct terminal * terminal, const struct options * options, int i_file) {
-    struct error    error;
-    struct report * report = report_new(options->files[i_file], &options->filter, options->per_layer, &error);
+    struct error           error;
+    struct report_answer * report = report_answer_new(options->files[i_file], &options->filter, &error);
     if (report == NULL) {
         error_say("%s", error.text);
         return STATUS_FAILED;
     }
     const int told  = tell(terminal, options, i_file, report);
     const int whole = routing_counts_check(report->counts);
-    report_free(report);
+    report_answer_free(report);
     return told == STATUS_OK ? whole : told;
 }
 
