@@ -1,13 +1,17 @@
-#include "commands/compare/compare.h"
+// Writes the values of a comparison as JSON.
 
+#include "commands/compare/compare-json.h"
+
+#include "commands/compare/compare-verdict.h"
 #include "commands/routing-json.h"
 #include "tool/json-values.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 static json_t * json_file(const struct routing_counts * counts) {
-    return json_pack("{s:o, s:o, s:o}", "file", json_value_text(routing_counts_name(counts)), "model", routing_json_model(&counts->model),
-                     "tokens", routing_json_tokens(&counts->tokens));
+    return json_pack("{s:o, s:o, s:o}", "file", json_value_text(routing_counts_name(counts)),
+                     "model", routing_json_model(&counts->model), "tokens", routing_json_tokens(&counts->tokens));
 }
 
 static json_t * json_noise(const struct compare_layer * mean) {
@@ -30,11 +34,11 @@ static json_t * json_layer(int32_t number, const struct compare_layer * layer) {
 }
 
 static json_t * json_expert(const struct compare_expert * expert) {
-    return json_pack("{s:i, s:o, s:f, s:f}", "layer", (int) expert->layer, "expert", json_integer((json_int_t) expert->expert),
+    return json_pack("{s:i, s:o, s:f, s:f}", "layer", (int) expert->layer, "expert", json_value_count(expert->expert),
                      "a", expert->a, "b", expert->b);
 }
 
-static json_t * json_pair(const struct comparison * comparison, const struct compare_pair * pair) {
+static json_t * json_pair(const struct compare_answer * comparison, const struct compare_pair * pair) {
     const struct routing_counts * first   = comparison->files[0];
     json_t                      * hot     = json_array();
     json_t                      * layers  = json_array();
@@ -49,33 +53,31 @@ static json_t * json_pair(const struct comparison * comparison, const struct com
         json_array_append_new(experts, json_expert(&pair->experts[i]));
     }
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
-                     "a", json_integer((json_int_t) pair->a), "b", json_integer((json_int_t) pair->b),
-                     "divergence", json_value_real(pair->mean.divergence), "overlap", json_value_real(pair->mean.overlap),
+                     "a", json_value_count(pair->a), "b", json_value_count(pair->b),
+                     "divergence", json_value_real(pair->mean.divergence),
+                     "overlap",    json_value_real(pair->mean.overlap),
                      "noise", json_noise(&pair->mean), "hot_set", hot, "layers", layers, "experts", experts);
 }
 
 static json_t * json_counts(const struct routing_counts * counts) {
     json_t * array = json_array();
     for (size_t i = 0; i < counts->n_layers; i++) {
-        json_array_append_new(array, json_value_counts(counts->layers[i].activations[ROUTING_ALL], counts->layers[i].n_expert));
+        const struct counted_layer * layer = &counts->layers[i];
+        json_array_append_new(array, json_value_counts(layer->activations[ROUTING_ALL], layer->n_expert));
     }
     return array;
 }
 
-static json_t * json_matrix(const struct comparison * comparison) {
+static json_t * json_matrix(const struct compare_answer * comparison) {
     const size_t n     = comparison->n_files;
     json_t     * array = json_array();
     for (size_t i = 0; i < n; i++) {
-        json_t * row = json_array();
-        for (size_t k = 0; k < n; k++) {
-            json_array_append_new(row, json_value_real(comparison->matrix[i * n + k]));
-        }
-        json_array_append_new(array, row);
+        json_array_append_new(array, json_value_reals(comparison->matrix + i * n, n));
     }
     return array;
 }
 
-json_t * comparison_json(const struct comparison * comparison) {
+json_t * compare_json(const struct compare_answer * comparison) {
     json_t * files  = json_array();
     json_t * pairs  = json_array();
     json_t * counts = json_array();
@@ -86,6 +88,10 @@ json_t * comparison_json(const struct comparison * comparison) {
     for (size_t i = 0; i < comparison->n_pairs; i++) {
         json_array_append_new(pairs, json_pair(comparison, &comparison->pairs[i]));
     }
-    return json_pack("{s:i, s:o, s:o, s:o, s:o, s:s}", "llama_expert_tracer_compare", 1, "files", files, "pairs", pairs,
-                     "matrix", json_matrix(comparison), "counts", counts, "verdict", comparison->verdict);
+    char   * verdict = compare_verdict(comparison);
+    json_t * json    = json_pack("{s:i, s:o, s:o, s:o, s:o, s:s}", "llama_expert_tracer_compare", 1,
+                                 "files", files, "pairs", pairs, "matrix", json_matrix(comparison), "counts", counts,
+                                 "verdict", verdict);
+    free(verdict);
+    return json;
 }

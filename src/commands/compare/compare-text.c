@@ -1,4 +1,8 @@
-#include "commands/compare/compare.h"
+// Prints the values of a comparison, as wide as the terminal allows.
+
+#include "commands/compare/compare-text.h"
+
+#include "commands/compare/compare-verdict.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -10,9 +14,9 @@
 #define BAR_MAX     40
 
 struct page {
-    const struct comparison * comparison;
-    const struct terminal   * terminal;
-    bool                      per_layer;
+    const struct compare_answer * comparison;
+    const struct terminal       * terminal;
+    bool                          per_layer;
 };
 
 static char letter(size_t i_file) {
@@ -49,8 +53,9 @@ static void print_file(const struct page * page, size_t i) {
     } else if (counts->tokens.prompt < 0 || counts->tokens.generation < 0) {
         terminal_field_free(page->terminal, "", memory_text("%s, %lld tokens", model, (long long) counts->tokens.all));
     } else {
-        terminal_field_free(page->terminal, "", memory_text("%s, %lld prompt and %lld generated tokens", model,
-                                                            (long long) counts->tokens.prompt, (long long) counts->tokens.generation));
+        terminal_field_free(page->terminal, "",
+                            memory_text("%s, %lld prompt and %lld generated tokens", model,
+                                        (long long) counts->tokens.prompt, (long long) counts->tokens.generation));
     }
     free(label);
 }
@@ -58,18 +63,6 @@ static void print_file(const struct page * page, size_t i) {
 //
 // a pair
 //
-
-static size_t * by_divergence(const struct compare_pair * pair, size_t n) {
-    size_t * order = memory_new(n, sizeof(*order));
-    for (size_t i = 0; i < n; i++) {
-        size_t at = i;
-        for (; at > 0 && pair->layers[i].divergence > pair->layers[order[at - 1]].divergence; at--) {
-            order[at] = order[at - 1];
-        }
-        order[at] = i;
-    }
-    return order;
-}
 
 static void print_layer(const struct page * page, const char * label, const struct compare_layer * layer) {
     const size_t text = 5 + 12 + 9 + 10 + 10 + 2;
@@ -91,7 +84,8 @@ static void print_layer(const struct page * page, const char * label, const stru
 static void print_layers_head(const struct page * page, const struct compare_pair * pair) {
     char text[64];
     const bool narrow = page->terminal->width <= 48;
-    snprintf(text, sizeof(text), narrow ? "layer  divergence  overlap" : "layer  divergence  overlap  halves %c  halves %c",
+    snprintf(text, sizeof(text),
+             narrow ? "layer  divergence  overlap" : "layer  divergence  overlap  halves %c  halves %c",
              letter(pair->a), letter(pair->b));
     print_styled(page, TERMINAL_FAINT, text);
 }
@@ -100,19 +94,18 @@ static void print_layers(const struct page * page, const struct compare_pair * p
     const struct routing_counts * first = page->comparison->files[0];
     const size_t                  n     = first->n_layers;
     const bool                    all   = page->per_layer || n <= FEW_LAYERS;
-    size_t                      * order = by_divergence(pair, n);
     print_layers_head(page, pair);
     for (size_t i = 0; i < (all ? n : MOST_LAYERS); i++) {
         char         label[16];
-        const size_t layer = all ? i : order[i];
+        const size_t layer = all ? i : pair->by_divergence[i];
         snprintf(label, sizeof(label), "%d", (int) first->layers[layer].layer);
         print_layer(page, label, &pair->layers[layer]);
     }
     if (!all) {
-        fprintf(page->terminal->out, "%5s  %zu more that differ less, --per-layer shows them\n", "", n - MOST_LAYERS);
+        fprintf(page->terminal->out, "%5s  %zu more that differ less, --per-layer shows them\n", "",
+                n - MOST_LAYERS);
     }
     print_layer(page, "mean", &pair->mean);
-    free(order);
 }
 
 static void print_hot_sets(const struct page * page, const struct compare_pair * pair) {
@@ -192,8 +185,9 @@ static void print_legend(const struct page * page) {
                  "its first half. Statistics have no halves: they are judged by themselves.");
 }
 
-void comparison_print(const struct comparison * comparison, const struct terminal * terminal, bool per_layer) {
-    const struct page page = { comparison, terminal, per_layer };
+void compare_text_print(const struct compare_answer * comparison, const struct terminal * terminal, bool per_layer) {
+    const struct page page    = { comparison, terminal, per_layer };
+    char            * verdict = compare_verdict(comparison);
     for (size_t i = 0; i < comparison->n_files; i++) {
         print_file(&page, i);
     }
@@ -204,5 +198,6 @@ void comparison_print(const struct comparison * comparison, const struct termina
         print_matrix(&page);
     }
     print_legend(&page);
-    fprintf(terminal->out, "\n%s\n", comparison->verdict);
+    fprintf(terminal->out, "\n%s\n", verdict);
+    free(verdict);
 }

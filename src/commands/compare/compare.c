@@ -1,8 +1,9 @@
-// `compare`: its options, and what becomes of the answer.
+// The command `compare`: one answer of several files, as text, JSON or a page.
 
-#include "commands/compare/compare.h"
-
+#include "answers/compare-answer.h"
 #include "commands/commands.h"
+#include "commands/compare/compare-json.h"
+#include "commands/compare/compare-text.h"
 #include "tool/document.h"
 #include "tool/options.h"
 
@@ -46,17 +47,17 @@ static bool parse_options(struct options * options, int argc, char ** argv, int 
     return *status == STATUS_OK;
 }
 
-static int tell(const struct options * options, const struct comparison * comparison) {
+static int tell(const struct options * options, const struct compare_answer * comparison) {
     const struct terminal terminal = terminal_of(stdout, options->color);
     if (document_leaves_terminal(&options->output)) {
-        comparison_print(comparison, &terminal, options->per_layer);
+        compare_text_print(comparison, &terminal, options->per_layer);
     }
-    return document_is_wanted(&options->output) ? document_put(&options->output, comparison_json(comparison)) : STATUS_OK;
+    return document_is_wanted(&options->output) ? document_put(&options->output, compare_json(comparison)) : STATUS_OK;
 }
 
 static int compare_files(const struct options * options) {
-    struct error        error;
-    struct comparison * comparison = comparison_new(options->files, options->n_files, &options->filter, &error);
+    struct error            error;
+    struct compare_answer * comparison = compare_answer_new(options->files, options->n_files, &options->filter, &error);
     if (comparison == NULL) {
         error_say("%s", error.text);
         return STATUS_FAILED;
@@ -65,7 +66,7 @@ static int compare_files(const struct options * options) {
     for (size_t i = 0; i < comparison->n_files; i++) {
         status = routing_counts_check(comparison->files[i]) == STATUS_OK ? status : STATUS_FAILED;
     }
-    comparison_free(comparison);
+    compare_answer_free(comparison);
     return status;
 }
 

@@ -1,13 +1,12 @@
-#include "commands/compare/compare.h"
+// Works out how far the uses of experts in several files are from each other, and from themselves, half against half.
+
+#include "answers/compare-answer.h"
 
 #include "analysis/counts.h"
 #include "analysis/divergence.h"
-#include "base/clean.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-#define HARDLY 1.5 // times as much as noise
 
 static const double hot_shares[COMPARE_N_HOT] = { 0.1, 0.25, 0.5 };
 
@@ -15,21 +14,24 @@ static const double hot_shares[COMPARE_N_HOT] = { 0.1, 0.25, 0.5 };
 // whether they can be compared
 //
 
-static bool same_layer(const struct routing_counts * a, const struct routing_counts * b, size_t i, struct error * error) {
+#define SAME_SHAPE "only what has the same shape can be compared"
+
+static bool same_layer(const struct routing_counts * a, const struct routing_counts * b, size_t i,
+                       struct error * error) {
     const struct counted_layer * x      = &a->layers[i];
     const struct counted_layer * y      = &b->layers[i];
     const char                 * name_a = routing_counts_name(a);
     const char                 * name_b = routing_counts_name(b);
     if (x->layer != y->layer) {
-        return error_set(error, "%s has experts in layer %d where %s has them in layer %d: only what has the same shape can be compared",
+        return error_set(error, "%s has experts in layer %d where %s has them in layer %d: " SAME_SHAPE,
                          name_a, (int) x->layer, name_b, (int) y->layer);
     }
     if (x->n_expert != y->n_expert) {
-        return error_set(error, "%s has %zu experts in layer %d, %s has %zu: only what has the same shape can be compared",
+        return error_set(error, "%s has %zu experts in layer %d, %s has %zu: " SAME_SHAPE,
                          name_a, x->n_expert, (int) x->layer, name_b, y->n_expert);
     }
     if (x->n_used >= 0 && y->n_used >= 0 && x->n_used != y->n_used) {
-        return error_set(error, "%s uses %d experts for a token in layer %d, %s uses %d: only what has the same shape can be compared",
+        return error_set(error, "%s uses %d experts for a token in layer %d, %s uses %d: " SAME_SHAPE,
                          name_a, (int) x->n_used, (int) x->layer, name_b, (int) y->n_used);
     }
     return true;
@@ -37,7 +39,7 @@ static bool same_layer(const struct routing_counts * a, const struct routing_cou
 
 static bool same_shape(const struct routing_counts * a, const struct routing_counts * b, struct error * error) {
     if (a->n_layers != b->n_layers) {
-        return error_set(error, "%s has %zu layers with experts, %s has %zu: only what has the same shape can be compared",
+        return error_set(error, "%s has %zu layers with experts, %s has %zu: " SAME_SHAPE,
                          routing_counts_name(a), a->n_layers, routing_counts_name(b), b->n_layers);
     }
     for (size_t i = 0; i < a->n_layers; i++) {
@@ -61,7 +63,8 @@ static bool has_layers(const struct routing_counts * counts, struct error * erro
 // a pair
 //
 
-static double js_of(const struct counted_layer * a, enum routing_part part_a, const struct counted_layer * b, enum routing_part part_b) {
+static double js_of(const struct counted_layer * a, enum routing_part part_a,
+                    const struct counted_layer * b, enum routing_part part_b) {
     const uint64_t * x = a->activations[part_a];
     const uint64_t * y = b->activations[part_b];
     return x == NULL || y == NULL ? (double) NAN : divergence_js(x, y, a->n_expert);
@@ -104,7 +107,21 @@ static struct compare_layer mean_of(const struct compare_layer * layers, size_t 
         add_to_mean(&noise_a,    layers[i].noise_a);
         add_to_mean(&noise_b,    layers[i].noise_b);
     }
-    return (struct compare_layer) { value_of_mean(divergence), value_of_mean(overlap), value_of_mean(noise_a), value_of_mean(noise_b) };
+    return (struct compare_layer) {
+        value_of_mean(divergence), value_of_mean(overlap), value_of_mean(noise_a), value_of_mean(noise_b),
+    };
+}
+
+static size_t * by_divergence(const struct compare_layer * layers, size_t n) {
+    size_t * order = memory_new(n, sizeof(*order));
+    for (size_t i = 0; i < n; i++) {
+        size_t at = i;
+        for (; at > 0 && layers[i].divergence > layers[order[at - 1]].divergence; at--) {
+            order[at] = order[at - 1];
+        }
+        order[at] = i;
+    }
+    return order;
 }
 
 //
@@ -122,15 +139,16 @@ static bool has_both_halves(const struct routing_counts * counts) {
     return sums[0] > 0 && sums[1] > 0;
 }
 
-static double hits_of(const struct routing_counts * learned, enum routing_part learned_part, const struct routing_counts * judged,
-                      enum routing_part judged_part, double share) {
+static double hits_of(const struct routing_counts * learned, enum routing_part learned_part,
+                      const struct routing_counts * judged,  enum routing_part judged_part, double share) {
     double hits = 0.0;
     double all  = 0.0;
     for (size_t i = 0; i < judged->n_layers; i++) {
         const size_t     n     = judged->layers[i].n_expert;
+        const uint64_t * known = learned->layers[i].activations[learned_part];
         const uint64_t * there = judged->layers[i].activations[judged_part];
         const double     sum   = (double) counts_sum(there, n);
-        hits += sum * divergence_hot_set(learned->layers[i].activations[learned_part], there, n, (size_t) ceil(share * (double) n));
+        hits += sum * divergence_hot_set(known, there, n, (size_t) ceil(share * (double) n));
         all  += sum;
     }
     return all > 0.0 ? hits / all : (double) NAN;
@@ -141,8 +159,8 @@ static double hits_of_other(const struct routing_counts * learned, const struct 
 }
 
 static double hits_of_own(const struct routing_counts * counts, double share) {
-    const bool halves = has_both_halves(counts);
-    return hits_of(counts, halves ? ROUTING_FIRST_HALF : ROUTING_ALL, counts, halves ? ROUTING_SECOND_HALF : ROUTING_ALL, share);
+    return has_both_halves(counts) ? hits_of(counts, ROUTING_FIRST_HALF, counts, ROUTING_SECOND_HALF, share)
+                                   : hits_of(counts, ROUTING_ALL,        counts, ROUTING_ALL,         share);
 }
 
 //
@@ -169,17 +187,20 @@ static void take_expert(struct compare_pair * pair, struct compare_expert expert
     pair->experts[at] = expert;
 }
 
-static void compare_experts(struct compare_pair * pair, const struct counted_layer * a, const struct counted_layer * b) {
+static void compare_experts(struct compare_pair * pair, const struct counted_layer * a,
+                            const struct counted_layer * b) {
     const uint64_t * x     = a->activations[ROUTING_ALL];
     const uint64_t * y     = b->activations[ROUTING_ALL];
     const uint64_t   sum_x = counts_sum(x, a->n_expert);
     const uint64_t   sum_y = counts_sum(y, b->n_expert);
     for (size_t i = 0; i < a->n_expert && sum_x > 0 && sum_y > 0; i++) {
-        take_expert(pair, (struct compare_expert) { a->layer, i, counts_share(x[i], sum_x), counts_share(y[i], sum_y) });
+        const double share_x = counts_share(x[i], sum_x);
+        const double share_y = counts_share(y[i], sum_y);
+        take_expert(pair, (struct compare_expert) { a->layer, i, share_x, share_y });
     }
 }
 
-static void compare_pair(const struct comparison * comparison, struct compare_pair * pair, size_t b) {
+static void compare_pair(const struct compare_answer * comparison, struct compare_pair * pair, size_t b) {
     const struct routing_counts * x = comparison->files[0];
     const struct routing_counts * y = comparison->files[b];
     pair->a      = 0;
@@ -189,7 +210,10 @@ static void compare_pair(const struct comparison * comparison, struct compare_pa
         pair->layers[i] = compare_layers(&x->layers[i], &y->layers[i]);
         compare_experts(pair, &x->layers[i], &y->layers[i]);
     }
-    pair->mean = mean_of(pair->layers, x->n_layers);
+    pair->by_divergence = by_divergence(pair->layers, x->n_layers);
+    pair->mean          = mean_of(pair->layers, x->n_layers);
+    pair->noise         = fmax(pair->mean.noise_a, pair->mean.noise_b);
+    pair->times         = pair->mean.divergence / pair->noise;
     for (size_t i = 0; i < COMPARE_N_HOT; i++) {
         const double share = hot_shares[i];
         pair->hot[i] = (struct compare_hot) { share, hits_of_other(x, y, share), hits_of_own(y, share),
@@ -206,74 +230,26 @@ static double mean_divergence(const struct routing_counts * a, const struct rout
 }
 
 //
-// the sentence
-//
-
-static char * difference_text(const struct compare_layer * mean, const char * a, const char * b) {
-    const double noise = fmax(mean->noise_a, mean->noise_b);
-    const double times = mean->divergence / noise;
-    if (isnan(mean->divergence)) {
-        return memory_text("%s and %s cannot be compared: nothing was counted in one of them.", a, b);
-    }
-    if (mean->divergence < 1e-9) {
-        return memory_text("%s and %s use the same experts equally often.", a, b);
-    }
-    if (isnan(noise)) {
-        return memory_text("%s and %s differ by %.3f bits (0: not at all, 1: no expert in common); "
-                           "how much each differs from itself is not known.", a, b, mean->divergence);
-    }
-    if (noise < 1e-9) {
-        return memory_text("%s and %s differ by %.3f bits (0: not at all, 1: no expert in common), and the halves of each not at all.",
-                           a, b, mean->divergence);
-    }
-    if (times <= 1.0) {
-        return memory_text("%s and %s differ no more than the halves of one of them do: by %.3f bits, the halves by %.3f.",
-                           a, b, mean->divergence, noise);
-    }
-    return memory_text("%s and %s differ %s%.1f times as much as the halves of one of them do: by %.3f bits, the halves by %.3f.", a, b,
-                       times < HARDLY ? "hardly more, " : "", times, mean->divergence, noise);
-}
-
-static char * hot_text(const struct compare_hot * hot) {
-    if (isnan(hot->a_on_b) || isnan(hot->b_on_b)) {
-        return memory_text("%s", "");
-    }
-    return memory_text(" The hottest %.0f%% of the experts of the first take %.0f%% of the second's activations; its own hottest take %.0f%%.",
-                       100.0 * hot->share, 100.0 * hot->a_on_b, 100.0 * hot->b_on_b);
-}
-
-static char * verdict_of(const struct comparison * comparison) {
-    char * text = memory_text("%s", "");
-    for (size_t i = 0; i < comparison->n_pairs; i++) {
-        const struct compare_pair * pair = &comparison->pairs[i];
-        const char                * a    = routing_counts_name(comparison->files[pair->a]);
-        const char                * b    = routing_counts_name(comparison->files[pair->b]);
-        text = memory_append(text, memory_text("%s", i == 0 ? "" : " "));
-        text = memory_append(text, memory_append(difference_text(&pair->mean, a, b), hot_text(&pair->hot[1])));
-    }
-    return clean_in_place(text);
-}
-
-//
 // the whole
 //
 
-static bool load(struct comparison * comparison, char ** paths, size_t n_paths, const struct trace_filter * filter, struct error * error) {
+static bool load(struct compare_answer * comparison, char ** paths, size_t n_paths, const struct trace_filter * filter,
+                 struct error * error) {
     comparison->files = memory_new(n_paths, sizeof(*comparison->files));
     for (size_t i = 0; i < n_paths; i++) {
-        comparison->files[i] = routing_counts_load(paths[i], filter, true, error);
-        if (comparison->files[i] == NULL) {
+        struct routing_counts * counts = routing_counts_load(paths[i], filter, true, error);
+        if (counts == NULL) {
             return false;
         }
-        comparison->n_files++;
-        if (!has_layers(comparison->files[i], error) || !same_shape(comparison->files[0], comparison->files[i], error)) {
+        comparison->files[comparison->n_files++] = counts;
+        if (!has_layers(counts, error) || !same_shape(comparison->files[0], counts, error)) {
             return false;
         }
     }
     return true;
 }
 
-static void compare_all(struct comparison * comparison) {
+static void compare_all(struct compare_answer * comparison) {
     const size_t n = comparison->n_files;
     comparison->n_pairs = n - 1;
     comparison->pairs   = memory_new(n - 1, sizeof(*comparison->pairs));
@@ -284,29 +260,29 @@ static void compare_all(struct comparison * comparison) {
     for (size_t i = 0; i < n * n; i++) {
         comparison->matrix[i] = mean_divergence(comparison->files[i / n], comparison->files[i % n]);
     }
-    comparison->verdict = verdict_of(comparison);
 }
 
-struct comparison * comparison_new(char ** paths, size_t n_paths, const struct trace_filter * filter, struct error * error) {
-    struct comparison * comparison = memory_new(1, sizeof(*comparison));
+struct compare_answer * compare_answer_new(char ** paths, size_t n_paths, const struct trace_filter * filter,
+                                           struct error * error) {
+    struct compare_answer * comparison = memory_new(1, sizeof(*comparison));
     if (!load(comparison, paths, n_paths, filter, error)) {
-        comparison_free(comparison);
+        compare_answer_free(comparison);
         return NULL;
     }
     compare_all(comparison);
     return comparison;
 }
 
-void comparison_free(struct comparison * comparison) {
+void compare_answer_free(struct compare_answer * comparison) {
     for (size_t i = 0; i < comparison->n_files; i++) {
         routing_counts_free(comparison->files[i]);
     }
     for (size_t i = 0; i < comparison->n_pairs; i++) {
         free(comparison->pairs[i].layers);
+        free(comparison->pairs[i].by_divergence);
     }
     free(comparison->files);
     free(comparison->pairs);
     free(comparison->matrix);
-    free(comparison->verdict);
     free(comparison);
 }

@@ -1,12 +1,9 @@
-// What `compare` knows of its FILEs, from which it is told.
+// What `compare` answers of its FILEs: plain values, filled once, which text, JSON and page only read.
 
 #pragma once
 
 #include "answers/routing-counts.h"
 #include "tool/error.h"
-#include "tool/terminal.h"
-
-#include <jansson.h>
 
 #define COMPARE_N_HOT     3  // hot sets: 10, 25 and 50 % of the experts
 #define COMPARE_N_EXPERTS 20 // that differ most
@@ -19,8 +16,8 @@ struct compare_layer {
     double noise_b;
 };
 
-// What a hot set learned on one file takes of another's activations: of its second half where there are halves, and a file's own hot
-// set is learned on its first half.
+// What a hot set learned on one file takes of another's activations: of its second half where there are halves, and a
+// file's own hot set is learned on its first half.
 struct compare_hot {
     double share; // of the experts of each layer
     double a_on_b;
@@ -40,24 +37,24 @@ struct compare_pair {
     size_t                 a; // files
     size_t                 b;
     struct compare_layer * layers;
+    size_t               * by_divergence; // indices of layers, the one that differs most first
     struct compare_layer   mean;
+    double                 noise;         // of the two files, whichever differs more from itself; NAN: not known
+    double                 times;         // as far from each other as `noise`
     struct compare_hot     hot[COMPARE_N_HOT];
     size_t                 n_experts;
     struct compare_expert  experts[COMPARE_N_EXPERTS]; // the one that differs most first
 };
 
-struct comparison {
+struct compare_answer {
     size_t                   n_files;
     struct routing_counts ** files;
     size_t                   n_pairs;
     struct compare_pair    * pairs;  // the first file with each of the others
     double                 * matrix; // [n_files][n_files] mean divergence
-    char                   * verdict;
 };
 
-// Returns NULL where a file cannot be read, or is not of the first one's shape.
-struct comparison * comparison_new (char ** paths, size_t n_paths, const struct trace_filter * filter, struct error * error);
-void                comparison_free(struct comparison * comparison);
-
-void     comparison_print(const struct comparison * comparison, const struct terminal * terminal, bool per_layer);
-json_t * comparison_json (const struct comparison * comparison); // a new reference
+// Reads each file twice at most. NULL where one cannot be read, or is not of the first one's shape.
+struct compare_answer * compare_answer_new (char ** paths, size_t n_paths, const struct trace_filter * filter,
+                                            struct error * error);
+void                    compare_answer_free(struct compare_answer * comparison);

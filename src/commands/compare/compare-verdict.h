@@ -1,0 +1,7 @@
+// What the answer of `compare` comes to, in a sentence or two for each pair.
+
+#pragma once
+
+#include "answers/compare-answer.h"
+
+char * compare_verdict(const struct compare_answer * comparison); // allocated
