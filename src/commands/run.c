@@ -1,5 +1,6 @@
 // `run`: becomes the program, with the tracer preloaded and its settings in the environment.
 
+#include "base/quantity.h"
 #include "commands/commands.h"
 #include "tool/error.h"
 #include "tool/launch/preload.h"
@@ -13,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -59,41 +59,6 @@ struct options {
     const char * values[N_SETTINGS]; // NULL: not chosen
 };
 
-struct unit {
-    const char * name;
-    double       factor;
-};
-
-// As the library reads them (src/tracer/config.c): what it would not take is told before the program begins.
-static const struct unit none [] = { { "", 1 }, { NULL, 0 } };
-static const struct unit times[] = {
-    { "", 1 }, { "s", 1 }, { "m", 60 }, { "min", 60 }, { "h", 3600 }, { "d", 86400 }, { NULL, 0 },
-};
-static const struct unit sizes[] = {
-    { "", 1 }, { "k", 0x1p10 }, { "kib", 0x1p10 }, { "kb", 1e3 }, { "m", 0x1p20 }, { "mib", 0x1p20 }, { "mb", 1e6 },
-    { "g", 0x1p30 }, { "gib", 0x1p30 }, { "gb", 1e9 }, { "t", 0x1p40 }, { "tib", 0x1p40 }, { "tb", 1e12 }, { NULL, 0 },
-};
-
-// Digits, with a point among them perhaps, and a unit. Zero is what is not asked for, whatever the range.
-static bool is_number(const char * text, const struct unit * units, double min, double max) {
-    const size_t n_digits = strspn(text, "0123456789");
-    const size_t n_point  = text[n_digits] == '.' ? 1 : 0;
-    const size_t n_more   = n_point == 0 ? 0 : strspn(text + n_digits + 1, "0123456789");
-    const char * end      = text + n_digits + n_point + n_more;
-    while (units->name != NULL && strcasecmp(units->name, end) != 0) {
-        units++;
-    }
-    if (units->name == NULL || n_digits + n_more == 0) {
-        return false;
-    }
-    const double number = strtod(text, NULL) * units->factor;
-    return number == 0.0 || (number >= min && number <= max);
-}
-
-static bool is_whole_number(const char * text, double max) {
-    return strchr(text, '.') == NULL && is_number(text, none, 1, max) && strtod(text, NULL) > 0;
-}
-
 //
 // the options: what the library would not take is refused before the program begins
 //
@@ -116,48 +81,45 @@ static bool take_routing(const char * text, void * place, struct error * error) 
     return take_file("routing", text, place, error);
 }
 
-static bool take_number(const char * text, const char ** place, const struct unit * units, double min, double max) {
+// Zero is what is not asked for, whatever the range.
+static bool take_number(const char * text, const char ** place, const struct quantity_unit * units, double min,
+                        double max) {
+    const double number = quantity_parse(text, units);
     *place = text;
-    return is_number(text, units, min, max);
+    return number == 0.0 || (number >= min && number <= max);
 }
 
 static bool take_interval(const char * text, void * place, struct error * error) {
     (void) error;
-    return take_number(text, place, none, INTERVAL_MIN, INTERVAL_MAX);
+    return take_number(text, place, quantity_plain, INTERVAL_MIN, INTERVAL_MAX);
 }
 
 static bool take_buffer(const char * text, void * place, struct error * error) {
     (void) error;
     const double memory = (double) sysconf(_SC_PHYS_PAGES) * (double) sysconf(_SC_PAGESIZE);
-    return take_number(text, place, sizes, BUFFER_MIN, memory);
+    return take_number(text, place, quantity_sizes, BUFFER_MIN, memory);
 }
 
 static bool take_rotate_size(const char * text, void * place, struct error * error) {
     (void) error;
-    return take_number(text, place, sizes, ROTATE_SIZE_MIN, ROTATE_SIZE_MAX);
+    return take_number(text, place, quantity_sizes, ROTATE_SIZE_MIN, ROTATE_SIZE_MAX);
 }
 
 static bool take_rotate_time(const char * text, void * place, struct error * error) {
     (void) error;
-    return take_number(text, place, times, 1, ROTATE_TIME_MAX);
+    return take_number(text, place, quantity_times, 1, ROTATE_TIME_MAX);
 }
 
 static bool take_keep(const char * text, void * place, struct error * error) {
     (void) error;
-    return take_number(text, place, sizes, 0, KEEP_MAX);
-}
-
-static bool is_sampling(const char * text) {
-    const char * seed = strchr(text, ':');
-    char       * n    = seed == NULL ? memory_text("%s", text) : memory_text("%.*s", (int) (seed - text), text);
-    const bool   is   = is_whole_number(n, SAMPLE_MAX) && (seed == NULL || is_whole_number(seed + 1, SEED_MAX));
-    free(n);
-    return is;
+    return take_number(text, place, quantity_sizes, 0, KEEP_MAX);
 }
 
 static bool take_sample(const char * text, void * place, struct error * error) {
+    uint64_t n;
+    uint64_t seed;
     *(const char **) place = text;
-    return strcmp(text, "0") == 0 || is_sampling(text)
+    return strcmp(text, "0") == 0 || quantity_seeded(text, SAMPLE_MAX, SEED_MAX, &n, &seed)
         || error_set(error, "--sample needs a whole number: one batch in so many is recorded, or with a seed, such as "
                "100:7; not '%s'", text);
 }

@@ -1,4 +1,8 @@
+// Quantities of options: what src/base/quantity.h reads, and exponents, bytes as a unit, and spaces before it.
+
 #include "tool/quantity.h"
+
+#include "base/quantity.h"
 
 #include <math.h>
 #include <stddef.h>
@@ -6,27 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-
-struct unit {
-    const char * name;
-    double       bytes;
-};
-
-static const struct unit units[] = {
-    { "",    1    }, { "B",   1    },
-    { "kB",  1e3  }, { "MB",  1e6  }, { "GB",  1e9  }, { "TB",  1e12 },
-    { "K",   0x1p10 }, { "M",   0x1p20 }, { "G",   0x1p30 }, { "T",   0x1p40 },
-    { "KiB", 0x1p10 }, { "MiB", 0x1p20 }, { "GiB", 0x1p30 }, { "TiB", 0x1p40 },
-};
-
-static const struct unit * find_unit(const char * name, size_t length) {
-    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-        if (strlen(units[i].name) == length && strncasecmp(units[i].name, name, length) == 0) {
-            return &units[i];
-        }
-    }
-    return NULL;
-}
 
 // The number that a text begins with, finite and above 0; *end is behind it.
 static bool begins_with_number(const char * text, double * number, const char ** end) {
@@ -50,11 +33,10 @@ static bool with_unit(const char * text, const char * suffix, double * value) {
     if (length >= extra && strcasecmp(unit_name + length - extra, suffix) == 0) {
         length -= extra;
     }
-    const struct unit * unit = find_unit(unit_name, length);
-    if (unit != NULL) {
-        *value *= unit->bytes;
-    }
-    return unit != NULL;
+    const bool   is_byte = length == 1 && strncasecmp(unit_name, "B", 1) == 0;
+    const double factor  = is_byte ? 1 : quantity_factor(unit_name, length, quantity_sizes);
+    *value *= factor;
+    return factor > 0;
 }
 
 bool quantity_bytes(const char * text, uint64_t * bytes) {
@@ -82,6 +64,6 @@ char * quantity_text(double bytes, char text[QUANTITY_MAX]) {
         bytes /= 1024;
         i++;
     }
-    snprintf(text, QUANTITY_MAX, i == 0 || bytes >= 100 ? "%.0f %s" : bytes >= 10 ? "%.1f %s" : "%.2f %s", bytes, names[i]);
+    snprintf(text, QUANTITY_MAX, "%.*f %s", i == 0 || bytes >= 100 ? 0 : bytes >= 10 ? 1 : 2, bytes, names[i]);
     return text;
 }

@@ -1,5 +1,6 @@
 #include "tracer/config.h"
 
+#include "base/quantity.h"
 #include "trace/write/chunk-ring.h"
 #include "trace/write/trace-sampling.h"
 
@@ -8,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #define PREFIX           "LLAMA_EXPERT_TRACE_"
 #define SHOWN_MAX        200 // bytes of a value
@@ -18,6 +18,7 @@
 #define BUFFER_MIN       ((size_t) 1 << 20)
 #define BUFFER_MAX       ((size_t) 1 << 40)
 #define ROTATE_SIZE_MIN  (1 << 20)
+#define SAMPLE_MAX       1e15
 
 enum variable {
     STATS, NAMES, PER_LAYER, OUTPUT, INTERVAL, ROUTING, WEIGHTS, TOKENS, ON_FULL, BUFFER, ROTATE_SIZE, ROTATE_TIME, SAMPLE, KEEP, N_VARIABLES
@@ -60,66 +61,11 @@ static bool read_switch(enum variable variable, struct text * remarks) {
     return false;
 }
 
-// Digits with or without a dot, whatever the program's locale, and what follows them in `end`. Returns a negative number where
-// there are none.
-static double number_of(const char * value, const char ** end) {
-    double digits    = 0;
-    double scale     = 1;
-    bool   has_digit = false;
-    bool   has_dot   = false;
-    for (; (*value >= '0' && *value <= '9') || (*value == '.' && !has_dot); value++) {
-        if (*value == '.') {
-            has_dot = true;
-        } else {
-            digits    = digits * 10 + (*value - '0');
-            scale    *= has_dot ? 10 : 1;
-            has_digit = true;
-        }
-    }
-    *end = value;
-    return has_digit ? digits / scale : -1;
-}
-
-struct unit {
-    const char * name;
-    double       factor;
-};
-
-// What is no number of one of the units gives one that is in no range.
-static double quantity_of(const char * value, const struct unit * units, size_t n_units) {
-    const char * end;
-    const double number = number_of(value, &end);
-    for (size_t i = 0; i < n_units; i++) {
-        if (strcasecmp(end, units[i].name) == 0) {
-            return number * units[i].factor;
-        }
-    }
-    return -1;
-}
-
-static double plain_number_of(const char * value) {
-    static const struct unit units[] = { { "", 1 } };
-    return quantity_of(value, units, 1);
-}
-
-static double seconds_of(const char * value) {
-    static const struct unit units[] = { { "", 1 }, { "s", 1 }, { "m", 60 }, { "min", 60 }, { "h", 3600 }, { "d", 86400 } };
-    return quantity_of(value, units, sizeof(units) / sizeof(units[0]));
-}
-
-static double bytes_of(const char * value) {
-    static const struct unit units[] = {
-        { "", 1 }, { "k", 0x1p10 }, { "kib", 0x1p10 }, { "kb", 1e3 }, { "m", 0x1p20 }, { "mib", 0x1p20 }, { "mb", 1e6 },
-        { "g", 0x1p30 }, { "gib", 0x1p30 }, { "gb", 1e9 }, { "t", 0x1p40 }, { "tib", 0x1p40 }, { "tb", 1e12 },
-    };
-    return quantity_of(value, units, sizeof(units) / sizeof(units[0]));
-}
-
 // Returns `otherwise` where nothing is said, or nothing that is in the range.
-static double read_quantity(enum variable variable, double (*of)(const char *), double min, double max, double otherwise, struct text * remarks,
-                            const char * advice) {
+static double read_quantity(enum variable variable, const struct quantity_unit * units, double min, double max,
+                            double otherwise, struct text * remarks, const char * advice) {
     const char * value  = secure_getenv(variable_names[variable]);
-    const double number = value && *value ? of(value) : 0;
+    const double number = value && *value ? quantity_parse(value, units) : 0;
     if (number == 0 || (number >= min && number <= max)) {
         return number == 0 ? otherwise : number;
     }
@@ -132,7 +78,7 @@ static double read_interval(struct text * remarks) {
     if (!value || !*value) {
         return INTERVAL_DEFAULT;
     }
-    const double seconds = plain_number_of(value);
+    const double seconds = quantity_parse(value, quantity_plain);
     if (seconds != 0 && !(seconds >= INTERVAL_MIN && seconds <= INTERVAL_MAX)) {
         complain(remarks, INTERVAL, value, "give the seconds between two writes of the output, 0.1 to 86400, or 0 for only at the end; taken as 10");
         return INTERVAL_DEFAULT;
@@ -162,25 +108,11 @@ static double buffer_max(void) {
     return (double) (most < BUFFER_MAX ? most : BUFFER_MAX);
 }
 
-// "N" or "N:SEED", whole numbers. Returns false where it is neither, or one of them is out of its range.
-static bool sampling_of(const char * value, uint64_t * sample, uint64_t * seed) {
-    const char * end;
-    const char * seed_end = NULL;
-    const double n        = number_of(value, &end);
-    const double number   = *end == ':' ? number_of(end + 1, &seed_end) : 0;
-    const bool   is_one   = seed_end ? *seed_end == 0 && number >= 1 && number <= (double) TRACE_SEED_MAX : *end == 0;
-    if (!is_one || strchr(value, '.') || !(n >= 1 && n <= 1e15)) {
-        return false;
-    }
-    *sample = (uint64_t) n;
-    *seed   = (uint64_t) number;
-    return true;
-}
-
 static void read_sampling(struct trace_options * options, struct text * remarks) {
     const char * value = secure_getenv(variable_names[SAMPLE]);
     options->sample = 1;
-    if (value && *value && strcmp(value, "0") != 0 && !sampling_of(value, &options->sample, &options->seed)) {
+    if (value && *value && strcmp(value, "0") != 0 &&
+        !quantity_seeded(value, SAMPLE_MAX, (double) TRACE_SEED_MAX, &options->sample, &options->seed)) {
         complain(remarks, SAMPLE, value, "give a whole number: one batch in so many is recorded, or with the seed of a choice "
             "that shall be made again, such as 100:7; taken as 1, all of them");
     }
@@ -191,14 +123,14 @@ static struct trace_options read_trace(struct text * remarks) {
         .weights     = read_switch(WEIGHTS, remarks),
         .tokens      = read_switch(TOKENS, remarks),
         .wait        = read_on_full(remarks),
-        .buffer      = (size_t) read_quantity(BUFFER, bytes_of, (double) BUFFER_MIN, buffer_max(), TRACE_BUFFER_DEFAULT,
+        .buffer      = (size_t) read_quantity(BUFFER, quantity_sizes, (double) BUFFER_MIN, buffer_max(), TRACE_BUFFER_DEFAULT,
             remarks, "give the memory for the routing trace, such as 64MiB, 1MiB at least and not more than the machine has; "
             "taken as 32MiB"),
-        .rotate_size = (uint64_t) read_quantity(ROTATE_SIZE, bytes_of, ROTATE_SIZE_MIN, 0x1p60, 0, remarks,
+        .rotate_size = (uint64_t) read_quantity(ROTATE_SIZE, quantity_sizes, ROTATE_SIZE_MIN, 0x1p60, 0, remarks,
             "give the size at which the routing trace goes on in a further file, such as 1GiB, 1MiB at least; taken as never"),
-        .rotate_time = read_quantity(ROTATE_TIME, seconds_of, 1, 1e9, 0, remarks,
+        .rotate_time = read_quantity(ROTATE_TIME, quantity_times, 1, 1e9, 0, remarks,
             "give the time after which the routing trace goes on in a further file, such as 3600 or 1h; taken as never"),
-        .keep        = (uint64_t) read_quantity(KEEP, bytes_of, 1, 0x1p60, 0, remarks,
+        .keep        = (uint64_t) read_quantity(KEEP, quantity_sizes, 1, 0x1p60, 0, remarks,
             "give the size that the files of all runs may take, such as 10GiB; taken as no limit"),
     };
     read_sampling(&options, remarks);
