@@ -4,6 +4,7 @@
 #include "commands/commands.h"
 #include "tool/error.h"
 #include "tool/launch/preload.h"
+#include "tool/launch/program-path.h"
 #include "tool/launch/program.h"
 #include "tool/options.h"
 

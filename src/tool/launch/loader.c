@@ -1,8 +1,11 @@
+// What a program's dynamic loader would load: the search of glibc's and musl's loaders, done again in the files.
+
 #include "tool/launch/loader.h"
 
 #include "tool/error.h"
 #include "tool/launch/elf-file.h"
 #include "tool/launch/loader-cache.h"
+#include "tool/launch/loader-folders.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -10,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,13 +22,7 @@
 #define OBJECTS_MAX  1024
 #define TRIES_MAX    100000
 #define READ_MAX     ((uint64_t) 512 << 20)
-#define FOLDERS_MAX  10000
 #define VERSION_MAX  256
-
-struct folders {
-    char ** paths;
-    size_t  n;
-};
 
 struct version {
     char * library;
@@ -35,125 +31,44 @@ struct version {
 
 // What is loaded, or would be.
 struct object {
-    char           * name;    // as it is needed
-    char           * path;    // NULL: not found
-    char           * soname;
-    dev_t            device;
-    ino_t            inode;
-    size_t           parent;  // who needs it
-    char          ** needed;
-    size_t           n_needed;
-    struct folders   rpath;   // none where there is a RUNPATH
-    struct folders   runpath;
-    bool             has_runpath;
-    bool             has_own_folders_only;
-    struct version * versions;
-    size_t           n_versions;
+    char                * name;    // as it is needed
+    char                * path;    // NULL: not found
+    char                * soname;
+    dev_t                 device;
+    ino_t                 inode;
+    size_t                parent;  // who needs it
+    char               ** needed;
+    size_t                n_needed;
+    struct loader_folders rpath;   // none where there is a RUNPATH
+    struct loader_folders runpath;
+    bool                  has_runpath;
+    bool                  has_own_folders_only;
+    struct version      * versions;
+    size_t                n_versions;
 };
 
 struct search {
-    struct object     * objects;
-    size_t              n_objects;
-    struct folders      environment; // LD_LIBRARY_PATH
-    struct folders      defaults;    // those of the loader
-    struct loader_cache cache;
-    const char        * lib;         // what it takes $LIB for
-    int                 level;       // of x86-64 whose folders are searched first, 1: none
-    bool                is_musl;
-    size_t              n_folders;
-    size_t              n_tries;
-    uint64_t            n_bytes;     // read, or kept
-    bool                is_cut;      // there was more to do than any real program asks for
+    struct object       * objects;
+    size_t                n_objects;
+    struct loader_folders environment; // LD_LIBRARY_PATH
+    struct loader_folders defaults;    // those of the loader
+    struct loader_cache   cache;
+    const char          * lib;         // what it takes $LIB for
+    int                   level;       // of x86-64 whose folders are searched first, 1: none
+    bool                  is_musl;
+    size_t                n_folders;   // of all lists
+    size_t                n_tries;
+    uint64_t              n_bytes;     // read, or kept
+    bool                  is_cut;      // there was more to do than any real program asks for
 };
 
-//
-// folders
-//
-
-static void add_folder(struct folders * folders, char * path) {
-    folders->paths = memory_resize(folders->paths, folders->n + 1, sizeof(*folders->paths));
-    folders->paths[folders->n++] = path;
-}
-
-static void clear_folders(struct folders * folders) {
-    for (size_t i = 0; i < folders->n; i++) {
-        free(folders->paths[i]);
-    }
-    free(folders->paths);
-}
-
-static char * folder_of(const char * path) {
-    const char * slash = strrchr(path, '/');
-    return slash == NULL ? memory_text(".")
-         : slash == path ? memory_text("/")
-                         : memory_text("%.*s", (int) (slash - path), path);
-}
-
-// How long the name of a token is that stands here, with its braces. 0: another's.
-static size_t token_length(const char * text, const char * token) {
-    const size_t n = strlen(token);
-    if (strncmp(text, "${", 2) == 0 && strncmp(text + 2, token, n) == 0 && text[2 + n] == '}') {
-        return n + 3;
-    }
-    return strncmp(text, "$", 1) == 0 && strncmp(text + 1, token, n) == 0 ? n + 1 : 0;
-}
-
-static size_t token_at(const struct search * search, const char * text, const char * origin, const char ** value) {
-    const char * platform = (const char *) getauxval(AT_PLATFORM);
-    const struct {
-        const char * token;
-        const char * value;
-    } tokens[] = { { "ORIGIN", origin }, { "LIB", search->lib }, { "PLATFORM", platform == NULL ? "" : platform } };
-    for (size_t i = 0; i < sizeof(tokens) / sizeof(tokens[0]); i++) {
-        const size_t n = token_length(text, tokens[i].token);
-        if (n > 0) {
-            *value = tokens[i].value;
-            return n;
-        }
-    }
-    return 0;
-}
-
-// $ORIGIN, $LIB and $PLATFORM replaced. NULL where the result is no path.
-static char * expand(const struct search * search, const char * text, size_t size, const char * origin) {
-    char   path[PATH_MAX];
-    size_t n = 0;
-    for (size_t i = 0; i < size;) {
-        const char * value = text + i;
-        const size_t token = token_at(search, text + i, origin, &value);
-        const size_t more  = token > 0 ? strlen(value) : 1;
-        if (more >= sizeof(path) - n) {
-            return NULL;
-        }
-        memcpy(path + n, value, more);
-        n += more;
-        i += token > 0 ? token : 1;
-    }
-    return memory_text("%.*s", (int) n, path);
-}
-
-// A list such as "/a:$ORIGIN/../lib"; an empty folder is the current one.
-static struct folders read_folders(struct search * search, const char * list, const char * separators,
-                                   const char * origin) {
-    struct folders folders = { NULL, 0 };
-    if (list == NULL || *list == '\0') {
-        return folders;
-    }
-    for (const char * item = list;; item++) {
-        if (search->n_folders++ >= FOLDERS_MAX) {
-            search->is_cut = true;
-            return folders;
-        }
-        const size_t n    = strcspn(item, separators);
-        char       * path = n == 0 ? memory_text(".") : expand(search, item, n, origin);
-        if (path != NULL) {
-            add_folder(&folders, path);
-        }
-        item += n;
-        if (*item == '\0') {
-            return folders;
-        }
-    }
+static struct loader_folders read_folders(struct search * search, const char * list, const char * separators,
+                                          const char * origin) {
+    struct loader_folders folders = { NULL, 0 };
+    const bool            ok      = loader_folders_read(&folders, list, separators, search->lib, origin,
+                                                        &search->n_folders);
+    search->is_cut = search->is_cut || !ok;
+    return folders;
 }
 
 //
@@ -217,7 +132,7 @@ static void add_object(struct search * search, char * name, char * path, const s
     struct object * object = &search->objects[search->n_objects++];
     *object = (struct object) { .name = name, .path = path, .parent = parent };
     if (file != NULL) {
-        char * origin = folder_of(path);
+        char * origin = loader_folder_of(path);
         read_object(search, object, file, origin);
         free(origin);
     }
@@ -231,8 +146,8 @@ static void clear_object(struct object * object) {
         free(object->versions[i].library);
         free(object->versions[i].version);
     }
-    clear_folders(&object->rpath);
-    clear_folders(&object->runpath);
+    loader_folders_clear(&object->rpath);
+    loader_folders_clear(&object->runpath);
     free(object->needed);
     free(object->versions);
     free(object->soname);
@@ -286,7 +201,7 @@ static char * try_folder(struct search * search, const char * folder, const char
     return path == NULL ? try_path(search, memory_text("%s/%s", folder, name), file) : path;
 }
 
-static char * try_folders(struct search * search, const struct folders * folders, const char * name,
+static char * try_folders(struct search * search, const struct loader_folders * folders, const char * name,
                           struct elf_file * file) {
     char * path = NULL;
     for (size_t i = 0; i < folders->n && path == NULL && !search->is_cut; i++) {
@@ -351,8 +266,8 @@ static char * find_needed(struct search * search, size_t parent, const char * na
     if (strchr(name, '$') == NULL && strchr(name, '/') == NULL) {
         return try_all(search, parent, name, file);
     }
-    char * origin = folder_of(search->objects[parent].path);
-    char * path   = expand(search, name, strlen(name), origin);
+    char * origin = loader_folder_of(search->objects[parent].path);
+    char * path   = loader_folders_expand(name, strlen(name), search->lib, origin);
     char * found  = path == NULL ? NULL : strchr(path, '/') != NULL ? try_path(search, memory_text("%s", path), file)
                                                                     : try_all(search, parent, path, file);
     free(origin);
@@ -422,7 +337,7 @@ static bool has_folder(const struct elf_file * loader, const char * folder) {
 
 static void add_default(struct search * search, const struct elf_file * loader, const char * folder) {
     if (has_folder(loader, folder)) {
-        add_folder(&search->defaults, memory_text("%s", folder));
+        loader_folders_add(&search->defaults, memory_text("%s", folder));
     }
 }
 
@@ -430,7 +345,7 @@ static void read_defaults(struct search * search, const struct elf_file * loader
     for (size_t i = 0; i < sizeof(system_folders) / sizeof(system_folders[0]); i++) {
         add_default(search, loader, system_folders[i]);
     }
-    char * own = folder_of(path); // of a C library that lives in a folder of its own, as in Nix and Guix
+    char * own = loader_folder_of(path); // of a C library that lives in a folder of its own, as in Nix and Guix
     add_default(search, loader, own);
     free(own);
     search->lib = search->defaults.n == 0 ? "lib" : search->defaults.paths[0] + 1;
@@ -572,8 +487,8 @@ static void end_search(struct search * search, struct loader_listing * listing) 
         clear_object(&search->objects[i]);
     }
     free(search->objects);
-    clear_folders(&search->environment);
-    clear_folders(&search->defaults);
+    loader_folders_clear(&search->environment);
+    loader_folders_clear(&search->defaults);
     loader_cache_close(&search->cache);
 }
 

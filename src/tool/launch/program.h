@@ -1,5 +1,4 @@
-// A program that shall be traced: where it is, and whether preloading reaches llama.cpp in it. That is read from its
-// files: nothing of the program is started.
+// Whether preloading reaches llama.cpp in a program. That is read from its files: nothing of the program is started.
 
 #pragma once
 
@@ -29,12 +28,8 @@ struct program_verdict {
     char                advice[1024];
     struct program_part llama;
     struct program_part ggml;
-    const char        * fork;         // which fork of llama.cpp it is, and what is known to work there; NULL: none that is recognised
+    const char        * fork; // which fork of llama.cpp it is, and what is known to work there; NULL: none that is known
 };
-
-// The program as a shell would find it, allocated. NULL and why when it would not; *status is what a shell would
-// end with: 127 not found, 126 found and not executable.
-char * program_find(const char * name, struct error * error, int * status);
 
 // Whether it is the path of a shared library, which need not be executable to be judged.
 bool program_is_library(const char * path);
