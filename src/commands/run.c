@@ -192,11 +192,20 @@ static bool parse_options(struct options * options, int argc, char *** argv, int
 // the environment
 //
 
-static void set_variable(const char * name, const char * value) {
+// False, and why is told, where there is no room for it.
+static bool set_variable(const char * name, const char * value) {
     if (setenv(name, value, 1) != 0) {
         error_say("%s cannot be set: %s", name, strerror(errno));
-        exit(STATUS_FAILED);
+        return false;
     }
+    return true;
+}
+
+// Takes the value over.
+static bool set_variable_free(const char * name, char * value) {
+    const bool ok = set_variable(name, value);
+    free(value);
+    return ok;
 }
 
 static bool is_set(const char * name) {
@@ -206,36 +215,34 @@ static bool is_set(const char * name) {
 
 // A program may go elsewhere before it writes: the file belongs where its name was typed. The folder's own name
 // must not be taken for one of the placeholders (%p, %m) that the file's name can have.
-static void set_file(const char * variable, const char * file) {
-    char * folder = *file == '/' ? NULL : getcwd(NULL, 0);
-    if (folder == NULL || strchr(folder, '%') != NULL) {
-        set_variable(variable, file);
-    } else {
-        char * absolute = memory_text("%s/%s", folder, file);
-        set_variable(variable, absolute);
-        free(absolute);
-    }
+static bool set_file(const char * variable, const char * file) {
+    char     * folder = *file == '/' ? NULL : getcwd(NULL, 0);
+    const bool plain  = folder == NULL || strchr(folder, '%') != NULL;
+    const bool ok     = plain ? set_variable(variable, file)
+                              : set_variable_free(variable, memory_text("%s/%s", folder, file));
     free(folder);
+    return ok;
 }
 
-static void set_environment(const struct options * options) {
-    for (int i = 0; i < N_SWITCHES; i++) {
-        if (options->switches[i]) {
-            set_variable(variables[i], "1");
-        }
+static bool set_setting(const struct options * options, int i) {
+    if (i < N_SWITCHES) {
+        return !options->switches[i] || set_variable(variables[i], "1");
     }
-    for (int i = N_SWITCHES; i < N_SETTINGS; i++) {
-        if (options->values[i] != NULL && (i == OUTPUT || i == ROUTING)) {
-            set_file(variables[i], options->values[i]);
-        } else if (options->values[i] != NULL) {
-            set_variable(variables[i], options->values[i]);
+    if (options->values[i] == NULL) {
+        return true;
+    }
+    return (i == OUTPUT || i == ROUTING ? set_file : set_variable)(variables[i], options->values[i]);
+}
+
+static bool set_environment(const struct options * options) {
+    for (int i = 0; i < N_SETTINGS; i++) {
+        if (!set_setting(options, i)) {
+            return false;
         }
     }
     const bool something_else = is_set(variables[NAMES]) || is_set(variables[ROUTING]);
     const bool counts         = is_set(variables[OUTPUT]) || is_set(variables[PER_LAYER]);
-    if (!is_set(variables[STATS]) && (counts || !something_else)) {
-        set_variable(variables[STATS], "1");
-    }
+    return is_set(variables[STATS]) || (!counts && something_else) || set_variable(variables[STATS], "1");
 }
 
 // 0: files can be made there.
@@ -273,15 +280,9 @@ static bool check_folder(const struct options * options, enum setting setting, c
     return why == 0;
 }
 
-static void set_preload(const char * library) {
-    char * preload = library_preload(library, getenv("LD_PRELOAD"));
-    set_variable("LD_PRELOAD", preload);
-    free(preload);
-}
-
-// For the library (src/library/run-sign.h), which tells at the end where nothing was evaluated in all of the run. A script
-// uses the low descriptors.
-static void leave_sign(void) {
+// For the library (src/library/run-sign.h), which reports at the end where nothing was evaluated in all of the run. A
+// script uses the low descriptors.
+static bool leave_sign(void) {
     struct stat status;
     int fd   = memfd_create("llama-expert-tracer-run", 0);
     int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD, SIGN_DESCRIPTOR);
@@ -289,11 +290,8 @@ static void leave_sign(void) {
     if (fd >= 0) {
         close(fd);
     }
-    if (high >= 0 && fstat(high, &status) == 0) {
-        char * sign = memory_text("%ld:%d:%ju", (long) getpid(), high, (uintmax_t) status.st_ino);
-        set_variable("LLAMA_EXPERT_TRACE_SIGN", sign);
-        free(sign);
-    }
+    return high < 0 || fstat(high, &status) != 0 || set_variable_free("LLAMA_EXPERT_TRACE_SIGN",
+        memory_text("%ld:%d:%ju", (long) getpid(), high, (uintmax_t) status.st_ino));
 }
 
 static void tell_advice(const char * advice) {
@@ -345,15 +343,14 @@ static int run_with(const char * library, const struct options * options, char *
     if (!can) {
         return STATUS_FAILED;
     }
-    set_environment(options);
-    if (!check_folder(options, OUTPUT, "output") || !check_folder(options, ROUTING, "routing")) {
+    if (!set_environment(options) || !check_folder(options, OUTPUT, "output")
+        || !check_folder(options, ROUTING, "routing")) {
         return STATUS_FAILED;
     }
     unsetenv("LLAMA_EXPERT_TRACE_SIGN");
-    if (!told) {
-        leave_sign();
+    if ((!told && !leave_sign()) || !set_variable_free("LD_PRELOAD", library_preload(library, getenv("LD_PRELOAD")))) {
+        return STATUS_FAILED;
     }
-    set_preload(library);
     return start(argv);
 }
 
