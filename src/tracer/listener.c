@@ -5,6 +5,7 @@
 #include "base/cache-line.h"
 #include "base/folder.h"
 #include "base/text.h"
+#include "trace/write/trace-stream.h"
 #include "tracer/announce.h"
 #include "tracer/meter.h"
 #include "tracer/model-output.h"

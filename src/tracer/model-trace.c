@@ -3,6 +3,7 @@
 #include "tracer/model-trace.h"
 
 #include "base/text.h"
+#include "trace/write/trace-stream.h"
 #include "trace/write/trace-writer.h"
 #include "tracer/announce.h"
 #include "tracer/model.h"

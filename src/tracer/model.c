@@ -4,6 +4,7 @@
 #include "tracer/model.h"
 
 #include "statistics/snapshot.h"
+#include "trace/write/trace-stream.h"
 
 #include <stdlib.h>
 #include <string.h>
