@@ -1,3 +1,5 @@
+// Makes files beside the ones that they will replace, locked by flock(), and renames them.
+
 #include "base/aside.h"
 
 #include "base/descriptor.h"
@@ -94,7 +96,8 @@ int aside_make(int directory, const char * name, char ** aside) {
     int fd = -EEXIST;
     for (int tries = 0; tries < ASIDE_TRIES && fd == -EEXIST; tries++) {
         *aside = aside_name(name);
-        fd = *aside ? descriptor_open(directory, *aside, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600) : -ENOMEM;
+        fd = *aside != NULL ? descriptor_open(directory, *aside, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600)
+            : -ENOMEM;
         if (fd >= 0 && !(aside_lock(fd, false) && is_still_there(fd))) {
             close(fd);
             fd = -EEXIST;

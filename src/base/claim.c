@@ -1,3 +1,5 @@
+// Looks at what is at a path, and finds a file that may be written to: there or beside it.
+
 #include "base/claim.h"
 
 #include "base/aside.h"
@@ -102,7 +104,8 @@ static int put_as_wanted(const struct place * place, const struct claim * claim,
     return -EAGAIN;
 }
 
-// Room for the path of any member. It is taken before a file is made: a file whose path there is no memory for would stay.
+// Room for the path of any member. It is taken before a file is made: a file whose path there is no memory for would
+// stay.
 static size_t room_for_path(const struct place * place) {
     return strlen(place->path) + FAMILY_MEMBER_MORE;
 }
@@ -159,7 +162,8 @@ static bool may_follow(const struct place * place, const struct claim * claim, i
     struct place last = *place;
     int          old  = -1;
     last.name = name;
-    const bool may = family_member(name, sizeof(name), place->name, 1, part) && look_at(&last, claim, &old) != FOUND_ANOTHER;
+    const bool may = family_member(name, sizeof(name), place->name, 1, part) &&
+                     look_at(&last, claim, &old) != FOUND_ANOTHER;
     close_found(old);
     return may;
 }
@@ -205,7 +209,7 @@ static int move_away(const struct place * place, int n, struct claimed * claimed
     char         name[NAME_MAX + FAMILY_MEMBER_MORE];
     const size_t room  = room_for_path(place);
     char       * moved = malloc(room);
-    int          error = moved ? -EEXIST : -ENOMEM;
+    int          error = moved != NULL ? -EEXIST : -ENOMEM;
     for (int last = n + CLAIM_SIBLINGS; n < last && error == -EEXIST; n++) {
         error = family_member(name, sizeof(name), place->name, n, FAMILY_NO_PART) ?
             aside_rename(place->directory, place->name, name) : -ENAMETOOLONG;
@@ -258,11 +262,11 @@ static int make_at_place(const struct claim * claim, bool rotated, make_fn make,
     struct place place;
     int error = place_find(&place, claim->path);
     *claimed = (struct claimed) { .fd = -1, .path = error ? NULL : malloc(room_for_path(&place)) };
-    if (!error && !claimed->path) {
+    if (!error && claimed->path == NULL) {
         error = -ENOMEM;
     }
     if (!error) {
-        error = after ? make_next_part(&place, claim, after, claimed) : make(&place, claim, claimed);
+        error = after != NULL ? make_next_part(&place, claim, after, claimed) : make(&place, claim, claimed);
     }
     if (!error && claim->limit > 0) {
         const struct family family = family_of(&place, claim, rotated);

@@ -43,8 +43,8 @@ struct claimed {
 // The path itself, or else a sibling that is not there yet. Only an empty file is replaced.
 int claim_new(const struct claim * claim, struct claimed * claimed);
 
-// The next part of the path, behind all that there are. `after` NULL: the first of a trace; of a sibling where the last
-// part is another's.
+// The next part of the path, behind all that there are. `after` NULL: the first of a trace; of a sibling where the
+// last part is another's.
 int claim_part(const struct claim * claim, const struct claimed * after, struct claimed * claimed);
 
 // The path itself: what an earlier run has left there is renamed to a sibling that is not there yet. Where it is

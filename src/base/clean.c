@@ -1,3 +1,5 @@
+// Decodes UTF-8 and replaces what is not harmless to show.
+
 #include "base/clean.h"
 
 #include <string.h>

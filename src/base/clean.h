@@ -10,8 +10,8 @@
 #define CLEAN_MARK      "\xef\xbf\xbd" // U+FFFD, what stands for a character that is not shown
 #define CLEAN_MARK_SIZE 3
 
-// The number of the UTF-8 character that a text begins with. Returns its bytes, 0: there is none, or the text is at its
-// end.
+// The number of the UTF-8 character that a text begins with. Returns its bytes, 0: there is none, or the text is at
+// its end.
 int clean_utf8(const char * text, uint32_t * code);
 
 // Whether a character does nothing but be seen: no control character (C0, DEL, C1), no line or paragraph separator,

@@ -1,3 +1,5 @@
+// Eight tables, made by the preprocessor, and eight bytes at a time.
+
 #include "base/crc32.h"
 
 // What a byte contributes is the sum (XOR) of what its bits do: each table is told by eight of its numbers.
@@ -5,9 +7,12 @@
 #define CRC_BYTE(n, a, b, c, d, e, f, g, h) \
     (CRC_BIT(n,  1, a) ^ CRC_BIT(n,  2, b) ^ CRC_BIT(n,  4, c) ^ CRC_BIT(n,   8, d) ^ \
      CRC_BIT(n, 16, e) ^ CRC_BIT(n, 32, f) ^ CRC_BIT(n, 64, g) ^ CRC_BIT(n, 128, h))
-#define CRC_4(n, ...)  CRC_BYTE(n, __VA_ARGS__), CRC_BYTE(n + 1, __VA_ARGS__), CRC_BYTE(n + 2, __VA_ARGS__), CRC_BYTE(n + 3, __VA_ARGS__)
-#define CRC_16(n, ...) CRC_4(n, __VA_ARGS__), CRC_4(n + 4, __VA_ARGS__), CRC_4(n + 8, __VA_ARGS__), CRC_4(n + 12, __VA_ARGS__)
-#define CRC_64(n, ...) CRC_16(n, __VA_ARGS__), CRC_16(n + 16, __VA_ARGS__), CRC_16(n + 32, __VA_ARGS__), CRC_16(n + 48, __VA_ARGS__)
+#define CRC_2(n, ...)  CRC_BYTE(n, __VA_ARGS__), CRC_BYTE(n + 1, __VA_ARGS__)
+#define CRC_4(n, ...)  CRC_2(n, __VA_ARGS__),  CRC_2(n + 2, __VA_ARGS__)
+#define CRC_8(n, ...)  CRC_4(n, __VA_ARGS__),  CRC_4(n + 4, __VA_ARGS__)
+#define CRC_16(n, ...) CRC_8(n, __VA_ARGS__),  CRC_8(n + 8, __VA_ARGS__)
+#define CRC_32(n, ...) CRC_16(n, __VA_ARGS__), CRC_16(n + 16, __VA_ARGS__)
+#define CRC_64(n, ...) CRC_32(n, __VA_ARGS__), CRC_32(n + 32, __VA_ARGS__)
 #define CRC_TABLE(...) \
     { CRC_64(0, __VA_ARGS__), CRC_64(64, __VA_ARGS__), CRC_64(128, __VA_ARGS__), CRC_64(192, __VA_ARGS__) }
 
@@ -28,8 +33,10 @@ uint32_t trace_crc32(const void * data, size_t size) {
     uint32_t        crc = 0xffffffff;
     for (; size >= 8; size -= 8, at += 8) {
         crc ^= (uint32_t) at[0] | (uint32_t) at[1] << 8 | (uint32_t) at[2] << 16 | (uint32_t) at[3] << 24;
-        crc = crc_tables[7][crc & 0xff] ^ crc_tables[6][crc >> 8 & 0xff] ^ crc_tables[5][crc >> 16 & 0xff] ^ crc_tables[4][crc >> 24] ^
-              crc_tables[3][at[4]]      ^ crc_tables[2][at[5]]           ^ crc_tables[1][at[6]]            ^ crc_tables[0][at[7]];
+        crc = crc_tables[7][crc & 0xff]       ^ crc_tables[6][crc >> 8 & 0xff] ^
+              crc_tables[5][crc >> 16 & 0xff] ^ crc_tables[4][crc >> 24]       ^
+              crc_tables[3][at[4]]            ^ crc_tables[2][at[5]]           ^
+              crc_tables[1][at[6]]            ^ crc_tables[0][at[7]];
     }
     for (; size > 0; size--, at++) {
         crc = crc >> 8 ^ crc_tables[0][(crc ^ *at) & 0xff];

@@ -1,3 +1,5 @@
+// Opens files above the standard descriptors, even where a program has closed those.
+
 #include "base/descriptor.h"
 
 #include <errno.h>

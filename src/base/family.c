@@ -1,3 +1,5 @@
+// Lists a folder for the files that belong to a path.
+
 #include "base/family.h"
 
 #include "base/aside.h"
@@ -27,12 +29,12 @@ struct member {
 // Where the part of a name begins that stays at its end.
 static size_t stem_length(const char * name) {
     const char * dot = strrchr(name, '.');
-    return dot && dot != name ? (size_t) (dot - name) : strlen(name);
+    return dot != NULL && dot != name ? (size_t) (dot - name) : strlen(name);
 }
 
 bool family_member(char * member, size_t room, const char * path, int n, int64_t part) {
     const char * slash      = strrchr(path, '/');
-    const size_t start      = slash ? (size_t) (slash + 1 - path) : 0;
+    const size_t start      = slash != NULL ? (size_t) (slash + 1 - path) : 0;
     const size_t stem       = start + stem_length(path + start);
     char         number[16] = "";
     char         digits[32] = "";
@@ -121,8 +123,8 @@ static bool is_my_file(int directory, const char * name, struct statx * about) {
            about->stx_uid == geteuid();
 }
 
-// Whether a file is of the family's kind. An empty one is of all kinds; of one that nothing marks, the name of a file that
-// is written aside is mark enough.
+// Whether a file is of the family's kind. An empty one is of all kinds; of one that nothing marks, the name of a file
+// that is written aside is mark enough.
 static bool is_of_kind(const struct family * family, int fd, bool is_aside) {
     return (is_aside && family->kind == FILE_KIND_UNMARKED) || file_kind_check(fd, family->kind) == 0;
 }
@@ -145,7 +147,7 @@ static bool delete_abandoned(const struct family * family, const char * name, bo
 static DIR * open_folder(const struct family * family) {
     const int fd     = descriptor_open(family->directory, ".", O_RDONLY | O_DIRECTORY, 0);
     DIR     * folder = fd >= 0 ? fdopendir(fd) : NULL;
-    if (fd >= 0 && !folder) {
+    if (fd >= 0 && folder == NULL) {
         close(fd);
     }
     return folder;
@@ -155,7 +157,7 @@ struct family_last family_look(const struct family * family, int n) {
     struct family_last last   = { 1, FAMILY_NO_PART };
     DIR              * folder = open_folder(family);
     struct member      member;
-    for (const struct dirent * entry; folder && (entry = readdir(folder)); ) {
+    for (const struct dirent * entry; folder != NULL && (entry = readdir(folder)) != NULL; ) {
         if (!read_member(family, entry->d_name, &member)) {
             continue;
         }
@@ -165,7 +167,7 @@ struct family_last family_look(const struct family * family, int n) {
         last.n    = member.n > last.n ? member.n : last.n;
         last.part = member.n == n && member.part > last.part ? member.part : last.part;
     }
-    if (folder) {
+    if (folder != NULL) {
         closedir(folder);
     }
     return last;
@@ -191,14 +193,14 @@ static void add_aged(struct aged_list * list, const char * name, const struct st
     if (list->n == list->room) {
         const size_t  room  = list->room * 2 + 16;
         struct aged * files = realloc(list->files, room * sizeof(*files));
-        if (!files) {
+        if (files == NULL) {
             return; // it is not deleted, and does not count
         }
         list->files = files;
         list->room  = room;
     }
     char * copy = strdup(name);
-    if (copy) {
+    if (copy != NULL) {
         const int64_t time = about->stx_mtime.tv_sec * 1000000000 + about->stx_mtime.tv_nsec;
         list->files[list->n++] = (struct aged) { copy, about->stx_size, time };
     }
@@ -215,14 +217,14 @@ static uint64_t list_members(const struct family * family, struct aged_list * li
     struct member member;
     struct statx  about;
     uint64_t      total = 0;
-    for (const struct dirent * entry; folder && (entry = readdir(folder)); ) {
+    for (const struct dirent * entry; folder != NULL && (entry = readdir(folder)) != NULL; ) {
         if (read_member(family, entry->d_name, &member) && !member.is_aside &&
             is_my_file(family->directory, entry->d_name, &about) && about.stx_size > 0) {
             add_aged(list, entry->d_name, &about);
             total += about.stx_size;
         }
     }
-    if (folder) {
+    if (folder != NULL) {
         closedir(folder);
     }
     return total;

@@ -1,6 +1,6 @@
 // The files of one path: run.moetrace itself, its siblings run-2.moetrace, run-3.moetrace … of other processes, models
-// and runs, the parts run-000000.moetrace, run-000001.moetrace … and run-2-000000.moetrace … of traces that are rotated,
-// and what is written aside for any of them.
+// and runs, the parts run-000000.moetrace, run-000001.moetrace … and run-2-000000.moetrace … of traces that are
+// rotated, and what is written aside for any of them.
 
 #pragma once
 
@@ -30,10 +30,11 @@ struct family_last {
     int64_t part; // the highest part of the sibling that was asked for, FAMILY_NO_PART: there is none
 };
 
-// Looks through the folder. What a program that was killed has left behind aside is removed. Where the folder cannot be
-// read there is nothing.
+// Looks through the folder. What a program that was killed has left behind aside is removed. Where the folder cannot
+// be read there is nothing.
 struct family_last family_look(const struct family * family, int n);
 
 // Deletes the members that were written longest ago until all of them take `limit` bytes at the most. Not deleted are
-// those whose owner lives, those of other users and those of another kind. Returns the bytes that the members take then.
+// those whose owner lives, those of other users and those of another kind. Returns the bytes that the members take
+// then.
 uint64_t family_limit(const struct family * family, uint64_t limit);

@@ -1,3 +1,5 @@
+// What each kind of file begins with, and how it is called.
+
 #include "base/file-kind.h"
 
 #include <errno.h>
@@ -69,9 +71,9 @@ static const struct kind_bytes kind_table[] = {
 };
 
 static bool begins_as(const struct kind_bytes * kind, const char * head, size_t size) {
-    const size_t length = kind->begins ? strlen(kind->begins) : 0;
+    const size_t length = kind->begins != NULL ? strlen(kind->begins) : 0;
     return length > 0 && size >= length && memcmp(head, kind->begins, length) == 0 &&
-           (!kind->mark || memmem(head, size, kind->mark, strlen(kind->mark)));
+           (kind->mark == NULL || memmem(head, size, kind->mark, strlen(kind->mark)) != NULL);
 }
 
 int file_kind_check(int fd, enum file_kind kind) {

@@ -15,7 +15,8 @@ enum file_kind {
     FILE_KIND_HOT_CSV,
     FILE_KIND_HOT_JSON,
     FILE_KIND_IMPORTANCE,
-    FILE_KIND_UNMARKED,    // nothing tells it from what others write (moe-trace, moe-cache-profile): an empty file alone
+    // nothing tells it from what others write (moe-trace, moe-cache-profile): only an empty file
+    FILE_KIND_UNMARKED,
                            // is replaced
 };
 

@@ -1,3 +1,5 @@
+// Joins a folder and a path.
+
 #include "base/folder.h"
 
 #include <stdio.h>
@@ -11,7 +13,7 @@ char * folder_current(void) {
 
 char * folder_path(const char * folder, const char * path) {
     char * joined = NULL;
-    if (!folder || path[0] == '/') {
+    if (folder == NULL || path[0] == '/') {
         return strdup(path);
     }
     return asprintf(&joined, "%s/%s", strcmp(folder, "/") == 0 ? "" : folder, path) < 0 ? NULL : joined;

@@ -1,3 +1,5 @@
+// Formats lines of the log, each as one, for whoever prints them.
+
 #include "base/log.h"
 
 #include "base/clean.h"

@@ -1,3 +1,5 @@
+// Follows symbolic links step by step, and refuses those that other users have set.
+
 #include "base/place.h"
 
 #include "base/descriptor.h"
@@ -32,7 +34,7 @@ static void way_end(struct way * way) {
 }
 
 static int way_enter(struct way * way, int directory, char * reached) {
-    if (directory < 0 || !reached) {
+    if (directory < 0 || reached == NULL) {
         if (directory >= 0) {
             close(directory);
         }
@@ -54,8 +56,8 @@ static int way_enter_root(struct way * way) {
 
 static int way_enter_working_directory(struct way * way) {
     char * path = getcwd(NULL, 0);
-    if (!path || path[0] != '/') { // "(unreachable)…"
-        const int error = path ? -ENOENT : -errno;
+    if (path == NULL || path[0] != '/') { // "(unreachable)…"
+        const int error = path != NULL ? -ENOENT : -errno;
         free(path);
         return error;
     }
@@ -68,7 +70,7 @@ static int way_enter_working_directory(struct way * way) {
 static int way_enter_parent(struct way * way) {
     char * slash = strrchr(way->reached, '/');
     return way_enter(way, descriptor_open(way->directory, "..", O_PATH | O_DIRECTORY, 0),
-        strndup(way->reached, slash ? (size_t) (slash - way->reached) : 0));
+        strndup(way->reached, slash != NULL ? (size_t) (slash - way->reached) : 0));
 }
 
 static char * way_below(const struct way * way, const char * name) {
@@ -78,7 +80,7 @@ static char * way_below(const struct way * way, const char * name) {
 
 // What is ahead comes from elsewhere now: takes `rest` over.
 static int way_turn(struct way * way, char * rest) {
-    if (!rest) {
+    if (rest == NULL) {
         return -ENOMEM;
     }
     free(way->rest);
@@ -136,7 +138,7 @@ static int way_step(struct way * way, const char * name, const char * after) {
 
 static int way_arrive(struct way * way, const char * name, struct place * place) {
     char * path = way_below(way, name);
-    if (!path) {
+    if (path == NULL) {
         return -ENOMEM;
     }
     *place = (struct place) { way->directory, path, strrchr(path, '/') + 1 };
@@ -148,7 +150,7 @@ static int way_arrive(struct way * way, const char * name, struct place * place)
 static int way_go_on(struct way * way, struct place * place) {
     const size_t length = strcspn(way->ahead, "/");
     char       * name   = strndup(way->ahead, length);
-    if (!name) {
+    if (name == NULL) {
         return -ENOMEM;
     }
     way->ahead += length;
@@ -157,7 +159,7 @@ static int way_go_on(struct way * way, struct place * place) {
         result = way_enter_parent(way);
     } else if (strcmp(name, ".") != 0) {
         char * after = strdup(way->ahead); // `rest` may go
-        result = after ? way_step(way, name, after) : -ENOMEM;
+        result = after != NULL ? way_step(way, name, after) : -ENOMEM;
         free(after);
     }
     result = result == 1 ? way_arrive(way, name, place) : result;
@@ -172,7 +174,7 @@ int place_find(struct place * place, const char * path) {
     if (!error && *path != '/') {
         error = way_enter_working_directory(&way);
     }
-    while (!error && !place->path) {
+    while (!error && place->path == NULL) {
         way.ahead += strspn(way.ahead, "/");
         error = *way.ahead ? way_go_on(&way, place) : -EISDIR;
     }

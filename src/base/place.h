@@ -11,7 +11,7 @@ struct place {
 
 #define PLACE_NONE { -1, NULL, NULL }
 
-// Follows all symbolic links, those to what is not there yet included, but one that another user (and not root) has put
-// where everybody may put links: -EXDEV. Returns 0, or -errno. -EISDIR: it leads to a folder.
+// Follows all symbolic links, those to what is not there yet included, but one that another user (and not root) has
+// put where everybody may put links: -EXDEV. Returns 0, or -errno. -EISDIR: it leads to a folder.
 int  place_find (struct place * place, const char * path);
 void place_leave(struct place * place);

@@ -1,3 +1,5 @@
+// Blocks a signal in this thread, and takes away the one that was raised meanwhile.
+
 #include "base/signal-guard.h"
 
 #include <pthread.h>

@@ -1,3 +1,5 @@
+// Grows text with printf formats, lines of the log and JSON strings.
+
 #include "base/text.h"
 
 #include "base/clean.h"
@@ -15,7 +17,7 @@ static bool make_room(struct text * text, size_t n) {
     }
     const size_t room = (text->length + n + 1) * 2 + 256;
     char       * data = realloc(text->data, room);
-    if (!data) {
+    if (data == NULL) {
         text->failed = true;
         return false;
     }
@@ -56,7 +58,7 @@ void text_add_line(struct text * text, const char * format, ...) {
     const size_t most = CLEAN_MARK_SIZE * (size_t) n + 1;
     text_add(text, LOG_PREFIX);
     char * room = text_room(text, most);
-    if (room) {
+    if (room != NULL) {
         clean_copy(room, most, body);
         text_take(text, strlen(room));
         text_add(text, "\n");
@@ -65,7 +67,7 @@ void text_add_line(struct text * text, const char * format, ...) {
 }
 
 void text_add_json_string(struct text * text, const char * string) {
-    if (!string) {
+    if (string == NULL) {
         text_add(text, "null");
         return;
     }
@@ -104,7 +106,7 @@ void text_take(struct text * text, size_t n) {
 void text_clear(struct text * text) {
     text->length = 0;
     text->failed = false;
-    if (text->data) {
+    if (text->data != NULL) {
         text->data[0] = '\0';
     }
 }

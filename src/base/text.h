@@ -15,7 +15,8 @@ struct text {
 
 void text_add(struct text * text, const char * format, ...) __attribute__((format(printf, 2, 3)));
 
-// Adds a line of the log: LOG_PREFIX before, a newline behind it. It is one line whatever the arguments hold: see clean.h.
+// Adds a line of the log: LOG_PREFIX before, a newline behind it. It is one line whatever the arguments hold: see
+// clean.h.
 void text_add_line(struct text * text, const char * format, ...) __attribute__((format(printf, 2, 3)));
 
 // Adds a JSON string with its quotes, or null. Bytes that are not UTF-8 become U+FFFD; what is not harmless (clean.h)

@@ -1,3 +1,5 @@
+// Reads a source file and blanks its comments.
+
 #include "built-in/source-text.h"
 
 #include <ctype.h>

@@ -1,3 +1,5 @@
+// Reads, changes and writes the files of a llama.cpp tree that building in concerns.
+
 #include "built-in/source-tree.h"
 
 #include "built-in/source-text.h"
@@ -143,7 +145,8 @@ static void undo(const struct change * change) {
     }
 }
 
-// In this order. Everything is written before the first file is replaced; what was done is undone where the rest fails.
+// In this order. Everything is written before the first file is replaced; what was done is undone where the rest
+// fails.
 static bool apply(struct change * changes, int n, struct error * error) {
     int  n_done = 0;
     bool ok     = write_asides(changes, n, error);
@@ -184,7 +187,7 @@ static bool mentions(const char * code, const char * what) {
 }
 
 // What the tracer stands between, and what is lost without it.
-static const struct place {
+static const struct known_place {
     const char * what;
     const char * why;
 } places[] = {
@@ -205,7 +208,8 @@ static bool check_places(const char * path, struct error * error) {
     glob_t sources;
     const int status = glob(pattern, 0, NULL, &sources);
     for (size_t i = 0; status == 0 && i < sources.gl_pathc; i++) {
-        char * code = strstr(sources.gl_pathv[i], FILE_MARK) == NULL ? source_text_read(sources.gl_pathv[i], error) : NULL;
+        const char * name = sources.gl_pathv[i];
+        char       * code = strstr(name, FILE_MARK) == NULL ? source_text_read(name, error) : NULL;
         if (code != NULL) {
             source_text_blank_comments(code, "//");
             for (int p = 0; p < N_PLACES; p++) {
@@ -220,8 +224,8 @@ static bool check_places(const char * path, struct error * error) {
     free(pattern);
     for (int p = 0; p < N_PLACES; p++) {
         if (!found[p]) {
-            return error_set(error, "%s: nothing was changed: %s is nowhere in src/*.cpp, and %s. This release is older or newer than the tracer "
-                                    "knows: update one of them", path, places[p].what, places[p].why);
+            return error_set(error, "%s: nothing was changed: %s is nowhere in src/*.cpp, and %s. This release is "
+                "older or newer than the tracer knows: update one of them", path, places[p].what, places[p].why);
         }
     }
     return true;
@@ -283,8 +287,9 @@ static bool take_block_out(char * text, const char * path, struct error * error)
         }
         const char * other = begin == NULL ? NULL : find_line(begin + 1, BLOCK_BEGIN);
         if (begin == NULL || end == NULL || end < begin || (other != NULL && other < end)) {
-            return error_set(error, "%s: nothing was changed: the tracer's block is damaged, of its lines \"" BLOCK_BEGIN "\" and \"" BLOCK_END "\" "
-                                    "one is missing or not where it was: put it back, or delete the block", path);
+            return error_set(error, "%s: nothing was changed: the tracer's block is damaged, of its lines "
+                "\"" BLOCK_BEGIN "\" and \"" BLOCK_END "\" one is missing or not where it was: put it back, or delete "
+                "the block", path);
         }
         cut_block(text, begin, end);
     }
@@ -299,8 +304,8 @@ static bool read_tree(struct source_tree * tree, struct error * error) {
     const bool is_tree = access(header, R_OK) == 0;
     free(header);
     if (!is_tree) {
-        return error_set(error, "%s: not a source tree of llama.cpp: it has no include/llama.h. Give the folder that has llama.cpp's CMakeLists.txt",
-                         tree->path);
+        return error_set(error, "%s: not a source tree of llama.cpp: it has no include/llama.h. Give the folder that "
+            "has llama.cpp's CMakeLists.txt", tree->path);
     }
     char * lists = memory_text("%s/src/" LISTS, tree->path);
     char * real  = realpath(lists, NULL); // where it is a link, it stays one
@@ -321,8 +326,8 @@ static bool place_block(struct source_tree * tree, const char * block, struct er
     const char * lists = tree->lists_without;
     const size_t at    = end_of_library_call(lists);
     if (at == 0) {
-        return error_set(error, "%s: nothing was changed: there is no call of add_library() that makes llama, behind which the tracer's source file "
-                                "would be added to it", tree->lists.path);
+        return error_set(error, "%s: nothing was changed: there is no call of add_library() that makes llama, behind "
+            "which the tracer's source file would be added to it", tree->lists.path);
     }
     tree->lists_with = memory_text("%.*s\n\n" BLOCK_BEGIN "\n%s" BLOCK_END "%s", (int) at, lists, block, lists + at);
     return true;
@@ -346,7 +351,10 @@ static bool read_parts(struct source_tree * tree, const char * parts, struct err
 struct source_tree * source_tree_open(const char * path, const char * parts, struct error * error) {
     struct source_tree * tree = memory_new(1, sizeof(*tree));
     tree->path = memory_text("%s", path);
-    if (!read_tree(tree, error) || (parts != NULL && !(check_places(path, error) && tree_interface_is_known(path, error) && read_parts(tree, parts, error)))) {
+    const bool ok = read_tree(tree, error) &&
+                    (parts == NULL || (check_places(path, error) && tree_interface_is_known(path, error) &&
+                                       read_parts(tree, parts, error)));
+    if (!ok) {
         source_tree_free(tree);
         return NULL;
     }

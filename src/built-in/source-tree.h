@@ -15,9 +15,9 @@ enum source_tree_state {
     SOURCE_TREE_OTHER,   // it is, in another version
 };
 
-// Reads the tree, and what is to be put into it from `parts`, a folder. Nothing is changed. NULL where it is no tree of
-// llama.cpp, or one in which the tracer would not find what it needs: the error says which place is missing, and why
-// it is needed. Without parts (NULL) no place is looked for, and the tracer can be removed, not more.
+// Reads the tree, and what is to be put into it from `parts`, a folder. Nothing is changed. NULL where it is no tree
+// of llama.cpp, or one in which the tracer would not find what it needs: the error says which place is missing, and
+// why it is needed. Without parts (NULL) no place is looked for, and the tracer can be removed, not more.
 struct source_tree * source_tree_open(const char * path, const char * parts, struct error * error);
 void                 source_tree_free(struct source_tree * tree); // NULL is fine
 

@@ -1,3 +1,5 @@
+// Compares what the headers of a tree declare with what the tracer was written for (real.h).
+
 #include "built-in/tree-interface.h"
 
 #include "built-in/source-text.h"
@@ -26,14 +28,15 @@ static const struct prototype prototypes[] = {
 
 enum { N_PROTOTYPES = sizeof(prototypes) / sizeof(prototypes[0]) };
 
-// The members that are read, and no others may follow: where a release or a fork has more, what they mean decides what a
-// batch is.
+// The members that are read, and no others may follow: where a release or a fork has more, what they mean decides what
+// a batch is.
 static const char batch_members[] =
     "int32_t n_tokens;llama_token*token;float*embd;llama_pos*pos;int32_t*n_seq_id;llama_seq_id**seq_id;int8_t*logits;";
 
 // Ends with what to do instead.
 static bool differs(struct error * error, const char * path, const char * what, bool is_ik) {
-    return error_set(error, "%s: nothing was changed: %s. %s: preload the tracer instead: llama-expert-tracer run PROGRAM", path, what,
+    return error_set(error, "%s: nothing was changed: %s. %s: preload the tracer instead: llama-expert-tracer run "
+        "PROGRAM", path, what,
         is_ik ? "This is ik_llama.cpp, or made of it, whose programs can be traced, but not have the tracer built in"
               : "This is a fork, or a release that is older or newer than the tracer knows");
 }
@@ -89,7 +92,8 @@ static bool check_functions(const char * code, const char * path, bool is_ik, st
     return true;
 }
 
-// The members of a struct without what is between words, "int32_t n_tokens;llama_token*token;". NULL: it is not defined.
+// The members of a struct without what is between words, "int32_t n_tokens;llama_token*token;". NULL: it is not
+// defined.
 static char * members_of(const char * code, const char * name) {
     const char * at = code;
     while ((at = strstr(at, name)) != NULL) {
@@ -106,8 +110,9 @@ static char * members_of(const char * code, const char * name) {
     char * members = memory_new((size_t) (end - at) + 1, 1);
     char * to      = members;
     for (const char * from = at + 1; from < end; from++) {
-        const bool is_between_words = isspace((unsigned char) *from) && to > members && isalnum((unsigned char) to[-1]) &&
-                                      (isalnum((unsigned char) from[1]) || from[1] == '_');
+        const bool is_between_words = isspace((unsigned char) *from) && to > members &&
+                                      isalnum((unsigned char) to[-1]) &&
+                                          (isalnum((unsigned char) from[1]) || from[1] == '_');
         if (!isspace((unsigned char) *from) || is_between_words) {
             *to++ = isspace((unsigned char) *from) ? ' ' : *from;
         }
@@ -141,7 +146,8 @@ static bool check_callback(const char * code, const char * path, bool is_ik, str
 }
 
 static bool check_header(const char * code, const char * path, bool is_ik, struct error * error) {
-    return check_batch(code, path, is_ik, error) && check_callback(code, path, is_ik, error) && check_functions(code, path, is_ik, error);
+    return check_batch(code, path, is_ik, error) && check_callback(code, path, is_ik, error) &&
+           check_functions(code, path, is_ik, error);
 }
 
 // All headers of the tree that declare what is exported, one behind the other, without comments. Allocated.

@@ -1,4 +1,5 @@
-// Opens GGUF files: parses and checks all that comes before the data of the tensors, which is read when it is asked for.
+// Opens GGUF files: parses and checks all that comes before the data of the tensors, which is read when it is asked
+// for.
 
 #include "gguf/gguf-reader.h"
 
@@ -49,7 +50,8 @@ static uint64_t cursor_left(const struct cursor * cursor) {
 
 static const uint8_t * cursor_skip(struct cursor * cursor, uint64_t n, const char * what) {
     if (!cursor->failed && n > cursor_left(cursor)) {
-        cursor_fail(cursor, "ends after %" PRIu64 " bytes, in the middle of %s: the file is truncated or damaged", cursor->size, what);
+        cursor_fail(cursor, "ends after %" PRIu64 " bytes, in the middle of %s: the file is truncated or damaged",
+            cursor->size, what);
     }
     if (!cursor->failed && n > cursor->n_data - cursor->at) {
         cursor->is_short = cursor->failed = true;
@@ -143,11 +145,13 @@ static void read_value(struct cursor * cursor, struct gguf_key * key) {
     }
     const size_t least = type == GGUF_FILE_STRING ? sizeof(uint64_t) : gguf_file_value_size(type);
     if (least == 0) {
-        cursor_fail(cursor, "%s has a value of type %" PRIu32 ", which GGUF does not have: the file is damaged or newer than this program", key->key, type);
+        cursor_fail(cursor, "%s has a value of type %" PRIu32 ", which GGUF does not have: the file is damaged or "
+            "newer than this program", key->key, type);
         return;
     }
     if (n > cursor_left(cursor)/least) {
-        cursor_fail(cursor, "%s cannot hold the %" PRIu64 " values it claims: the file is truncated or damaged", key->key, n);
+        cursor_fail(cursor, "%s cannot hold the %" PRIu64 " values it claims: the file is truncated or damaged",
+            key->key, n);
         return;
     }
     key->n_values = (size_t) n;
@@ -187,8 +191,8 @@ static void read_tensor(struct cursor * cursor, struct gguf_file_tensor * tensor
     }
     const char * wrong = gguf_file_shape_tensor(tensor);
     if (wrong != NULL) {
-        cursor_fail(cursor, "tensor %s (%" PRIu32 " dimensions, type %" PRIu32 ") %s: the file is damaged or newer than this program",
-                name, tensor->n_dims, tensor->type, wrong);
+        cursor_fail(cursor, "tensor %s (%" PRIu32 " dimensions, type %" PRIu32 ") %s: the file is damaged or newer "
+            "than this program", name, tensor->n_dims, tensor->type, wrong);
     }
 }
 
@@ -198,7 +202,8 @@ static uint64_t read_alignment(struct cursor * cursor, const struct gguf_file * 
         return GGUF_FILE_ALIGNMENT;
     }
     uint64_t alignment = 0;
-    if (!gguf_file_value_u64(file, i_key, 0, &alignment) || alignment == 0 || alignment > 1u << 30 || (alignment & (alignment - 1)) != 0) {
+    if (!gguf_file_value_u64(file, i_key, 0, &alignment) || alignment == 0 || alignment > 1u << 30 ||
+        (alignment & (alignment - 1)) != 0) {
         cursor_fail(cursor, GGUF_FILE_ALIGNMENT_KEY " is no power of two: the file is damaged");
         return GGUF_FILE_ALIGNMENT;
     }
@@ -225,8 +230,8 @@ static void read_counts(struct cursor * cursor, uint64_t * n_keys, uint64_t * n_
     } else if (version < 2 || version > GGUF_FILE_VERSION) {
         cursor_fail(cursor, "is a GGUF file of version %" PRIu32 ", only 2 and 3 are read", version);
     } else if (*n_keys > max_keys || *n_tensors > max_tensors) {
-        cursor_fail(cursor, "claims %" PRIu64 " keys and %" PRIu64 " tensors, more than its %" PRIu64 " bytes can hold: the file is truncated or damaged",
-                *n_keys, *n_tensors, cursor->size);
+        cursor_fail(cursor, "claims %" PRIu64 " keys and %" PRIu64 " tensors, more than its %" PRIu64 " bytes can "
+            "hold: the file is truncated or damaged", *n_keys, *n_tensors, cursor->size);
     }
 }
 
@@ -238,9 +243,10 @@ static void find_data(struct cursor * cursor, struct gguf_file * file) {
         const struct gguf_file_tensor * tensor = &file->tensors[i];
         if (tensor->offset % alignment != 0) {
             cursor_fail(cursor, "the data of tensor %s is not aligned: the file is damaged", tensor->name);
-        } else if (data > file->size || tensor->offset > file->size - data || tensor->nbytes > file->size - data - tensor->offset) {
-            cursor_fail(cursor, "ends after %" PRIu64 " bytes, before the data of tensor %s does: the file is truncated or damaged", file->size,
-                    tensor->name);
+        } else if (data > file->size || tensor->offset > file->size - data ||
+                   tensor->nbytes > file->size - data - tensor->offset) {
+            cursor_fail(cursor, "ends after %" PRIu64 " bytes, before the data of tensor %s does: the file is "
+                "truncated or damaged", file->size, tensor->name);
         }
     }
 }
@@ -432,8 +438,8 @@ const struct gguf_file_tensor * gguf_file_find_tensor(const struct gguf_file * f
     return first < file->n_tensors && strcmp(file->by_name[first]->name, name) == 0 ? file->by_name[first] : NULL;
 }
 
-bool gguf_file_read(const struct gguf_file * file, const struct gguf_file_tensor * tensor, uint64_t offset, void * data,
-                    size_t size) {
+bool gguf_file_read(const struct gguf_file * file, const struct gguf_file_tensor * tensor, uint64_t offset,
+                    void * data, size_t size) {
     return offset <= tensor->nbytes && size <= tensor->nbytes - offset &&
            read_at(file->fd, data, size, file->data + tensor->offset + offset) == size;
 }

@@ -12,9 +12,9 @@
 #include <stdbool.h>
 
 // Opens and checks the whole header: every key, every shape, and that the data of every tensor lies in the file.
-// The data of tensors is read when it is asked for: whatever becomes of the file while it is open, nothing worse happens
-// than that gguf_file_read() fails.
-// NULL when it cannot be opened or is not a whole GGUF file; error then holds why (may be NULL, n_error its size).
+// The data of tensors is read when it is asked for: whatever becomes of the file while it is open, nothing worse
+// happens than that gguf_file_read() fails. NULL when it cannot be opened or is not a whole GGUF file; error then
+// holds why (may be NULL, n_error its size).
 struct gguf_file * gguf_file_open (const char * path, char * error, size_t n_error);
 void               gguf_file_close(struct gguf_file * file); // NULL is fine
 
@@ -22,8 +22,9 @@ const char * gguf_file_path(const struct gguf_file * file);
 
 size_t                          gguf_file_n_tensors  (const struct gguf_file * file);
 const struct gguf_file_tensor * gguf_file_tensor     (const struct gguf_file * file, size_t i_tensor);
-const struct gguf_file_tensor * gguf_file_find_tensor(const struct gguf_file * file, const char * name); // NULL: there is none
+// NULL: there is none.
+const struct gguf_file_tensor * gguf_file_find_tensor(const struct gguf_file * file, const char * name);
 
 // Reads a part of a tensor's data. False where the file does not have it, any more, or cannot be read.
-bool gguf_file_read(const struct gguf_file * file, const struct gguf_file_tensor * tensor, uint64_t offset, void * data,
-                    size_t size);
+bool gguf_file_read(const struct gguf_file * file, const struct gguf_file_tensor * tensor, uint64_t offset,
+                    void * data, size_t size);

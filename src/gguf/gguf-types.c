@@ -1,3 +1,5 @@
+// Sizes of values and of ggml types, and shapes of tensors.
+
 #include "gguf/gguf-types.h"
 
 #include <stdio.h>

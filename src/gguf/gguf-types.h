@@ -48,7 +48,7 @@ struct gguf_file_tensor {
     uint32_t     type;                   // as in enum gguf_file_tensor_type
     uint32_t     n_dims;
     uint64_t     ne[GGUF_FILE_MAX_DIMS]; // elements per dimension, 1 behind the last one
-    uint64_t     offset;                 // of the data, from the beginning of the tensor data (where a writer starts to count too)
+    uint64_t     offset;                 // of the data, from the beginning of the tensor data, also of a writer's
     uint64_t     nbytes;
 };
 

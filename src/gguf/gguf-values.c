@@ -134,7 +134,8 @@ bool gguf_file_value_bool(const struct gguf_file * file, int64_t i_key, size_t i
     return true;
 }
 
-bool gguf_file_value_string(const struct gguf_file * file, int64_t i_key, size_t i, const char ** value, size_t * size) {
+bool gguf_file_value_string(const struct gguf_file * file, int64_t i_key, size_t i, const char ** value,
+                            size_t * size) {
     const struct gguf_key * key = find_value(file, i_key, i);
     if (key == NULL || key->strings == NULL) {
         return false;

@@ -28,7 +28,8 @@ bool gguf_file_value_i64   (const struct gguf_file * file, int64_t i_key, size_t
 bool gguf_file_value_f64   (const struct gguf_file * file, int64_t i_key, size_t i, double   * value);
 bool gguf_file_value_bool  (const struct gguf_file * file, int64_t i_key, size_t i, bool     * value);
 // NUL-terminated; size (may be NULL) tells of strings that hold a NUL themselves
-bool gguf_file_value_string(const struct gguf_file * file, int64_t i_key, size_t i, const char ** value, size_t * size);
+bool gguf_file_value_string(const struct gguf_file * file, int64_t i_key, size_t i, const char ** value,
+                            size_t * size);
 
 // The same by name, for values that are no arrays.
 bool gguf_file_get_u32   (const struct gguf_file * file, const char * key, uint32_t    * value);

@@ -1,3 +1,5 @@
+// Lays out keys and tensors in memory, and writes them and the data to a file beside the one that is wanted.
+
 #include "gguf/gguf-writer.h"
 
 #include "gguf/gguf-reader.h"
@@ -151,7 +153,8 @@ static void writer_set(struct gguf_file_writer * writer, const char * key, struc
     writer->keys[writer->n_keys++] = (struct written_key) { copy, encoded };
 }
 
-static void writer_set_scalar(struct gguf_file_writer * writer, const char * key, enum gguf_file_value_type type, const void * value) {
+static void writer_set_scalar(struct gguf_file_writer * writer, const char * key, enum gguf_file_value_type type,
+                              const void * value) {
     struct buffer encoded = { 0 };
     buffer_add_u32(&encoded, type);
     buffer_add    (&encoded, value, gguf_file_value_size(type));
@@ -210,7 +213,8 @@ void gguf_file_writer_set_string(struct gguf_file_writer * writer, const char * 
     writer_set(writer, key, encoded);
 }
 
-void gguf_file_writer_set_array(struct gguf_file_writer * writer, const char * key, enum gguf_file_value_type type, const void * values, size_t n) {
+void gguf_file_writer_set_array(struct gguf_file_writer * writer, const char * key, enum gguf_file_value_type type,
+                                const void * values, size_t n) {
     struct buffer encoded = { 0 };
     buffer_add_u32(&encoded, GGUF_FILE_ARRAY);
     buffer_add_u32(&encoded, type);
@@ -236,11 +240,14 @@ void gguf_file_writer_copy_key(struct gguf_file_writer * writer, const struct gg
     writer_set(writer, gguf_file_key(file, i_key), encoded);
 }
 
-int64_t gguf_file_writer_add_tensor(struct gguf_file_writer * writer, const char * name, uint32_t type, uint32_t n_dims, const uint64_t * ne) {
+int64_t gguf_file_writer_add_tensor(struct gguf_file_writer * writer, const char * name, uint32_t type,
+                                    uint32_t n_dims, const uint64_t * ne) {
     if (!writer_takes_header(writer, name)) {
         return -1;
     }
-    struct gguf_file_tensor tensor = { .type = type, .n_dims = n_dims, .offset = gguf_file_align(writer->n_data, GGUF_FILE_ALIGNMENT) };
+    struct gguf_file_tensor tensor = {
+        .type = type, .n_dims = n_dims, .offset = gguf_file_align(writer->n_data, GGUF_FILE_ALIGNMENT),
+    };
     for (uint32_t i = 0; i < n_dims && i < GGUF_FILE_MAX_DIMS; i++) {
         tensor.ne[i] = ne[i];
     }
@@ -291,7 +298,8 @@ static void writer_put(struct gguf_file_writer * writer, uint64_t offset, const 
 
 static void writer_open_aside(struct gguf_file_writer * writer) {
     for (int i = 0; i < 100 && writer->fd < 0; i++) {
-        snprintf(writer->path_aside, strlen(writer->path) + ROOM_ASIDE, "%s.tmp-%ld-%d", writer->path, (long) getpid(), i);
+        snprintf(writer->path_aside, strlen(writer->path) + ROOM_ASIDE, "%s.tmp-%ld-%d", writer->path,
+            (long) getpid(), i);
         writer->fd = open(writer->path_aside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (writer->fd < 0 && errno != EEXIST) {
             break;
@@ -331,7 +339,8 @@ static void writer_begin_data(struct gguf_file_writer * writer) {
     }
     if (!writer->failed) {
         writer->data = gguf_file_align(header.size, GGUF_FILE_ALIGNMENT);
-        if (ftruncate(writer->fd, (off_t) (writer->data + gguf_file_align(writer->n_data, GGUF_FILE_ALIGNMENT))) != 0) {
+        if (ftruncate(writer->fd, (off_t) (writer->data + gguf_file_align(writer->n_data,
+            GGUF_FILE_ALIGNMENT))) != 0) {
             writer_fail(writer, "cannot be written: %s", strerror(errno));
         }
         writer_put(writer, 0, header.data, header.size);
@@ -339,7 +348,8 @@ static void writer_begin_data(struct gguf_file_writer * writer) {
     free(header.data);
 }
 
-void gguf_file_writer_write(struct gguf_file_writer * writer, int64_t i_tensor, uint64_t offset, const void * data, size_t size) {
+void gguf_file_writer_write(struct gguf_file_writer * writer, int64_t i_tensor, uint64_t offset, const void * data,
+                            size_t size) {
     writer_begin_data(writer);
     if (writer->failed) {
         return;
@@ -348,7 +358,8 @@ void gguf_file_writer_write(struct gguf_file_writer * writer, int64_t i_tensor, 
     if (tensor == NULL) {
         writer_fail(writer, "there is no tensor %" PRId64 " to write data of", i_tensor);
     } else if (offset > tensor->nbytes || size > tensor->nbytes - offset) {
-        writer_fail(writer, "tensor %s has %" PRIu64 " bytes, %zu at %" PRIu64 " are beyond them", tensor->name, tensor->nbytes, size, offset);
+        writer_fail(writer, "tensor %s has %" PRIu64 " bytes, %zu at %" PRIu64 " are beyond them", tensor->name,
+            tensor->nbytes, size, offset);
     } else {
         writer_put(writer, writer->data + tensor->offset + offset, data, size);
     }

@@ -37,15 +37,18 @@ void gguf_file_writer_set_bool  (struct gguf_file_writer * writer, const char * 
 void gguf_file_writer_set_string(struct gguf_file_writer * writer, const char * key, const char * value);
 
 // values: n elements as C holds them, for strings n pointers to NUL-terminated ones, for bools n bytes of 0 or 1
-void gguf_file_writer_set_array (struct gguf_file_writer * writer, const char * key, enum gguf_file_value_type type, const void * values, size_t n);
+void gguf_file_writer_set_array (struct gguf_file_writer * writer, const char * key, enum gguf_file_value_type type,
+                                 const void * values, size_t n);
 
 // The same key and value as another file has.
 void gguf_file_writer_copy_key  (struct gguf_file_writer * writer, const struct gguf_file * file, size_t i_key);
 
 // The tensor's index, -1 after a failure. 64 bytes of name at most, as in ggml, the NUL included.
-int64_t                         gguf_file_writer_add_tensor(struct gguf_file_writer * writer, const char * name, uint32_t type, uint32_t n_dims, const uint64_t * ne);
+int64_t                         gguf_file_writer_add_tensor(struct gguf_file_writer * writer, const char * name,
+                                                            uint32_t type, uint32_t n_dims, const uint64_t * ne);
 // What the tensor is, offset and size included, until the next one is added; NULL for -1.
 const struct gguf_file_tensor * gguf_file_writer_tensor    (const struct gguf_file_writer * writer, int64_t i_tensor);
 
 // Data of a tensor, size bytes from its byte offset on. The first one ends the time of keys and tensors.
-void gguf_file_writer_write(struct gguf_file_writer * writer, int64_t i_tensor, uint64_t offset, const void * data, size_t size);
+void gguf_file_writer_write(struct gguf_file_writer * writer, int64_t i_tensor, uint64_t offset, const void * data,
+                            size_t size);

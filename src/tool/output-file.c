@@ -1,3 +1,5 @@
+// Opens, checks and publishes the files that commands write.
+
 #include "tool/output-file.h"
 
 #include "base/aside.h"

@@ -51,7 +51,8 @@ static inline uint8_t * trace_put_zigzag(uint8_t * at, int64_t value) {
     return trace_put_varint(at, (uint64_t) value << 1 ^ (value < 0 ? UINT64_MAX : 0));
 }
 
-// IEEE 754 binary16, rounded to the nearest and of two such to the even one. Whatever the processor is told of rounding.
+// IEEE 754 binary16, rounded to the nearest and of two such to the even one. Whatever the processor is told of
+// rounding.
 static inline uint16_t trace_f16(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof(bits));

@@ -1,3 +1,5 @@
+// Hashes the size and the beginning of a model's file.
+
 #include "trace/format/fingerprint.h"
 
 #include "base/descriptor.h"
@@ -35,7 +37,8 @@ bool fingerprint_read(const char * path, char fingerprint[FINGERPRINT_MAX]) {
     struct statx about;
     uint64_t     hash;
     const int    fd   = descriptor_open(AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0);
-    const bool   done = fd >= 0 && statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_SIZE, &about) == 0 && S_ISREG(about.stx_mode) &&
+    const bool   done = fd >= 0 && statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_SIZE, &about) == 0 &&
+                        S_ISREG(about.stx_mode) &&
                         hash_beginning(fd, about.stx_size < HASHED_SIZE ? about.stx_size : HASHED_SIZE, &hash);
     if (done) {
         snprintf(fingerprint, FINGERPRINT_MAX, "%" PRIu64 "-%016" PRIx64, (uint64_t) about.stx_size, hash);

@@ -1,3 +1,5 @@
+// Packs and unpacks expert ids, as the chunks of a trace have them, and widens gate weights.
+
 #include "trace/format/trace-bits.h"
 
 #include <endian.h>
@@ -14,7 +16,8 @@ static inline void store(uint8_t * at, uint64_t word) {
     memcpy(at, &word, sizeof(word));
 }
 
-// Whole bytes: eight ids take as many as one id has bits. With n_bits known to the compiler each is one load, shift and mask.
+// Whole bytes: eight ids take as many as one id has bits. With n_bits known to the compiler each is one load, shift
+// and mask.
 static inline uint16_t unpack(const uint8_t * data, unsigned shift, const unsigned n_bits, uint16_t * ids, size_t n) {
     const uint64_t mask    = (1u << n_bits) - 1;
     uint16_t       largest = 0;

@@ -1,3 +1,5 @@
+// Reads numbers from bytes, and grows buffers.
+
 #include "trace/format/trace-bytes.h"
 
 #include "trace/format/encoding.h"
@@ -28,7 +30,7 @@ bool trace_array_grow(void * array, size_t * room, size_t n, size_t size) {
     const size_t   more = n > *room + *room / 2 ? n : *room + *room / 2;
     memcpy(&before, array, sizeof(before));
     void * grown = more > (SIZE_MAX / 2) / size ? NULL : realloc(before, more * size);
-    if (!grown) {
+    if (grown == NULL) {
         return false;
     }
     memcpy(array, &grown, sizeof(grown));
@@ -37,7 +39,8 @@ bool trace_array_grow(void * array, size_t * room, size_t n, size_t size) {
 }
 
 uint8_t * trace_buffer_more(struct trace_buffer * buffer, size_t n) {
-    if (n > SIZE_MAX / 4 || !trace_array_grow(&buffer->data, &buffer->room, buffer->size + n + TRACE_BUFFER_SLACK, 1)) {
+    if (n > SIZE_MAX / 4 || !trace_array_grow(&buffer->data, &buffer->room, buffer->size + n + TRACE_BUFFER_SLACK,
+        1)) {
         buffer->failed = true;
     }
     return buffer->failed ? NULL : buffer->data + buffer->size;
@@ -45,7 +48,7 @@ uint8_t * trace_buffer_more(struct trace_buffer * buffer, size_t n) {
 
 void trace_buffer_add(struct trace_buffer * buffer, const void * data, size_t n) {
     uint8_t * at = trace_buffer_more(buffer, n);
-    if (at && n > 0) {
+    if (at != NULL && n > 0) {
         memcpy(at, data, n);
         buffer->size += n;
     }

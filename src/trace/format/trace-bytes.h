@@ -48,7 +48,7 @@ static inline struct trace_slice trace_bytes_since(const struct trace_bytes * by
 
 static inline uint8_t trace_bytes_u8(struct trace_bytes * bytes) {
     const uint8_t * here = trace_bytes_skip(bytes, 1);
-    return here ? *here : 0;
+    return here != NULL ? *here : 0;
 }
 
 uint64_t trace_bytes_long_varint(struct trace_bytes * bytes);

@@ -1,3 +1,5 @@
+// rANS: tables of frequencies, and ids that are coded and decoded by them.
+
 #include "trace/format/trace-code.h"
 
 #include "trace/format/encoding.h"
@@ -48,7 +50,7 @@ struct trace_code_table * trace_code_add(struct trace_code * code, uint64_t numb
         return NULL;
     }
     struct trace_code_table table = { number, n_layers, calloc(n_layers + 1, sizeof(table.layers[0])) };
-    if (!table.layers) {
+    if (table.layers == NULL) {
         return NULL;
     }
     code->n_layers += n_layers;
@@ -72,8 +74,9 @@ static bool place(struct trace_code_layer * layer) {
 
 static bool parse_layer(struct trace_code_layer * layer, struct trace_bytes * bytes) {
     layer->n_expert = (int32_t) trace_bytes_varint_max(bytes, TRACE_EXPERTS_MAX);
-    layer->experts  = (size_t) layer->n_expert <= trace_bytes_left(bytes) ? calloc((size_t) layer->n_expert + 1, sizeof(layer->experts[0])) : NULL;
-    if (!layer->experts) {
+    layer->experts  = (size_t) layer->n_expert <= trace_bytes_left(bytes)
+        ? calloc((size_t) layer->n_expert + 1, sizeof(layer->experts[0])) : NULL;
+    if (layer->experts == NULL) {
         return false;
     }
     for (int32_t i = 0; i < layer->n_expert; i++) {
@@ -85,7 +88,8 @@ static bool parse_layer(struct trace_code_layer * layer, struct trace_bytes * by
 static bool parse_table(struct trace_code * code, struct trace_bytes * bytes) {
     const uint64_t number   = trace_bytes_varint_max(bytes, TRACE_TABLES_MAX - 1);
     const uint64_t n_layers = trace_bytes_varint_max(bytes, TRACE_LAYERS_MAX);
-    if (bytes->failed || n_layers > trace_bytes_left(bytes) || (code->n > 0 && code->tables[code->n - 1].number >= number)) {
+    if (bytes->failed || n_layers > trace_bytes_left(bytes) ||
+        (code->n > 0 && code->tables[code->n - 1].number >= number)) {
         return false;
     }
     struct trace_code_table * table = trace_code_add(code, number, (size_t) n_layers);
@@ -170,7 +174,7 @@ bool trace_code_fit(struct trace_code_layer * layer, const uint64_t * counts, in
     }
     layer->n_expert = n_expert;
     layer->experts  = calloc((size_t) n_expert + 1, sizeof(layer->experts[0]));
-    if (!layer->experts || n_seen > CODE_SUM) {
+    if (layer->experts == NULL || n_seen > CODE_SUM) {
         return false;
     }
     if (total > 0) {
@@ -195,7 +199,7 @@ void trace_decoding_begin(struct trace_decoding * decoding, const void * data, s
     decoding->n     = 0;
     for (int i = 0; i < TRACE_CODE_STATES; i++) {
         const uint8_t * state = trace_bytes_skip(&decoding->words, 4);
-        decoding->states[i] = state ? trace_get_u32(state) : 0;
+        decoding->states[i] = state != NULL ? trace_get_u32(state) : 0;
     }
 }
 
@@ -220,7 +224,8 @@ static inline uint32_t read_word(struct trace_bytes * words) {
     return (uint32_t) (at[0] | at[1] << 8);
 }
 
-static inline uint16_t decode(struct trace_bytes * words, uint32_t * state, const uint16_t * expert_of, const uint32_t * experts) {
+static inline uint16_t decode(struct trace_bytes * words, uint32_t * state, const uint16_t * expert_of,
+                              const uint32_t * experts) {
     const uint32_t place  = *state & (CODE_SUM - 1);
     const uint16_t id     = expert_of[place];
     const uint32_t expert = experts[id];
@@ -229,11 +234,13 @@ static inline uint16_t decode(struct trace_bytes * words, uint32_t * state, cons
     return id;
 }
 
-void trace_decoding_layer(struct trace_decoding * decoding, const struct trace_code_layer * layer, uint16_t * ids, size_t n) {
+void trace_decoding_layer(struct trace_decoding * decoding, const struct trace_code_layer * layer, uint16_t * ids,
+                          size_t n) {
     if (n == 0) {
         return;
     }
-    if (layer->n_expert == 0 || begin_of(layer->experts[layer->n_expert - 1]) + frequency_of(layer->experts[layer->n_expert - 1]) == 0) {
+    const uint32_t last = layer->n_expert == 0 ? 0 : layer->experts[layer->n_expert - 1];
+    if (begin_of(last) + frequency_of(last) == 0) {
         decoding->words.failed = true;
         memset(ids, 0, n * sizeof(ids[0]));
         return;
@@ -242,7 +249,8 @@ void trace_decoding_layer(struct trace_decoding * decoding, const struct trace_c
     struct trace_bytes words = decoding->words;
     size_t             i     = 0;
     for (; i < n && (decoding->n + i) % TRACE_CODE_STATES != 0; i++) {
-        ids[i] = decode(&words, &decoding->states[(decoding->n + i) % TRACE_CODE_STATES], decoding->expert_of, layer->experts);
+        ids[i] = decode(&words, &decoding->states[(decoding->n + i) % TRACE_CODE_STATES], decoding->expert_of,
+            layer->experts);
     }
     uint32_t states[TRACE_CODE_STATES];
     memcpy(states, decoding->states, sizeof(states));
@@ -277,7 +285,8 @@ void trace_encoding_begin(struct trace_encoding * encoding, uint8_t * room, size
 }
 
 // An expert that has no frequency cannot be coded.
-bool trace_encoding_layer(struct trace_encoding * encoding, const struct trace_code_layer * layer, const uint16_t * ids, size_t n) {
+bool trace_encoding_layer(struct trace_encoding * encoding, const struct trace_code_layer * layer,
+                          const uint16_t * ids, size_t n) {
     for (size_t i = n; i > 0; i--) {
         uint32_t     * state     = &encoding->states[--encoding->n % TRACE_CODE_STATES];
         const uint32_t expert    = layer->experts[ids[i - 1]];

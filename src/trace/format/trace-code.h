@@ -35,7 +35,8 @@ const struct trace_code_table * trace_code_find(const struct trace_code * code, 
 // Appends a table whose layers have no experts yet. Returns NULL where memory runs out.
 struct trace_code_table * trace_code_add(struct trace_code * code, uint64_t number, size_t n_layers);
 
-// Frequencies that are proportional to the counts. Returns false where there are more experts than frequencies, or memory runs out.
+// Frequencies that are proportional to the counts. Returns false where there are more experts than frequencies, or
+// memory runs out.
 bool trace_code_fit(struct trace_code_layer * layer, const uint64_t * counts, int32_t n_expert);
 
 // Forwards, after begin(). What is not coded at all comes out as something, which end() tells.
@@ -47,7 +48,8 @@ struct trace_decoding {
 };
 
 void trace_decoding_begin(struct trace_decoding * decoding, const void * data, size_t size);
-void trace_decoding_layer(struct trace_decoding * decoding, const struct trace_code_layer * layer, uint16_t * ids, size_t n);
+void trace_decoding_layer(struct trace_decoding * decoding, const struct trace_code_layer * layer, uint16_t * ids,
+                          size_t n);
 bool trace_decoding_end  (struct trace_decoding * decoding);
 
 // Backwards: of what comes last the first. The room is for two bytes each.
@@ -61,5 +63,6 @@ struct trace_encoding {
 #define TRACE_ENCODING_ROOM(n) (2 * (n) + 4 * TRACE_CODE_STATES)
 
 void trace_encoding_begin(struct trace_encoding * encoding, uint8_t * room, size_t size, uint64_t n);
-bool trace_encoding_layer(struct trace_encoding * encoding, const struct trace_code_layer * layer, const uint16_t * ids, size_t n);
+bool trace_encoding_layer(struct trace_encoding * encoding, const struct trace_code_layer * layer,
+                          const uint16_t * ids, size_t n);
 void trace_encoding_end  (struct trace_encoding * encoding);  // the result is from `at` to the end of the room

@@ -1,3 +1,5 @@
+// Deflates and inflates with zlib, and stores what would not become smaller.
+
 #include "trace/format/trace-deflate.h"
 
 #include <limits.h>
@@ -10,7 +12,9 @@
 
 // Returns how many bytes it takes, 0: as many as before, or more.
 static size_t deflate_whole(const struct trace_buffer * from, uint8_t * to) {
-    z_stream stream = { .next_in = from->data, .avail_in = (uInt) from->size, .next_out = to, .avail_out = (uInt) from->size - 1 };
+    z_stream stream = {
+        .next_in = from->data, .avail_in = (uInt) from->size, .next_out = to, .avail_out = (uInt) from->size - 1,
+    };
     if (deflateInit2(&stream, Z_BEST_COMPRESSION, Z_DEFLATED, RAW_WINDOW, MEMORY, Z_DEFAULT_STRATEGY) != Z_OK) {
         return 0;
     }
@@ -22,7 +26,8 @@ static size_t deflate_whole(const struct trace_buffer * from, uint8_t * to) {
 
 void trace_deflate(const struct trace_buffer * from, struct trace_buffer * to) {
     struct trace_buffer small = { 0 };
-    const size_t size = from->size > 1 && from->size <= UINT_MAX && trace_buffer_more(&small, from->size) ? deflate_whole(from, small.data) : 0;
+    const bool   may  = from->size > 1 && from->size <= UINT_MAX && trace_buffer_more(&small, from->size) != NULL;
+    const size_t size = may ? deflate_whole(from, small.data) : 0;
     trace_buffer_varint(to, from->size);
     trace_buffer_varint(to, size > 0 ? size : from->size);
     trace_buffer_add(to, size > 0 ? small.data : from->data, size > 0 ? size : from->size);
@@ -45,7 +50,7 @@ bool trace_inflate(struct trace_bytes * from, struct trace_buffer * to, size_t m
     const uint64_t  stored = trace_bytes_varint_max(from, size);
     const uint8_t * here   = trace_bytes_skip(from, stored);
     trace_buffer_clear(to);
-    if (!here || !trace_buffer_more(to, (size_t) size)) {
+    if (here == NULL || trace_buffer_more(to, (size_t) size) == NULL) {
         return false;
     }
     if (stored == size) {

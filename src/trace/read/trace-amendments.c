@@ -1,3 +1,5 @@
+// Collects the amendments of a trace, and finds those of a ubatch.
+
 #include "trace/read/trace-amendments.h"
 
 #include "trace/format/trace-format.h"
@@ -75,7 +77,9 @@ static bool join_rejection(struct trace_amendment * before, const struct trace_a
     return true;
 }
 
-static void sort(struct trace_amendment_list * list, bool (* join)(struct trace_amendment *, const struct trace_amendment *)) {
+typedef bool join_fn(struct trace_amendment * before, const struct trace_amendment * next);
+
+static void sort(struct trace_amendment_list * list, join_fn * join) {
     if (list->n == 0) {
         return;
     }
@@ -120,7 +124,8 @@ bool trace_amendments_warmup(const struct trace_amendments * amendments, uint64_
     return i > 0 && ubatch - list->items[i - 1].ubatch < list->items[i - 1].n;
 }
 
-void trace_amendments_reject(const struct trace_amendments * amendments, uint64_t ubatch, struct trace_token * tokens, int32_t n_tokens) {
+void trace_amendments_reject(const struct trace_amendments * amendments, uint64_t ubatch, struct trace_token * tokens,
+                             int32_t n_tokens) {
     const struct trace_amendment_list * list = &amendments->rejections;
     for (size_t i = lower_bound(list, ubatch); i < list->n && list->items[i].ubatch == ubatch; i++) {
         const struct trace_amendment * rejection = &list->items[i];

@@ -24,9 +24,11 @@ struct trace_amendments {
     struct trace_amendment_list rejections;
 };
 
-bool trace_amendments_add (struct trace_amendments * amendments, const struct trace_buffer * payload); // false: out of memory
+// false: out of memory
+bool trace_amendments_add (struct trace_amendments * amendments, const struct trace_buffer * payload);
 void trace_amendments_sort(struct trace_amendments * amendments); // when there are all of them
 void trace_amendments_free(struct trace_amendments * amendments);
 
 bool trace_amendments_warmup(const struct trace_amendments * amendments, uint64_t ubatch);
-void trace_amendments_reject(const struct trace_amendments * amendments, uint64_t ubatch, struct trace_token * tokens, int32_t n_tokens);
+void trace_amendments_reject(const struct trace_amendments * amendments, uint64_t ubatch, struct trace_token * tokens,
+                             int32_t n_tokens);

@@ -1,10 +1,13 @@
+// Goes through the chunks of a source, and finds the next header behind what is damaged.
+
 #include "trace/read/trace-chunks.h"
 
 #include <string.h>
 
 #define SEARCH_SIZE 65536
 
-enum chunk_header_state trace_chunk_at(const struct trace_source * source, uint64_t offset, struct trace_chunk * chunk) {
+enum chunk_header_state trace_chunk_at(const struct trace_source * source, uint64_t offset,
+                                       struct trace_chunk * chunk) {
     uint8_t      header[TRACE_HEADER_SIZE];
     const size_t n = trace_source_read(source, offset, header, sizeof(header));
     chunk->offset    = offset;
@@ -41,11 +44,13 @@ bool chunk_walk_next(struct chunk_walk * walk, struct trace_chunk * chunk) {
         const enum chunk_header_state state = trace_chunk_at(walk->source, walk->offset, chunk);
         if (state != CHUNK_HEADER_GOOD) {
             lose_chunk(walk, state == CHUNK_HEADER_CUT_OFF ? size : find_header(walk->source, walk->offset + 1));
-            walk->lost_chunks += state != CHUNK_HEADER_CUT_OFF && walk->offset == size; // otherwise the next one's number tells
+            // otherwise the next one's number tells
+            walk->lost_chunks += state != CHUNK_HEADER_CUT_OFF && walk->offset == size;
         } else if (chunk->header.size > size - walk->offset - TRACE_HEADER_SIZE) {
             walk->lost_ubatches += chunk->header.n_ubatches;
             lose_chunk(walk, size);
-        } else if (chunk->header.kind == TRACE_CHUNK_HEADER && walk->number > 0) { // another trace, whose file was put behind this one
+        } else if (chunk->header.kind == TRACE_CHUNK_HEADER && walk->number > 0) {
+            // another trace, whose file was put behind this one
             walk->lost_chunks++;
             lose_chunk(walk, size);
         } else if (chunk->header.number < walk->number) { // of another file
@@ -62,7 +67,8 @@ bool chunk_walk_next(struct chunk_walk * walk, struct trace_chunk * chunk) {
     return false;
 }
 
-bool trace_chunk_load(const struct trace_source * source, const struct trace_chunk * chunk, struct trace_buffer * payload) {
+bool trace_chunk_load(const struct trace_source * source, const struct trace_chunk * chunk,
+                      struct trace_buffer * payload) {
     trace_buffer_clear(payload);
     uint8_t * data = trace_buffer_more(payload, chunk->header.size);
     if (data == NULL ||

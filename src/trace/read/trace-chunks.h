@@ -13,7 +13,8 @@ struct trace_chunk {
 };
 
 // The chunk whose header is there.
-enum chunk_header_state trace_chunk_at(const struct trace_source * source, uint64_t offset, struct trace_chunk * chunk);
+enum chunk_header_state trace_chunk_at(const struct trace_source * source, uint64_t offset,
+                                       struct trace_chunk * chunk);
 
 // Goes through the chunks, over what is damaged. `source` and zeros to begin with.
 struct chunk_walk {
@@ -32,4 +33,5 @@ static inline uint64_t trace_chunk_end(const struct trace_chunk * chunk) {
 }
 
 // Reads the payload in place of what the buffer holds. Returns false where it does not check or memory runs out.
-bool trace_chunk_load(const struct trace_source * source, const struct trace_chunk * chunk, struct trace_buffer * payload);
+bool trace_chunk_load(const struct trace_source * source, const struct trace_chunk * chunk,
+                      struct trace_buffer * payload);

@@ -46,7 +46,8 @@ bool trace_load(const struct trace * trace, const struct trace_chunk * chunk, st
     if (!trace_read(trace, chunk, packed ? &parts->packed : &parts->data)) {
         return false;
     }
-    return packed ? trace_packed_read(parts, &chunk->header, &trace->tables, &trace->code) : trace_parts_single(parts, &chunk->header);
+    return packed ? trace_packed_read(parts, &chunk->header, &trace->tables, &trace->code)
+                  : trace_parts_single(parts, &chunk->header);
 }
 
 void trace_compare_walk(const struct trace * trace, const struct chunk_walk * walk) {

@@ -1,3 +1,5 @@
+// Parses the header, the tables of layers and the end of a trace with jansson.
+
 #include "trace/read/trace-json-reader.h"
 
 #include "trace/format/trace-format.h"
@@ -8,7 +10,7 @@
 static json_t * load(const struct trace_buffer * payload) {
     json_error_t error;
     json_t     * json = json_loadb((const char *) payload->data, payload->size, 0, &error);
-    if (json && !json_is_object(json)) {
+    if (json != NULL && !json_is_object(json)) {
         json_decref(json);
         return NULL;
     }
@@ -32,7 +34,7 @@ static const char * string_of(const json_t * object, const char * key) {
 // A trace that says it was shared is no ordinary one, whatever the size of its windows is said to be.
 static int64_t shared_window_of(const json_t * shared) {
     const int64_t window = number_of(shared, "window", 1);
-    return !shared || json_is_null(shared) ? 0 : window > 0 ? window : 1;
+    return shared == NULL || json_is_null(shared) ? 0 : window > 0 ? window : 1;
 }
 
 const char * trace_json_read_header(const struct trace_buffer * payload, struct trace_info * info, json_t ** kept) {
@@ -41,12 +43,12 @@ const char * trace_json_read_header(const struct trace_buffer * payload, struct 
     const json_t * model  = json_object_get(header, "model");
     const json_t * shared = json_object_get(header, "shared");
     const char   * wrong  = NULL;
-    if (!format || strcmp(format, TRACE_FORMAT_NAME) != 0) {
+    if (format == NULL || strcmp(format, TRACE_FORMAT_NAME) != 0) {
         wrong = "the file begins as a routing trace does, but its header is none";
     } else if (number_of(header, "version", TRACE_VERSION) > TRACE_VERSION) {
         wrong = "written by a newer version of llama-expert-tracer: update this one";
     }
-    if (wrong) {
+    if (wrong != NULL) {
         json_decref(header);
         return wrong;
     }
@@ -80,7 +82,7 @@ const char * trace_json_read_header(const struct trace_buffer * payload, struct 
 static bool parse_tensors(const json_t * json, struct trace_layer * layer) {
     const size_t          n       = json_array_size(json);
     struct trace_tensor * tensors = calloc(n + 1, sizeof(tensors[0]));
-    if (!tensors) {
+    if (tensors == NULL) {
         return false;
     }
     layer->tensors   = tensors;
@@ -89,7 +91,7 @@ static bool parse_tensors(const json_t * json, struct trace_layer * layer) {
         const json_t * tensor = json_array_get(json, i);
         const int64_t  size   = number_of(tensor, "expert_bytes", -1);
         tensors[i] = (struct trace_tensor) { string_of(tensor, "name"), size < 0 ? -1 : size };
-        if (!tensors[i].name) {
+        if (tensors[i].name == NULL) {
             return false;
         }
     }
@@ -105,7 +107,7 @@ static bool parse_layer(const json_t * json, struct trace_layer * layer) {
 }
 
 static void free_layers(struct trace_table * table, struct trace_layer * layers) {
-    for (size_t i = 0; layers && i < table->n_layers; i++) {
+    for (size_t i = 0; layers != NULL && i < table->n_layers; i++) {
         free((void *) layers[i].tensors);
     }
     free(layers);
@@ -114,7 +116,8 @@ static void free_layers(struct trace_table * table, struct trace_layer * layers)
 
 static bool parse_table(const json_t * json, struct trace_table * table) {
     const size_t n = json_array_size(json);
-    struct trace_layer * layers = json_is_array(json) && n <= TRACE_LAYERS_MAX ? calloc(n + 1, sizeof(layers[0])) : NULL;
+    const bool           is_one = json_is_array(json) && n <= TRACE_LAYERS_MAX;
+    struct trace_layer * layers = is_one ? calloc(n + 1, sizeof(layers[0])) : NULL;
     bool ok = layers != NULL;
     table->n_layers = n;
     for (size_t i = 0; i < n && ok; i++) {
@@ -144,11 +147,12 @@ bool trace_json_read_layers(const struct trace_buffer * payload, struct trace_ta
     json_t             * json   = load(payload);
     const int32_t        number = bounded_number_of(json, "table", TRACE_TABLES_MAX - 1);
     struct trace_table   parsed = { 0 };
-    struct trace_table * table  = number >= 0 && parse_table(json_object_get(json, "layers"), &parsed) ? table_at(tables, (size_t) number) : NULL;
-    if (!tables->kept) {
+    const bool           is_one = number >= 0 && parse_table(json_object_get(json, "layers"), &parsed);
+    struct trace_table * table  = is_one ? table_at(tables, (size_t) number) : NULL;
+    if (tables->kept == NULL) {
         tables->kept = json_array();
     }
-    const bool ok = table && !table->layers && json_array_append(tables->kept, json) == 0;
+    const bool ok = table != NULL && table->layers == NULL && json_array_append(tables->kept, json) == 0;
     if (ok) {
         *table = parsed;
     } else {
@@ -159,7 +163,7 @@ bool trace_json_read_layers(const struct trace_buffer * payload, struct trace_ta
 }
 
 const struct trace_table * trace_tables_find(const struct trace_tables * tables, uint64_t number) {
-    return number < tables->n && tables->tables[number].layers ? &tables->tables[number] : NULL;
+    return number < tables->n && tables->tables[number].layers != NULL ? &tables->tables[number] : NULL;
 }
 
 void trace_tables_free(struct trace_tables * tables) {
@@ -172,7 +176,7 @@ void trace_tables_free(struct trace_tables * tables) {
 
 bool trace_json_read_end(const struct trace_buffer * payload, struct trace_end * end) {
     json_t * json = load(payload);
-    if (!json) {
+    if (json == NULL) {
         return false;
     }
     end->complete  = json_is_true(json_object_get(json, "complete"));
@@ -180,7 +184,7 @@ bool trace_json_read_end(const struct trace_buffer * payload, struct trace_end *
     end->ubatches  = number_of(json, "ubatches", -1);
     const char * stopped = json_string_value(json_object_get(json, "stopped"));
     free(end->stopped);
-    end->stopped = stopped ? strdup(stopped) : NULL;
+    end->stopped = stopped != NULL ? strdup(stopped) : NULL;
     json_decref(json);
     return true;
 }

@@ -1,5 +1,5 @@
-// Opens a trace: goes through the headers of its chunks, reads tables, amendments and the end, and looks into data where
-// numbers tell that something was left out.
+// Opens a trace: goes through the headers of its chunks, reads tables, amendments and the end, and looks into data
+// where numbers tell that something was left out.
 
 #include "trace/read/trace-opening.h"
 
@@ -66,14 +66,15 @@ static bool add_chunk(struct opening * opening, struct trace_chunk * chunk) {
     if (kind == TRACE_CHUNK_HEADER || kind > TRACE_CHUNK_PACKED) {
         return true;
     }
-    const bool good = trace_chunk_load(&trace->source, chunk, &opening->payload);
+    struct trace_buffer * payload = &opening->payload;
+    const bool            good    = trace_chunk_load(&trace->source, chunk, payload);
     if (!trace_memory_add(opening->memory, chunk->offset, good) || !good) {
         return false;
     }
     switch (kind) {
-        case TRACE_CHUNK_LAYERS:     return trace_json_read_layers   (&opening->payload, &trace->tables);
-        case TRACE_CHUNK_AMENDMENTS: return trace_amendments_add(&trace->amendments, &opening->payload);
-        case TRACE_CHUNK_CODE:       return trace_code_parse    (&trace->code, opening->payload.data, opening->payload.size);
+        case TRACE_CHUNK_LAYERS:     return trace_json_read_layers(payload, &trace->tables);
+        case TRACE_CHUNK_AMENDMENTS: return trace_amendments_add(&trace->amendments, payload);
+        case TRACE_CHUNK_CODE:       return trace_code_parse(&trace->code, payload->data, payload->size);
         case TRACE_CHUNK_END:        return add_end(opening);
         default:                     return true;
     }
@@ -101,7 +102,8 @@ static void add_chunks(struct opening * opening) {
 
 // Whether the numbers tell that nothing was left out or lost between a chunk and the next one.
 static bool is_gapless(const struct trace_chunk * chunk, const struct trace_chunk * next) {
-    return next != NULL && next->n_missing == 0 && next->header.first - chunk->header.first == chunk->header.n_ubatches;
+    return next != NULL && next->n_missing == 0 &&
+           next->header.first - chunk->header.first == chunk->header.n_ubatches;
 }
 
 static void add_gaps(struct trace_info * info, const struct trace_parts * parts, const struct trace_chunk * chunk,
@@ -119,7 +121,8 @@ static void add_gaps(struct trace_info * info, const struct trace_parts * parts,
     info->lost_ubatches += hole > gaps.ubatches ? hole - gaps.ubatches : 0;
 }
 
-// Looks into the chunks in which, or behind which, numbers are left out. One that does not check is out of the way then.
+// Looks into the chunks in which, or behind which, numbers are left out. One that does not check is out of the way
+// then.
 static void count_gaps(struct trace * trace) {
     struct trace_info * info  = &trace->info;
     struct trace_parts  parts = { 0 };
@@ -155,7 +158,8 @@ static enum trace_ending ending_of(const struct opening * opening) {
 
 // Of the first part it is told how many ubatches there were: better than numbers, of which gaps take some.
 static void compare_with_end(struct trace_info * info, const struct opening * opening) {
-    if (opening->has_end && info->part == 0 && opening->end.ubatches >= 0 && (uint64_t) opening->end.ubatches >= info->n_ubatches) {
+    if (opening->has_end && info->part == 0 && opening->end.ubatches >= 0 &&
+        (uint64_t) opening->end.ubatches >= info->n_ubatches) {
         info->lost_ubatches = (uint64_t) opening->end.ubatches - info->n_ubatches;
     }
 }
@@ -163,6 +167,8 @@ static void compare_with_end(struct trace_info * info, const struct opening * op
 //
 // opening and closing
 //
+
+#define IS_DAMAGED "its beginning is damaged, without which the rest tells nothing: copy it again, or trace again"
 
 static const char * read_header(struct opening * opening) {
     struct trace        * trace   = opening->trace;
@@ -175,7 +181,7 @@ static const char * read_header(struct opening * opening) {
         case CHUNK_HEADER_FOREIGN: return "not a routing trace: `llama-expert-tracer run --routing FILE` writes one";
         case CHUNK_HEADER_CUT_OFF: return "ends where it begins: copy it again, or trace again";
         case CHUNK_HEADER_NEWER:   return "written by a newer version of llama-expert-tracer: update this one";
-        case CHUNK_HEADER_DAMAGED: return "its beginning is damaged, without which the rest tells nothing: copy it again, or trace again";
+        case CHUNK_HEADER_DAMAGED: return IS_DAMAGED;
         case CHUNK_HEADER_GOOD:    break;
     }
     if (chunk.header.kind != TRACE_CHUNK_HEADER || chunk.header.number != 0) {
@@ -185,7 +191,7 @@ static const char * read_header(struct opening * opening) {
         return "ends where it begins: copy it again, or trace again";
     }
     if (!trace_chunk_load(&trace->source, &chunk, payload)) {
-        return "its beginning is damaged, without which the rest tells nothing: copy it again, or trace again";
+        return IS_DAMAGED;
     }
     if (!trace_memory_add(opening->memory, chunk.offset, true)) {
         return "out of memory";
@@ -204,8 +210,8 @@ static const char * begin_memory(struct opening * opening) {
 
 static const char * read_all(struct trace * trace) {
     struct opening opening = { .trace = trace, .memory = trace_memory_new() };
-    const char   * wrong   = opening.memory ? read_header(&opening) : "out of memory";
-    if (!wrong) {
+    const char   * wrong   = opening.memory != NULL ? read_header(&opening) : "out of memory";
+    if (wrong == NULL) {
         struct trace_info * info = &trace->info;
         info->file_size = trace->source.size;
         add_chunks(&opening);
@@ -228,15 +234,15 @@ static const char * read_all(struct trace * trace) {
 // Takes the source over.
 static struct trace * open_source(struct trace_source source, const char * name, char error[TRACE_ERROR_MAX]) {
     struct trace * trace = calloc(1, sizeof(*trace));
-    if (!trace) {
+    if (trace == NULL) {
         trace_source_close(&source);
         snprintf(error, TRACE_ERROR_MAX, "%s: out of memory", name);
         return NULL;
     }
     trace->source = source;
     trace->name   = strdup(name);
-    const char * wrong = trace->name ? read_all(trace) : "out of memory";
-    if (wrong) {
+    const char * wrong = trace->name != NULL ? read_all(trace) : "out of memory";
+    if (wrong != NULL) {
         snprintf(error, TRACE_ERROR_MAX, "%s: %s", name, wrong);
         trace_close(trace);
         return NULL;
@@ -248,7 +254,7 @@ struct trace * trace_open(const char * path, char error[TRACE_ERROR_MAX]) {
     struct trace_source source;
     const char        * name  = strcmp(path, "-") == 0 ? "standard input" : path;
     const char        * wrong = trace_source_open(&source, path);
-    if (wrong) {
+    if (wrong != NULL) {
         snprintf(error, TRACE_ERROR_MAX, "%s: %s", name, wrong);
         return NULL;
     }
@@ -260,7 +266,7 @@ struct trace * trace_open_memory(const void * data, size_t size, char error[TRAC
 }
 
 void trace_close(struct trace * trace) {
-    if (!trace) {
+    if (trace == NULL) {
         return;
     }
     trace_source_close(&trace->source);

@@ -1,7 +1,7 @@
-// Opens a routing trace: what a file has of ubatches, tokens, parts that are missing and how it ended is known when it is
-// open; which ubatches were a warm-up and which tokens rejected as well. A broken file is no error as long as it begins as a
-// trace does: what can be read is read, and what is missing is counted. Nor is a file that a program still writes to: what it
-// has when it is opened is read.
+// Opens a routing trace: what a file has of ubatches, tokens, parts that are missing and how it ended is known when it
+// is open; which ubatches were a warm-up and which tokens rejected as well. A broken file is no error as long as it
+// begins as a trace does: what can be read is read, and what is missing is counted. Nor is a file that a program still
+// writes to: what it has when it is opened is read.
 
 #pragma once
 
@@ -14,7 +14,8 @@ struct trace;
 // Opens a file, "-" being standard input (which is copied to a temporary file without a name). Returns NULL, and in
 // `error` what is wrong and what to do, where it cannot be read or is no trace.
 struct trace            * trace_open       (const char * path, char error[TRACE_ERROR_MAX]);
-struct trace            * trace_open_memory(const void * data, size_t size, char error[TRACE_ERROR_MAX]); // which stays as it is
+// which stays as it is
+struct trace            * trace_open_memory(const void * data, size_t size, char error[TRACE_ERROR_MAX]);
 void                      trace_close      (struct trace * trace);
 const struct trace_info * trace_about      (const struct trace * trace);
 const char              * trace_name       (const struct trace * trace); // for people: the path, or where it is from

@@ -33,8 +33,10 @@ static struct trace_part next_part(struct trace_bytes * heads, const struct trac
 static bool add_up_layers(struct unpacking * unpacking) {
     const struct trace_head       * head  = &unpacking->head;
     size_t                          layer = 0;
-    const struct trace_code_table * table = head->table ? trace_code_find(unpacking->code, head->table_number, &layer) : NULL;
-    if (!table || table->n_layers != head->table->n_layers || head->n_ids > TRACE_PACKED_MAX - unpacking->n_ids) {
+    const struct trace_code_table * table =
+        head->table != NULL ? trace_code_find(unpacking->code, head->table_number, &layer) : NULL;
+    if (table == NULL || table->n_layers != head->table->n_layers ||
+        head->n_ids > TRACE_PACKED_MAX - unpacking->n_ids) {
         return false;
     }
     for (size_t i = 0; i < table->n_layers; i++) {
@@ -51,7 +53,7 @@ static bool add_up_layers(struct unpacking * unpacking) {
 static struct trace_slice next_body(struct trace_bytes * heads) {
     const uint64_t  size = trace_bytes_varint(heads);
     const uint8_t * body = trace_bytes_skip(heads, size);
-    return (struct trace_slice) { body, body ? (size_t) size : 0 };
+    return (struct trace_slice) { body, body != NULL ? (size_t) size : 0 };
 }
 
 // Goes through all records, to know how many ids each layer has.
@@ -78,7 +80,7 @@ static bool decode_ids(struct unpacking * unpacking, struct trace_bytes * packed
     size_t                    at   = 0;
     size_t                    k    = 0;
     unpacking->ids = malloc((unpacking->n_ids + 1) * sizeof(unpacking->ids[0]));
-    if (!unpacking->ids) {
+    if (unpacking->ids == NULL) {
         return false;
     }
     trace_decoding_begin(&unpacking->decoding, packed->data + packed->at, trace_bytes_left(packed));
@@ -99,7 +101,7 @@ static void write_experts(struct unpacking * unpacking, struct trace_buffer * da
     uint8_t                 * bits  = trace_buffer_more(data, size);
     uint64_t                  bit   = 0;
     size_t                    layer = 0;
-    if (!bits) {
+    if (bits == NULL) {
         return;
     }
     memset(bits, 0, size + TRACE_BUFFER_SLACK);
@@ -118,8 +120,8 @@ static void write_experts(struct unpacking * unpacking, struct trace_buffer * da
 static void write_weights(struct unpacking * unpacking, struct trace_buffer * data, size_t n) {
     const uint8_t * low  = trace_bytes_skip(&unpacking->streams[PACKED_STREAM_WEIGHTS_LOW],  n);
     const uint8_t * high = trace_bytes_skip(&unpacking->streams[PACKED_STREAM_WEIGHTS_HIGH], n);
-    uint8_t       * at   = low && high ? trace_buffer_more(data, 2 * n) : NULL;
-    if (!at) {
+    uint8_t       * at   = low != NULL && high != NULL ? trace_buffer_more(data, 2 * n) : NULL;
+    if (at == NULL) {
         data->failed = true;
         return;
     }
@@ -158,8 +160,9 @@ static bool write_ubatch(struct unpacking * unpacking, struct trace_part * part)
     const struct trace_slice about     = trace_bytes_since(heads, begin);
     const struct trace_slice time      = next_time(unpacking);
     const struct trace_slice tokens    = next_tokens(unpacking);
-    const size_t       n_weights = head->flags & TRACE_UBATCH_WEIGHTS ? (size_t) head->n_ids : 0;
-    const uint64_t     size      = 1 + time.size + about.size + tokens.size + (head->n_bits + 7) / 8 + 2 * (uint64_t) n_weights;
+    const size_t             n_weights = head->flags & TRACE_UBATCH_WEIGHTS ? (size_t) head->n_ids : 0;
+    const uint64_t           n_bytes   = (head->n_bits + 7) / 8; // of the ids
+    const uint64_t           size      = 1 + time.size + about.size + tokens.size + n_bytes + 2 * (uint64_t) n_weights;
     if (size > TRACE_PACKED_MAX - data->size) {
         return false;
     }
@@ -244,11 +247,11 @@ static bool inflate_streams(struct unpacking * unpacking, struct trace_bytes * p
     return true;
 }
 
-bool trace_packed_read(struct trace_parts * parts, const struct chunk_header * header, const struct trace_tables * tables,
-                       const struct trace_code * code) {
+bool trace_packed_read(struct trace_parts * parts, const struct chunk_header * header,
+                       const struct trace_tables * tables, const struct trace_code * code) {
     struct unpacking * unpacking = calloc(1, sizeof(*unpacking));
     struct trace_bytes packed    = trace_bytes_of(parts->packed.data, parts->packed.size);
-    if (!unpacking) {
+    if (unpacking == NULL) {
         return false;
     }
     unpacking->tables = tables;
@@ -259,8 +262,8 @@ bool trace_packed_read(struct trace_parts * parts, const struct chunk_header * h
     parts->n = 0;
     trace_buffer_clear(&parts->data);
 
-    const bool ok = unpacking->layers && inflate_streams(unpacking, &packed) && count_ids(unpacking) && decode_ids(unpacking, &packed) &&
-                    write_parts(unpacking) && is_all(unpacking);
+    const bool ok = unpacking->layers != NULL && inflate_streams(unpacking, &packed) && count_ids(unpacking) &&
+                    decode_ids(unpacking, &packed) && write_parts(unpacking) && is_all(unpacking);
     for (int i = 0; i < PACKED_STREAMS; i++) {
         trace_buffer_free(&unpacking->plain[i]);
     }

@@ -9,5 +9,5 @@
 #include "trace/read/trace-records.h"
 
 // Makes of parts->packed the payloads that it was made of. Returns false where it is none.
-bool trace_packed_read(struct trace_parts * parts, const struct chunk_header * header, const struct trace_tables * tables,
-                       const struct trace_code * code);
+bool trace_packed_read(struct trace_parts * parts, const struct chunk_header * header,
+                       const struct trace_tables * tables, const struct trace_code * code);

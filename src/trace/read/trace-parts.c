@@ -1,3 +1,5 @@
+// Keeps the payloads that a chunk has.
+
 #include "trace/read/trace-parts.h"
 
 #include <stdlib.h>

@@ -1,3 +1,5 @@
+// A cursor: goes through the chunks of data of an open trace, decodes their ubatches, and applies amendments.
+
 #include "trace/read/trace-reader.h"
 
 #include "trace/read/trace-index.h"
@@ -32,7 +34,7 @@ struct trace_cursor {
 
 struct trace_cursor * trace_cursor_new(const struct trace * trace) {
     struct trace_cursor * cursor = calloc(1, sizeof(*cursor));
-    if (cursor) {
+    if (cursor != NULL) {
         cursor->trace          = trace;
         cursor->decoder.tables = &trace->tables;
     }
@@ -40,7 +42,7 @@ struct trace_cursor * trace_cursor_new(const struct trace * trace) {
 }
 
 void trace_cursor_free(struct trace_cursor * cursor) {
-    if (cursor) {
+    if (cursor != NULL) {
         trace_parts_free(&cursor->parts);
         trace_decoder_free(&cursor->decoder);
         free(cursor->batches);
@@ -58,7 +60,8 @@ uint64_t trace_cursor_offset(const struct trace_cursor * cursor) {
     }
     const struct trace_chunk * chunk = &cursor->trace->chunks[cursor->next_chunk - 1];
     const struct trace_part  * part  = &cursor->parts.parts[cursor->next_part - 1];
-    const double               done  = (double) (part->offset + cursor->decoder.records.at) / ((double) cursor->parts.data.size + 1);
+    const double               at    = (double) (part->offset + cursor->decoder.records.at);
+    const double               done  = at / ((double) cursor->parts.data.size + 1);
     return cursor->offset + (uint64_t) (done * (double) (trace_chunk_end(chunk) - chunk->offset));
 }
 
@@ -108,7 +111,8 @@ static bool next_part(struct trace_cursor * cursor) {
         }
         const struct trace_part * part = &cursor->parts.parts[cursor->next_part++];
         if (part->header.first >= cursor->number) {
-            trace_decoder_begin(&cursor->decoder, trace_part_data(&cursor->parts, cursor->next_part - 1), part->header.size, part->header.first, part->header.time);
+            trace_decoder_begin(&cursor->decoder, trace_part_data(&cursor->parts, cursor->next_part - 1),
+                part->header.size, part->header.first, part->header.time);
             cursor->n_left  = part->header.n_ubatches;
             cursor->in_part = true;
             return true;
@@ -143,7 +147,8 @@ static struct batch_count * batch_of(struct trace_cursor * cursor, int32_t conte
     if (i < cursor->n_contexts && cursor->batches[i].context == context) {
         return &cursor->batches[i];
     }
-    if (!trace_array_grow(&cursor->batches, &cursor->batches_room, cursor->n_contexts + 1, sizeof(cursor->batches[0]))) {
+    if (!trace_array_grow(&cursor->batches, &cursor->batches_room, cursor->n_contexts + 1,
+                          sizeof(cursor->batches[0]))) {
         return NULL;
     }
     memmove(&cursor->batches[i + 1], &cursor->batches[i], (cursor->n_contexts - i) * sizeof(cursor->batches[0]));
@@ -154,7 +159,7 @@ static struct batch_count * batch_of(struct trace_cursor * cursor, int32_t conte
 
 static uint64_t count_batch(struct trace_cursor * cursor, const struct trace_ubatch * ubatch) {
     struct batch_count * batch = batch_of(cursor, ubatch->context);
-    if (!batch) {
+    if (batch == NULL) {
         return cursor->n_batches++;
     }
     if (ubatch->first || batch->number == UINT64_MAX) {

@@ -1,3 +1,5 @@
+// Decodes the records of a payload: lives, ubatches, cuts and gaps.
+
 #include "trace/read/trace-records.h"
 
 #include "trace/format/trace-bits.h"
@@ -7,7 +9,7 @@
 uint8_t trace_record_next(struct trace_bytes * records, struct trace_bytes * body) {
     const uint64_t  size   = trace_bytes_varint(records);
     const uint8_t * record = size > 0 ? trace_bytes_skip(records, size) : NULL;
-    if (!record) {
+    if (record == NULL) {
         records->failed = true;
         return 0;
     }
@@ -91,7 +93,7 @@ static void parse_reduced(struct trace_head * head, struct trace_bytes * bytes) 
         const uint64_t index   = reduced / 2;
         if (index < next) {
             bytes->failed = true;
-        } else if (head->table) {
+        } else if (head->table != NULL) {
             bytes->failed         = bytes->failed || index >= head->table->n_layers;
             head->reduced[index]  = true;
             head->rows   [index]  = reduced & 1 ? head->n_outputs : 0;
@@ -118,12 +120,12 @@ bool trace_head_parse(struct trace_head * head, struct trace_bytes * bytes, cons
     head->n_ids        = 0;
     head->n_bits       = 0;
     parse_spans(head, bytes);
-    for (size_t i = 0; head->table && i < head->table->n_layers; i++) {
+    for (size_t i = 0; head->table != NULL && i < head->table->n_layers; i++) {
         head->rows   [i] = head->n_tokens;
         head->reduced[i] = false;
     }
     parse_reduced(head, bytes);
-    if (head->table) {
+    if (head->table != NULL) {
         add_up_ids(head);
     }
     return !bytes->failed && (head->n_ids < head->n_bits || head->n_ids - head->n_bits <= TRACE_FREE_IDS_MAX);
@@ -133,7 +135,8 @@ bool trace_head_parse(struct trace_head * head, struct trace_bytes * bytes, cons
 // decoding
 //
 
-void trace_decoder_begin(struct trace_decoder * decoder, const void * data, size_t size, uint64_t first, int64_t time) {
+void trace_decoder_begin(struct trace_decoder * decoder, const void * data, size_t size, uint64_t first,
+                         int64_t time) {
     decoder->records = trace_bytes_of(data, size);
     decoder->number  = first;
     decoder->time    = time;
@@ -174,17 +177,19 @@ static struct trace_life * find_life(struct trace_decoder * decoder, uint64_t in
 static bool decode_cut(struct trace_decoder * decoder, struct trace_bytes * body) {
     const struct trace_life * life     = find_life(decoder, trace_bytes_varint(body));
     const uint64_t            position = trace_bytes_varint_max(body, INT32_MAX);
-    if (!life || body->failed) {
+    if (life == NULL || body->failed) {
         return true;
     }
     if (!trace_array_grow(&decoder->cuts, &decoder->cuts_room, decoder->n_cuts + 1, sizeof(decoder->cuts[0]))) {
         return false;
     }
-    decoder->cuts[decoder->n_cuts++] = (struct trace_cut) { life->context, life->sequence, life->life, (int32_t) position };
+    decoder->cuts[decoder->n_cuts++] = (struct trace_cut) { life->context, life->sequence, life->life,
+        (int32_t) position };
     return true;
 }
 
-static void put_span(struct trace_token * tokens, const struct span * span, const struct trace_life * life, int64_t position) {
+static void put_span(struct trace_token * tokens, const struct span * span, const struct trace_life * life,
+                     int64_t position) {
     const struct trace_token token = {
         .id         = -1,
         .sequence   = life->sequence,
@@ -208,7 +213,7 @@ static bool decode_spans(struct trace_decoder * decoder, struct trace_ubatch * u
         const struct span   span      = next_span(&spans);
         const bool          continues = span.bits & TRACE_SPAN_CONTINUES;
         struct trace_life * life      = find_life(decoder, span.life);
-        if (!life || (i > 0 && life->context != ubatch->context)) {
+        if (life == NULL || (i > 0 && life->context != ubatch->context)) {
             return false;
         }
         const int64_t position = continues ? life->next : (int64_t) span.position - 1;
@@ -274,9 +279,11 @@ static bool decode_layers(struct trace_decoder * decoder, const uint8_t * expert
 static bool make_room(struct trace_decoder * decoder, bool has_weights) {
     const struct trace_head * head     = &decoder->head;
     const size_t              n_layers = head->table->n_layers;
+    const size_t              n_ids    = (size_t) head->n_ids + 1;
     return trace_array_grow(&decoder->layers,  &decoder->layers_room,  n_layers + 1, sizeof(decoder->layers[0])) &&
-           trace_array_grow(&decoder->ids,     &decoder->ids_room,     (size_t) head->n_ids + 1, sizeof(decoder->ids[0])) &&
-           (!has_weights || trace_array_grow(&decoder->weights, &decoder->weights_room, (size_t) head->n_ids + 1, sizeof(decoder->weights[0])));
+           trace_array_grow(&decoder->ids,     &decoder->ids_room,     n_ids,        sizeof(decoder->ids[0])) &&
+           (!has_weights ||
+            trace_array_grow(&decoder->weights, &decoder->weights_room, n_ids,        sizeof(decoder->weights[0])));
 }
 
 static bool decode_routing(struct trace_decoder * decoder, struct trace_bytes * body) {
@@ -284,7 +291,8 @@ static bool decode_routing(struct trace_decoder * decoder, struct trace_bytes * 
     const bool                has_weights = head->flags & TRACE_UBATCH_WEIGHTS;
     const uint8_t           * experts     = trace_bytes_skip(body, (head->n_bits + 7) / 8);
     const uint8_t           * weights     = trace_bytes_skip(body, has_weights ? 2 * head->n_ids : 0);
-    if (body->failed || trace_bytes_left(body) > 0 || !make_room(decoder, has_weights) || !decode_layers(decoder, experts, has_weights)) {
+    if (body->failed || trace_bytes_left(body) > 0 || !make_room(decoder, has_weights) ||
+        !decode_layers(decoder, experts, has_weights)) {
         return false;
     }
     if (has_weights) {
@@ -298,9 +306,11 @@ static bool decode_ubatch(struct trace_decoder * decoder, struct trace_bytes * b
     ubatch->number = decoder->number++;
     decoder->time  = (int64_t) ((uint64_t) decoder->time + (uint64_t) trace_bytes_zigzag(body));
     if (!trace_head_parse(head, body, decoder->tables) ||
-        !trace_array_grow(&decoder->tokens,  &decoder->tokens_room,  (size_t) head->n_tokens  + 1, sizeof(decoder->tokens[0])) ||
-        !trace_array_grow(&decoder->outputs, &decoder->outputs_room, (size_t) head->n_outputs + 1, sizeof(decoder->outputs[0])) ||
-        !decode_spans(decoder, ubatch) || !head->table) {
+        !trace_array_grow(&decoder->tokens, &decoder->tokens_room, (size_t) head->n_tokens + 1,
+                          sizeof(decoder->tokens[0])) ||
+        !trace_array_grow(&decoder->outputs, &decoder->outputs_room, (size_t) head->n_outputs + 1,
+                          sizeof(decoder->outputs[0])) ||
+        !decode_spans(decoder, ubatch) || head->table == NULL) {
         return false;
     }
     if (head->flags & TRACE_UBATCH_REDUCED) {

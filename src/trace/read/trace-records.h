@@ -79,6 +79,7 @@ enum decoder_step {
 };
 
 // The data has TRACE_BUFFER_SLACK bytes behind it that may be read.
-void            trace_decoder_begin(struct trace_decoder * decoder, const void * data, size_t size, uint64_t first, int64_t time);
+void            trace_decoder_begin(struct trace_decoder * decoder, const void * data, size_t size, uint64_t first,
+                                    int64_t time);
 enum decoder_step trace_decoder_next (struct trace_decoder * decoder, struct trace_ubatch * ubatch);
 void            trace_decoder_free (struct trace_decoder * decoder);

@@ -1,3 +1,5 @@
+// Opens files, copies pipes aside, and reads at offsets.
+
 #include "trace/read/trace-source.h"
 
 #include <errno.h>
@@ -26,8 +28,8 @@ static bool write_whole(int fd, const uint8_t * data, size_t size) {
 
 static bool copy_whole(int from, int to) {
     uint8_t * data = malloc(COPY_SIZE);
-    ssize_t   n    = data ? 1 : -1;
-    while (n > 0 || (n < 0 && data && errno == EINTR)) {
+    ssize_t   n    = data != NULL ? 1 : -1;
+    while (n > 0 || (n < 0 && data != NULL && errno == EINTR)) {
         n = read(from, data, COPY_SIZE);
         if (n > 0 && !write_whole(to, data, (size_t) n)) {
             n = -1;
@@ -42,7 +44,7 @@ static bool copy_whole(int from, int to) {
 static int nameless_file(void) {
     const char * set = secure_getenv("TMPDIR");
     char       * path;
-    if (asprintf(&path, "%s/moetrace-XXXXXX", set && *set ? set : "/tmp") < 0) {
+    if (asprintf(&path, "%s/moetrace-XXXXXX", set != NULL && *set ? set : "/tmp") < 0) {
         return -1;
     }
     const int fd = mkostemp(path, O_CLOEXEC);

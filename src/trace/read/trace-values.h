@@ -51,7 +51,8 @@ struct trace_info {
     bool                       has_tokens;       // token ids
     int64_t                    sample;           // one batch in so many
     int64_t                    seed;             // of the choice, -1: there is none, or it is not known
-    int64_t                    shared_window;    // tokens that each ubatch has at least, of which counts alone are true; 0: not shared
+    // tokens that each ubatch has at least, of which counts alone are true; 0: not shared
+    int64_t                    shared_window;
     int64_t                    shared_left_out;  // tokens of phases with fewer than a window
     bool                       is_packed;
     size_t                     n_tables;
@@ -61,11 +62,13 @@ struct trace_info {
     uint64_t                   file_size;
     uint64_t                   n_ubatches;       // that can be read, but for those that a cursor finds damaged
     uint64_t                   n_tokens;         // of them
-    uint64_t                   dropped_ubatches; // GAPs because the disk was slow, memory short, or the routing not known
+    // GAPs because the disk was slow, memory short, or the routing not known
+    uint64_t                   dropped_ubatches;
     uint64_t                   dropped_tokens;
     uint64_t                   left_out_ubatches;// GAPs because of sampling
     uint64_t                   left_out_tokens;
-    uint64_t                   lost_chunks;      // that are missing or do not check: not the one that a program had begun to write
+    // that are missing or do not check: not the one that a program had begun to write
+    uint64_t                   lost_chunks;
     uint64_t                   lost_ubatches;    // of them, and of an unfinished one, as far as it is told
     uint64_t                   lost_bytes;       // of the file that are no whole chunk, or one that does not check
     int64_t                    first_time;       // microseconds since 1970, of the first chunk
@@ -102,7 +105,8 @@ struct trace_cut {
 
 struct trace_ubatch {
     uint64_t                     number;   // in the trace; a hole: dropped, left out, or lost
-    uint64_t                     batch;    // llama_decode calls that were recorded, from 0 in this file: rises with the first ubatch of one
+    // llama_decode calls that were recorded, from 0 in this file: rises with the first ubatch of one
+    uint64_t                     batch;
     int32_t                      context;  // from 0, -1: no tokens
     int64_t                      time;     // microseconds since 1970, when it was submitted
     bool                         warmup;

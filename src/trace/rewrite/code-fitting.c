@@ -17,8 +17,8 @@ struct table_counts {
 };
 
 static void free_counts(struct table_counts * counts, const struct trace_tables * tables) {
-    for (size_t i = 0; counts && i < tables->n; i++) {
-        for (size_t j = 0; counts[i].layers && j < tables->tables[i].n_layers; j++) {
+    for (size_t i = 0; counts != NULL && i < tables->n; i++) {
+        for (size_t j = 0; counts[i].layers != NULL && j < tables->tables[i].n_layers; j++) {
             free(counts[i].layers[j].experts);
         }
         free(counts[i].layers);
@@ -95,7 +95,7 @@ static bool fit_tables(const struct trace * trace, const struct table_counts * c
     bool ok = true;
     for (size_t i = 0; i < trace->tables.n && ok; i++) {
         const struct trace_table * about = &trace->tables.tables[i];
-        struct trace_code_table  * table = counts[i].layers ? trace_code_add(code, i, about->n_layers) : NULL;
+        struct trace_code_table  * table = counts[i].layers != NULL ? trace_code_add(code, i, about->n_layers) : NULL;
         ok = table != NULL || counts[i].layers == NULL;
         for (size_t j = 0; table != NULL && j < about->n_layers && ok; j++) {
             ok = fit_layer(&table->layers[j], &about->layers[j], counts[i].layers[j].experts, entropy);
@@ -104,7 +104,8 @@ static bool fit_tables(const struct trace * trace, const struct table_counts * c
     return ok;
 }
 
-bool code_fitting_run(struct code_fitting * fitting, const struct trace * trace, const struct rewriting_progress * progress) {
+bool code_fitting_run(struct code_fitting * fitting, const struct trace * trace,
+                      const struct rewriting_progress * progress) {
     struct table_counts * counts = calloc(trace->tables.n + 1, sizeof(counts[0]));
     const bool ok = counts != NULL && count_all(trace, counts, &fitting->lost, progress) &&
                     fit_tables(trace, counts, &fitting->code, &fitting->entropy);

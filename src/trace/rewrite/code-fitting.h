@@ -14,4 +14,5 @@ struct code_fitting {
 };
 
 // Returns false where memory runs out.
-bool code_fitting_run(struct code_fitting * fitting, const struct trace * trace, const struct rewriting_progress * progress);
+bool code_fitting_run(struct code_fitting * fitting, const struct trace * trace,
+                      const struct rewriting_progress * progress);

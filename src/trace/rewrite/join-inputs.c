@@ -79,8 +79,8 @@ static const struct trace_layer * find_layer(const struct trace_info * info, int
 
 static void compare_layer(struct text * differences, const struct trace_layer * a, const struct trace_layer * b) {
     if (b != NULL && differences->length == 0 && (a->n_expert != b->n_expert || a->n_used != b->n_used)) {
-        add_difference(differences, "layer %d has %d experts, %d used, and %d, %d used", (int) a->layer, (int) a->n_expert,
-            (int) a->n_used, (int) b->n_expert, (int) b->n_used);
+        add_difference(differences, "layer %d has %d experts, %d used, and %d, %d used", (int) a->layer,
+            (int) a->n_expert, (int) a->n_used, (int) b->n_expert, (int) b->n_used);
     }
 }
 
@@ -127,8 +127,8 @@ static bool wrong_place(const struct join_input * a, const struct join_input * b
     if (x == y) {
         text_add(why, "%s is the same part of the same trace as %s: leave one out", b->path, a->path);
     } else {
-        text_add(why, "%s is part %" PRId64 " of the same trace as %s, which is part %" PRId64 ": give the parts in order, "
-            "one after the other", b->path, y, a->path, x);
+        text_add(why, "%s is part %" PRId64 " of the same trace as %s, which is part %" PRId64 ": give the parts in "
+            "order, one after the other", b->path, y, a->path, x);
     }
     return false;
 }
@@ -138,8 +138,8 @@ static bool check_sharing(const struct join_input * a, const struct join_input *
     const bool x = a->trace->info.shared_window > 0;
     const bool y = b->trace->info.shared_window > 0;
     if (x != y) {
-        text_add(why, "%s was made by `pack --share` and %s was not: join what they were made of, and share the result",
-            x ? a->path : b->path, x ? b->path : a->path);
+        text_add(why, "%s was made by `pack --share` and %s was not: join what they were made of, and share the "
+            "result", x ? a->path : b->path, x ? b->path : a->path);
     }
     return x == y;
 }

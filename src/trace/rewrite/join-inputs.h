@@ -25,11 +25,12 @@ struct join_inputs {
 // A line for people, without its newline.
 typedef void (* join_warn_fn)(const char * line);
 
-// Returns false where they cannot be opened or do not fit together, and in `why` (to be freed) what to do. What was opened is
-// to be closed all the same.
+// Returns false where they cannot be opened or do not fit together, and in `why` (to be freed) what to do. What was
+// opened is to be closed all the same.
 bool join_inputs_open (struct join_inputs * inputs, char ** paths, size_t n, join_warn_fn warn, struct text * why);
 void join_inputs_close(struct join_inputs * inputs);
 
-// Whether no part of its trace comes after it, and whether all parts of its trace from the first one on came before it.
+// Whether no part of its trace comes after it, and whether all parts of its trace from the first one on came before
+// it.
 bool join_inputs_is_last (const struct join_inputs * inputs, size_t i);
 bool join_inputs_is_whole(const struct join_inputs * inputs, size_t i);

@@ -131,7 +131,8 @@ json_t * join_json_end(const struct join_inputs * inputs, const json_t * totals)
         if (join_inputs_is_last(inputs, i) && end == NULL) {
             return NULL;
         }
-        complete = complete && (!join_inputs_is_last(inputs, i) || json_is_true(json_object_get(end, "complete")));
+        complete = complete && (!join_inputs_is_last(inputs, i) ||
+                   json_is_true(json_object_get(end, "complete")));
     }
     if (inputs->is_one) {
         return json_deep_copy(last);

@@ -25,6 +25,7 @@ static inline void rewriting_progress_report(const struct rewriting_progress * p
 struct trace_pack_report {
     uint64_t size;    // of what was written
     uint64_t lost;    // ubatches that were not there when the trace was gone through, see trace_cursor_lost()
-    double   entropy; // bytes that the experts take at best, each layer's coded by how often it chose them; packing alone
+    // bytes that the experts take at best, each layer's coded by how often it chose them; packing alone
+    double   entropy;
     bool     copied;  // as it was: packed already, or packed it would not be smaller
 };

@@ -27,7 +27,8 @@ void trace_copier_file(struct trace_copier * copier) {
     if (fseek(out->file, 0, SEEK_SET) != 0 || ftruncate(fileno(out->file), 0) != 0) {
         chunk_output_fail(out, strerror(errno));
     }
-    for (size_t n; out->wrong == NULL && (n = trace_source_read(source, offset, block, sizeof(block))) > 0; offset += n) {
+    for (size_t n = 1; out->wrong == NULL && n > 0; offset += n) {
+        n = trace_source_read(source, offset, block, sizeof(block));
         chunk_output_bytes(out, block, n);
     }
     if (out->wrong == NULL && offset != source->size) {

@@ -1,5 +1,5 @@
-// Copies the chunks of several traces into one, with other numbers of ubatches, contexts and tables where the traces are
-// different ones.
+// Copies the chunks of several traces into one, with other numbers of ubatches, contexts and tables where the traces
+// are different ones.
 
 #include "trace/rewrite/trace-join.h"
 
@@ -102,7 +102,8 @@ static int64_t place_of(const struct trace_join * join, uint64_t table) {
 //
 
 // A record whose body begins with so many bytes of `head`, and goes on with what is left of `body`.
-static void put_record(struct trace_buffer * out, uint8_t kind, const struct trace_buffer * head, const struct trace_bytes * body) {
+static void put_record(struct trace_buffer * out, uint8_t kind, const struct trace_buffer * head,
+                       const struct trace_bytes * body) {
     trace_buffer_varint(out, 1 + head->size + trace_bytes_left(body));
     trace_buffer_u8    (out, kind);
     trace_buffer_add   (out, head->data, head->size);
@@ -297,7 +298,8 @@ static void copy_input(struct trace_join * join, const struct join_input * input
 
 static void add_total(struct trace_join * join, const json_t * end, const char * key, uint64_t counted) {
     const int64_t sum = join_json_number(join->totals, key);
-    json_object_set_new(join->totals, key, json_integer(sum + (end == NULL ? (int64_t) counted : join_json_number(end, key))));
+    json_object_set_new(join->totals, key,
+        json_integer(sum + (end == NULL ? (int64_t) counted : join_json_number(end, key))));
 }
 
 // What the trace itself tells of all that it had, where that is what was given.

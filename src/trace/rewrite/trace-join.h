@@ -11,8 +11,9 @@
 
 struct trace_join;
 
-// Opens the traces and checks that they fit together: of one model, the parts of a rotated trace in their order. Ubatches
-// and contexts of different traces are numbered on. Returns NULL, and in `why` (to be freed) what to do, where they do not.
+// Opens the traces and checks that they fit together: of one model, the parts of a rotated trace in their order.
+// Ubatches and contexts of different traces are numbered on. Returns NULL, and in `why` (to be freed) what to do,
+// where they do not.
 struct trace_join * trace_join_open (char ** paths, size_t n, join_warn_fn warn, struct text * why);
 void                trace_join_close(struct trace_join * join);
 

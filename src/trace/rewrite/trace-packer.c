@@ -1,5 +1,5 @@
-// Packs a trace: goes through its chunks, and packs those of data in groups. A packed chunk is kept only if it comes out as
-// it went in.
+// Packs a trace: goes through its chunks, and packs those of data in groups. A packed chunk is kept only if it comes
+// out as it went in.
 
 #include "trace/rewrite/trace-packer.h"
 
@@ -72,8 +72,8 @@ static bool comes_out(struct packer * packer) {
     trace_buffer_clear(&check->packed);
     trace_buffer_add(&check->packed, packer->copier.payload.data, packer->copier.payload.size);
     bool same = !check->packed.failed &&
-                trace_packed_read(check, &packer->packing.header, &packer->copier.trace->tables, &packer->fitting.code) &&
-                check->n == packer->group.n && check->data.size == packer->group_data.size &&
+                trace_packed_read(check, &packer->packing.header, &packer->copier.trace->tables,
+                &packer->fitting.code) && check->n == packer->group.n && check->data.size == packer->group_data.size &&
                 memcmp(check->data.data, packer->group_data.data, check->data.size) == 0;
     for (size_t i = 0; same && i < check->n; i++) {
         same = is_part(&check->parts[i].header, &packer->group.chunks[i].header);
@@ -139,7 +139,8 @@ static void begin_anew(struct packer * packer) {
 // Those that were found damaged or out of their place are none of the trace's.
 static bool is_next_data(struct packer * packer, const struct trace_chunk * chunk) {
     const struct trace * trace = packer->copier.trace;
-    const bool           is    = packer->n_data < trace->n_chunks && trace->chunks[packer->n_data].offset == chunk->offset;
+    const bool           is    = packer->n_data < trace->n_chunks &&
+                                 trace->chunks[packer->n_data].offset == chunk->offset;
     packer->n_data += is;
     return is;
 }

@@ -7,7 +7,8 @@
 
 #include <stdlib.h>
 
-bool trace_packing_begin(struct trace_packing * packing, const struct trace_tables * tables, const struct trace_code * code) {
+bool trace_packing_begin(struct trace_packing * packing, const struct trace_tables * tables,
+                         const struct trace_code * code) {
     *packing = (struct trace_packing) { .tables = tables, .code = code };
     packing->layers = calloc(code->n_layers + 1, sizeof(packing->layers[0]));
     return packing->layers != NULL;
@@ -28,7 +29,7 @@ void trace_packing_free(struct trace_packing * packing) {
     for (int i = 0; i < PACKED_STREAMS; i++) {
         trace_buffer_free(&packing->streams[i]);
     }
-    for (size_t i = 0; packing->layers && i < packing->code->n_layers; i++) {
+    for (size_t i = 0; packing->layers != NULL && i < packing->code->n_layers; i++) {
         free(packing->layers[i].ids);
     }
     trace_buffer_free(&packing->records);
@@ -40,7 +41,7 @@ static bool add_experts(struct trace_packing * packing, const uint8_t * bits) {
     size_t                          layer = 0;
     uint64_t                        bit   = 0;
     const struct trace_code_table * table = trace_code_find(packing->code, head->table_number, &layer);
-    if (!table) {
+    if (table == NULL) {
         return false;
     }
     for (size_t i = 0; i < head->table->n_layers; i++, layer++) {
@@ -63,7 +64,7 @@ static void add_weights(struct trace_packing * packing, const uint8_t * weights,
     struct trace_buffer * streams = packing->streams;
     uint8_t             * low     = trace_buffer_more(&streams[PACKED_STREAM_WEIGHTS_LOW],  n);
     uint8_t             * high    = trace_buffer_more(&streams[PACKED_STREAM_WEIGHTS_HIGH], n);
-    if (!low || !high) {
+    if (low == NULL || high == NULL) {
         return;
     }
     for (size_t i = 0; i < n; i++) {
@@ -79,7 +80,7 @@ static bool add_ubatch(struct trace_packing * packing, struct trace_bytes * body
     trace_bytes_varint(body);
     const struct trace_slice time  = trace_bytes_since(body, 0);
     const size_t       begin = body->at;
-    if (!trace_head_parse(head, body, packing->tables) || !head->table) {
+    if (!trace_head_parse(head, body, packing->tables) || head->table == NULL) {
         return false;
     }
     const struct trace_slice about  = trace_bytes_since(body, begin);
@@ -91,7 +92,8 @@ static bool add_ubatch(struct trace_packing * packing, struct trace_bytes * body
     const size_t       n_weights = head->flags & TRACE_UBATCH_WEIGHTS ? (size_t) head->n_ids : 0;
     const uint8_t    * bits      = trace_bytes_skip(body, (head->n_bits + 7) / 8);
     const uint8_t    * weights   = trace_bytes_skip(body, 2 * (uint64_t) n_weights);
-    if (body->failed || trace_bytes_left(body) > 0 || head->n_ids > TRACE_PACKED_MAX - packing->n_ids || !add_experts(packing, bits)) {
+    if (body->failed || trace_bytes_left(body) > 0 || head->n_ids > TRACE_PACKED_MAX - packing->n_ids ||
+        !add_experts(packing, bits)) {
         return false;
     }
     trace_buffer_u8(&packing->records, TRACE_RECORD_UBATCH);
@@ -149,7 +151,8 @@ bool trace_packing_add(struct trace_packing * packing, const struct chunk_header
             return false;
         }
     }
-    if (records.failed || packing->records.failed || n_ubatches != header->n_ubatches || n_tokens != header->n_tokens) {
+    if (records.failed || packing->records.failed || n_ubatches != header->n_ubatches ||
+        n_tokens != header->n_tokens) {
         return false;
     }
     return add_part(packing, header, n_records);

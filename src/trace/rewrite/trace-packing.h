@@ -27,7 +27,8 @@ struct trace_packing {
     struct trace_head           head;
 };
 
-bool trace_packing_begin(struct trace_packing * packing, const struct trace_tables * tables, const struct trace_code * code);
+bool trace_packing_begin(struct trace_packing * packing, const struct trace_tables * tables,
+                         const struct trace_code * code);
 
 // Adds a payload of data. Returns false where it holds something that would not come out again as it is: nothing can
 // be added or written then before trace_packing_clear().

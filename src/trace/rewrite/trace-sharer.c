@@ -1,3 +1,5 @@
+// Goes through a trace three times, counts what the tokens of each window chose, and writes the counts as a trace.
+
 #include "trace/rewrite/trace-sharer.h"
 
 #include "trace/format/trace-bits.h"
@@ -91,22 +93,22 @@ static void write_json(struct sharer * sharer, enum trace_chunk_kind kind, uint6
 }
 
 static json_t * json_text(const char * text) {
-    return text ? json_string(text) : json_null();
+    return text != NULL ? json_string(text) : json_null();
 }
 
 // The engine without the paths of its libraries, which stand in parentheses and tell whose machine it was.
 static json_t * engine_of(const struct trace_info * info) {
-    char * text  = info->engine ? strdup(info->engine) : NULL;
+    char * text  = info->engine != NULL ? strdup(info->engine) : NULL;
     char * to    = text;
     int    depth = 0;
-    for (const char * from = text; from && *from != '\0'; from++) {
+    for (const char * from = text; from != NULL && *from != '\0'; from++) {
         depth += *from == '(';
         if (depth == 0 && !(*from == ' ' && from[1] == '(')) {
             *to++ = *from;
         }
         depth -= *from == ')' && depth > 0;
     }
-    if (to) {
+    if (to != NULL) {
         *to = '\0';
     }
     json_t * json = json_text(text);
@@ -130,7 +132,8 @@ static void write_header(struct sharer * sharer) {
     const struct trace_info * info = &sharer->trace->info;
     write_json(sharer, TRACE_CHUNK_HEADER, 0, json_pack(
         "{s:s, s:i, s:o, s:s, s:i, s:o, s:i, s:o, s:o, s:{s:o, s:o, s:n, s:o}, s:i, s:b, s:b, s:b, s:I, s:{s:I, s:I}}",
-        "format", TRACE_FORMAT_NAME, "version", TRACE_VERSION, "tracer", json_string(info->tracer ? info->tracer : ""),
+        "format", TRACE_FORMAT_NAME, "version", TRACE_VERSION, "tracer",
+        json_string(info->tracer != NULL ? info->tracer : ""),
         "run", "", "pid", 0, "trace", new_id(sharer), "part", 0, "engine", engine_of(info),
         "capture", json_text(info->capture), "model", "name", json_text(info->model_name),
         "architecture", json_text(info->architecture), "file", "fingerprint", json_text(info->fingerprint),
@@ -158,15 +161,15 @@ static void write_table(struct sharer * sharer, const struct table * table, cons
             continue;
         }
         json_array_append_new(layers, json_pack("{s:i, s:i, s:i, s:o}", "layer", (int) layer->layer,
-                                                "n_expert", (int) layer->n_expert, "n_expert_used", (int) layer->n_used,
-                                                "tensors", json_tensors(layer)));
+                                                "n_expert", (int) layer->n_expert, "n_expert_used",
+                                                (int) layer->n_used, "tensors", json_tensors(layer)));
     }
     write_json(sharer, TRACE_CHUNK_LAYERS, 0, json_pack("{s:i, s:o}", "table", (int) table->place, "layers", layers));
 }
 
 static void write_tables(struct sharer * sharer) {
     uint32_t place = 0;
-    for (size_t i = 0; i < sharer->trace->tables.n && !sharer->out.wrong; i++) {
+    for (size_t i = 0; i < sharer->trace->tables.n && sharer->out.wrong == NULL; i++) {
         struct table * table = &sharer->tables[i];
         if (table->is_used) {
             table->place = place++;
@@ -237,10 +240,10 @@ static void put_experts(struct sharer * sharer, const struct stream * stream, co
     const size_t size = (size_t) ((n_bits + 7) / 8);
     uint8_t    * data = trace_buffer_more(&sharer->payload, size + TRACE_BUFFER_SLACK);
     uint64_t     bit  = 0;
-    if (data) {
+    if (data != NULL) {
         memset(data, 0, size + TRACE_BUFFER_SLACK);
     }
-    for (size_t i = 0; i < about->n_layers && data; i++) {
+    for (size_t i = 0; i < about->n_layers && data != NULL; i++) {
         const struct trace_layer * layer = &about->layers[i];
         const size_t               n     = n_rows * (size_t) layer->n_used;
         if (is_whole(stream, i) && !make_room(sharer, n)) {
@@ -254,7 +257,7 @@ static void put_experts(struct sharer * sharer, const struct stream * stream, co
         }
         counts += layer->n_expert;
     }
-    sharer->payload.size += data ? size : 0;
+    sharer->payload.size += data != NULL ? size : 0;
 }
 
 static void put_record(struct trace_buffer * to, const struct trace_buffer * body) {
@@ -302,10 +305,10 @@ static bool go_through(struct sharer * sharer, double done, visitor * visit) {
     struct trace_cursor * cursor = trace_cursor_new(sharer->trace);
     struct trace_ubatch   ubatch;
     const double          size   = (double) sharer->trace->source.size;
-    if (!cursor) {
+    if (cursor == NULL) {
         fail(sharer, CHUNK_OUTPUT_NO_MEMORY);
     }
-    while (!sharer->out.wrong && trace_next(cursor, &ubatch)) {
+    while (sharer->out.wrong == NULL && trace_next(cursor, &ubatch)) {
         if (!ubatch.warmup && !ubatch.mtp) {
             visit(sharer, &ubatch);
         }
@@ -313,9 +316,9 @@ static bool go_through(struct sharer * sharer, double done, visitor * visit) {
             sharer->progress(sharer->self, (done + (double) trace_cursor_offset(cursor) / size) / PASSES);
         }
     }
-    sharer->report->lost = cursor ? trace_cursor_lost(cursor) : 0;
+    sharer->report->lost = cursor != NULL ? trace_cursor_lost(cursor) : 0;
     trace_cursor_free(cursor);
-    return !sharer->out.wrong;
+    return sharer->out.wrong == NULL;
 }
 
 static void count_tokens(struct sharer * sharer, const struct trace_ubatch * ubatch) {
@@ -326,11 +329,11 @@ static void count_tokens(struct sharer * sharer, const struct trace_ubatch * uba
 
 // The row in which a token was routed, tokens being asked for in order; NULL: none.
 static const uint16_t * next_row(const struct trace_routing * routing, int32_t token, int32_t * next) {
-    while (routing->tokens && *next < routing->n_rows && routing->tokens[*next] < token) {
+    while (routing->tokens != NULL && *next < routing->n_rows && routing->tokens[*next] < token) {
         (*next)++;
     }
-    const int32_t row  = routing->tokens ? *next : token;
-    const bool    is   = row < routing->n_rows && (!routing->tokens || routing->tokens[row] == token);
+    const int32_t row  = routing->tokens != NULL ? *next : token;
+    const bool    is   = row < routing->n_rows && (routing->tokens == NULL || routing->tokens[row] == token);
     return is ? routing->experts + (size_t) row * (size_t) routing->n_used : NULL;
 }
 
@@ -340,7 +343,7 @@ static void add_token(struct sharer * sharer, const struct trace_ubatch * ubatch
     for (size_t i = 0; i < ubatch->n_layers; i++) {
         const struct trace_routing * routing = &ubatch->layers[i];
         const uint16_t             * experts = next_row(routing, token, &sharer->next[i]);
-        for (int32_t k = 0; experts && k < routing->n_used; k++) {
+        for (int32_t k = 0; experts != NULL && k < routing->n_used; k++) {
             counts[experts[k]]++;
         }
         stream->rows[i] += experts != NULL;
@@ -381,7 +384,7 @@ static void note_window(struct sharer * sharer, struct table * table, const stru
 static void add_ubatch(struct sharer * sharer, const struct trace_ubatch * ubatch, bool writes) {
     struct table * table = &sharer->tables[ubatch->table];
     memset(sharer->next, 0, table->n_layers * sizeof(sharer->next[0]));
-    for (int32_t i = 0; i < ubatch->n_tokens && !sharer->out.wrong; i++) {
+    for (int32_t i = 0; i < ubatch->n_tokens && sharer->out.wrong == NULL; i++) {
         const int       phase  = ubatch->tokens[i].generation;
         struct stream * stream = &table->streams[phase];
         if (stream->n_windows == 0) {
@@ -471,7 +474,7 @@ static bool begin_stream(const struct sharer * sharer, struct table * table, str
     }
     stream->counts = calloc(table->n_counts + 1, sizeof(stream->counts[0]));
     stream->rows   = calloc(table->n_layers + 1, sizeof(stream->rows[0]));
-    return stream->counts && stream->rows;
+    return stream->counts != NULL && stream->rows != NULL;
 }
 
 static void begin_streams(struct sharer * sharer) {
@@ -515,15 +518,15 @@ static void begin(struct sharer * sharer) {
     size_t                      most      = 0;
     bool                        no_memory = false;
     sharer->tables = calloc(tables->n + 1, sizeof(sharer->tables[0]));
-    for (size_t i = 0; sharer->tables && i < tables->n; i++) {
+    for (size_t i = 0; sharer->tables != NULL && i < tables->n; i++) {
         sharer->tables[i].n_layers = tables->tables[i].n_layers;
         sharer->tables[i].n_counts = experts_of(&tables->tables[i]);
         sharer->tables[i].is_told  = calloc(tables->tables[i].n_layers + 1, sizeof(bool));
-        no_memory = no_memory || !sharer->tables[i].is_told;
+        no_memory = no_memory || sharer->tables[i].is_told == NULL;
         most = tables->tables[i].n_layers > most ? tables->tables[i].n_layers : most;
     }
     sharer->next = calloc(most + 1, sizeof(sharer->next[0]));
-    if (!sharer->tables || !sharer->next || no_memory) {
+    if (sharer->tables == NULL || sharer->next == NULL || no_memory) {
         fail(sharer, CHUNK_OUTPUT_NO_MEMORY);
     } else if (most == 0) {
         fail(sharer, NO_EXPERTS);
@@ -533,7 +536,7 @@ static void begin(struct sharer * sharer) {
 }
 
 static void end(struct sharer * sharer) {
-    for (size_t i = 0; sharer->tables && i < sharer->trace->tables.n; i++) {
+    for (size_t i = 0; sharer->tables != NULL && i < sharer->trace->tables.n; i++) {
         for (int phase = 0; phase < PHASES; phase++) {
             free(sharer->tables[i].streams[phase].counts);
             free(sharer->tables[i].streams[phase].rows);
@@ -548,17 +551,18 @@ static void end(struct sharer * sharer) {
 
 const char * trace_share(const struct trace * trace, uint64_t window, FILE * out, rewriting_progress_fn progress,
                          void * self, struct trace_share_report * report) {
-    struct sharer sharer = { .trace = trace, .out = { .file = out }, .window = window, .report = report, .progress = progress,
+    struct sharer sharer = { .trace = trace, .out = { .file = out }, .window = window, .report = report,
+        .progress = progress,
                              .self = self };
     *report = (struct trace_share_report) { 0 };
     begin(&sharer);
-    if (!sharer.out.wrong && go_through(&sharer, 0, count_tokens)) {
+    if (sharer.out.wrong == NULL && go_through(&sharer, 0, count_tokens)) {
         begin_streams(&sharer);
     }
-    if (!sharer.out.wrong && go_through(&sharer, 1, look_at_ubatch)) {
+    if (sharer.out.wrong == NULL && go_through(&sharer, 1, look_at_ubatch)) {
         begin_windows(&sharer);
     }
-    if (!sharer.out.wrong) {
+    if (sharer.out.wrong == NULL) {
         write_header(&sharer);
         write_tables(&sharer);
         go_through(&sharer, 2, share_ubatch);

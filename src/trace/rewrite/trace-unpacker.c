@@ -46,7 +46,8 @@ static void advance_other(struct other_row * row) {
     do {
         row->ended      = !chunk_walk_next(&row->walk, &row->chunk) || trace_copier_is_foreign(&row->chunk);
         row->n_missing += row->ended ? 0 : row->chunk.n_missing;
-    } while (!row->ended && (row->chunk.header.kind == TRACE_CHUNK_PACKED || row->chunk.header.kind == TRACE_CHUNK_CODE));
+    } while (!row->ended && (row->chunk.header.kind == TRACE_CHUNK_PACKED ||
+        row->chunk.header.kind == TRACE_CHUNK_CODE));
 }
 
 // Whether the next chunk is one of those that were not packed.

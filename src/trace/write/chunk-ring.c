@@ -1,3 +1,5 @@
+// Finds places for chunks in a ring of mapped memory.
+
 #include "trace/write/chunk-ring.h"
 
 #include <string.h>
@@ -30,7 +32,7 @@ bool chunk_ring_init(struct chunk_ring * buffer, size_t size) {
 }
 
 void chunk_ring_free(struct chunk_ring * buffer) {
-    if (buffer->memory) {
+    if (buffer->memory != NULL) {
         munmap(buffer->memory, buffer->size);
     }
     *buffer = (struct chunk_ring) { 0 };
@@ -47,7 +49,7 @@ static size_t place_of(const struct chunk_ring * buffer, const struct ring_chunk
 
 // The last chunk lies before the oldest one.
 static bool has_wrapped(const struct chunk_ring * buffer) {
-    return buffer->oldest && buffer->end <= place_of(buffer, buffer->oldest);
+    return buffer->oldest != NULL && buffer->end <= place_of(buffer, buffer->oldest);
 }
 
 // Bytes behind the last chunk.
@@ -58,7 +60,7 @@ static size_t room_behind(const struct chunk_ring * buffer) {
 // Returns the buffer's size where there is none.
 static size_t find_place(const struct chunk_ring * buffer, size_t size) {
     const size_t needed = OVERHEAD + size;
-    if (!buffer->oldest) {
+    if (buffer->oldest == NULL) {
         return buffer->size >= needed ? 0 : buffer->size;
     }
     const size_t padding = (ALIGNED - buffer->end % ALIGNED) % ALIGNED;
@@ -76,7 +78,7 @@ struct ring_chunk * chunk_ring_open(struct chunk_ring * buffer, enum trace_chunk
     struct ring_chunk * chunk = (void *) (buffer->memory + place);
     memset(chunk, 0, sizeof(*chunk));
     chunk->kind = kind;
-    if (buffer->oldest) {
+    if (buffer->oldest != NULL) {
         buffer->last->next = chunk;
     } else {
         buffer->oldest = chunk;
@@ -110,7 +112,7 @@ struct ring_chunk * chunk_ring_oldest(const struct chunk_ring * buffer) {
 
 void chunk_ring_take_out(struct chunk_ring * buffer) {
     buffer->oldest = buffer->oldest->next;
-    if (!buffer->oldest) {
+    if (buffer->oldest == NULL) {
         buffer->last = NULL;
         buffer->end  = 0;
     }

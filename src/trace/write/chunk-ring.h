@@ -54,7 +54,8 @@ void chunk_ring_free(struct chunk_ring * buffer);
 // The largest payload that there can be room for.
 size_t chunk_ring_largest(const struct chunk_ring * buffer);
 
-// Opens a chunk, zeroed but for its kind, with room for a payload of `size` bytes. None is open. Returns NULL where there is no room now.
+// Opens a chunk, zeroed but for its kind, with room for a payload of `size` bytes. None is open. Returns NULL where
+// there is no room now.
 struct ring_chunk * chunk_ring_open(struct chunk_ring * buffer, enum trace_chunk_kind kind, size_t size);
 
 // Whether the open chunk has room for `size` bytes more, where they go, and where they ended.

@@ -1,3 +1,5 @@
+// Writes chunks of the ring to the file, begins its parts, and follows what others do to it.
+
 #include "trace/write/trace-delivery.h"
 
 #include "base/place.h"
@@ -44,16 +46,17 @@ static bool is_rotated(const struct trace_delivery * delivery) {
 // making files
 //
 
-// Of a chunk that is made here, and not by who evaluates.
+// Of a chunk that is made here, not by the thread that evaluates.
 static struct chunk_header header_of(const struct trace_delivery * delivery, enum trace_chunk_kind kind, size_t size) {
     return (struct chunk_header) {
-        .kind = (uint8_t) kind, .first = trace_counts_told(&delivery->counts), .time = trace_now(), .size = (uint32_t) size,
+        .kind = (uint8_t) kind, .size = (uint32_t) size, .first = trace_counts_told(&delivery->counts),
+        .time = trace_now(),
     };
 }
 
 // Room for the header of a chunk: what is added then is its payload.
 static void begin_chunk(struct text * text) {
-    if (text_room(text, TRACE_HEADER_SIZE)) {
+    if (text_room(text, TRACE_HEADER_SIZE) != NULL) {
         text_take(text, TRACE_HEADER_SIZE);
     }
 }
@@ -63,7 +66,7 @@ static void add_beginning(struct text * text, struct trace_delivery * delivery) 
     begin_chunk(text);
     trace_json_write_header(text, &delivery->about);
     char * tables = text_room(text, delivery->tables.length);
-    if (text->failed || !tables) {
+    if (text->failed || tables == NULL) {
         text->failed = true;
         return;
     }
@@ -99,14 +102,14 @@ int trace_delivery_open(struct trace_delivery * delivery, const char * path) {
     struct timespec now;
     struct place    place;
     clock_gettime(CLOCK_REALTIME, &now);
-    snprintf(delivery->trace, sizeof(delivery->trace), "%ld-%lld%09ld-%" PRIxPTR, (long) getpid(), (long long) now.tv_sec, now.tv_nsec,
-        (uintptr_t) delivery);
+    snprintf(delivery->trace, sizeof(delivery->trace), "%ld-%lld%09ld-%" PRIxPTR, (long) getpid(),
+        (long long) now.tv_sec, now.tv_nsec, (uintptr_t) delivery);
     delivery->about.trace = delivery->trace;
     delivery->file        = (struct trace_file) TRACE_FILE_NONE;
     int error = place_find(&place, path);
     if (!error) {
         delivery->base = strdup(place.path); // the program may change its directory
-        error = delivery->base ? create(delivery, &delivery->file, NULL) : -ENOMEM;
+        error = delivery->base != NULL ? create(delivery, &delivery->file, NULL) : -ENOMEM;
     }
     place_leave(&place);
     return error;
@@ -158,7 +161,7 @@ static void enter_part(struct trace_delivery * delivery, const struct trace_file
     delivery->cannot_rotate  = false;
     delivery->cannot_follow  = false;
     delivery->is_at_limit    = false;
-    if (!delivery->first_path) {
+    if (delivery->first_path == NULL) {
         delivery->first_path = before.at.path;
         before.at.path       = NULL;
     }
@@ -171,7 +174,8 @@ static void rotate(struct trace_delivery * delivery, uint64_t waited_ms) {
     const int         error = begin_part(delivery, &next);
     if (error) {
         if (!delivery->cannot_rotate) {
-            log_line(delivery->say, LOG_ERROR, "cannot begin the next file of the routing trace: %s. %s goes on, and it is tried again",
+            log_line(delivery->say, LOG_ERROR,
+                "cannot begin the next file of the routing trace: %s. %s goes on, and it is tried again",
                 claim_explain(error, FILE_KIND_TRACE), delivery->file.at.path);
         }
         delivery->cannot_rotate = true;
@@ -202,8 +206,10 @@ static int follow_fate(struct trace_delivery * delivery, enum trace_file_fate fa
     }
     if (error) {
         if (!delivery->cannot_follow) {
-            log_line(delivery->say, LOG_WARNING, "%s was moved or replaced while it was written. The routing trace goes on in the file that "
-                "had this name, as a new one cannot be made: %s", delivery->file.at.path, claim_explain(error, FILE_KIND_TRACE));
+            log_line(delivery->say, LOG_WARNING,
+                "%s was moved or replaced while it was written. The routing trace goes on in the file that had this "
+                "name, as a new one cannot be made: %s", delivery->file.at.path,
+                claim_explain(error, FILE_KIND_TRACE));
         }
         delivery->cannot_follow = true;
         return 0;
@@ -211,7 +217,8 @@ static int follow_fate(struct trace_delivery * delivery, enum trace_file_fate fa
     if (fate == TRACE_FILE_MOVED) {
         append_end_of_part(delivery, waited_ms);
     }
-    log_line(delivery->say, LOG_WARNING, "%s was %s. The routing trace goes on in %s", delivery->file.at.path, tell_fate(fate), next.at.path);
+    log_line(delivery->say, LOG_WARNING, "%s was %s. The routing trace goes on in %s", delivery->file.at.path,
+        tell_fate(fate), next.at.path);
     enter_part(delivery, &next);
     return 0;
 }
@@ -229,7 +236,7 @@ static int check_file(struct trace_delivery * delivery, uint64_t waited_ms) {
 static void keep_table(struct trace_delivery * delivery, const struct ring_chunk * chunk, struct chunk_header header) {
     const size_t size = TRACE_HEADER_SIZE + chunk->size;
     uint8_t    * copy = (uint8_t *) text_room(&delivery->tables, size);
-    if (copy) {
+    if (copy != NULL) {
         memcpy(copy, chunk->bytes, size);
         header.number = ++delivery->n_tables;
         chunk_header_encode(copy, &header, copy + TRACE_HEADER_SIZE);
@@ -303,7 +310,8 @@ static int append_gaps(struct trace_delivery * delivery, const struct trace_gap 
     return error;
 }
 
-int trace_delivery_end(struct trace_delivery * delivery, const struct trace_gap * gaps, const struct trace_closing * ending) {
+int trace_delivery_end(struct trace_delivery * delivery, const struct trace_gap * gaps,
+                       const struct trace_closing * ending) {
     const enum trace_file_fate fate = trace_file_look(&delivery->file);
     if (fate != TRACE_FILE_STANDS) {
         log_line(delivery->say, LOG_WARNING, "%s was %s", delivery->file.at.path, tell_fate(fate));

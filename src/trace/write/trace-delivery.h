@@ -28,16 +28,17 @@ struct trace_delivery {
     struct trace_counts counts;      // that are on the disk, or lost at the end
 };
 
-// Makes the first file. `about`, `rotate_size`, `rotate_time`, `limit` and `say` are set, all else is zero. Returns 0, or -errno:
-// see claim_new().
+// Makes the first file. `about`, `rotate_size`, `rotate_time`, `limit` and `say` are set, all else is zero. Returns 0,
+// or -errno: see claim_new().
 int trace_delivery_open(struct trace_delivery * delivery, const char * path);
 
-// Returns 0, or -errno: the file is as it was then, and the chunk may be brought again. Where somebody has deleted, replaced
-// or truncated the file a new one is begun first.
+// Returns 0, or -errno: the file is as it was then, and the chunk may be brought again. Where somebody has deleted,
+// replaced or truncated the file a new one is begun first.
 int trace_delivery_bring(struct trace_delivery * delivery, struct ring_chunk * chunk, uint64_t waited_ms);
 
 // Writes what is not recorded of those that are not told of yet, and how the trace ended. Returns 0, or -errno.
-int trace_delivery_end(struct trace_delivery * delivery, const struct trace_gap * gaps, const struct trace_closing * ending);
+int trace_delivery_end(struct trace_delivery * delivery, const struct trace_gap * gaps,
+                       const struct trace_closing * ending);
 
 // Bytes of all parts.
 uint64_t trace_delivery_size(const struct trace_delivery * delivery);

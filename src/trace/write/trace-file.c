@@ -1,3 +1,5 @@
+// Makes, appends to and looks after the file of a trace.
+
 #include "trace/write/trace-file.h"
 
 #include <errno.h>
@@ -13,7 +15,7 @@ int trace_file_create(struct trace_file * file, const struct trace_file_wish * w
         .goes_on = wish->after != NULL, .limit = wish->limit,
     };
     struct claimed claimed;
-    const struct claimed * after = wish->after ? &wish->after->at : NULL;
+    const struct claimed * after = wish->after != NULL ? &wish->after->at : NULL;
     const int              error = wish->rotated ? claim_part(&claim, after, &claimed) : claim_new(&claim, &claimed);
     if (!error) {
         *file = (struct trace_file) { claimed, wish->n_chunks, wish->size };

@@ -1,3 +1,5 @@
+// Puts together the JSON of a trace without a library: it runs in other programs.
+
 #include "trace/write/trace-json-writer.h"
 
 #include <inttypes.h>
@@ -49,8 +51,8 @@ void trace_json_write_layers(struct text * text, uint32_t table, const struct ro
     text_add(text, "{\"table\": %" PRIu32 ", \"layers\": [", table);
     for (int32_t i = 0; i < ubatch->n_layers; i++) {
         const struct routing_layer * layer = &ubatch->layers[i];
-        text_add(text, "%s\n{\"layer\": %d, \"n_expert\": %d, \"n_expert_used\": %d, \"tensors\": [", i == 0 ? "" : ",", layer->layer,
-            layer->n_expert, layer->n_used);
+        text_add(text, "%s\n{\"layer\": %d, \"n_expert\": %d, \"n_expert_used\": %d, \"tensors\": [",
+            i == 0 ? "" : ",", layer->layer, layer->n_expert, layer->n_used);
         add_tensors(text, layer);
         text_add(text, "]}");
     }
@@ -66,19 +68,20 @@ static struct trace_gap dropped(const struct trace_counts * counts) {
     return sum;
 }
 
-void trace_json_write_end(struct text * text, const struct trace_counts * counts, const struct trace_closing * ending) {
+void trace_json_write_end(struct text * text, const struct trace_counts * counts,
+                          const struct trace_closing * ending) {
     const struct trace_gap * gaps     = counts->gaps;
     const struct trace_gap   missing  = dropped(counts);
-    const bool               complete = ending->is_last && !ending->stopped && ending->n_amendments_lost == 0 &&
+    const bool               complete = ending->is_last && ending->stopped == NULL && ending->n_amendments_lost == 0 &&
                                         missing.n_ubatches == 0;
     text_add(text, "{\"complete\": %s, \"last_part\": %s", boolean(complete), boolean(ending->is_last));
-    if (ending->stopped) {
+    if (ending->stopped != NULL) {
         text_add_json_member(text, ", \"stopped\": ", ending->stopped);
     }
     text_add(text, ", \"ubatches\": %" PRIu64 ", \"tokens\": %" PRIu64, counts->n_ubatches, counts->n_tokens);
     text_add(text, ", \"dropped_ubatches\": %" PRIu64, missing.n_ubatches);
     text_add(text, ", \"dropped_tokens\": %" PRIu64,   missing.n_tokens);
-    text_add(text, ", \"left_out_ubatches\": %" PRIu64 ", \"left_out_tokens\": %" PRIu64, gaps[TRACE_GAP_SAMPLING].n_ubatches,
-        gaps[TRACE_GAP_SAMPLING].n_tokens);
+    text_add(text, ", \"left_out_ubatches\": %" PRIu64 ", \"left_out_tokens\": %" PRIu64,
+        gaps[TRACE_GAP_SAMPLING].n_ubatches, gaps[TRACE_GAP_SAMPLING].n_tokens);
     text_add(text, ", \"waited_ms\": %" PRIu64 "}\n", ending->waited_ms);
 }

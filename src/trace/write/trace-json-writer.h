@@ -22,11 +22,13 @@ struct trace_about {
 // How a trace, or a part of it, ends.
 struct trace_closing {
     bool         is_last;           // there is no further part
-    const char * stopped;           // why it ends before the program is done with the model, a static string; NULL: it does not
+    // why it ends before the program is done with the model, a static string; NULL: it does not
+    const char * stopped;
     uint64_t     n_amendments_lost;
     uint64_t     waited_ms;         // for the disk
 };
 
 void trace_json_write_header(struct text * text, const struct trace_about * about);
 void trace_json_write_layers(struct text * text, uint32_t table, const struct routing_ubatch * ubatch);
-void trace_json_write_end   (struct text * text, const struct trace_counts * counts, const struct trace_closing * ending);
+void trace_json_write_end   (struct text * text, const struct trace_counts * counts,
+                             const struct trace_closing * ending);

@@ -1,3 +1,5 @@
+// Encodes events of the engine as records.
+
 #include "trace/write/trace-record.h"
 
 #include "trace/format/encoding.h"
@@ -30,7 +32,8 @@ static uint32_t life_hash(uint32_t context, int32_t sequence, uint32_t life) {
 }
 
 // Finds a life, or adds it. There is room.
-static struct recorded_life * life_of(struct trace_payload * payload, uint32_t context, int32_t sequence, int32_t life, bool * is_new) {
+static struct recorded_life * life_of(struct trace_payload * payload, uint32_t context, int32_t sequence, int32_t life,
+                                      bool * is_new) {
     const struct recorded_life wanted = { context, sequence < 0 ? -1 : sequence, (uint32_t) life, -1 };
     uint32_t slot = life_hash(wanted.context, wanted.sequence, wanted.life);
     for (; payload->slots[slot] != 0; slot = (slot + 1) & (TRACE_LIVE_SLOTS - 1)) {
@@ -64,11 +67,13 @@ static uint8_t * put_record(uint8_t * at, uint8_t kind, const uint64_t * numbers
 }
 
 // Finds a life, and introduces it where that was not done.
-static struct recorded_life * introduce(struct trace_payload * payload, uint8_t ** at, uint32_t context, int32_t sequence, int32_t life) {
+static struct recorded_life * introduce(struct trace_payload * payload, uint8_t ** at, uint32_t context,
+                                        int32_t sequence, int32_t life) {
     bool                is_new;
     struct recorded_life * found = life_of(payload, context, sequence, life, &is_new);
     if (is_new) {
-        *at = put_record(*at, TRACE_RECORD_LIFE, (uint64_t[]) { found->context, (uint64_t) ((int64_t) found->sequence + 1), found->life }, 3);
+        *at = put_record(*at, TRACE_RECORD_LIFE,
+            (uint64_t[]) { found->context, (uint64_t) ((int64_t) found->sequence + 1), found->life }, 3);
     }
     return found;
 }
@@ -111,7 +116,8 @@ uint64_t trace_record_lives_max(const struct routing_ubatch * ubatch) {
     return n;
 }
 
-static uint8_t * put_lives(struct trace_payload * payload, uint8_t * at, const struct routing_ubatch * ubatch, uint32_t context) {
+static uint8_t * put_lives(struct trace_payload * payload, uint8_t * at, const struct routing_ubatch * ubatch,
+                           uint32_t context) {
     const struct expert_tracer_token * tokens = ubatch->tokens;
     for (uint64_t i = 0; i < ubatch->n_tokens; i++) {
         if (i == 0 || !is_same_life(&tokens[i - 1], &tokens[i])) {
@@ -121,7 +127,8 @@ static uint8_t * put_lives(struct trace_payload * payload, uint8_t * at, const s
     return at;
 }
 
-static uint8_t * put_spans(struct trace_payload * payload, uint8_t * at, const struct routing_ubatch * ubatch, uint32_t context) {
+static uint8_t * put_spans(struct trace_payload * payload, uint8_t * at, const struct routing_ubatch * ubatch,
+                           uint32_t context) {
     for (uint64_t i = 0, end; i < ubatch->n_tokens; i = end) {
         const struct expert_tracer_token * token = &ubatch->tokens[i];
         struct recorded_life          * life  = introduce(payload, &at, context, token->sequence, token->life);
@@ -129,8 +136,9 @@ static uint8_t * put_spans(struct trace_payload * payload, uint8_t * at, const s
 
         const bool     is_known  = token->position >= 0;
         const bool     continues = is_known && token->position == life->next;
-        const uint64_t bits      = (token->generation ? TRACE_SPAN_GENERATION : 0) | (token->output ? TRACE_SPAN_OUTPUT : 0) |
-                                   (continues ? TRACE_SPAN_CONTINUES : 0);
+        const uint64_t bits      = (token->generation ? TRACE_SPAN_GENERATION : 0) |
+                                   (token->output     ? TRACE_SPAN_OUTPUT     : 0) |
+                                   (continues         ? TRACE_SPAN_CONTINUES  : 0);
         at = trace_put_varint(at, (end - i - 1) << TRACE_SPAN_BITS | bits);
         at = trace_put_varint(at, life_index(payload, life));
         if (!continues) {
@@ -172,7 +180,7 @@ static bool is_reduced(const struct routing_ubatch * ubatch, const struct routin
 
 static bool has_gates(const struct routing_ubatch * ubatch) {
     for (int32_t i = 0; i < ubatch->n_layers; i++) {
-        if (ubatch->layers[i].n_tokens > 0 && !ubatch->layers[i].gates) {
+        if (ubatch->layers[i].n_tokens > 0 && ubatch->layers[i].gates == NULL) {
             return false;
         }
     }
@@ -246,8 +254,9 @@ static uint8_t * put_experts(uint8_t * at, const struct routing_ubatch * ubatch)
     struct packing packing = { at, 0, 0 };
     for (int32_t i = 0; i < ubatch->n_layers; i++) {
         const struct routing_layer * layer = &ubatch->layers[i];
+        const int                    bits  = trace_bits(layer->n_expert);
         if (layer->n_tokens > 0 &&
-            pack(&packing, layer->experts, n_selected(layer), trace_bits(layer->n_expert)) >= (uint32_t) layer->n_expert) {
+            pack(&packing, layer->experts, n_selected(layer), bits) >= (uint32_t) layer->n_expert) {
             return NULL;
         }
     }
@@ -272,8 +281,8 @@ static uint8_t * put_weights(uint8_t * at, const struct routing_ubatch * ubatch)
 //
 
 size_t trace_record_size_max(const struct routing_ubatch * ubatch, const struct trace_recording * recording) {
-    return UBATCH_MAX + (size_t) ubatch->n_tokens * TOKEN_MAX + (size_t) ubatch->n_layers * NUMBER_MAX + experts_size(ubatch) +
-           (recording->weights ? weights_size(ubatch) : 0);
+    return UBATCH_MAX + (size_t) ubatch->n_tokens * TOKEN_MAX + (size_t) ubatch->n_layers * NUMBER_MAX +
+           experts_size(ubatch) + (recording->weights ? weights_size(ubatch) : 0);
 }
 
 // All that stands before the experts.
@@ -309,12 +318,14 @@ uint8_t * trace_record_ubatch(struct trace_payload * payload, uint8_t * at, cons
     at  = trace_put_varint(at, size + experts_size(ubatch) + (weights ? weights_size(ubatch) : 0));
     at  = (uint8_t *) memmove(at, head, size) + size;
     at  = put_experts(at, ubatch);
-    return at && weights ? put_weights(at, ubatch) : at;
+    return at != NULL && weights ? put_weights(at, ubatch) : at;
 }
 
-uint8_t * trace_record_cut(struct trace_payload * payload, uint8_t * at, uint32_t context, const struct routing_cut * cut) {
+uint8_t * trace_record_cut(struct trace_payload * payload, uint8_t * at, uint32_t context,
+                           const struct routing_cut * cut) {
     const struct recorded_life * life = introduce(payload, &at, context, cut->sequence, cut->life);
-    return put_record(at, TRACE_RECORD_CUT, (uint64_t[]) { life_index(payload, life), cut->position < 0 ? 0 : (uint64_t) cut->position }, 2);
+    return put_record(at, TRACE_RECORD_CUT,
+        (uint64_t[]) { life_index(payload, life), cut->position < 0 ? 0 : (uint64_t) cut->position }, 2);
 }
 
 uint8_t * trace_record_gap(uint8_t * at, uint64_t n_ubatches, uint64_t n_tokens, enum trace_gap_reason reason) {

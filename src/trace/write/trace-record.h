@@ -49,7 +49,8 @@ size_t trace_record_size_max(const struct routing_ubatch * ubatch, const struct 
 // These return where the next record goes. A ubatch: NULL where an expert is none of its layer's.
 uint8_t * trace_record_ubatch  (struct trace_payload * payload, uint8_t * at, const struct routing_ubatch * ubatch,
                                 const struct trace_recording * recording);
-uint8_t * trace_record_cut     (struct trace_payload * payload, uint8_t * at, uint32_t context, const struct routing_cut * cut);
+uint8_t * trace_record_cut     (struct trace_payload * payload, uint8_t * at, uint32_t context,
+                                const struct routing_cut * cut);
 uint8_t * trace_record_gap     (uint8_t * at, uint64_t n_ubatches, uint64_t n_tokens, enum trace_gap_reason reason);
 uint8_t * trace_record_warmup  (uint8_t * at, uint64_t first, uint64_t n);
 uint8_t * trace_record_rejected(uint8_t * at, uint64_t ubatch, uint64_t first, uint64_t n);

@@ -1,7 +1,7 @@
 // Which batches are recorded where a trace is sampled: of each N that follow each other in a context one, at random.
 //
-// What a program evaluates may be regular (a prompt after every three steps of generation), and every N-th batch always
-// the same kind. The choice follows from the seed in the trace's header alone (docs/trace-format.md).
+// What a program evaluates may be regular (a prompt after every three steps of generation), and every N-th batch
+// always the same kind. The choice follows from the seed in the trace's header alone (docs/trace-format.md).
 
 #pragma once
 

@@ -28,7 +28,7 @@ void trace_state_set_due(struct trace_writer * writer) {
 // Amendments are on what is sealed already, and follow it. Where there is no room they wait.
 static void seal_amendments(struct trace_writer * writer) {
     struct ring_chunk * chunk = chunk_ring_open(&writer->buffer, TRACE_CHUNK_AMENDMENTS, writer->amendments_size);
-    if (chunk) {
+    if (chunk != NULL) {
         memcpy(chunk_ring_at(&writer->buffer), writer->amendments, writer->amendments_size);
         chunk_ring_grow(&writer->buffer, chunk_ring_at(&writer->buffer) + writer->amendments_size);
         chunk_ring_seal(&writer->buffer);

@@ -1,7 +1,8 @@
-// What a writer of the routing trace and its streams share: the chunks that wait for the disk, and what is not in one yet.
+// What a writer of the routing trace and its streams share: the chunks that wait for the disk, and what is not in one
+// yet.
 //
-// One mutex guards everything but what the thread brings to the file, which is the thread's alone. It is not held while
-// that is written, nor while something is said. Who evaluates holds it while a ubatch is encoded.
+// One mutex guards everything but what the thread brings to the file, which is the thread's alone. It is not held
+// while that is written, nor while something is said. Who evaluates holds it while a ubatch is encoded.
 
 #pragma once
 

@@ -57,7 +57,7 @@ static bool reserve(struct trace_writer * writer, size_t size, uint64_t n_lives,
     }
     trace_state_seal(writer);
     struct ring_chunk * chunk = chunk_ring_open(buffer, TRACE_CHUNK_DATA, size);
-    if (!chunk) {
+    if (chunk == NULL) {
         return false;
     }
     chunk->first = writer->n_told;
@@ -103,7 +103,8 @@ static bool table_fits(const struct recorded_table * table, const struct routing
 }
 
 // Returns the number of tables where there is none.
-static uint32_t find_table(struct trace_writer * writer, struct trace_stream * stream, const struct routing_ubatch * ubatch) {
+static uint32_t find_table(struct trace_writer * writer, struct trace_stream * stream,
+                           const struct routing_ubatch * ubatch) {
     if (stream->table < writer->n_tables && table_fits(writer->tables[stream->table], ubatch)) {
         return stream->table;
     }
@@ -119,12 +120,13 @@ static uint32_t find_table(struct trace_writer * writer, struct trace_stream * s
 static struct recorded_table * table_new(const struct routing_ubatch * ubatch) {
     const size_t         n     = (size_t) ubatch->n_layers;
     struct recorded_table * table = malloc(sizeof(*table) + n * sizeof(table->layers[0]));
-    if (!table) {
+    if (table == NULL) {
         return NULL;
     }
     *table = (struct recorded_table) { ubatch->n_layers, 0, (struct recorded_table_layer *) (table + 1) };
     for (size_t i = 0; i < n; i++) {
-        table->layers[i] = (struct recorded_table_layer) { ubatch->layers[i].layer, ubatch->layers[i].n_expert, ubatch->layers[i].n_used };
+        table->layers[i] = (struct recorded_table_layer) { ubatch->layers[i].layer, ubatch->layers[i].n_expert,
+            ubatch->layers[i].n_used };
     }
     return table;
 }
@@ -147,7 +149,7 @@ static enum outcome write_table(struct trace_writer * writer, const struct text 
     }
     trace_state_seal(writer);
     struct ring_chunk * chunk = chunk_ring_open(&writer->buffer, TRACE_CHUNK_LAYERS, json->length);
-    if (!chunk) {
+    if (chunk == NULL) {
         return NO_ROOM;
     }
     memcpy(chunk_ring_at(&writer->buffer), json->data, json->length);
@@ -159,8 +161,9 @@ static enum outcome write_table(struct trace_writer * writer, const struct text 
 }
 
 static enum outcome add_table(struct trace_writer * writer, const struct routing_ubatch * ubatch) {
-    struct recorded_table * table = writer->n_tables < TRACE_WRITER_TABLES && ubatch->n_layers <= TRACE_LAYERS_MAX ? table_new(ubatch) : NULL;
-    if (!table) {
+    const bool              fits  = writer->n_tables < TRACE_WRITER_TABLES && ubatch->n_layers <= TRACE_LAYERS_MAX;
+    struct recorded_table * table = fits ? table_new(ubatch) : NULL;
+    if (table == NULL) {
         return NO_MEMORY;
     }
     struct text json = { 0 };
@@ -181,7 +184,7 @@ static bool make_room_pending(struct trace_stream * stream) {
     }
     const size_t         room    = stream->room_pending * 2 + 8;
     struct trace_range * pending = realloc(stream->pending, room * sizeof(*pending));
-    if (!pending) {
+    if (pending == NULL) {
         return false;
     }
     stream->pending      = pending;
@@ -191,7 +194,7 @@ static bool make_room_pending(struct trace_stream * stream) {
 
 static void note_pending(struct trace_stream * stream, uint64_t number) {
     struct trace_range * last = stream->n_pending > 0 ? &stream->pending[stream->n_pending - 1] : NULL;
-    if (last && last->first + last->n == number) {
+    if (last != NULL && last->first + last->n == number) {
         last->n++;
     } else {
         stream->pending[stream->n_pending++] = (struct trace_range) { number, 1 };
@@ -236,7 +239,8 @@ static enum outcome record(struct trace_stream * stream, const struct routing_ub
     };
     const size_t   size    = GAPS_SIZE + trace_record_size_max(ubatch, &recording);
     const uint64_t n_lives = trace_record_lives_max(ubatch);
-    if (size > chunk_ring_largest(&writer->buffer) || n_lives > TRACE_LIVES_MAX || ubatch->n_tokens > TRACE_TOKENS_MAX) {
+    if (size > chunk_ring_largest(&writer->buffer) || n_lives > TRACE_LIVES_MAX ||
+        ubatch->n_tokens > TRACE_TOKENS_MAX) {
         return TOO_LARGE;
     }
     if (ubatch->fate == ROUTING_PENDING && !make_room_pending(stream)) {
@@ -245,8 +249,9 @@ static enum outcome record(struct trace_stream * stream, const struct routing_ub
     if (!reserve(writer, size, n_lives, ubatch->time)) {
         return NO_ROOM;
     }
-    const uint8_t * end = trace_record_ubatch(&writer->payload, put_gaps(writer, chunk_ring_at(&writer->buffer)), ubatch, &recording);
-    if (!end) {
+    const uint8_t * end = trace_record_ubatch(&writer->payload, put_gaps(writer, chunk_ring_at(&writer->buffer)),
+        ubatch, &recording);
+    if (end == NULL) {
         return OUT_OF_RANGE;
     }
     note_recorded(stream, ubatch);
@@ -284,7 +289,8 @@ static bool wait_for_room(struct trace_stream * stream) {
 //
 
 // What comes is not recorded, but counted.
-static void distrust(struct trace_writer * writer, const char * doubt, uint64_t n_tokens, struct trace_remark * remark) {
+static void distrust(struct trace_writer * writer, const char * doubt, uint64_t n_tokens,
+                     struct trace_remark * remark) {
     remark->level = LOG_ERROR;
     text_add_line(&remark->text, "%s (%s): %s", cannot_be_trusted, doubt,
         writer->state == TRACE_RUNS ? "the routing trace ends before it" : "no routing trace is written");
@@ -307,7 +313,8 @@ static bool is_looked_at(struct trace_stream * stream, const struct routing_ubat
 }
 
 static bool is_trusted(struct trace_stream * stream, const struct routing_ubatch * ubatch, char * doubt, size_t size) {
-    if (!trace_trust_form(ubatch, doubt, size) || (is_looked_at(stream, ubatch) && !trace_trust_experts(ubatch, doubt, size))) {
+    if (!trace_trust_form(ubatch, doubt, size) ||
+        (is_looked_at(stream, ubatch) && !trace_trust_experts(ubatch, doubt, size))) {
         return false;
     }
     stream->is_trusted = true;
@@ -325,7 +332,8 @@ static void begin_batch(struct trace_stream * stream, uint64_t batch) {
 }
 
 // Said once: there may be no end of it.
-static void say_left_out(struct trace_writer * writer, enum outcome outcome, const struct routing_ubatch * ubatch, struct trace_remark * remark) {
+static void say_left_out(struct trace_writer * writer, enum outcome outcome, const struct routing_ubatch * ubatch,
+                         struct trace_remark * remark) {
     if (writer->left_out_said) {
         return;
     }
@@ -334,12 +342,14 @@ static void say_left_out(struct trace_writer * writer, enum outcome outcome, con
     if (outcome == NO_MEMORY) {
         text_add_line(&remark->text, "out of memory: some ubatches are left out of the routing trace");
     } else {
-        text_add_line(&remark->text, "%" PRIu64 " tokens in one ubatch do not fit into LLAMA_EXPERT_TRACE_BUFFER (%zu bytes): they are "
-            "left out of the routing trace, and so are all that do not. Raise it", ubatch->n_tokens, writer->options.buffer);
+        text_add_line(&remark->text, "%" PRIu64 " tokens in one ubatch do not fit into LLAMA_EXPERT_TRACE_BUFFER (%zu "
+            "bytes): they are left out of the routing trace, and so are all that do not. Raise it", ubatch->n_tokens,
+            writer->options.buffer);
     }
 }
 
-static void deal_with(struct trace_stream * stream, enum outcome outcome, const struct routing_ubatch * ubatch, struct trace_remark * remark) {
+static void deal_with(struct trace_stream * stream, enum outcome outcome, const struct routing_ubatch * ubatch,
+                      struct trace_remark * remark) {
     struct trace_writer * writer = stream->writer;
     char doubt[256];
     if (outcome == NO_ROOM) {
@@ -360,7 +370,7 @@ static void leave_out(struct trace_writer * writer, const struct routing_ubatch 
     if (writer->state == TRACE_NOT_BEGUN) {
         trace_writer_begin(writer, ubatch, remark);
     }
-    trace_state_note_gap(writer, ubatch->lost ? ubatch->n_lost : 1, ubatch->n_tokens, reason);
+    trace_state_note_gap(writer, ubatch->lost != NULL ? ubatch->n_lost : 1, ubatch->n_tokens, reason);
 }
 
 // Once. Where the routing itself is lost that was said already.
@@ -368,12 +378,13 @@ static void say_tokens_lost(struct trace_writer * writer, struct trace_remark * 
     if (!writer->lost_said) {
         writer->lost_said = true;
         remark->level     = LOG_WARNING;
-        text_add_line(&remark->text, "out of memory: of some ubatches it is not known which tokens they have, and they are left out "
-            "of the routing trace");
+        text_add_line(&remark->text, "out of memory: of some ubatches it is not known which tokens they have, and they "
+            "are left out of the routing trace");
     }
 }
 
-static void take(struct trace_stream * stream, const struct routing_ubatch * ubatch, bool is_mtp, struct trace_remark * remark) {
+static void take(struct trace_stream * stream, const struct routing_ubatch * ubatch, bool is_mtp,
+                 struct trace_remark * remark) {
     struct trace_writer * writer = stream->writer;
     char doubt[256];
     begin_batch(stream, ubatch->batch);
@@ -398,7 +409,8 @@ static void take(struct trace_stream * stream, const struct routing_ubatch * uba
         trace_writer_begin(writer, ubatch, remark);
     }
     enum outcome outcome = NO_ROOM;
-    while (writer->state == TRACE_RUNS && (outcome = record(stream, ubatch, is_mtp)) == NO_ROOM && wait_for_room(stream)) {
+    while (writer->state == TRACE_RUNS && (outcome = record(stream, ubatch, is_mtp)) == NO_ROOM &&
+           wait_for_room(stream)) {
     }
     if (writer->state == TRACE_RUNS) {
         deal_with(stream, outcome, ubatch, remark);
@@ -406,7 +418,7 @@ static void take(struct trace_stream * stream, const struct routing_ubatch * uba
 }
 
 static void say_remark(struct trace_remark * remark, log_fn say) {
-    if (remark->text.data) {
+    if (remark->text.data != NULL) {
         say(remark->level, remark->text.data);
     }
     text_free(&remark->text);
@@ -425,14 +437,14 @@ static bool is_recorded(const struct routing_ubatch * ubatch) {
 void trace_stream_ubatch(struct trace_stream * stream, const struct routing_ubatch * ubatch, bool is_mtp) {
     struct trace_writer * writer = stream->writer;
     struct trace_remark   remark = { LOG_INFO, { 0 } };
-    if (!ubatch->lost && !is_recorded(ubatch)) {
+    if (ubatch->lost == NULL && !is_recorded(ubatch)) {
         return;
     }
     pthread_mutex_lock(&writer->mutex);
     if (ubatch->stopped) {
         writer->stopped = ubatch->lost;
     }
-    if (!is_over(writer) && (ubatch->lost || writer->stopped)) {
+    if (!is_over(writer) && (ubatch->lost != NULL || writer->stopped != NULL)) {
         leave_out(writer, ubatch, TRACE_GAP_LOST, &remark);
     } else if (!is_over(writer)) {
         take(stream, ubatch, is_mtp, &remark);
@@ -446,7 +458,8 @@ void trace_stream_ubatch(struct trace_stream * stream, const struct routing_ubat
 //
 
 // Where there is no room for it, it is lost.
-static void amend(struct trace_stream * stream, enum trace_amendment_kind kind, uint64_t ubatch, uint64_t first, uint64_t n) {
+static void amend(struct trace_stream * stream, enum trace_amendment_kind kind, uint64_t ubatch, uint64_t first,
+                  uint64_t n) {
     struct trace_writer * writer = stream->writer;
     while (writer->amendments_size + TRACE_RECORD_MAX > TRACE_WRITER_AMENDMENTS) {
         trace_state_seal(writer);
@@ -456,7 +469,8 @@ static void amend(struct trace_stream * stream, enum trace_amendment_kind kind, 
         }
     }
     uint8_t * at  = writer->amendments + writer->amendments_size;
-    uint8_t * end = kind == TRACE_AMENDMENT_WARMUP ? trace_record_warmup(at, ubatch, n) : trace_record_rejected(at, ubatch, first, n);
+    uint8_t * end = kind == TRACE_AMENDMENT_WARMUP ? trace_record_warmup(at, ubatch, n)
+                                                   : trace_record_rejected(at, ubatch, first, n);
     writer->amendments_size += (size_t) (end - at);
     trace_state_set_due(writer);
 }
@@ -476,7 +490,8 @@ void trace_stream_reject(struct trace_stream * stream, const struct routing_reje
     const struct trace_recent * recent = &stream->recent[rejection->ubatch % RECENT_MAX];
     pthread_mutex_lock(&writer->mutex);
     if (!is_over(writer) && recent->in_trace > 0 && recent->number == rejection->ubatch && rejection->n > 0) {
-        amend(stream, TRACE_AMENDMENT_REJECTED, recent->in_trace - 1, (uint64_t) rejection->first, (uint64_t) rejection->n);
+        amend(stream, TRACE_AMENDMENT_REJECTED, recent->in_trace - 1, (uint64_t) rejection->first,
+            (uint64_t) rejection->n);
     }
     pthread_mutex_unlock(&writer->mutex);
 }
@@ -493,7 +508,7 @@ void trace_stream_cut(struct trace_stream * stream, const struct routing_cut * c
 
 struct trace_stream * trace_stream_new(struct trace_writer * writer) {
     struct trace_stream * stream = calloc(1, sizeof(*stream));
-    if (stream) {
+    if (stream != NULL) {
         stream->writer = writer;
         pthread_mutex_lock(&writer->mutex);
         stream->context = writer->n_streams++;
@@ -503,7 +518,7 @@ struct trace_stream * trace_stream_new(struct trace_writer * writer) {
 }
 
 void trace_stream_free(struct trace_stream * stream) {
-    if (stream) {
+    if (stream != NULL) {
         free(stream->pending);
         free(stream);
     }

@@ -1,3 +1,5 @@
+// Looks at what the engine delivered before it is recorded.
+
 #include "trace/write/trace-trust.h"
 
 #include "trace/format/trace-format.h"
@@ -16,11 +18,11 @@ static uint64_t count_outputs(const struct routing_ubatch * ubatch) {
 }
 
 static bool row_is(const struct routing_layer * layer, uint64_t row, uint64_t token) {
-    return layer->rows ? layer->rows[row] >= 0 && (uint64_t) layer->rows[row] == token : row == token;
+    return layer->rows != NULL ? layer->rows[row] >= 0 && (uint64_t) layer->rows[row] == token : row == token;
 }
 
 static bool has_row_of_each(const struct routing_ubatch * ubatch, const struct routing_layer * layer) {
-    for (uint64_t i = 0; layer->rows && i < ubatch->n_tokens; i++) {
+    for (uint64_t i = 0; layer->rows != NULL && i < ubatch->n_tokens; i++) {
         if (!row_is(layer, i, i)) {
             return false;
         }
@@ -28,7 +30,8 @@ static bool has_row_of_each(const struct routing_ubatch * ubatch, const struct r
     return true;
 }
 
-static bool has_rows_of_outputs(const struct routing_ubatch * ubatch, const struct routing_layer * layer, uint64_t n_outputs) {
+static bool has_rows_of_outputs(const struct routing_ubatch * ubatch, const struct routing_layer * layer,
+                                uint64_t n_outputs) {
     if ((uint64_t) layer->n_tokens != n_outputs) {
         return false;
     }
@@ -40,16 +43,19 @@ static bool has_rows_of_outputs(const struct routing_ubatch * ubatch, const stru
     return true;
 }
 
-static bool rows_make_sense(const struct routing_ubatch * ubatch, const struct routing_layer * layer, uint64_t n_outputs) {
+static bool rows_make_sense(const struct routing_ubatch * ubatch, const struct routing_layer * layer,
+                            uint64_t n_outputs) {
     if (layer->n_tokens < 0) {
         return false;
     }
-    return (uint64_t) layer->n_tokens == ubatch->n_tokens ? has_row_of_each(ubatch, layer)
-                                                          : layer->n_tokens == 0 || has_rows_of_outputs(ubatch, layer, n_outputs);
+    if ((uint64_t) layer->n_tokens == ubatch->n_tokens) {
+        return has_row_of_each(ubatch, layer);
+    }
+    return layer->n_tokens == 0 || has_rows_of_outputs(ubatch, layer, n_outputs);
 }
 
 bool trace_trust_form(const struct routing_ubatch * ubatch, char * doubt, size_t size) {
-    if (!ubatch->tokens || !ubatch->rows_known) {
+    if (ubatch->tokens == NULL || !ubatch->rows_known) {
         snprintf(doubt, size, ubatch->rows_ambiguous ?
             "sequences of the same tokens were evaluated together, and there are no positions that tell them apart" :
             "which token each row belongs to is not known");
@@ -58,13 +64,14 @@ bool trace_trust_form(const struct routing_ubatch * ubatch, char * doubt, size_t
     const uint64_t n_outputs = count_outputs(ubatch);
     for (int32_t i = 0; i < ubatch->n_layers; i++) {
         const struct routing_layer * layer = &ubatch->layers[i];
-        if (layer->n_used < 1 || layer->n_used > layer->n_expert || layer->n_used > TRACE_USED_MAX || layer->n_expert > TRACE_EXPERTS_MAX) {
+        if (layer->n_used < 1 || layer->n_used > layer->n_expert || layer->n_used > TRACE_USED_MAX ||
+            layer->n_expert > TRACE_EXPERTS_MAX) {
             snprintf(doubt, size, "layer %d: %d of %d experts are used", layer->layer, layer->n_used, layer->n_expert);
             return false;
         }
         if (!rows_make_sense(ubatch, layer, n_outputs)) {
-            snprintf(doubt, size, "layer %d: its %d rows are neither all %" PRIu64 " tokens nor the %" PRIu64 " with an output",
-                layer->layer, layer->n_tokens, ubatch->n_tokens, n_outputs);
+            snprintf(doubt, size, "layer %d: its %d rows are neither all %" PRIu64 " tokens nor the %" PRIu64 " with "
+                "an output", layer->layer, layer->n_tokens, ubatch->n_tokens, n_outputs);
             return false;
         }
     }
@@ -90,11 +97,12 @@ static bool has_twice(const int32_t * experts, int32_t n, int32_t * which) {
 static bool experts_make_sense(const struct routing_layer * layer, char * doubt, size_t size) {
     for (int32_t row = 0; row < layer->n_tokens; row++) {
         const int32_t * experts = layer->experts + (size_t) row * (size_t) layer->n_used;
-        const int32_t   token   = layer->rows ? layer->rows[row] : row;
+        const int32_t   token   = layer->rows != NULL ? layer->rows[row] : row;
         int32_t         twice;
         for (int32_t i = 0; i < layer->n_used; i++) {
             if (experts[i] < 0 || experts[i] >= layer->n_expert) {
-                snprintf(doubt, size, "layer %d, token %d: expert %d of %d", layer->layer, token, experts[i], layer->n_expert);
+                snprintf(doubt, size, "layer %d, token %d: expert %d of %d", layer->layer, token, experts[i],
+                    layer->n_expert);
                 return false;
             }
         }

@@ -4,8 +4,8 @@
 
 #include "routing/routing.h"
 
-// Whether it has the form of a routing: it is known which rows are which tokens, and those are either all tokens, those
-// whose output was asked for, or none. Says in `doubt` what is wrong otherwise. Takes no time worth mentioning.
+// Whether it has the form of a routing: it is known which rows are which tokens, and those are either all tokens,
+// those whose output was asked for, or none. Says in `doubt` what is wrong otherwise. Takes no time worth mentioning.
 bool trace_trust_form(const struct routing_ubatch * ubatch, char * doubt, size_t size);
 
 // Likewise, looking at each expert: it is one of its layer's, and no token takes it twice.

@@ -38,8 +38,10 @@ static bool bring(struct trace_writer * writer, struct ring_chunk * chunk) {
     pthread_mutex_unlock(&writer->mutex);
     const int error = trace_delivery_bring(&writer->delivery, chunk, waited);
     if (error && !was_failing) {
-        log_line(writer->say_aside, LOG_ERROR, "cannot write to %s: %s. What does not fit into LLAMA_EXPERT_TRACE_BUFFER meanwhile is left out "
-            "of the routing trace; it is tried again every second", writer->delivery.file.at.path, claim_explain(error, FILE_KIND_TRACE));
+        log_line(writer->say_aside, LOG_ERROR,
+            "cannot write to %s: %s. What does not fit into LLAMA_EXPERT_TRACE_BUFFER meanwhile is left out of the "
+            "routing trace; it is tried again every second", writer->delivery.file.at.path,
+            claim_explain(error, FILE_KIND_TRACE));
     } else if (!error && was_failing) {
         log_line(writer->say_aside, LOG_INFO, "%s can be written to now", writer->delivery.file.at.path);
     }
@@ -72,7 +74,7 @@ static void wait_for_work(struct trace_writer * writer) {
 // What could not be written is lost, which is told as far as that can be.
 static void write_end(struct trace_writer * writer) {
     struct trace_counts rest = { 0 };
-    for (; writer->buffer.oldest; chunk_ring_take_out(&writer->buffer)) {
+    for (; writer->buffer.oldest != NULL; chunk_ring_take_out(&writer->buffer)) {
         trace_counts_add(&rest, &writer->buffer.oldest->counts);
     }
     rest.gaps[TRACE_GAP_SLOW_DISK].n_ubatches += rest.n_ubatches;
@@ -93,22 +95,23 @@ static int open_file(struct trace_writer * writer) {
     struct trace_about * about = &writer->delivery.about;
     const char         * model = about->model->file;
     char               * path  = folder_path(writer->folder, writer->path);
-    about->fingerprint = model && fingerprint_read(model, writer->fingerprint) ? writer->fingerprint : NULL;
-    const int error = path ? trace_delivery_open(&writer->delivery, path) : -ENOMEM;
+    about->fingerprint = model != NULL && fingerprint_read(model, writer->fingerprint) ? writer->fingerprint : NULL;
+    const int error = path != NULL ? trace_delivery_open(&writer->delivery, path) : -ENOMEM;
     free(path);
     return error;
 }
 
 static void say_opened(const struct trace_writer * writer, int error) {
     if (error) {
-        log_line(writer->say_aside, LOG_ERROR, "cannot write the routing trace %.*s: %s. Nothing is recorded; a trace needs a name of its "
-            "own in a folder that can be written, with room left", PATH_MAX, writer->path, claim_explain(error, FILE_KIND_TRACE));
+        log_line(writer->say_aside, LOG_ERROR,
+            "cannot write the routing trace %.*s: %s. Nothing is recorded; a trace needs a name of its own in a folder "
+            "that can be written, with room left", PATH_MAX, writer->path, claim_explain(error, FILE_KIND_TRACE));
     } else if (writer->delivery.file.at.reason == CLAIM_BESIDE_ANOTHER) {
-        log_line(writer->say_aside, LOG_INFO, "%s belongs to another model or process; this routing trace goes to %s", writer->path,
-            writer->delivery.file.at.path);
+        log_line(writer->say_aside, LOG_INFO, "%s belongs to another model or process; this routing trace goes to %s",
+            writer->path, writer->delivery.file.at.path);
     } else if (writer->delivery.file.at.reason == CLAIM_BESIDE_EARLIER) {
-        log_line(writer->say_aside, LOG_INFO, "%s has an earlier run, which stays; this routing trace goes to %s", writer->path,
-            writer->delivery.file.at.path);
+        log_line(writer->say_aside, LOG_INFO, "%s has an earlier run, which stays; this routing trace goes to %s",
+            writer->path, writer->delivery.file.at.path);
     }
 }
 
@@ -131,16 +134,16 @@ static void * bring_to_disk(void * data) {
     begin_file(writer);
     while (writer->state != TRACE_OFF) {
         struct ring_chunk * chunk = chunk_ring_oldest(&writer->buffer);
-        if (chunk && !bring(writer, chunk)) {
+        if (chunk != NULL && !bring(writer, chunk)) {
             if (writer->state != TRACE_RUNS) {
                 break;
             }
             wait_to_try_again(writer);
-        } else if (!chunk && is_due(writer)) {
+        } else if (chunk == NULL && is_due(writer)) {
             trace_state_seal(writer);
-        } else if (!chunk && writer->state != TRACE_RUNS) {
+        } else if (chunk == NULL && writer->state != TRACE_RUNS) {
             break;
-        } else if (!chunk) {
+        } else if (chunk == NULL) {
             wait_for_work(writer);
         }
     }
@@ -179,15 +182,16 @@ static bool make_buffer(struct trace_writer * writer, struct trace_remark * rema
     }
     writer->options.buffer = TRACE_BUFFER_DEFAULT;
     remark->level          = LOG_WARNING;
-    text_add_line(&remark->text, "LLAMA_EXPERT_TRACE_BUFFER: the system does not give %zu bytes of memory for the routing trace; it "
-        "takes %d MiB. Ask for less", wanted, TRACE_BUFFER_DEFAULT >> 20);
+    text_add_line(&remark->text, "LLAMA_EXPERT_TRACE_BUFFER: the system does not give %zu bytes of memory for the "
+        "routing trace; it takes %d MiB. Ask for less", wanted, TRACE_BUFFER_DEFAULT >> 20);
     return true;
 }
 
 // The thread waits for the mutex.
-void trace_writer_begin(struct trace_writer * writer, const struct routing_ubatch * ubatch, struct trace_remark * remark) {
+void trace_writer_begin(struct trace_writer * writer, const struct routing_ubatch * ubatch,
+                        struct trace_remark * remark) {
     struct trace_about * about = &writer->delivery.about;
-    about->capture = ubatch->capture ? ubatch->capture : about->model->capture;
+    about->capture = ubatch->capture != NULL ? ubatch->capture : about->model->capture;
     int error = make_buffer(writer, remark) ? 0 : -ENOMEM;
     if (!error) {
         error = start_writing(writer);
@@ -196,8 +200,8 @@ void trace_writer_begin(struct trace_writer * writer, const struct routing_ubatc
     if (error) {
         chunk_ring_free(&writer->buffer);
         remark->level = LOG_ERROR;
-        text_add_line(&remark->text, "no routing trace is written to %.*s: there is no %s (%s)", PATH_MAX, writer->path,
-            error == -ENOMEM ? "memory for it" : "thread for it", strerror(-error));
+        text_add_line(&remark->text, "no routing trace is written to %.*s: there is no %s (%s)", PATH_MAX,
+            writer->path, error == -ENOMEM ? "memory for it" : "thread for it", strerror(-error));
     }
 }
 
@@ -215,12 +219,12 @@ void trace_writer_stop(struct trace_writer * writer) {
 // the writer
 //
 
-struct trace_writer * trace_writer_new(const struct trace_options * options, const struct routing_model * model, const char * run, log_fn say,
-                                       log_fn say_aside) {
+struct trace_writer * trace_writer_new(const struct trace_options * options, const struct routing_model * model,
+                                       const char * run, log_fn say, log_fn say_aside) {
     struct trace_writer * writer = calloc(1, sizeof(*writer));
     char                * path   = strdup(options->path);
-    char                * folder = options->folder ? strdup(options->folder) : NULL;
-    if (!writer || !path || (options->folder && !folder)) {
+    char                * folder = options->folder != NULL ? strdup(options->folder) : NULL;
+    if (writer == NULL || path == NULL || (options->folder != NULL && folder == NULL)) {
         free(writer);
         free(path);
         free(folder);
@@ -279,22 +283,26 @@ static void add_losses(struct text * text, const struct trace_writer * writer) {
     const struct trace_gap * left = &gaps[TRACE_GAP_TOO_LARGE];
     const struct trace_gap * lost = &gaps[TRACE_GAP_LOST];
     if (slow->n_ubatches > 0) {
-        text_add(text, "; %" PRIu64 " ubatches (%" PRIu64 " tokens) were dropped because the disk %s", slow->n_ubatches, slow->n_tokens,
-            writer->has_failed ? "could not be written to" : "could not keep up: LLAMA_EXPERT_TRACE_ON_FULL=wait, or a larger "
-            "LLAMA_EXPERT_TRACE_BUFFER, or a faster disk");
+        text_add(text, "; %" PRIu64 " ubatches (%" PRIu64 " tokens) were dropped because the disk %s",
+            slow->n_ubatches, slow->n_tokens,
+            writer->has_failed ? "could not be written to"
+            : "could not keep up: LLAMA_EXPERT_TRACE_ON_FULL=wait, or a larger LLAMA_EXPERT_TRACE_BUFFER, or a faster "
+            "disk");
     }
     if (left->n_ubatches > 0) {
-        text_add(text, "; %" PRIu64 " ubatches (%" PRIu64 " tokens) were left out for lack of memory: a larger LLAMA_EXPERT_TRACE_BUFFER",
-            left->n_ubatches, left->n_tokens);
+        text_add(text, "; %" PRIu64 " ubatches (%" PRIu64 " tokens) were left out for lack of memory: a larger "
+            "LLAMA_EXPERT_TRACE_BUFFER", left->n_ubatches, left->n_tokens);
     }
     if (lost->n_ubatches > 0) {
-        text_add(text, "; of %" PRIu64 " ubatches (%" PRIu64 " tokens) the routing is not known", lost->n_ubatches, lost->n_tokens);
+        text_add(text, "; of %" PRIu64 " ubatches (%" PRIu64 " tokens) the routing is not known", lost->n_ubatches,
+            lost->n_tokens);
     }
-    if (writer->stopped) {
+    if (writer->stopped != NULL) {
         text_add(text, "; it ends early: %s", writer->stopped);
     }
     if (writer->n_amendments_lost > 0) {
-        text_add(text, "; of %" PRIu64 " ubatches it is not recorded what was a warm-up or rejected", writer->n_amendments_lost);
+        text_add(text, "; of %" PRIu64 " ubatches it is not recorded what was a warm-up or rejected",
+            writer->n_amendments_lost);
     }
     if (writer->end_error) {
         text_add(text, "; its end is missing: %s", claim_explain(writer->end_error, FILE_KIND_TRACE));
@@ -304,7 +312,7 @@ static void add_losses(struct text * text, const struct trace_writer * writer) {
 static void say_end(struct trace_writer * writer) {
     const struct trace_delivery * delivery = &writer->delivery;
     struct text text = { 0 };
-    if (delivery->first_path) {
+    if (delivery->first_path != NULL) {
         text_add(&text, "%s to ", delivery->first_path);
     }
     text_add(&text, "%s, %" PRIu64 " tokens, ", delivery->file.at.path, delivery->counts.n_tokens);
@@ -316,7 +324,7 @@ static void say_end(struct trace_writer * writer) {
     if (!text.failed) {
         text_add_line(&line, "Routing trace: %s", text.data);
     }
-    if (line.data && !line.failed) {
+    if (line.data != NULL && !line.failed) {
         writer->say(is_whole ? LOG_INFO : LOG_WARNING, line.data);
     } else {
         log_line(writer->say, LOG_ERROR, "Routing trace: %s; out of memory%s", delivery->file.at.path,
@@ -328,7 +336,7 @@ static void say_end(struct trace_writer * writer) {
 
 void trace_writer_end(struct trace_writer * writer, const char * stopped) {
     pthread_mutex_lock(&writer->mutex);
-    writer->stopped = writer->stopped ? writer->stopped : stopped;
+    writer->stopped = writer->stopped != NULL ? writer->stopped : stopped;
     trace_writer_stop(writer);
     const bool had_thread = writer->has_thread;
     writer->has_thread = false;
@@ -351,14 +359,15 @@ void trace_writer_flush(struct trace_writer * writer) {
     if (writer->state == TRACE_RUNS) {
         trace_state_seal(writer);
     }
-    while (writer->state == TRACE_RUNS && !writer->is_failing && chunk_ring_oldest(&writer->buffer) && trace_state_now() < until) {
+    while (writer->state == TRACE_RUNS && !writer->is_failing && chunk_ring_oldest(&writer->buffer) != NULL &&
+        trace_state_now() < until) {
         trace_state_wait(&writer->room, &writer->mutex, until);
     }
     pthread_mutex_unlock(&writer->mutex);
 }
 
 void trace_writer_free(struct trace_writer * writer) {
-    if (!writer) {
+    if (writer == NULL) {
         return;
     }
     for (uint32_t i = 0; i < writer->n_tables; i++) {
