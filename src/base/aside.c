@@ -110,9 +110,14 @@ int aside_make(int directory, const char * name, char ** aside) {
     return fd;
 }
 
+// A file system that knows no fsync() has nothing to wait for.
+int aside_sync(int fd) {
+    return fsync(fd) == 0 || errno == EINVAL || errno == EROFS || errno == ENOTSUP ? 0 : -errno;
+}
+
 static int fill_aside(int fd, const void * data, size_t size, bool durable) {
     const int error = write_quietly(fd, data, size);
-    return error || !durable ? error : fsync(fd) != 0 && errno != EINVAL && errno != EROFS ? -errno : 0;
+    return error || !durable ? error : aside_sync(fd);
 }
 
 int aside_rename(int directory, const char * from, const char * to) {
@@ -130,6 +135,13 @@ int aside_rename(int directory, const char * from, const char * to) {
     return 0;
 }
 
+int aside_place(int directory, const char * aside, const char * name, bool replace) {
+    if (!replace) {
+        return aside_rename(directory, aside, name);
+    }
+    return renameat(directory, aside, directory, name) == 0 ? 0 : -errno;
+}
+
 int aside_put(int directory, const char * name, const void * data, size_t size, bool replace, bool durable) {
     char * aside = NULL;
     int    fd    = aside_make(directory, name, &aside);
@@ -137,10 +149,8 @@ int aside_put(int directory, const char * name, const void * data, size_t size, 
         return fd;
     }
     int error = fill_aside(fd, data, size, durable);
-    if (!error && replace) {
-        error = renameat(directory, aside, directory, name) != 0 ? -errno : 0;
-    } else if (!error) {
-        error = aside_rename(directory, aside, name);
+    if (!error) {
+        error = aside_place(directory, aside, name, replace);
     }
     if (error) {
         unlinkat(directory, aside, 0);

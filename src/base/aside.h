@@ -17,6 +17,12 @@ int aside_put(int directory, const char * name, const void * data, size_t size, 
 // descriptor, and its name (to be freed), or -errno.
 int aside_make(int directory, const char * name, char ** aside);
 
+// Waits until a file is on the disk, where the file system has one to wait for. Returns 0, or -errno.
+int aside_sync(int fd);
+
+// Gives a file that was made aside the name that it is for, `replace`: over what is there. Returns 0, or -errno.
+int aside_place(int directory, const char * aside, const char * name, bool replace);
+
 // Gives a file another name of the same folder. Returns 0, or -errno. -EEXIST: something is there.
 int aside_rename(int directory, const char * from, const char * to);
 

@@ -28,3 +28,6 @@ int file_kind_check(int fd, enum file_kind kind);
 
 // Why -EBADMSG, in words that follow the file's name and a colon. A constant.
 const char * file_kind_refusal(enum file_kind kind);
+
+// What such a file is called, with its article: "a routing trace". A constant.
+const char * file_kind_name(enum file_kind kind);

@@ -81,21 +81,6 @@ static bool is_input(const struct stat * status) {
 // what may be replaced
 //
 
-static const char * const kind_names[] = {
-    [FILE_KIND_STATISTICS]  = "a statistics file",
-    [FILE_KIND_TRACE]       = "a routing trace",
-    [FILE_KIND_PAGE]        = "a page of this command",
-    [FILE_KIND_NPY]         = "an npy export",
-    [FILE_KIND_CSV]         = "a csv export",
-    [FILE_KIND_JSONL]       = "a jsonl export",
-    [FILE_KIND_LIBCACHESIM] = "a libcachesim export",
-    [FILE_KIND_SGLANG]      = "an sglang export",
-    [FILE_KIND_HOT_CSV]     = "a hot-csv export",
-    [FILE_KIND_HOT_JSON]    = "a hot-json export",
-    [FILE_KIND_IMPORTANCE]  = "an importance export",
-    [FILE_KIND_UNMARKED]    = "a file that nothing tells from others",
-};
-
 static const char * what_is_there(int fd) {
     char head[4] = "";
     if (pread(fd, head, sizeof(head), 0) == (ssize_t) sizeof(head)) {
@@ -108,7 +93,7 @@ static const char * what_is_there(int fd) {
     }
     for (int kind = 0; kind < FILE_KIND_UNMARKED; kind++) {
         if (file_kind_check(fd, (enum file_kind) kind) == 0) {
-            return kind_names[kind];
+            return file_kind_name((enum file_kind) kind);
         }
     }
     return "something else";
@@ -136,7 +121,7 @@ static bool check_open(const struct output_file * file, int fd, struct error * e
                                 "name, or --force replaces it", file->path);
     }
     return error_set(error, "%s: holds %s, not %s, and stays: choose another name, or --force replaces it", file->path,
-                     what_is_there(fd), kind_names[file->kind]);
+                     what_is_there(fd), file_kind_name(file->kind));
 }
 
 // Whether the place is free, or what is there may be replaced.
@@ -253,11 +238,6 @@ bool output_file_check(const char * path, enum file_kind kind, bool force, struc
 // the end
 //
 
-// A file system that knows no fsync() has nothing to wait for.
-static bool is_on_disk(FILE * out) {
-    return fsync(fileno(out)) == 0 || errno == EINVAL || errno == EROFS || errno == ENOTSUP;
-}
-
 // Why something could not be written a while ago, which stdio does not remember: what is written now, to a file that
 // will be deleted, fails in the same way. 0: it does not.
 static int why_it_fails(const struct output_file * file) {
@@ -275,8 +255,11 @@ static bool settle(struct output_file * file, struct error * error) {
     if (ferror(file->out) != 0) {
         return fail(file, why_it_fails(file), error);
     }
-    const bool arrived = fflush(file->out) == 0 && (file->aside == NULL || is_on_disk(file->out));
-    return arrived || fail(file, errno, error);
+    if (fflush(file->out) != 0) {
+        return fail(file, errno, error);
+    }
+    const int why = file->aside == NULL ? 0 : aside_sync(fileno(file->out));
+    return why == 0 || fail(file, -why, error);
 }
 
 static bool close_stream(struct output_file * file, struct error * error) {
@@ -299,13 +282,12 @@ bool output_file_finish(struct output_file * file, struct error * error) {
 
 // It may have become another one meanwhile.
 static bool take_place(struct output_file * file, struct error * error) {
-    const int folder = file->place.directory;
-    if (!file->replaces) {
-        const int why = aside_rename(folder, file->aside, file->place.name);
-        return why == 0 || fail(file, -why, error);
+    const bool replaces = file->replaces;
+    if (replaces && !check_place(file, error)) {
+        return false;
     }
-    return check_place(file, error)
-        && (renameat(folder, file->aside, folder, file->place.name) == 0 || fail(file, errno, error));
+    const int why = aside_place(file->place.directory, file->aside, file->place.name, replaces);
+    return why == 0 || fail(file, -why, error);
 }
 
 bool output_file_publish(struct output_file * file, struct error * error) {
