@@ -4,10 +4,14 @@
 #include "unit.h"
 
 #include "folder.h"
+#include "trace/format/chunk-header.h"
 #include "trace/read/trace-reader.h"
+#include "trace/rewrite/trace-packer.h"
+#include "trace/rewrite/trace-unpacker.h"
 #include "trace/write/trace-stream.h"
 #include "trace/write/trace-writer.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -114,13 +118,9 @@ static void assert_ubatch(const struct trace_ubatch * ubatch, uint64_t number, i
     }
 }
 
-static void what_was_written_is_read(void ** state) {
-    (void) state;
-    char                error[TRACE_ERROR_MAX];
-    struct trace_ubatch ubatch;
-    write_trace();
-    struct trace        * trace  = trace_open("run.moetrace", error);
-    struct trace_cursor * cursor = trace ? trace_cursor_new(trace) : NULL;
+static void assert_trace(struct trace * trace) {
+    struct trace_ubatch   ubatch;
+    struct trace_cursor * cursor = trace_cursor_new(trace);
     assert_non_null(cursor);
     assert_string_equal(trace_about(trace)->model_name, "A model");
     assert_int_equal(trace_about(trace)->ending, TRACE_COMPLETE);
@@ -132,12 +132,107 @@ static void what_was_written_is_read(void ** state) {
     }
     assert_false(trace_next(cursor, &ubatch));
     trace_cursor_free(cursor);
+}
+
+static struct trace * open_written(void) {
+    char error[TRACE_ERROR_MAX];
+    write_trace();
+    struct trace * trace = trace_open("run.moetrace", error);
+    assert_non_null(trace);
+    return trace;
+}
+
+static void what_was_written_is_read(void ** state) {
+    (void) state;
+    struct trace * trace = open_written();
+    assert_trace(trace);
     trace_close(trace);
+}
+
+//
+// what rewrites a trace
+//
+
+struct bytes {
+    char * data;
+    size_t size;
+};
+
+static struct bytes read_whole(FILE * file) {
+    struct bytes bytes;
+    assert_int_equal(fseek(file, 0, SEEK_END), 0);
+    bytes.size = (size_t) ftell(file);
+    bytes.data = malloc(bytes.size + 1);
+    assert_non_null(bytes.data);
+    rewind(file);
+    assert_int_equal(fread(bytes.data, 1, bytes.size, file), bytes.size);
+    fclose(file);
+    return bytes;
+}
+
+typedef const char * rewrite_fn(const struct trace * trace, FILE * out, rewriting_progress_fn progress, void * self,
+                                struct trace_pack_report * report);
+
+static struct bytes rewrite(const struct trace * trace, rewrite_fn * fn) {
+    struct trace_pack_report report;
+    FILE                   * out = tmpfile();
+    assert_non_null(out);
+    assert_null(fn(trace, out, NULL, NULL, &report));
+    assert_false(report.copied);
+    return read_whole(out);
+}
+
+static void what_was_written_is_packed_and_unpacked(void ** state) {
+    (void) state;
+    char                error[TRACE_ERROR_MAX];
+    struct trace      * trace  = open_written();
+    const struct bytes  packed = rewrite(trace, trace_pack);
+    struct trace      * again  = trace_open_memory(packed.data, packed.size, error);
+    assert_non_null(again);
+    assert_true(trace_about(again)->is_packed);
+    assert_trace(again);
+    const struct bytes plain = rewrite(again, trace_unpack);
+    const struct bytes file  = read_whole(fopen("run.moetrace", "rb"));
+    assert_int_equal(plain.size, file.size);
+    assert_memory_equal(plain.data, file.data, file.size);
+    trace_close(again);
+    trace_close(trace);
+    free(packed.data);
+    free(plain.data);
+    free(file.data);
+}
+
+// What the writer has put before each chunk is what it says in both directions.
+static void headers_are_encoded_as_they_are_decoded(void ** state) {
+    (void) state;
+    trace_close(open_written());
+    const struct bytes file = read_whole(fopen("run.moetrace", "rb"));
+    uint32_t           n    = 0;
+    for (size_t at = 0; at < file.size; n++) {
+        const uint8_t     * chunk = (const uint8_t *) file.data + at;
+        struct chunk_header header;
+        uint8_t             encoded[TRACE_HEADER_SIZE];
+        assert_int_equal(chunk_header_decode(&header, chunk, file.size - at), CHUNK_HEADER_GOOD);
+        assert_int_equal(header.number, n);
+        assert_true(chunk_header_has_payload(&header, chunk + TRACE_HEADER_SIZE));
+        chunk_header_encode(encoded, &header, chunk + TRACE_HEADER_SIZE);
+        assert_memory_equal(encoded, chunk, sizeof(encoded));
+        assert_int_equal(chunk_header_decode(&header, chunk, TRACE_HEADER_SIZE - 1), CHUNK_HEADER_CUT_OFF);
+        encoded[TRACE_AT_FIRST] ^= 1;
+        assert_int_equal(chunk_header_decode(&header, encoded, sizeof(encoded)), CHUNK_HEADER_DAMAGED);
+        encoded[0] ^= 1;
+        assert_int_equal(chunk_header_decode(&header, encoded, sizeof(encoded)), CHUNK_HEADER_FOREIGN);
+        at += TRACE_HEADER_SIZE + header.size;
+    }
+    assert_true(n >= 4); // header, layers, data, end
+    free(file.data);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_was_written_is_read, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(what_was_written_is_packed_and_unpacked, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(headers_are_encoded_as_they_are_decoded, enter_folder, leave_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
