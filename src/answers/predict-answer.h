@@ -1,16 +1,13 @@
-// What `predict` answers of a trace: how well experts follow from those chosen before.
+// What `predict` answers of a trace: how well experts follow from those chosen before. Plain values, filled once, which
+// text and JSON only read.
 
 #pragma once
 
 #include "analysis/predictor.h"
+#include "answers/answer-model.h"
 #include "tool/error.h"
 #include "tool/input/trace-filter.h"
-#include "tool/input/trace-shape.h"
-#include "tool/input/trace-walk.h"
-#include "tool/terminal.h"
 #include "trace/read/trace-reader.h"
-
-#include <jansson.h>
 
 enum predict_step {
     PREDICT_NEXT_LAYER, // of the same token
@@ -28,43 +25,44 @@ enum predict_guess {
 
 enum predict_phase { PREDICT_PROMPT, PREDICT_GENERATION, PREDICT_N_PHASES };
 
-struct predict_recall {
-    struct recall guesses[PREDICT_N_GUESSES];
+// Shares of the experts that were found among the guesses of each budget.
+struct predict_shares {
+    uint64_t judged;                                      // experts that were to be guessed
+    double   shares[PREDICT_N_GUESSES][RECALL_N_BUDGETS]; // NAN: nothing was judged, or it is no guess at all
+};
+
+struct predict_target {
+    struct predict_shares all;
+    struct predict_shares phases[PREDICT_N_PHASES];
 };
 
 struct predict_layer {
-    bool                  is_chosen;
-    uint64_t            * activations; // of the first half
-    uint16_t            * popular;     // experts by them, once it is over
-    struct predictor    * predictors[PREDICT_N_STEPS];
-    struct predict_recall recalls[PREDICT_N_STEPS][PREDICT_N_PHASES];
+    int32_t               layer;
+    int32_t               before; // the layer before it, itself where there is none
+    struct predict_target targets[PREDICT_N_STEPS];
 };
 
 struct predict_answer {
-    const struct trace_info * info;
-    struct trace_shape      * shape;
-    struct trace_extent       extent;
-    struct predict_layer    * layers; // as in the shape
-    uint64_t                  learned[PREDICT_N_PHASES]; // tokens
-    uint64_t                  judged [PREDICT_N_PHASES];
-    char                    * verdict;
+    struct answer_model    model;
+    bool                   phases_known;                // otherwise all tokens count as a prompt
+    uint64_t               learned[PREDICT_N_PHASES];   // tokens
+    uint64_t               judged [PREDICT_N_PHASES];
+    size_t                 n_guesses[RECALL_N_BUDGETS]; // of each budget, 0: not as many in each layer
+    struct predict_target  targets[PREDICT_N_STEPS];    // of all layers
+    size_t                 n_layers;                    // that the filter chooses
+    struct predict_layer * layers;                      // ascending
+    bool                   is_judged;                   // what follows is known
+    enum predict_step      main_step;                   // what matters most and was judged: generation before prompts,
+    enum predict_phase     main_phase;                  // the next layer before the next token
+    double                 gains[RECALL_N_BUDGETS];     // there, of what was learned over popular experts
+    bool                   is_gain;                     // one of them is worth something
 };
 
-// Goes through the trace. NULL, and why, where it cannot be answered. *lost: ubatches that do not check.
-struct predict_answer * predict_answer_new (const struct trace * trace, const struct trace_filter * filter, uint64_t * lost,
-                                            struct error * error);
+// Goes through the trace twice. NULL, and why, where the question has no answer. *lost: ubatches that do not check. The
+// trace must stay open as long as the answer.
+struct predict_answer * predict_answer_new (const struct trace * trace, const struct trace_filter * filter,
+                                            uint64_t * lost, struct error * error);
 void                    predict_answer_free(struct predict_answer * answer);
 
-// Of a layer, or of all where `layer` is -1; of a phase, or of both where it is -1.
-struct predict_recall predict_answer_recall(const struct predict_answer * answer, enum predict_step step, int layer, int phase);
-
-// Guesses of a budget, 0: not as many in each layer.
-size_t predict_answer_budget(const struct predict_answer * answer, size_t i_budget);
-
 // Whether it is a guess at all: what is repeated is of the token before, and as many as there are.
-bool predict_is_asked (enum predict_step step, enum predict_guess guess, size_t i_budget);
-bool predict_is_judged(const struct predict_recall * recall);
-
-// `path`: the file's name, as it is told. A new reference.
-json_t * predict_answer_json (const struct predict_answer * answer, const char * path);
-void     predict_answer_print(const struct predict_answer * answer, const struct terminal * terminal, bool per_layer);
+bool predict_is_asked(enum predict_step step, enum predict_guess guess, size_t i_budget);

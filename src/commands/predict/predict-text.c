@@ -1,17 +1,15 @@
-#include "answers/predict-answer.h"
+// Prints the values of a predict answer as tables.
+
+#include "commands/predict/predict-text.h"
+
+#include "commands/model-text.h"
+#include "commands/predict/predict-verdict.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-static void print_model(const struct terminal * terminal, const struct trace_info * info) {
-    char * text = memory_text("%s", info->model_name == NULL ? "name unknown" : info->model_name);
-    if (info->architecture != NULL) {
-        text = memory_append(text, memory_text(" (%s)", info->architecture));
-    }
-    terminal_field_free(terminal, "model", text);
-}
-
-static void print_tokens(const struct terminal * terminal, const char * label, bool phases_known, const uint64_t * tokens) {
+static void print_tokens(const struct terminal * terminal, const char * label, bool phases_known,
+                         const uint64_t * tokens) {
     const unsigned long long prompt     = tokens[PREDICT_PROMPT];
     const unsigned long long generation = tokens[PREDICT_GENERATION];
     char * text = memory_text("%llu tokens", prompt + generation);
@@ -23,8 +21,11 @@ static void print_tokens(const struct terminal * terminal, const char * label, b
 
 // "1.5x: 12"
 static void print_budget(const struct predict_answer * answer, FILE * out, size_t i_budget) {
-    const size_t n    = predict_answer_budget(answer, i_budget);
-    char       * text = n == 0 ? memory_text("%gx", recall_factors[i_budget]) : memory_text("%gx: %zu", recall_factors[i_budget], n);
+    const size_t n    = answer->n_guesses[i_budget];
+    char       * text = memory_text("%gx", recall_factors[i_budget]);
+    if (n > 0) {
+        text = memory_append(text, memory_text(": %zu", n));
+    }
     fprintf(out, "%11s", text);
     free(text);
 }
@@ -47,7 +48,8 @@ static void print_heading(const struct predict_answer * answer, const struct ter
     fputc('\n', terminal->out);
 }
 
-static void print_recall(const struct terminal * terminal, enum predict_step step, const char * label, const struct predict_recall * recall) {
+static void print_shares(const struct terminal * terminal, enum predict_step step, const char * label,
+                         const struct predict_shares * shares) {
     static const char * const names[] = { "learned", "popular", "repeated", "control" };
     for (int guess = 0; guess < PREDICT_N_GUESSES; guess++) {
         if (!predict_is_asked(step, (enum predict_guess) guess, 0)) {
@@ -56,53 +58,50 @@ static void print_recall(const struct terminal * terminal, enum predict_step ste
         terminal_style(terminal, guess == PREDICT_LEARNED ? TERMINAL_PLAIN : TERMINAL_FAINT);
         fprintf(terminal->out, "%-12s%-12s", guess == 0 ? label : "", names[guess]);
         for (size_t i = 0; i < RECALL_N_BUDGETS; i++) {
-            const bool is_asked = predict_is_asked(step, (enum predict_guess) guess, i);
-            print_share(terminal->out, is_asked ? recall_share(&recall->guesses[guess], i) : (double) NAN);
+            print_share(terminal->out, shares->shares[guess][i]);
         }
         terminal_style(terminal, TERMINAL_PLAIN);
         fputc('\n', terminal->out);
     }
 }
 
-static void print_phases(const struct predict_answer * answer, const struct terminal * terminal, enum predict_step step, int layer) {
+static void print_target(const struct predict_answer * answer, const struct terminal * terminal, enum predict_step step,
+                         const char * title, const struct predict_target * targets) {
     static const char * const labels[] = { "prompt", "generation" };
+    if (targets[step].all.judged == 0) {
+        return;
+    }
+    print_heading(answer, terminal, title);
     for (int phase = PREDICT_N_PHASES - 1; phase >= 0; phase--) {
-        const struct predict_recall recall = predict_answer_recall(answer, step, layer, phase);
-        if (predict_is_judged(&recall)) {
-            print_recall(terminal, step, answer->info->phases_known ? labels[phase] : "all tokens", &recall);
+        const struct predict_shares * shares = &targets[step].phases[phase];
+        if (shares->judged > 0) {
+            print_shares(terminal, step, answer->phases_known ? labels[phase] : "all tokens", shares);
         }
     }
 }
 
-static void print_step(const struct predict_answer * answer, const struct terminal * terminal, enum predict_step step, const char * title,
-                       int layer) {
-    const struct predict_recall recall = predict_answer_recall(answer, step, layer, -1);
-    if (predict_is_judged(&recall)) {
-        print_heading(answer, terminal, title);
-        print_phases(answer, terminal, step, layer);
-    }
-}
-
 static void print_layers(const struct predict_answer * answer, const struct terminal * terminal) {
-    for (size_t i = 0; i < answer->shape->n_layers; i++) {
-        const struct shape_layer * layer = &answer->shape->layers[i];
-        char * next_layer = memory_text("layer %d, from layer %d", (int) layer->layer, (int) (i == 0 ? layer : layer - 1)->layer);
+    for (size_t i = 0; i < answer->n_layers; i++) {
+        const struct predict_layer * layer = &answer->layers[i];
+        char * next_layer = memory_text("layer %d, from layer %d", (int) layer->layer, (int) layer->before);
         char * next_token = memory_text("layer %d, next token",    (int) layer->layer);
-        print_step(answer, terminal, PREDICT_NEXT_LAYER, next_layer, (int) i);
-        print_step(answer, terminal, PREDICT_NEXT_TOKEN, next_token, (int) i);
+        print_target(answer, terminal, PREDICT_NEXT_LAYER, next_layer, layer->targets);
+        print_target(answer, terminal, PREDICT_NEXT_TOKEN, next_token, layer->targets);
         free(next_layer);
         free(next_token);
     }
 }
 
-void predict_answer_print(const struct predict_answer * answer, const struct terminal * terminal, bool per_layer) {
-    print_model (terminal, answer->info);
-    print_tokens(terminal, "learned", answer->info->phases_known, answer->learned);
-    print_tokens(terminal, "judged",  answer->info->phases_known, answer->judged);
-    print_step(answer, terminal, PREDICT_NEXT_LAYER, "next layer", -1);
-    print_step(answer, terminal, PREDICT_NEXT_TOKEN, "next token, same layer", -1);
+void predict_text_print(const struct predict_answer * answer, const struct terminal * terminal, bool per_layer) {
+    char * verdict = predict_verdict(answer);
+    terminal_field_free(terminal, "model", model_text(&answer->model));
+    print_tokens(terminal, "learned", answer->phases_known, answer->learned);
+    print_tokens(terminal, "judged",  answer->phases_known, answer->judged);
+    print_target(answer, terminal, PREDICT_NEXT_LAYER, "next layer", answer->targets);
+    print_target(answer, terminal, PREDICT_NEXT_TOKEN, "next token, same layer", answer->targets);
     if (per_layer) {
         print_layers(answer, terminal);
     }
-    fprintf(terminal->out, "\n%s\n", answer->verdict);
+    fprintf(terminal->out, "\n%s\n", verdict);
+    free(verdict);
 }

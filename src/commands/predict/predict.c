@@ -1,11 +1,14 @@
-// `predict`: its options, and what becomes of the answer.
+// The command `predict`: how well experts of a trace follow from those before, as text or JSON.
 
 #include "answers/predict-answer.h"
 #include "commands/commands.h"
+#include "commands/predict/predict-json.h"
+#include "commands/predict/predict-text.h"
 #include "tool/error.h"
 #include "tool/input/trace-input.h"
 #include "tool/json-output.h"
 #include "tool/options.h"
+#include "tool/terminal.h"
 
 #include <stdio.h>
 
@@ -39,10 +42,10 @@ static bool parse_options(struct options * options, int argc, char ** argv, int 
 static void tell(const struct options * options, const struct predict_answer * answer) {
     if (!options->json) {
         const struct terminal terminal = terminal_of(stdout, options->color);
-        predict_answer_print(answer, &terminal, options->per_layer);
+        predict_text_print(answer, &terminal, options->per_layer);
         return;
     }
-    json_t * json = predict_answer_json(answer, options->file);
+    json_t * json = predict_json(answer, options->file);
     json_output_put(stdout, json, JSON_INDENT(2));
     json_decref(json);
 }
