@@ -1,3 +1,5 @@
+// Feeds each step to the curves of its layer's own caches and of those that its group of layers shares.
+
 #include "analysis/cache-study.h"
 
 #include "analysis/counts.h"
@@ -59,6 +61,7 @@ struct cache_study {
     uint32_t      * keys;          // [n_expert] of a step
     uint32_t      * pooled;        // [n_expert] of a step, in its group
     int32_t       * found;         // [n_expert] distances or ranks
+    size_t        * order;         // [n_places] of keys, for who asks
     struct life   * lives;         // [n_lives] by their numbers
     size_t          n_lives;
     size_t          lives_room;
@@ -73,11 +76,12 @@ static bool tally_make(struct tally * tally, size_t n_keys, size_t n_sizes, bool
     tally->lru     = calloc(n_keys + 1,  sizeof(*tally->lru));
     tally->lfu     = with_lfu ? calloc(n_keys + 1, sizeof(*tally->lfu)) : NULL;
     tally->optimum = calloc(n_sizes + 1, sizeof(*tally->optimum));
-    return tally->lru && tally->optimum && (tally->lfu || !with_lfu);
+    return tally->lru != NULL && tally->optimum != NULL && (tally->lfu != NULL || !with_lfu);
 }
 
 // `n_layers` that share the slots; half_life 0: LFU is not looked at.
-static bool caches_make(struct caches * caches, size_t n_keys, size_t n_layers, double half_life, const struct cache_options * options) {
+static bool caches_make(struct caches * caches, size_t n_keys, size_t n_layers, double half_life,
+                        const struct cache_options * options) {
     caches->n_keys  = n_keys;
     caches->n_sizes = options->n_sizes;
     caches->sizes   = calloc(options->n_sizes + 1, sizeof(*caches->sizes));
@@ -89,7 +93,7 @@ static bool caches_make(struct caches * caches, size_t n_keys, size_t n_layers, 
     caches->lfu         = with_lfu ? lfu_curve_new(n_keys, half_life) : NULL;
     caches->optimum     = caches->sizes ? optimum_new(n_keys, caches->n_sizes, caches->sizes, CACHE_N_CLASSES) : NULL;
 
-    bool made = caches->lru && caches->optimum && (caches->lfu || !with_lfu);
+    bool made = caches->lru != NULL && caches->optimum != NULL && (caches->lfu != NULL || !with_lfu);
     for (size_t i = 0; made && i < CACHE_N_CLASSES * CACHE_N_HALVES; i++) {
         made = tally_make(&caches->tallies[i / CACHE_N_HALVES][i % CACHE_N_HALVES], n_keys, caches->n_sizes, with_lfu);
     }
@@ -139,14 +143,15 @@ static void place(struct cache_study * study, const struct cache_layer * layers,
     }
 }
 
-static bool study_make_with(struct cache_study * study, const struct cache_layer * layers, const struct cache_options * options,
-                            size_t * n_keys, size_t * n_layers) {
+static bool study_make_with(struct cache_study * study, const struct cache_layer * layers,
+                            const struct cache_options * options, size_t * n_keys, size_t * n_layers) {
     place(study, layers, n_keys, n_layers);
     study->keys   = calloc(study->n_expert + 1, sizeof(*study->keys));
     study->pooled = calloc(study->n_expert + 1, sizeof(*study->pooled));
     study->found  = calloc(study->n_expert + 1, sizeof(*study->found));
+    study->order  = calloc(study->n_places + 1, sizeof(*study->order));
 
-    bool made = study->keys && study->pooled && study->found;
+    bool made = study->keys != NULL && study->pooled != NULL && study->found != NULL && study->order != NULL;
     for (size_t i = 0; made && i < study->n_layers; i++) {
         made = layer_make(&study->layers[i], options);
     }
@@ -156,7 +161,8 @@ static bool study_make_with(struct cache_study * study, const struct cache_layer
     return made;
 }
 
-static bool study_make(struct cache_study * study, const struct cache_layer * layers, const struct cache_options * options) {
+static bool study_make(struct cache_study * study, const struct cache_layer * layers,
+                       const struct cache_options * options) {
     for (size_t i = 0; i < study->n_layers; i++) {
         const size_t group = (size_t) layers[i].group;
         study->n_groups = group >= study->n_groups ? group + 1 : study->n_groups;
@@ -166,15 +172,17 @@ static bool study_make(struct cache_study * study, const struct cache_layer * la
 
     size_t   * n_keys   = calloc(study->n_groups + 1, sizeof(*n_keys));
     size_t   * n_layers = calloc(study->n_groups + 1, sizeof(*n_layers));
-    const bool made     = study->layers && study->groups && n_keys && n_layers && study_make_with(study, layers, options, n_keys, n_layers);
+    const bool memory   = study->layers != NULL && study->groups != NULL && n_keys != NULL && n_layers != NULL;
+    const bool made     = memory && study_make_with(study, layers, options, n_keys, n_layers);
     free(n_keys);
     free(n_layers);
     return made;
 }
 
-struct cache_study * cache_study_new(size_t n_layers, const struct cache_layer * layers, const struct cache_options * options) {
+struct cache_study * cache_study_new(size_t n_layers, const struct cache_layer * layers,
+                                     const struct cache_options * options) {
     struct cache_study * study = calloc(1, sizeof(*study));
-    if (!study) {
+    if (study == NULL) {
         return NULL;
     }
     study->max_rows = options->max_rows;
@@ -194,7 +202,7 @@ static void group_free(struct group * group) {
 }
 
 void cache_study_free(struct cache_study * study) {
-    if (!study) {
+    if (study == NULL) {
         return;
     }
     for (size_t i = 0; study->layers && i < study->n_layers; i++) {
@@ -213,6 +221,7 @@ void cache_study_free(struct cache_study * study) {
     free(study->keys);
     free(study->pooled);
     free(study->found);
+    free(study->order);
     free(study);
 }
 
@@ -226,7 +235,8 @@ static void count_found(uint64_t * counts, const int32_t * found, size_t n) {
     }
 }
 
-static void caches_step(struct caches * caches, const struct cache_step * step, const uint32_t * keys, int32_t * found, bool passes_by) {
+static void caches_step(struct caches * caches, const struct cache_step * step, const uint32_t * keys, int32_t * found,
+                        bool passes_by) {
     struct tally * tally = &caches->tallies[step->class][step->half];
     tally->requests += step->n_experts;
 
@@ -315,14 +325,14 @@ static bool life_begin(struct cache_study * study, size_t index, uint64_t number
     if (study->n_lives == study->lives_room) {
         const size_t  room  = study->lives_room * 2 + 8;
         struct life * grown = realloc(study->lives, room * sizeof(*grown));
-        if (!grown) {
+        if (grown == NULL) {
             return false;
         }
         study->lives      = grown;
         study->lives_room = room;
     }
     uint32_t * counts = calloc(study->n_places + 1, sizeof(*counts));
-    if (!counts) {
+    if (counts == NULL) {
         return false;
     }
     memmove(study->lives + index + 1, study->lives + index, (study->n_lives - index) * sizeof(*study->lives));
@@ -331,7 +341,8 @@ static bool life_begin(struct cache_study * study, size_t index, uint64_t number
     return true;
 }
 
-bool cache_study_token(struct cache_study * study, size_t layer, uint64_t life, const uint16_t * experts, size_t n_experts) {
+bool cache_study_token(struct cache_study * study, size_t layer, uint64_t life, const uint16_t * experts,
+                       size_t n_experts) {
     if (!is_of(study, layer, experts, n_experts)) {
         return false;
     }
@@ -381,7 +392,8 @@ static uint64_t sum_below(const uint64_t * counts, size_t n_counts, size_t n) {
     return counts_sum(counts, n < n_counts ? n : n_counts);
 }
 
-static struct cache_hits hits_of_curve(const struct tally * tally, const uint64_t * found, size_t n_keys, size_t n_slots) {
+static struct cache_hits hits_of_curve(const struct tally * tally, const uint64_t * found, size_t n_keys,
+                                       size_t n_slots) {
     return (struct cache_hits) { tally->requests, sum_below(found + 1, n_keys, n_slots) };
 }
 
@@ -395,19 +407,15 @@ static struct cache_hits hits_of_optimum(const struct caches * caches, const str
 }
 
 // `counts` of both halves. What was not used in the first is not pinned.
-static struct cache_hits hits_of_static(uint64_t * const counts[CACHE_N_HALVES], size_t first, size_t n, size_t n_slots) {
+static struct cache_hits hits_of_static(uint64_t * const counts[CACHE_N_HALVES], size_t first, size_t n,
+                                        size_t n_slots, size_t * order) {
     const uint64_t * learned = counts[CACHE_FIRST_HALF]  + first;
     const uint64_t * judged  = counts[CACHE_SECOND_HALF] + first;
     struct cache_hits hits = { .requests = counts_sum(judged, n) };
-    size_t          * order = malloc(n * sizeof(*order) + 1);
-    if (!order) {
-        abort();
-    }
     counts_rank(learned, n, order);
     for (size_t i = 0; i < n && i < n_slots && learned[order[i]] > 0; i++) {
         hits.hits += judged[order[i]];
     }
-    free(order);
     return hits;
 }
 
@@ -423,11 +431,11 @@ static struct cache_hits hits_of_caches(const struct caches * caches, enum cache
     return policy == CACHE_OPTIMUM ? hits_of_optimum(caches, tally, n_slots) : (struct cache_hits) { 0 };
 }
 
-struct cache_hits cache_study_layer(const struct cache_study * study, enum cache_policy policy, size_t layer, size_t n_slots,
-                                    enum cache_class class, enum cache_half half) {
+struct cache_hits cache_study_layer(const struct cache_study * study, enum cache_policy policy, size_t layer,
+                                    size_t n_slots, enum cache_class class, enum cache_half half) {
     const struct studied_layer * of = &study->layers[layer];
     if (policy == CACHE_STATIC && half == CACHE_SECOND_HALF) {
-        return hits_of_static(study->groups[of->group].counts[class], of->first, of->n_expert, n_slots);
+        return hits_of_static(study->groups[of->group].counts[class], of->first, of->n_expert, n_slots, study->order);
     }
     if (policy == CACHE_PROMPT_ORACLE && half == CACHE_SECOND_HALF && class == CACHE_GENERATION) {
         return (struct cache_hits) { of->oracle_requests, sum_below(of->oracle, of->n_expert, n_slots) };
@@ -446,23 +454,25 @@ struct cache_hits cache_study_all(const struct cache_study * study, enum cache_p
     return sum;
 }
 
-struct cache_hits cache_study_pooled(const struct cache_study * study, enum cache_policy policy, int32_t group, size_t n_slots,
-                                     enum cache_class class, enum cache_half half) {
+struct cache_hits cache_study_pooled(const struct cache_study * study, enum cache_policy policy, int32_t group,
+                                     size_t n_slots, enum cache_class class, enum cache_half half) {
     const struct group * of = &study->groups[group];
     if (policy == CACHE_STATIC && half == CACHE_SECOND_HALF) {
-        return hits_of_static(of->counts[class], 0, of->caches.n_keys, n_slots);
+        return hits_of_static(of->counts[class], 0, of->caches.n_keys, n_slots, study->order);
     }
     return hits_of_caches(&of->caches, policy, n_slots, class, half);
 }
 
-uint64_t cache_study_distances(const struct cache_study * study, size_t layer, enum cache_class class, enum cache_half half, uint64_t * counts) {
+uint64_t cache_study_distances(const struct cache_study * study, size_t layer, enum cache_class class,
+                               enum cache_half half, uint64_t * counts) {
     const struct caches * caches = &study->layers[layer].caches;
     const uint64_t      * lru    = caches->tallies[class][half].lru;
     memcpy(counts, lru + 1, caches->n_keys * sizeof(*counts));
     return lru[0];
 }
 
-const uint64_t * cache_study_counts(const struct cache_study * study, size_t layer, enum cache_class class, enum cache_half half) {
+const uint64_t * cache_study_counts(const struct cache_study * study, size_t layer, enum cache_class class,
+                                    enum cache_half half) {
     const struct studied_layer * of = &study->layers[layer];
     return study->groups[of->group].counts[class][half] + of->first;
 }

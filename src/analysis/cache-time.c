@@ -1,3 +1,5 @@
+// Adds up what a token waits for: what it does anyway, what is read, and what is copied.
+
 #include "analysis/cache-time.h"
 
 #include <math.h>

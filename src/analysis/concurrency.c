@@ -1,3 +1,5 @@
+// Keeps some of the generated tokens, and works out what any n of them touch from who uses each expert.
+
 #include "analysis/concurrency.h"
 
 #include <math.h>
@@ -181,8 +183,9 @@ static double chance_of_drawing(const struct concurrency * c, size_t j, size_t m
     return exp(log_choose(c, m, j) + log_choose(c, all - m, n - j) - log_choose(c, all, n));
 }
 
-// Chance that n groups, and of each one token, are drawn without one that uses the expert. m groups have such tokens, the
-// i-th in a share misses[i] of its tokens none. none[j], of j groups drawn from the first i of them: from those of i - 1.
+// Chance that n groups, and of each one token, are drawn without one that uses the expert. m groups have such tokens,
+// the i-th in a share misses[i] of its tokens none. none[j], of j groups drawn from the first i of them: from those of
+// i - 1.
 static double chance_of_none(const struct concurrency * c, const double * misses, size_t m, size_t n, size_t all) {
     double none[CONCURRENCY_MOST + 1] = { 1.0 };
     for (size_t i = 1; i <= m; i++) {
@@ -198,8 +201,10 @@ static double chance_of_none(const struct concurrency * c, const double * misses
     return chance;
 }
 
-// The uses of one expert, from the i-th on, are put together for each group. Returns where those of the next expert begin.
-static size_t take_expert(const struct concurrency * c, const struct groups * groups, size_t i, size_t n_uses, double * misses, size_t * m) {
+// The uses of one expert, from the i-th on, are put together for each group. Returns where those of the next expert
+// begin.
+static size_t take_expert(const struct concurrency * c, const struct groups * groups, size_t i, size_t n_uses,
+                          double * misses, size_t * m) {
     const uint32_t expert = c->uses[i] >> 8;
     for (*m = 0; i < n_uses && c->uses[i] >> 8 == expert; (*m)++) {
         const uint32_t use    = c->uses[i];

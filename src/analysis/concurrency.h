@@ -1,8 +1,8 @@
 // How many different experts a ubatch touches that has one generated token of each of several sequences.
 //
-// Up to 256 generated tokens are kept, each of all that came with the same chance (Vitter's reservoir, algorithm R), drawn by
-// numbers that are the same for the same trace. What comes out is no simulation: it is the mean over all ways to choose so
-// many of the sequences that were kept, and of each one token.
+// Up to 256 generated tokens are kept, each of all that came with the same chance (Vitter's reservoir, algorithm R),
+// drawn by numbers that are the same for the same trace. What comes out is no simulation: it is the mean over all ways
+// to choose so many of the sequences that were kept, and of each one token.
 //
 // One thread at a time.
 
@@ -33,6 +33,7 @@ void concurrency_row  (struct concurrency * concurrency, size_t layer, const uin
 
 size_t concurrency_n_lives(const struct concurrency * concurrency); // that the tokens which were kept are of
 
-// Mean number of different experts of each layer that n tokens touch, into experts[n_layers]: of n different lives where there
-// are as many, of n different tokens otherwise. False where there are fewer tokens, or n is none of 1 to CONCURRENCY_MOST.
+// Mean number of different experts of each layer that n tokens touch, into experts[n_layers]: of n different lives
+// where there are as many, of n different tokens otherwise. False where there are fewer tokens, or n is none of 1 to
+// CONCURRENCY_MOST.
 bool concurrency_experts(const struct concurrency * concurrency, size_t n, double * experts);

@@ -1,3 +1,5 @@
+// Sums, shares and ranks of counts, wherever they were counted.
+
 #include "analysis/counts.h"
 
 #include <math.h>

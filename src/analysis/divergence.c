@@ -1,3 +1,5 @@
+// How far two sets of counts of the same experts are from each other.
+
 #include "analysis/divergence.h"
 
 #include "analysis/counts.h"

@@ -1,3 +1,5 @@
+// How even counts are, from their entropy and from their sums in descending order.
+
 #include "analysis/evenness.h"
 
 #include "analysis/counts.h"

@@ -1,3 +1,5 @@
+// Keeps all keys in the order of their decayed counts, so that a use finds its rank.
+
 #include "analysis/lfu-curve.h"
 
 #include <math.h>
@@ -12,7 +14,8 @@ struct scored {
     uint32_t key;
 };
 
-// Instead of all scores that decay, the weight of a use grows. So scores change with a use alone, and the order with them.
+// Instead of all scores that decay, the weight of a use grows. So scores change with a use alone, and the order with
+// them.
 struct lfu_curve {
     double          weight; // of a use in the next step
     double          growth; // of the weight from step to step
@@ -23,14 +26,14 @@ struct lfu_curve {
 
 struct lfu_curve * lfu_curve_new(size_t n_keys, double half_life) {
     struct lfu_curve * curve = calloc(1, sizeof(*curve));
-    if (!curve) {
+    if (curve == NULL) {
         return NULL;
     }
     curve->weight = 1.0;
     curve->growth = fmin(exp2(1.0 / half_life), GROWTH_MAX);
     curve->order  = calloc(n_keys + 1, sizeof(*curve->order));
     curve->rank   = malloc(n_keys * sizeof(*curve->rank) + 1);
-    if (!curve->order || !curve->rank) {
+    if (curve->order == NULL || curve->rank == NULL) {
         lfu_curve_free(curve);
         return NULL;
     }

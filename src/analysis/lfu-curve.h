@@ -1,8 +1,9 @@
-// Hits of caches of all sizes at once that keep the keys that are used most often, where a use counts less the older it is.
+// Hits of caches of all sizes at once that keep the keys that are used most often, where a use counts less the older it
+// is.
 //
-// The score of a key is the sum over its uses of 2^(-age / half_life), age in steps that touched. A cache of n slots has a key iff
-// 0 <= rank < n. Among equal scores the more recent use ranks first. A key gains ranks by its own use alone: no cache takes one in that
-// was not just used.
+// The score of a key is the sum over its uses of 2^(-age / half_life), age in steps that touched. A cache of n slots
+// has a key iff 0 <= rank < n. Among equal scores the more recent use ranks first. A key gains ranks by its own use
+// alone: no cache takes one in that was not just used.
 
 #pragma once
 

@@ -1,3 +1,5 @@
+// Plays llama.cpp's own cache step by step, at one budget.
+
 #include "analysis/llama-moe-cache.h"
 
 #include <stdlib.h>
@@ -72,7 +74,8 @@ static size_t most_slots(const struct llama_moe_cache_layer * layer, double budg
 }
 
 // The budget is shared out by the bytes of all experts of a group.
-static size_t slots_of_group(size_t n_layers, const struct llama_moe_cache_layer * layers, size_t group, uint64_t budget, size_t alignment) {
+static size_t slots_of_group(size_t n_layers, const struct llama_moe_cache_layer * layers, size_t group,
+                             uint64_t budget, size_t alignment) {
     const struct llama_moe_cache_layer * one = NULL;
     double  all_bytes   = 0.0;
     double  group_bytes = 0.0;
@@ -88,7 +91,7 @@ static size_t slots_of_group(size_t n_layers, const struct llama_moe_cache_layer
             n_used       = layers[i].n_used > n_used ? layers[i].n_used : n_used;
         }
     }
-    if (!one || group_bytes <= 0.0) {
+    if (one == NULL || group_bytes <= 0.0) {
         return 0;
     }
     const size_t n_slots = most_slots(one, (double) budget * (group_bytes / all_bytes), alignment, n_keys);
@@ -102,7 +105,7 @@ static size_t slots_of_group(size_t n_layers, const struct llama_moe_cache_layer
 static bool group_make(struct group * group) {
     group->slots   = calloc(group->n_slots + 1, sizeof(*group->slots));
     group->slot_of = malloc(group->n_keys * sizeof(*group->slot_of) + 1);
-    if (!group->slots || !group->slot_of) {
+    if (group->slots == NULL || group->slot_of == NULL) {
         return false;
     }
     const uint32_t n = (uint32_t) group->n_slots + 1;
@@ -127,7 +130,8 @@ static void place(struct llama_moe_cache * cache, const struct llama_moe_cache_l
     }
 }
 
-static bool cache_make(struct llama_moe_cache * cache, const struct llama_moe_cache_layer * layers, uint64_t budget, size_t alignment) {
+static bool cache_make(struct llama_moe_cache * cache, const struct llama_moe_cache_layer * layers, uint64_t budget,
+                       size_t alignment) {
     size_t n_expert = 0;
     for (size_t i = 0; i < cache->n_layers; i++) {
         const size_t group = (size_t) layers[i].group;
@@ -137,7 +141,7 @@ static bool cache_make(struct llama_moe_cache * cache, const struct llama_moe_ca
     cache->layers  = calloc(cache->n_layers + 1, sizeof(*cache->layers));
     cache->groups  = calloc(cache->n_groups + 1, sizeof(*cache->groups));
     cache->missing = calloc(n_expert + 1,        sizeof(*cache->missing));
-    if (!cache->layers || !cache->groups || !cache->missing) {
+    if (cache->layers == NULL || cache->groups == NULL || cache->missing == NULL) {
         return false;
     }
     place(cache, layers);
@@ -150,9 +154,10 @@ static bool cache_make(struct llama_moe_cache * cache, const struct llama_moe_ca
     return true;
 }
 
-struct llama_moe_cache * llama_moe_cache_new(size_t n_layers, const struct llama_moe_cache_layer * layers, uint64_t budget, size_t alignment) {
+struct llama_moe_cache * llama_moe_cache_new(size_t n_layers, const struct llama_moe_cache_layer * layers,
+                                             uint64_t budget, size_t alignment) {
     struct llama_moe_cache * cache = calloc(1, sizeof(*cache));
-    if (!cache) {
+    if (cache == NULL) {
         return NULL;
     }
     cache->n_layers = n_layers;
@@ -164,7 +169,7 @@ struct llama_moe_cache * llama_moe_cache_new(size_t n_layers, const struct llama
 }
 
 void llama_moe_cache_free(struct llama_moe_cache * cache) {
-    if (!cache) {
+    if (cache == NULL) {
         return;
     }
     for (size_t i = 0; cache->groups && i < cache->n_groups; i++) {
@@ -241,7 +246,8 @@ static uint64_t count_found(const struct group * group, uint32_t first, const st
 // What the rows could use at most decides, not what they do use.
 static bool passes_by(const struct moe_layer * layer, const struct group * group, int32_t n_rows) {
     const size_t n_asked = (size_t) n_rows * layer->n_used;
-    return n_rows > LLAMA_MOE_CACHE_MAX_ROWS || (n_asked < layer->n_expert ? n_asked : layer->n_expert) > group->n_slots;
+    const size_t n_most  = n_asked < layer->n_expert ? n_asked : layer->n_expert;
+    return n_rows > LLAMA_MOE_CACHE_MAX_ROWS || n_most > group->n_slots;
 }
 
 struct cache_hits llama_moe_cache_step(struct llama_moe_cache * cache, const struct cache_step * step) {

@@ -1,5 +1,6 @@
-// The expert cache of llama.cpp 0.7.0 (--moe-cache-mib), as it behaves: one list of least recently used experts for all layers
-// whose expert tensors have the same layout. Found out from what the program prints of its runs, see tests/engine/test_real_cache.py.
+// The expert cache of llama.cpp 0.7.0 (--moe-cache-mib), as it behaves: one list of least recently used experts for all
+// layers whose expert tensors have the same layout. Found out from what the program prints of its runs, see
+// tests/engine/test_real_cache.py.
 //
 // One thread at a time.
 
@@ -27,7 +28,8 @@ struct llama_moe_cache_totals {
 struct llama_moe_cache;
 
 // `budget`: bytes, what --moe-cache-mib names times 2^20; `alignment`: of the device's buffers. NULL: out of memory.
-struct llama_moe_cache * llama_moe_cache_new (size_t n_layers, const struct llama_moe_cache_layer * layers, uint64_t budget, size_t alignment);
+struct llama_moe_cache * llama_moe_cache_new (size_t n_layers, const struct llama_moe_cache_layer * layers,
+                                              uint64_t budget, size_t alignment);
 void                     llama_moe_cache_free(struct llama_moe_cache * cache);
 
 // Slots that the layers of a group share; 0: they are not cached.

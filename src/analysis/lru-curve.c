@@ -1,3 +1,5 @@
+// Keeps all keys in the order of their last use, so that a use finds its distance.
+
 #include "analysis/lru-curve.h"
 
 #include <stdbool.h>
@@ -17,7 +19,8 @@ struct lru_curve {
     // few keys
     int16_t  * distance; // [n_keys] NEVER: not used
 
-    // many keys: the bit of a time is set where it is the last use of a key (Bennett & Kruskal 1975, with one level of sums)
+    // many keys: the bit of a time is set where it is the last use of a key (Bennett & Kruskal 1975, with one level of
+    // sums)
     uint32_t * last;     // [n_keys] time, 0: not used
     uint64_t * bits;     // [n_times / WORD]
     uint32_t * later;    // [n_times / WORD] bits that are set in the words after this one
@@ -48,7 +51,7 @@ static bool make_many(struct lru_curve * curve) {
 
 struct lru_curve * lru_curve_new(size_t n_keys) {
     struct lru_curve * curve = calloc(1, sizeof(*curve));
-    if (!curve) {
+    if (curve == NULL) {
         return NULL;
     }
     curve->n_keys = n_keys;

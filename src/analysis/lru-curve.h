@@ -1,7 +1,8 @@
 // Reuse distances, from which the hits of least recently used caches of all sizes follow at once (Mattson et al. 1970).
 //
-// The distance of a key is the number of different keys that were used after its last use. A cache of n slots that keeps the most
-// recently used keys has it iff 0 <= distance < n. Keys of a step are touched in their order: the last one is the most recent.
+// The distance of a key is the number of different keys that were used after its last use. A cache of n slots that
+// keeps the most recently used keys has it iff 0 <= distance < n. Keys of a step are touched in their order: the last
+// one is the most recent.
 
 #pragma once
 

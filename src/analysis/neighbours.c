@@ -1,3 +1,5 @@
+// Remembers the last row of each sequence in each layer, and compares the next one with it.
+
 #include "analysis/neighbours.h"
 
 #include "analysis/counts.h"
@@ -82,7 +84,8 @@ void neighbours_sequence_free(struct neighbours_sequence * sequence) {
     }
 }
 
-static uint64_t n_shared(struct neighbours * neighbours, const uint16_t * before, size_t n_before, const struct neighbours_row * row) {
+static uint64_t n_shared(struct neighbours * neighbours, const uint16_t * before, size_t n_before,
+                         const struct neighbours_row * row) {
     neighbours->round++;
     for (size_t i = 0; i < n_before; i++) {
         neighbours->seen[before[i]] = neighbours->round;
@@ -94,7 +97,8 @@ static uint64_t n_shared(struct neighbours * neighbours, const uint16_t * before
     return n;
 }
 
-void neighbours_row(struct neighbours * neighbours, struct neighbours_sequence * sequence, const struct neighbours_row * row) {
+void neighbours_row(struct neighbours * neighbours, struct neighbours_sequence * sequence,
+                    const struct neighbours_row * row) {
     struct remembered_row * before  = &sequence->rows[row->layer];
     uint16_t              * experts = sequence->experts + neighbours->offsets[row->layer];
     if (before->position >= 0 && before->life == row->life && row->position == before->position + 1) {

@@ -1,7 +1,7 @@
 // How many of a token's experts in a layer are those of the token before it.
 //
-// Two tokens are neighbours in a layer where they are of the same life of a sequence, their positions follow each other, and
-// nothing of that sequence was routed there between them.
+// Two tokens are neighbours in a layer where they are of the same life of a sequence, their positions follow each
+// other, and nothing of that sequence was routed there between them.
 //
 // One thread at a time.
 
@@ -42,7 +42,8 @@ struct neighbours_sequence * neighbours_sequence_new (const struct neighbours * 
 void                         neighbours_sequence_free(struct neighbours_sequence * sequence);
 
 // The next row of a sequence in a layer. Counted as what this token is, whatever the one before it was.
-void                    neighbours_row  (struct neighbours * neighbours, struct neighbours_sequence * sequence, const struct neighbours_row * row);
+void                    neighbours_row  (struct neighbours * neighbours, struct neighbours_sequence * sequence,
+                                         const struct neighbours_row * row);
 struct neighbours_reuse neighbours_reuse(const struct neighbours * neighbours, size_t layer, bool generation);
 
 // The share that independent draws would have in common, each of n_used experts, expert i with the chance

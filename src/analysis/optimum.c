@@ -1,3 +1,5 @@
+// Gives intervals between uses to slots as they end, for each size and kind.
+
 #include "analysis/optimum.h"
 
 #include <stdlib.h>
@@ -5,8 +7,8 @@
 
 #define TIMES_MORE 2 // times for each key, before they are numbered anew
 
-// Slots by the time at which they became free. Times at which none did lead to an earlier one, in the end to 0: there is none.
-// (Disjoint sets, with path halving.)
+// Slots by the time at which they became free. Times at which none did lead to an earlier one, in the end to 0: there
+// is none. (Disjoint sets, with path halving.)
 struct slots {
     size_t     size;
     uint32_t * n_free;  // [n_times]
@@ -48,7 +50,7 @@ static bool slots_make(struct slots * slots, size_t size, uint32_t n_times) {
 
 struct optimum * optimum_new(size_t n_keys, size_t n_sizes, const size_t * sizes, size_t n_kinds) {
     struct optimum * optimum = calloc(1, sizeof(*optimum));
-    if (!optimum) {
+    if (optimum == NULL) {
         return NULL;
     }
     optimum->n_keys  = n_keys;
@@ -72,7 +74,7 @@ struct optimum * optimum_new(size_t n_keys, size_t n_sizes, const size_t * sizes
 }
 
 void optimum_free(struct optimum * optimum) {
-    if (!optimum) {
+    if (optimum == NULL) {
         return;
     }
     for (size_t i = 0; optimum->slots && i < optimum->n_slots; i++) {

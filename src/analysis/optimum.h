@@ -1,9 +1,11 @@
-// Belady's optimum: the most hits that caches of given sizes could have, if they knew what comes and may also leave a key out.
+// Belady's optimum: the most hits that caches of given sizes could have, if they knew what comes and may also leave a
+// key out.
 //
-// From one use of a key to its next is an interval. It is a hit iff the key is kept meanwhile, and a cache of n slots keeps at most n
-// keys between any two steps. Taking intervals in the order of their ends, each one that still fits, yields the most hits (OPTgen of
-// Jain & Lin 2016). That they fit is seen from the slots: each is free from the end of its last interval on, and an interval takes the
-// slot that became free last before it begins (Carlisle & Lloyd 1995). The hits are known as soon as they happen.
+// From one use of a key to its next is an interval. It is a hit iff the key is kept meanwhile, and a cache of n slots
+// keeps at most n keys between any two steps. Taking intervals in the order of their ends, each one that still fits,
+// yields the most hits (OPTgen of Jain & Lin 2016). That they fit is seen from the slots: each is free from the end of
+// its last interval on, and an interval takes the slot that became free last before it begins (Carlisle & Lloyd 1995).
+// The hits are known as soon as they happen.
 
 #pragma once
 
@@ -13,8 +15,8 @@
 
 struct optimum;
 
-// Of keys 0 to n_keys - 1, in caches of n_sizes sizes. Requests are of one of `n_kinds` kinds, and the most hits are looked for of each
-// kind by itself: the intervals that end in it have all slots. NULL: out of memory.
+// Of keys 0 to n_keys - 1, in caches of n_sizes sizes. Requests are of one of `n_kinds` kinds, and the most hits are
+// looked for of each kind by itself: the intervals that end in it have all slots. NULL: out of memory.
 struct optimum * optimum_new (size_t n_keys, size_t n_sizes, const size_t * sizes, size_t n_kinds);
 void             optimum_free(struct optimum * optimum);
 

@@ -1,3 +1,5 @@
+// Counts which expert was chosen after which, and guesses by the sum of their shares.
+
 #include "analysis/predictor.h"
 
 #include "analysis/counts.h"
@@ -58,7 +60,8 @@ void predictor_free(struct predictor * predictor) {
     }
 }
 
-void predictor_learn(struct predictor * predictor, const uint16_t * from, size_t n_from, const uint16_t * to, size_t n_to) {
+void predictor_learn(struct predictor * predictor, const uint16_t * from, size_t n_from, const uint16_t * to,
+                     size_t n_to) {
     for (size_t i = 0; i < n_from; i++) {
         uint32_t * followed = predictor->followed + from[i] * predictor->n_to;
         predictor->used[from[i]]++;
@@ -158,7 +161,8 @@ static bool is_among(uint16_t expert, const uint16_t * experts, size_t n) {
     return false;
 }
 
-void recall_judge(struct recall * recall, const uint16_t * guess, size_t n_guess, const uint16_t * chosen, size_t n_chosen) {
+void recall_judge(struct recall * recall, const uint16_t * guess, size_t n_guess, const uint16_t * chosen,
+                  size_t n_chosen) {
     uint64_t found = 0;
     size_t   at    = 0;
     for (size_t i = 0; i < RECALL_N_BUDGETS; i++) {

@@ -1,3 +1,5 @@
+// Hands out bytes along the hull of each layer's hits, the best piece first.
+
 #include "analysis/slot-allocation.h"
 
 #include <stdlib.h>
@@ -54,7 +56,8 @@ static int steepest_first(const void * a, const void * b) {
 }
 
 // Returns what is left of the budget. A layer whose next piece does not fit gets none of the later ones.
-static uint64_t hand_out(const struct piece * pieces, size_t n_pieces, const struct slot_layer * layers, uint64_t budget, size_t * slots) {
+static uint64_t hand_out(const struct piece * pieces, size_t n_pieces, const struct slot_layer * layers,
+                         uint64_t budget, size_t * slots) {
     for (size_t i = 0; i < n_pieces; i++) {
         const struct piece * piece = &pieces[i];
         const uint64_t       bytes = bytes_of(&layers[piece->layer], piece->end - piece->begin);
@@ -71,7 +74,8 @@ static size_t best_slot(size_t n_layers, const struct slot_layer * layers, uint6
     size_t best      = n_layers;
     double best_gain = -1.0;
     for (size_t i = 0; i < n_layers; i++) {
-        if (slots[i] < n_expert(&layers[i]) && bytes_of(&layers[i], 1) <= budget && gain_of(&layers[i], slots[i], slots[i] + 1) > best_gain) {
+        if (slots[i] < n_expert(&layers[i]) && bytes_of(&layers[i], 1) <= budget
+            && gain_of(&layers[i], slots[i], slots[i] + 1) > best_gain) {
             best      = i;
             best_gain = gain_of(&layers[i], slots[i], slots[i] + 1);
         }

@@ -32,8 +32,8 @@ struct gathering {
     size_t                        room;
 };
 
-static struct neighbours_sequence * sequence_of(struct gathering * gathering, int32_t context, const struct trace_token * token,
-                                                struct error * error) {
+static struct neighbours_sequence * sequence_of(struct gathering * gathering, int32_t context,
+                                                const struct trace_token * token, struct error * error) {
     struct noted_life * noted = trace_lives_at(gathering->lives, context, token->sequence, 0);
     if (noted->data == NULL) {
         noted->data = neighbours_sequence_new(gathering->neighbours);
@@ -89,8 +89,8 @@ static void add_row(uint64_t * counts, const uint16_t * experts, int32_t n_used)
     }
 }
 
-static void take_neighbour(struct gathering * gathering, const struct trace_ubatch * ubatch, int32_t place, int32_t i_token,
-                           const uint16_t * experts, int32_t n_used) {
+static void take_neighbour(struct gathering * gathering, const struct trace_ubatch * ubatch, int32_t place,
+                           int32_t i_token, const uint16_t * experts, int32_t n_used) {
     const struct trace_token  * token = &ubatch->tokens[i_token];
     const struct neighbours_row row   = {
         .layer      = (size_t) place,
@@ -103,10 +103,11 @@ static void take_neighbour(struct gathering * gathering, const struct trace_ubat
     neighbours_row(gathering->neighbours, gathering->sequences[i_token], &row);
 }
 
-static void take_layer(struct gathering * gathering, const struct trace_ubatch * ubatch, const struct trace_routing * routing,
-                       int32_t place) {
+static void take_layer(struct gathering * gathering, const struct trace_ubatch * ubatch,
+                       const struct trace_routing * routing, int32_t place) {
     const struct counted_layer * layer = &gathering->counts->layers[place];
-    uint64_t                   * half  = layer->activations[gathering->halves.is_second ? ROUTING_SECOND_HALF : ROUTING_FIRST_HALF];
+    const enum routing_part      part  = gathering->halves.is_second ? ROUTING_SECOND_HALF : ROUTING_FIRST_HALF;
+    uint64_t                   * half  = layer->activations[part];
     for (int32_t i = 0; i < routing->n_rows; i++) {
         const int32_t    token   = routing->tokens == NULL ? i : routing->tokens[i];
         const uint16_t * experts = routing->experts + (size_t) i * (size_t) routing->n_used;
@@ -187,8 +188,10 @@ static void forget_neighbours(struct gathering * gathering) {
 // Tokens whose phase is not known were counted as a prompt.
 static void finish_layer(const struct gathering * gathering, size_t i, bool phases_known) {
     struct counted_layer * layer = &gathering->counts->layers[i];
+    const uint64_t       * prompt     = layer->activations[ROUTING_PROMPT];
+    const uint64_t       * generation = layer->activations[ROUTING_GENERATION];
     for (size_t k = 0; k < layer->n_expert; k++) {
-        layer->activations[ROUTING_ALL][k] = layer->activations[ROUTING_PROMPT][k] + layer->activations[ROUTING_GENERATION][k];
+        layer->activations[ROUTING_ALL][k] = prompt[k] + generation[k];
     }
     for (int part = ROUTING_PROMPT; part <= ROUTING_GENERATION && !phases_known; part++) {
         free(layer->activations[part]);
@@ -213,12 +216,17 @@ static void finish(const struct gathering * gathering, bool phases_known) {
 }
 
 static bool find_halves(struct gathering * gathering, struct error * error) {
-    struct trace_walk walk = { .trace = gathering->counts->trace, .filter = gathering->filter, .what = "looking for the half" };
+    struct trace_walk walk = {
+        .trace  = gathering->counts->trace,
+        .filter = gathering->filter,
+        .what   = "looking for the half",
+    };
     gathering->halves.filter = gathering->filter;
     return trace_extent(&walk, &gathering->halves.all, error);
 }
 
-static bool gather(struct routing_counts * counts, const struct trace_filter * filter, bool halves, struct error * error) {
+static bool gather(struct routing_counts * counts, const struct trace_filter * filter, bool halves,
+                   struct error * error) {
     const bool           phases_known = trace_about(counts->trace)->phases_known;
     struct trace_shape * shape        = trace_shape_new(trace_about(counts->trace), filter->mtp);
     struct gathering     gathering    = { .counts = counts, .filter = filter, .shape = shape, .with_halves = halves };
@@ -239,7 +247,8 @@ static bool gather(struct routing_counts * counts, const struct trace_filter * f
     return ok;
 }
 
-static bool load_trace(struct routing_counts * counts, const struct trace_filter * filter, bool halves, struct error * error) {
+static bool load_trace(struct routing_counts * counts, const struct trace_filter * filter, bool halves,
+                       struct error * error) {
     char         why[TRACE_ERROR_MAX];
     struct error cause;
     counts->trace = trace_open(counts->path, why);
@@ -290,7 +299,8 @@ static bool load_statistics(struct routing_counts * counts, const struct trace_f
         return false;
     }
     if (chooses_rows(filter)) {
-        return error_set(error, "%s: statistics are sums: --phase, --sequence, --tokens and --ubatch choose from a trace",
+        return error_set(error,
+                         "%s: statistics are sums: --phase, --sequence, --tokens and --ubatch choose from a trace",
                          routing_counts_name(counts));
     }
     counts->model  = (struct answer_model) {
@@ -314,7 +324,8 @@ static bool load_statistics(struct routing_counts * counts, const struct trace_f
     return true;
 }
 
-struct routing_counts * routing_counts_load(const char * path, const struct trace_filter * filter, bool halves, struct error * error) {
+struct routing_counts * routing_counts_load(const char * path, const struct trace_filter * filter, bool halves,
+                                            struct error * error) {
     enum input_kind kind;
     if (!input_kind_of(path, &kind, error)) {
         return NULL;
@@ -344,7 +355,8 @@ void routing_counts_free(struct routing_counts * counts) {
 }
 
 int routing_counts_check(const struct routing_counts * counts) {
-    return counts->trace == NULL ? STATUS_OK : trace_input_check(counts->path, trace_about(counts->trace), counts->lost);
+    return counts->trace == NULL ? STATUS_OK
+                                 : trace_input_check(counts->path, trace_about(counts->trace), counts->lost);
 }
 
 const char * routing_counts_name(const struct routing_counts * counts) {

@@ -1,5 +1,5 @@
-// How often each expert of each layer was used: of a trace, gone through once or, where its halves are asked for, twice,
-// or of statistics, as far as they tell. A warm-up is not counted.
+// How often each expert of each layer was used: of a trace, gone through once or, where its halves are asked for,
+// twice, or of statistics, as far as they tell. A warm-up is not counted.
 
 #pragma once
 
@@ -11,7 +11,9 @@
 #include "tool/input/trace-walk.h"
 #include "trace/read/trace-reader.h"
 
-enum routing_part { ROUTING_ALL, ROUTING_PROMPT, ROUTING_GENERATION, ROUTING_FIRST_HALF, ROUTING_SECOND_HALF, ROUTING_N_PARTS };
+enum routing_part {
+    ROUTING_ALL, ROUTING_PROMPT, ROUTING_GENERATION, ROUTING_FIRST_HALF, ROUTING_SECOND_HALF, ROUTING_N_PARTS
+};
 
 struct counted_layer {
     int32_t                 layer;        // as in blk.<layer>.
@@ -43,7 +45,8 @@ struct routing_counts {
 };
 
 // Returns NULL where it cannot be read, or does not know what the filter asks for.
-struct routing_counts * routing_counts_load(const char * path, const struct trace_filter * filter, bool halves, struct error * error);
+struct routing_counts * routing_counts_load(const char * path, const struct trace_filter * filter, bool halves,
+                                            struct error * error);
 void                    routing_counts_free(struct routing_counts * counts);
 
 // Warns where it is a damaged trace. Returns the exit status.

@@ -1,3 +1,5 @@
+// Looks at the first bytes of an input, without taking them from whoever reads it.
+
 #include "tool/input/input-kind.h"
 
 #include "trace/format/trace-format.h"
@@ -36,7 +38,8 @@ static bool replace_stdin(struct error * error) {
     if (copy != NULL) {
         fclose(copy);
     }
-    return ok || error_set(error, "standard input: cannot be copied to " P_tmpdir ": %s: make room there, or save it to a "
+    return ok || error_set(error,
+                           "standard input: cannot be copied to " P_tmpdir ": %s: make room there, or save it to a "
                                   "file and name that", strerror(why));
 }
 

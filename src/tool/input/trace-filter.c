@@ -1,3 +1,5 @@
+// Takes the options that choose a part of a trace, and says what they choose.
+
 #include "tool/input/trace-filter.h"
 
 #include <errno.h>

@@ -1,3 +1,5 @@
+// Opens traces and looks things up in what their reader returns.
+
 #include "tool/input/trace-input.h"
 
 #include "tool/output-file.h"
@@ -33,7 +35,8 @@ int trace_input_check(const char * path, const struct trace_info * info, uint64_
     if (!trace_input_is_damaged(info, lost)) {
         return STATUS_OK;
     }
-    error_warning("%s: damaged: %llu ubatches or more cannot be read", trace_input_name(path), (unsigned long long) (info->lost_ubatches + lost));
+    error_warning("%s: damaged: %llu ubatches or more cannot be read", trace_input_name(path),
+                  (unsigned long long) (info->lost_ubatches + lost));
     return STATUS_FAILED;
 }
 

@@ -19,7 +19,8 @@ const char * trace_input_name(const char * path); // to be told to people
 // `lost`: ubatches that were not there when the trace was gone through, see trace_cursor_lost().
 bool trace_input_is_damaged(const struct trace_info * info, uint64_t lost);
 
-// Warns where it is damaged. Returns the exit status: a command does what it can with such a file, and fails all the same.
+// Warns where it is damaged. Returns the exit status: a command does what it can with such a file, and fails all the
+// same.
 int trace_input_check(const char * path, const struct trace_info * info, uint64_t lost);
 
 // Whether rows and their order mean something. A trace made by `pack --share` has counts in windows and no more: false,

@@ -1,3 +1,5 @@
+// Finds lives in a tree by context, sequence and number, as ubatches name them.
+
 #include "tool/input/trace-lives.h"
 
 #include "tool/error.h"

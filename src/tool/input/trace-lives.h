@@ -22,6 +22,6 @@ void                 trace_lives_free(struct trace_lives * lives); // not what `
 struct noted_life * trace_lives_at(struct trace_lives * lives, int32_t context, int32_t sequence, int32_t life);
 
 size_t              trace_lives_n          (const struct trace_lives * lives);
-size_t              trace_lives_n_sequences(const struct trace_lives * lives); // of different contexts they are different
+size_t              trace_lives_n_sequences(const struct trace_lives * lives); // of each context
 size_t              trace_lives_n_contexts (const struct trace_lives * lives);
 struct noted_life * trace_lives_get        (const struct trace_lives * lives, size_t i); // in the order of appearance

@@ -1,3 +1,5 @@
+// Gathers the layers of all tables of a trace.
+
 #include "tool/input/trace-shape.h"
 
 #include "tool/error.h"
@@ -46,7 +48,8 @@ static void take_layer(struct trace_shape * shape, const struct trace_layer * fr
 
 static bool same_layout(const struct shape_layer * a, const struct shape_layer * b) {
     return a->n_expert == b->n_expert && a->n_tensors == b->n_tensors
-        && (a->n_tensors == 0 || memcmp(a->tensor_bytes, b->tensor_bytes, a->n_tensors * sizeof(*a->tensor_bytes)) == 0);
+        && (a->n_tensors == 0
+            || memcmp(a->tensor_bytes, b->tensor_bytes, a->n_tensors * sizeof(*a->tensor_bytes)) == 0);
 }
 
 static int32_t group_of(struct trace_shape * shape, size_t layer) {

@@ -1,3 +1,5 @@
+// Walks over a trace with a cursor of its own, and counts how far it has come.
+
 #include "tool/input/trace-walk.h"
 
 #include "tool/input/trace-input.h"
@@ -32,7 +34,8 @@ bool trace_walk(struct trace_walk * walk, trace_visitor * visit, void * self, st
 // the extent
 //
 
-void trace_extent_take(struct trace_extent * extent, const struct trace_filter * filter, const struct trace_ubatch * ubatch) {
+void trace_extent_take(struct trace_extent * extent, const struct trace_filter * filter,
+                       const struct trace_ubatch * ubatch) {
     extent->n_ubatches++;
     for (int32_t i = 0; i < ubatch->n_tokens; i++) {
         if (trace_filter_has_token(filter, ubatch, i)) {
@@ -109,7 +112,8 @@ static void take_row(struct trace_step * step, const uint16_t * experts, int32_t
     }
 }
 
-void trace_step_take(struct trace_step * step, const struct trace_filter * filter, const struct trace_ubatch * ubatch, const struct trace_routing * routing) {
+void trace_step_take(struct trace_step * step, const struct trace_filter * filter, const struct trace_ubatch * ubatch,
+                     const struct trace_routing * routing) {
     step_room(step, routing->n_expert);
     next_round(step);
     step->n_rows     = 0;

@@ -31,13 +31,15 @@ struct trace_extent {
     uint64_t n_ubatches;
 };
 
-void trace_extent_take(struct trace_extent * extent, const struct trace_filter * filter, const struct trace_ubatch * ubatch);
+void trace_extent_take(struct trace_extent * extent, const struct trace_filter * filter,
+                       const struct trace_ubatch * ubatch);
 
 // Goes through the trace.
 bool trace_extent(struct trace_walk * walk, struct trace_extent * extent, struct error * error);
 
 // Finds the second half while a trace of known extent is gone through again. It begins where half of the generation
-// tokens are done; of the prompt tokens where there are more than TRACE_PROMPT_TOKENS_A_GENERATED for each generated one.
+// tokens are done; of the prompt tokens where there are more than TRACE_PROMPT_TOKENS_A_GENERATED for each generated
+// one.
 struct trace_halves {
     const struct trace_filter * filter;
     struct trace_extent         all;
@@ -48,7 +50,8 @@ struct trace_halves {
 // To be called with each chosen ubatch, in order. True: it is of the second half.
 bool trace_halves_take(struct trace_halves * halves, const struct trace_ubatch * ubatch);
 
-// The distinct experts of a layer's rows whose tokens are chosen, in the order in which they appear first. A step is reused.
+// The distinct experts of a layer's rows whose tokens are chosen, in the order in which they appear first. A step is
+// reused.
 struct trace_step {
     int32_t    n_rows;     // of chosen tokens
     bool       generation; // all of them were generated
@@ -59,5 +62,6 @@ struct trace_step {
     size_t     room;
 };
 
-void trace_step_take(struct trace_step * step, const struct trace_filter * filter, const struct trace_ubatch * ubatch, const struct trace_routing * routing);
+void trace_step_take(struct trace_step * step, const struct trace_filter * filter, const struct trace_ubatch * ubatch,
+                     const struct trace_routing * routing);
 void trace_step_free(struct trace_step * step);

@@ -1,3 +1,5 @@
+// Reads tokens from a GGUF file and prints them the way their tokenizer wrote them.
+
 #include "tool/input/vocabulary.h"
 
 #include "base/clean.h"
@@ -55,7 +57,12 @@ void vocabulary_close(struct vocabulary * vocabulary) {
 // Bytes of the character that begins here and its number, 0: none does.
 static size_t read_character(const unsigned char * text, size_t n, uint32_t * character) {
     static const uint32_t smallest[] = { 0, 0, 0x80, 0x800, 0x10000 };
-    const size_t size = n == 0 ? 0 : text[0] < 0x80 ? 1 : text[0] < 0xc0 ? 0 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3 : text[0] < 0xf8 ? 4 : 0;
+    const size_t size = n == 0         ? 0
+                      : text[0] < 0x80 ? 1
+                      : text[0] < 0xc0 ? 0
+                      : text[0] < 0xe0 ? 2
+                      : text[0] < 0xf0 ? 3
+                      : text[0] < 0xf8 ? 4 : 0;
     if (size == 0 || size > n) {
         return 0;
     }
@@ -149,7 +156,8 @@ static size_t decode_spaces(const char * text, size_t n, unsigned char * bytes) 
     return n_bytes;
 }
 
-static size_t decode(const struct vocabulary * vocabulary, int32_t token, const char * text, size_t n, unsigned char * bytes) {
+static size_t decode(const struct vocabulary * vocabulary, int32_t token, const char * text, size_t n,
+                     unsigned char * bytes) {
     int64_t  type = TOKEN_NORMAL;
     unsigned byte;
     gguf_file_value_i64(vocabulary->file, vocabulary->types, (size_t) token, &type);
