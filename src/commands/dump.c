@@ -87,9 +87,11 @@ static void print_time(const struct dump * dump, int64_t microseconds) {
 }
 
 static void print_ubatch(const struct dump * dump, const struct trace_ubatch * ubatch) {
-    fprintf(dump->out, "ubatch=%" PRIu64 " context=%d tokens=%d", ubatch->number, (int) ubatch->context, (int) ubatch->n_tokens);
+    fprintf(dump->out, "ubatch=%" PRIu64 " context=%d tokens=%d", ubatch->number, (int) ubatch->context,
+            (int) ubatch->n_tokens);
     print_time(dump, ubatch->time);
-    fprintf(dump->out, "%s%s%s\n", ubatch->first ? " new-batch" : "", ubatch->warmup ? " warmup" : "", ubatch->mtp ? " mtp" : "");
+    fprintf(dump->out, "%s%s%s\n", ubatch->first ? " new-batch" : "", ubatch->warmup ? " warmup" : "",
+            ubatch->mtp ? " mtp" : "");
 }
 
 static void print_missing(struct dump * dump, const struct trace_ubatch * ubatch) {
@@ -102,7 +104,8 @@ static void print_missing(struct dump * dump, const struct trace_ubatch * ubatch
 static void print_cuts(const struct dump * dump, const struct trace_ubatch * ubatch) {
     for (size_t i = 0; i < ubatch->n_cuts; i++) {
         const struct trace_cut * cut = &ubatch->cuts[i];
-        fprintf(dump->out, "cut context=%d seq=%d.%d pos=%d-\n", (int) cut->context, (int) cut->sequence, (int) cut->life, (int) cut->position);
+        fprintf(dump->out, "cut context=%d seq=%d.%d pos=%d-\n", (int) cut->context, (int) cut->sequence,
+                (int) cut->life, (int) cut->position);
     }
 }
 
@@ -122,7 +125,8 @@ static void print_place(const struct dump * dump, const struct trace_ubatch * ub
     if (dump->info->phases_known) {
         fputs(token->generation ? " generation" : " prompt", dump->out);
     }
-    fprintf(dump->out, "%s%s%s%s", token->output ? " output" : "", ubatch->warmup ? " warmup" : "", ubatch->mtp ? " mtp" : "",
+    fprintf(dump->out, "%s%s%s%s", token->output ? " output" : "", ubatch->warmup ? " warmup" : "",
+            ubatch->mtp ? " mtp" : "",
             token->rejected ? " rejected" : "");
 }
 
@@ -229,7 +233,8 @@ static bool dump_trace(struct dump * dump, const struct trace * trace) {
     print_header(dump);
     struct trace_ubatch ubatch;
     bool                begun = false;
-    while (ferror(dump->out) == 0 && trace_next(cursor, &ubatch) && !trace_filter_is_past(&dump->options->filter, ubatch.number)) {
+    while (ferror(dump->out) == 0 && trace_next(cursor, &ubatch)
+           && !trace_filter_is_past(&dump->options->filter, ubatch.number)) {
         dump->next = begun || (first == 0 && dump->info->part == 0) ? dump->next : ubatch.number;
         begun      = true;
         dump_ubatch(dump, &ubatch);
@@ -261,7 +266,8 @@ static bool fits(const struct options * options, const struct trace_info * info)
 // The texts of another model's tokens would be wrong, and nothing else would tell.
 static void check_model(const struct options * options, const struct trace_info * info) {
     char fingerprint[FINGERPRINT_MAX];
-    const bool known = options->model != NULL && info->fingerprint != NULL && fingerprint_read(options->model, fingerprint);
+    const bool known = options->model != NULL && info->fingerprint != NULL
+        && fingerprint_read(options->model, fingerprint);
     if (known && strcmp(fingerprint, info->fingerprint) != 0) {
         error_warning("%s is not the file that the trace is of: its texts may be wrong", options->model);
     }
@@ -271,7 +277,8 @@ static int dump_open(const struct options * options, const struct trace * trace,
     const struct trace_info * info = trace_about(trace);
     struct dump               dump = { stdout, options, info, vocabulary, 0, 0 };
     check_model(options, info);
-    return fits(options, info) && dump_trace(&dump, trace) ? trace_input_check(options->file, info, dump.lost) : STATUS_FAILED;
+    return fits(options, info) && dump_trace(&dump, trace)
+         ? trace_input_check(options->file, info, dump.lost) : STATUS_FAILED;
 }
 
 static int dump_file(const struct options * options) {

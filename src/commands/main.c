@@ -49,7 +49,8 @@ static int finish(int status) {
         return status;
     }
     if (errno != EPIPE && status == STATUS_OK) {
-        error_say("standard output: %s", errno == 0 ? "not all of it could be written: is the disk full?" : strerror(errno));
+        error_say("standard output: %s",
+                  errno == 0 ? "not all of it could be written: is the disk full?" : strerror(errno));
     }
     return status == STATUS_OK ? STATUS_FAILED : status;
 }

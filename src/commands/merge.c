@@ -100,7 +100,8 @@ static void say_what_was_left_out(const struct parts * given, const struct stati
     struct parts kept = { false, false, false, false };
     note_parts(&kept, sum);
     if ((given->per_layer && !kept.per_layer) || (given->mtp_per_layer && !kept.mtp_per_layer)) {
-        error_warning("per_layer is left out: not every file has it (record it with `llama-expert-tracer run --per-layer`)");
+        error_warning("per_layer is left out: not every file has it (record it with `llama-expert-tracer run "
+                      "--per-layer`)");
     }
     if ((given->layer_tokens && !kept.layer_tokens) || (given->mtp_layer_tokens && !kept.mtp_layer_tokens)) {
         error_warning("layer_tokens is left out: not every file has it");

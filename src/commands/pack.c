@@ -187,7 +187,8 @@ static bool write_result(const struct options * options, const char * path, cons
 }
 
 // To where the trace does not go.
-static void print_report(const struct options * options, const char * path, const struct trace_info * info, const struct trace_pack_report * report) {
+static void print_report(const struct options * options, const char * path, const struct trace_info * info,
+                         const struct trace_pack_report * report) {
     FILE * out = strcmp(path, "-") == 0 ? stderr : stdout;
     if (report->copied) {
         const bool is_so = info->is_packed != options->unpack;
@@ -197,9 +198,11 @@ static void print_report(const struct options * options, const char * path, cons
     }
     const double before = (double) info->file_size;
     const double after  = (double) report->size;
-    fprintf(out, "%" PRIu64 " bytes before, %" PRIu64 " after (%.1f%%)\n", info->file_size, report->size, 100.0 * after / before);
+    fprintf(out, "%" PRIu64 " bytes before, %" PRIu64 " after (%.1f%%)\n", info->file_size, report->size,
+            100.0 * after / before);
     if (report->entropy > 0) {
-        fprintf(out, "the experts alone take %.0f bytes at best: %.3f times that\n", report->entropy, after / report->entropy);
+        fprintf(out, "the experts alone take %.0f bytes at best: %.3f times that\n", report->entropy,
+                after / report->entropy);
     }
 }
 
@@ -225,7 +228,8 @@ static bool may_share(struct options * options, const struct trace_info * info) 
         return false;
     }
     if (options->window > 0 && options->window < least) {
-        error_say("%s: windows of %" PRIu64 " tokens would give away which tokens they have: %" PRIu64 " is the least, %d for "
+        error_say("%s: windows of %" PRIu64 " tokens would give away which tokens they have: %" PRIu64 " is the "
+                                                                                                       "least, %d for "
                   "each expert of each layer", name, options->window, least, TRACE_SHARE_TOKENS_EACH);
         return false;
     }

@@ -269,7 +269,8 @@ static bool check_folder(const struct options * options, enum setting setting, c
     struct stat status;
     int why = strchr(folder, '%') == NULL ? why_not_into(folder) : 0;
     if (why != 0) {
-        error_say("%s%s: nothing can be written to the folder %s: %s. Make it, or name another file", source, path, folder,
+        error_say("%s%s: nothing can be written to the folder %s: %s. Make it, or name another file", source, path,
+                  folder,
             strerror(why));
     } else if (strchr(path, '%') == NULL && stat(path, &status) == 0 && S_ISDIR(status.st_mode)) {
         error_say("%s%s: a directory: name a file in it", source, path);
@@ -300,8 +301,8 @@ static void tell_advice(const char * advice) {
     free(line);
 }
 
-// What would run and silently trace nothing is told now; `*told` where it was. A program that may not be read can run all
-// the same.
+// What would run and silently trace nothing is told now; `*told` where it was. A program that may not be read can run
+// all the same.
 static bool check_program(const char * path, const char * library, bool * told) {
     struct program_verdict verdict;
     struct error           error;

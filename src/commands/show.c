@@ -92,7 +92,8 @@ static void print_tokens(const struct terminal * terminal, const struct statisti
     }
     char * text = memory_text("%lld", (long long) statistics->model.total_tokens);
     if (statistics->prompt_tokens >= 0 && statistics->generation_tokens >= 0) {
-        text = memory_append(text, memory_text(": %lld prompt, %lld generation", (long long) statistics->prompt_tokens, (long long) statistics->generation_tokens));
+        text = memory_append(text, memory_text(": %lld prompt, %lld generation", (long long) statistics->prompt_tokens,
+                                               (long long) statistics->generation_tokens));
     }
     if (statistics->warmup_tokens > 0) {
         text = memory_append(text, memory_text("; not counted: %lld warm-up", (long long) statistics->warmup_tokens));
@@ -107,7 +108,8 @@ static size_t n_layers_seen(const struct statistics_section * section) {
 static void print_layers(const struct terminal * terminal, const struct statistics * statistics) {
     const size_t n_seen = n_layers_seen(&statistics->model);
     if (statistics->n_layer >= 0 && n_seen > 0) {
-        terminal_field_free(terminal, "layers", memory_text("%lld, %zu of them with experts", (long long) statistics->n_layer, n_seen));
+        terminal_field_free(terminal, "layers", memory_text("%lld, %zu of them with experts",
+                                                            (long long) statistics->n_layer, n_seen));
     } else if (statistics->n_layer >= 0) {
         terminal_field_free(terminal, "layers", memory_text("%lld", (long long) statistics->n_layer));
     } else if (n_seen > 0) {
@@ -144,8 +146,10 @@ static void print_complete(const struct terminal * terminal, const struct statis
         terminal_field_free(terminal, "", memory_text("it stopped early: %s", statistics->stopped));
     }
     if (statistics->lost_ubatches > 0) {
-        terminal_field_free(terminal, "", memory_text("the routing of %lld tokens is not known (%s)", (long long) statistics->lost_tokens,
-                                                      statistics->lost_reason == NULL ? "nobody told why" : statistics->lost_reason));
+        terminal_field_free(terminal, "", memory_text("the routing of %lld tokens is not known (%s)",
+                                                      (long long) statistics->lost_tokens,
+                                                      statistics->lost_reason == NULL ? "nobody told why"
+                                                      : statistics->lost_reason));
     }
 }
 
@@ -154,7 +158,8 @@ static void print_header(const struct terminal * terminal, const struct statisti
     print_tokens (terminal, statistics);
     print_layers (terminal, statistics);
     print_experts(terminal, statistics);
-    terminal_field_free(terminal, "activations", memory_text("%llu", (unsigned long long) statistics->model.total_activations));
+    terminal_field_free(terminal, "activations", memory_text("%llu",
+                                                             (unsigned long long) statistics->model.total_activations));
     if (statistics->n_runs > 1) {
         terminal_field_free(terminal, "merged", memory_text("%zu runs", statistics->n_runs));
     }
@@ -175,9 +180,12 @@ static void print_summary(const struct terminal * terminal, const struct statist
     const size_t n_tenth  = counts_tenth(n_expert);
     const double share    = counts_share_of_hottest(section->activations, n_expert, n_tenth);
     char       * entropy  = entropy_text(section->activations, n_expert);
-    terminal_field_free(terminal, "never used",   memory_text("%zu of %zu experts", counts_unused(section->activations, n_expert), n_expert));
-    terminal_field_free(terminal, "hottest 10%",  memory_text("%zu %s, with %.2f%% of the activations (%.2f%% if all were used alike)",
-                   n_tenth, n_tenth == 1 ? "expert" : "experts", 100.0 * share, 100.0 * (double) n_tenth / (double) n_expert));
+    terminal_field_free(terminal, "never used",   memory_text("%zu of %zu experts",
+                                                              counts_unused(section->activations, n_expert), n_expert));
+    terminal_field_free(terminal, "hottest 10%",
+                        memory_text("%zu %s, with %.2f%% of the activations (%.2f%% if all were used alike)",
+                   n_tenth, n_tenth == 1 ? "expert" : "experts", 100.0 * share,
+                   100.0 * (double) n_tenth / (double) n_expert));
     terminal_field_free(terminal, "entropy",      memory_text("%s (1: all used alike, 0: only one used)", entropy));
     free(entropy);
 }
@@ -231,7 +239,8 @@ static struct columns lay_out(const struct terminal * terminal, const struct sta
 
 static void print_table_head(const struct terminal * terminal, const struct columns * columns, bool cumulative) {
     terminal_style(terminal, TERMINAL_STRONG);
-    fprintf(terminal->out, "%*s  %*s  %*s  %7s", columns->rank, "rank", columns->expert, "expert", columns->activations, "activations", "share");
+    fprintf(terminal->out, "%*s  %*s  %*s  %7s", columns->rank, "rank", columns->expert, "expert", columns->activations,
+            "activations", "share");
     fputs(cumulative ? "  cumulative" : "", terminal->out);
     terminal_style(terminal, TERMINAL_PLAIN);
     fputc('\n', terminal->out);
@@ -252,7 +261,8 @@ static void print_row(const struct terminal * terminal, const struct columns * c
         terminal_style(terminal, TERMINAL_FAINT);
     }
     fprintf(terminal->out, "%*zu  %*zu  %*llu  %6.2f%%", columns->rank, row->rank, columns->expert, row->expert,
-            columns->activations, (unsigned long long) row->activations, 100.0 * counts_share(row->activations, row->total));
+            columns->activations, (unsigned long long) row->activations,
+            100.0 * counts_share(row->activations, row->total));
     if (row->cumulative) {
         fprintf(terminal->out, "  %9.2f%%", 100.0 * counts_share(row->so_far, row->total));
     }
@@ -268,7 +278,8 @@ static void print_row(const struct terminal * terminal, const struct columns * c
 static void print_rest(const struct terminal * terminal, size_t n_left, uint64_t activations, uint64_t total) {
     if (n_left > 0) {
         terminal_style(terminal, TERMINAL_FAINT);
-        fprintf(terminal->out, "and %zu more with %.2f%% of the activations (--all shows them)", n_left, 100.0 * counts_share(activations, total));
+        fprintf(terminal->out, "and %zu more with %.2f%% of the activations (--all shows them)", n_left,
+                100.0 * counts_share(activations, total));
         terminal_style(terminal, TERMINAL_PLAIN);
         fputc('\n', terminal->out);
     }
@@ -283,7 +294,8 @@ static size_t * ranks_of(const size_t * order, size_t n_expert) {
     return ranks;
 }
 
-static void print_table(const struct terminal * terminal, const struct statistics_section * section, const struct options * options) {
+static void print_table(const struct terminal * terminal, const struct statistics_section * section,
+                        const struct options * options) {
     const size_t         n_expert = section->n_expert;
     const size_t         n_shown  = n_rows(options, n_expert);
     const struct columns columns  = lay_out(terminal, section);
@@ -326,7 +338,8 @@ static void print_widest_experts(const struct terminal * terminal, const uint64_
     counts_rank(activations, n_expert, order);
     for (size_t i = 0; i < n_most && (options->all || activations[order[i]] > 0); i++) {
         char         text[64];
-        const size_t length = (size_t) snprintf(text, sizeof(text), "  %zu (%.1f%%)", order[i], 100.0 * counts_share(activations[order[i]], total));
+        const size_t length = (size_t) snprintf(text, sizeof(text), "  %zu (%.1f%%)", order[i],
+                                                100.0 * counts_share(activations[order[i]], total));
         if (limited && length > room) {
             break;
         }
@@ -336,7 +349,8 @@ static void print_widest_experts(const struct terminal * terminal, const uint64_
     free(order);
 }
 
-static void print_layer(const struct terminal * terminal, const struct statistics * statistics, const struct statistics_section * section,
+static void print_layer(const struct terminal * terminal, const struct statistics * statistics,
+                        const struct statistics_section * section,
                         size_t i_layer, const struct options * options) {
     const uint32_t   layer       = section->per_layer.layers[i_layer];
     const uint64_t * activations = section->per_layer.activations[i_layer];
@@ -346,7 +360,8 @@ static void print_layer(const struct terminal * terminal, const struct statistic
     char           * entropy     = entropy_text(activations, n_expert);
     char           * tokens_text = tokens < 0 ? memory_text("-") : memory_text("%lld", (long long) tokens);
 
-    const int length = fprintf(terminal->out, "%5u  %10s  %7zu  %6zu  %10.2f%%  %7s", (unsigned) layer, tokens_text, n_expert,
+    const int length = fprintf(terminal->out, "%5u  %10s  %7zu  %6zu  %10.2f%%  %7s", (unsigned) layer, tokens_text,
+                               n_expert,
                                counts_unused(activations, n_expert), 100.0 * hottest, entropy);
     const size_t used = length < 0 ? 0 : (size_t) length;
     print_widest_experts(terminal, activations, n_expert, options, terminal->width > used ? terminal->width - used : 0);
@@ -355,10 +370,12 @@ static void print_layer(const struct terminal * terminal, const struct statistic
     free(entropy);
 }
 
-static void print_per_layer(const struct terminal * terminal, const struct statistics * statistics, const struct statistics_section * section,
+static void print_per_layer(const struct terminal * terminal, const struct statistics * statistics,
+                            const struct statistics_section * section,
                             const struct options * options) {
     terminal_style(terminal, TERMINAL_STRONG);
-    fprintf(terminal->out, "%5s  %10s  %7s  %6s  %11s  %7s  %s", "layer", "tokens", "experts", "unused", "hottest 10%", "entropy", "widest experts");
+    fprintf(terminal->out, "%5s  %10s  %7s  %6s  %11s  %7s  %s", "layer", "tokens", "experts", "unused", "hottest 10%",
+            "entropy", "widest experts");
     terminal_style(terminal, TERMINAL_PLAIN);
     fputc('\n', terminal->out);
     for (size_t i = 0; i < section->per_layer.n; i++) {
@@ -370,7 +387,8 @@ static void print_per_layer(const struct terminal * terminal, const struct stati
 // a file
 //
 
-static void print_section(const struct terminal * terminal, const struct statistics * statistics, const struct statistics_section * section,
+static void print_section(const struct terminal * terminal, const struct statistics * statistics,
+                          const struct statistics_section * section,
                           const struct options * options) {
     if (section->n_expert == 0) {
         return;
@@ -384,7 +402,8 @@ static void print_section(const struct terminal * terminal, const struct statist
     }
 }
 
-static void print_mtp(const struct terminal * terminal, const struct statistics * statistics, const struct options * options) {
+static void print_mtp(const struct terminal * terminal, const struct statistics * statistics,
+                      const struct options * options) {
     const struct statistics_section * mtp = &statistics->mtp;
     terminal_style(terminal, TERMINAL_STRONG);
     fputs("\nmulti-token-prediction head\n", terminal->out);
@@ -396,7 +415,8 @@ static void print_mtp(const struct terminal * terminal, const struct statistics 
     print_section(terminal, statistics, mtp, options);
 }
 
-static void print_text(const struct terminal * terminal, const struct statistics * statistics, const struct options * options) {
+static void print_text(const struct terminal * terminal, const struct statistics * statistics,
+                       const struct options * options) {
     print_header (terminal, statistics);
     print_section(terminal, statistics, &statistics->model, options);
     if (statistics->has_mtp) {
@@ -405,9 +425,11 @@ static void print_text(const struct terminal * terminal, const struct statistics
 }
 
 static bool check_per_layer(const struct statistics * statistics, const struct options * options) {
-    const bool missing = options->per_layer && !options->json && statistics->model.n_expert > 0 && !statistics->model.per_layer.known;
+    const bool missing = options->per_layer && !options->json && statistics->model.n_expert > 0
+        && !statistics->model.per_layer.known;
     if (missing) {
-        error_say("%s: has no counts per layer: record them with `llama-expert-tracer run --per-layer -o FILE`", statistics->path);
+        error_say("%s: has no counts per layer: record them with `llama-expert-tracer run --per-layer -o FILE`",
+                  statistics->path);
     }
     return !missing;
 }

@@ -1,3 +1,5 @@
+// Counts of experts in an imatrix of llama-imatrix, which is a GGUF file.
+
 #include "statistics/imatrix-file.h"
 
 #include "analysis/counts.h"
@@ -37,16 +39,19 @@ static bool is_per_expert(const struct gguf_file_tensor * tensor) {
     return gguf_file_n_elements(tensor) > 1;
 }
 
-static bool read_count(const struct gguf_file * file, const struct gguf_file_tensor * tensor, size_t i, uint64_t * count,
+static bool read_count(const struct gguf_file * file, const struct gguf_file_tensor * tensor, size_t i,
+                       uint64_t * count,
                        struct error * error) {
     const char * path = gguf_file_path(file);
     float        value;
     if (!gguf_file_read(file, tensor, i * sizeof(value), &value, sizeof(value))) {
-        return error_set(error, "%s: %s cannot be read: the file became shorter meanwhile, or its disk fails; write it anew "
+        return error_set(error,
+                         "%s: %s cannot be read: the file became shorter meanwhile, or its disk fails; write it anew "
                                 "with llama-imatrix", path, tensor->name);
     }
     if (!(value >= 0.0f && value < 9.0e18f && value == floorf(value))) {
-        return error_set(error, "%s: element %zu of %s is %g, which is no count: the file is damaged, write it anew with llama-imatrix",
+        return error_set(error,
+            "%s: element %zu of %s is %g, which is no count: the file is damaged, write it anew with llama-imatrix",
                          path, i, tensor->name, (double) value);
     }
     *count = (uint64_t) value;
@@ -56,7 +61,8 @@ static bool read_count(const struct gguf_file * file, const struct gguf_file_ten
 static bool check_shape(const char * path, const struct gguf_file_tensor * tensor, struct error * error) {
     if (tensor->type != GGUF_FILE_TENSOR_F32) {
         const char * type = gguf_file_tensor_type_name(tensor->type);
-        return error_set(error, "%s: %s is of type %s where llama-imatrix writes f32: this is no imatrix this version can read",
+        return error_set(error,
+            "%s: %s is of type %s where llama-imatrix writes f32: this is no imatrix this version can read",
                          path, tensor->name, type == NULL ? "unknown" : type);
     }
     if (gguf_file_n_elements(tensor) > STATISTICS_MAX_EXPERTS) {
@@ -67,7 +73,8 @@ static bool check_shape(const char * path, const struct gguf_file_tensor * tenso
 }
 
 // Tokens that went through layer's router, which is a plain matrix and counts every row.
-static bool read_layer_tokens(const struct gguf_file * file, const char * path, uint32_t layer, uint64_t * tokens, struct error * error) {
+static bool read_layer_tokens(const struct gguf_file * file, const char * path, uint32_t layer, uint64_t * tokens,
+                              struct error * error) {
     const struct gguf_file_tensor * tensor = find_counts(file, layer, "ffn_gate_inp");
     *tokens = 0;
     return tensor == NULL || gguf_file_n_elements(tensor) != 1
@@ -96,7 +103,8 @@ static bool read_total_tokens(const struct gguf_file * file, const char * path, 
     return true;
 }
 
-static bool read_layer(struct statistics * statistics, const struct gguf_file * file, uint32_t layer, struct error * error) {
+static bool read_layer(struct statistics * statistics, const struct gguf_file * file, uint32_t layer,
+                       struct error * error) {
     const struct gguf_file_tensor * tensor = find_expert_counts(file, layer);
     if (tensor == NULL || !is_per_expert(tensor)) {
         return true;
@@ -110,7 +118,8 @@ static bool read_layer(struct statistics * statistics, const struct gguf_file * 
             return false;
         }
         if (!counts_add(&model->activations[i], counts[i]) || !counts_add(&model->total_activations, counts[i])) {
-            return error_set(error, "%s: the counts add up to more than 2^63 - 1: the file is damaged", statistics->path);
+            return error_set(error, "%s: the counts add up to more than 2^63 - 1: the file is damaged",
+                             statistics->path);
         }
     }
     *statistics_values_at(&statistics->n_expert_per_layer, layer) = (int64_t) n_expert;
@@ -121,8 +130,9 @@ static bool read_layer(struct statistics * statistics, const struct gguf_file * 
     }
     const uint64_t routed = counts_sum(counts, n_expert);
     const bool     known  = tokens > 0 && routed > 0 && routed % tokens == 0 && routed / tokens <= n_expert;
-    *statistics_values_at(&statistics->n_expert_used_per_layer, layer) = known ? (int64_t) (routed / tokens) : STATISTICS_UNKNOWN;
-    *statistics_values_at(&model->layer_tokens, layer)                 = known ? (int64_t) tokens            : STATISTICS_UNKNOWN;
+    *statistics_values_at(&statistics->n_expert_used_per_layer, layer) =
+        known ? (int64_t) (routed / tokens) : STATISTICS_UNKNOWN;
+    *statistics_values_at(&model->layer_tokens, layer) = known ? (int64_t) tokens : STATISTICS_UNKNOWN;
     return true;
 }
 
@@ -161,7 +171,8 @@ static void forget(struct statistics_values * values) {
 // What is known of every layer is known; what is the same in every layer is told once.
 static void conclude(struct statistics * statistics) {
     statistics->n_expert      = largest(&statistics->n_expert_per_layer);
-    statistics->n_expert_used = is_known(&statistics->n_expert_used_per_layer) ? largest(&statistics->n_expert_used_per_layer) : STATISTICS_UNKNOWN;
+    statistics->n_expert_used = is_known(&statistics->n_expert_used_per_layer)
+        ? largest(&statistics->n_expert_used_per_layer) : STATISTICS_UNKNOWN;
 
     struct statistics_values * const maps[] = { &statistics->n_expert_per_layer, &statistics->n_expert_used_per_layer };
     for (size_t i = 0; i < 2; i++) {
@@ -191,11 +202,13 @@ static bool survey(struct statistics * statistics, const struct gguf_file * file
         statistics->model.n_expert = n_expert > statistics->model.n_expert ? n_expert : statistics->model.n_expert;
     }
     if (!found_any) {
-        return error_set(error, "%s: an imatrix without counts of experts (no blk.<n>.ffn_*_exps.weight.counts): its model has none, "
+        return error_set(error,
+            "%s: an imatrix without counts of experts (no blk.<n>.ffn_*_exps.weight.counts): its model has none, "
                                 "or llama-imatrix saw none of them", statistics->path);
     }
     if (statistics->model.n_expert == 0) {
-        return error_set(error, "%s: an imatrix with one count per tensor, not per expert: converted from an old .dat file, "
+        return error_set(error,
+                         "%s: an imatrix with one count per tensor, not per expert: converted from an old .dat file, "
                                 "which does not tell; write it anew with llama-imatrix", statistics->path);
     }
     return true;
@@ -224,9 +237,11 @@ static bool check_type(const struct gguf_file * file, const char * path, struct 
     if (type != NULL && strcmp(type, "imatrix") == 0) {
         return true;
     }
-    return error_set(error, "%s: a GGUF file, but %s: give the imatrix that llama-imatrix writes with -o, or statistics of "
+    return error_set(error,
+                     "%s: a GGUF file, but %s: give the imatrix that llama-imatrix writes with -o, or statistics of "
                             "`llama-expert-tracer run -o FILE`", path,
-                     architecture != NULL || (type != NULL && strcmp(type, "model") == 0) ? "a model, which has no counts" : "no imatrix");
+                     architecture != NULL || (type != NULL && strcmp(type, "model") == 0)
+                     ? "a model, which has no counts" : "no imatrix");
 }
 
 struct statistics * imatrix_file_load(const char * path, struct error * error) {
@@ -234,7 +249,8 @@ struct statistics * imatrix_file_load(const char * path, struct error * error) {
     struct gguf_file * file = gguf_file_open(path, why, sizeof(why));
     if (file == NULL) {
         // the reader names the file already
-        error_set(error, "%s%s%s", strncmp(why, path, strlen(path)) == 0 ? "" : path, strncmp(why, path, strlen(path)) == 0 ? "" : ": ", why);
+        error_set(error, "%s%s%s", strncmp(why, path, strlen(path)) == 0 ? "" : path,
+                  strncmp(why, path, strlen(path)) == 0 ? "" : ": ", why);
         return NULL;
     }
 

@@ -1,3 +1,5 @@
+// Statistics files: opened by what is in them, JSON or an imatrix, and saved.
+
 #include "statistics/statistics-file.h"
 
 #include "statistics/imatrix-file.h"
@@ -71,7 +73,8 @@ static struct statistics * load_json(const char * name, int fd, struct file_text
         return fail(error, name, strerror(errno));
     }
     if (is_blank(text)) {
-        return fail(error, name, "the file is empty: the traced program has not written its statistics yet, or had no room for them");
+        return fail(error, name,
+            "the file is empty: the traced program has not written its statistics yet, or had no room for them");
     }
     if (text->size > MAX_BYTES) {
         return fail(error, name, "more than 1 GiB: this is no statistics file");

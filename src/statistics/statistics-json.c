@@ -1,3 +1,5 @@
+// The statistics file's JSON, read with every check that a stranger's file needs, and written.
+
 #include "statistics/statistics-json.h"
 
 #include "analysis/counts.h"
@@ -33,7 +35,8 @@ static const char * type_name(const json_t * json) {
 }
 
 static bool wrong_type(struct reading * reading, const char * where, const char * expected, const json_t * json) {
-    return error_set(reading->error, "%s: %s is %s where %s belongs: the file was changed or is no statistics file; " ORIGIN,
+    return error_set(reading->error,
+                     "%s: %s is %s where %s belongs: the file was changed or is no statistics file; " ORIGIN,
                      reading->path, where, type_name(json), expected);
 }
 
@@ -46,7 +49,8 @@ static bool read_count(struct reading * reading, const char * where, const json_
         return wrong_type(reading, where, "a count", json);
     }
     if (json_integer_value(json) < 0) {
-        return error_set(reading->error, "%s: %s is %lld, and nothing can be counted less than 0 times: the file is damaged",
+        return error_set(reading->error,
+                         "%s: %s is %lld, and nothing can be counted less than 0 times: the file is damaged",
                          reading->path, where, (long long) json_integer_value(json));
     }
     *value = json_integer_value(json);
@@ -142,11 +146,13 @@ static bool read_id(struct reading * reading, const char * where, const char * t
     }
     const bool is_number = length > 0 && text[length] == '\0' && (length == 1 || text[0] != '0');
     if (!is_number) {
-        return error_set(reading->error, "%s: \"%s\" in %s is no number of an expert or layer: the file was changed or is no statistics file; " ORIGIN,
+        return error_set(reading->error, "%s: \"%s\" in %s is no number of an expert or layer: the file was changed "
+                                         "or is no statistics file; " ORIGIN,
                          reading->path, text, where);
     }
     if (value >= limit) {
-        return error_set(reading->error, "%s: \"%s\" in %s is beyond what this version can read (%u): the file is damaged",
+        return error_set(reading->error,
+                         "%s: \"%s\" in %s is beyond what this version can read (%u): the file is damaged",
                          reading->path, text, where, (unsigned) limit);
     }
     *id = (uint32_t) value;
@@ -162,7 +168,8 @@ static bool find_map(struct reading * reading, const json_t * object, const char
     return *map == NULL || json_is_object(*map) || wrong_type(reading, key, "an object", *map);
 }
 
-static bool read_values(struct reading * reading, const json_t * object, const char * key, struct statistics_values * values) {
+static bool read_values(struct reading * reading, const json_t * object, const char * key,
+                        struct statistics_values * values) {
     const json_t * map;
     if (!find_map(reading, object, key, &map)) {
         return false;
@@ -201,7 +208,8 @@ static bool count_experts(struct reading * reading, const char * where, const js
     return true;
 }
 
-static bool read_experts(struct reading * reading, const char * where, const json_t * map, size_t n_expert, uint64_t * activations) {
+static bool read_experts(struct reading * reading, const char * where, const json_t * map, size_t n_expert,
+                         uint64_t * activations) {
     uint64_t     total = 0;
     const char * text;
     json_t     * item;
@@ -215,7 +223,8 @@ static bool read_experts(struct reading * reading, const char * where, const jso
         }
         activations[id] = (uint64_t) count;
         if (!counts_add(&total, activations[id])) {
-            return error_set(reading->error, "%s: %s adds up to more than 2^63 - 1: the file is damaged", reading->path, where);
+            return error_set(reading->error, "%s: %s adds up to more than 2^63 - 1: the file is damaged", reading->path,
+                             where);
         }
     }
     return true;
@@ -235,7 +244,8 @@ static bool read_layers(struct reading * reading, const json_t * map, struct sta
         if (!read_id(reading, "per_layer", text, STATISTICS_MAX_LAYERS, &layer)) {
             return false;
         }
-        if (!read_experts(reading, where, experts, section->n_expert, statistics_layers_at(&section->per_layer, layer, section->n_expert))) {
+        if (!read_experts(reading, where, experts, section->n_expert,
+                          statistics_layers_at(&section->per_layer, layer, section->n_expert))) {
             return false;
         }
     }
@@ -265,7 +275,8 @@ static bool survey(struct reading * reading, const json_t * experts, const json_
 static void warn_of_other_total(struct reading * reading, const json_t * object, uint64_t total) {
     const json_t * stated = json_object_get(object, "total_activations");
     if (json_is_integer(stated) && (uint64_t) json_integer_value(stated) != total) {
-        error_warning("%s: total_activations is %lld, but expert_activations add up to %llu, which is used: was the file changed?",
+        error_warning("%s: total_activations is %lld, but expert_activations add up to %llu, which is used: was the "
+                      "file changed?",
                       reading->path, (long long) json_integer_value(stated), (unsigned long long) total);
     }
 }
@@ -277,7 +288,8 @@ static void warn_of_other_layers(struct reading * reading, const struct statisti
             sum += section->per_layer.activations[i][expert];
         }
         if (sum != section->activations[expert]) {
-            error_warning("%s: expert %zu has %llu activations, but %llu in all layers of per_layer: was the file changed?", reading->path,
+            error_warning("%s: expert %zu has %llu activations, but %llu in all layers of per_layer: was the file "
+                          "changed?", reading->path,
                           expert, (unsigned long long) section->activations[expert], (unsigned long long) sum);
             return;
         }
@@ -295,10 +307,12 @@ static void warn_of_differences(struct reading * reading, const json_t * root) {
     }
 }
 
-static bool read_section(struct reading * reading, const json_t * object, struct statistics_section * section, size_t n_expert) {
+static bool read_section(struct reading * reading, const json_t * object, struct statistics_section * section,
+                         size_t n_expert) {
     const json_t * experts;
     const json_t * layers;
-    if (!find_map(reading, object, "expert_activations", &experts) || !find_map(reading, object, "per_layer", &layers)) {
+    if (!find_map(reading, object, "expert_activations", &experts)
+        || !find_map(reading, object, "per_layer", &layers)) {
         return false;
     }
     if (!survey(reading, experts, layers, &n_expert)) {
@@ -332,7 +346,8 @@ static bool read_mtp(struct reading * reading, const json_t * root) {
 
 static bool check_format(struct reading * reading, const json_t * root) {
     if (!json_is_object(root)) {
-        return error_set(reading->error, "%s: JSON, but %s and not the object that statistics are; " ORIGIN, reading->path, type_name(root));
+        return error_set(reading->error, "%s: JSON, but %s and not the object that statistics are; " ORIGIN,
+                         reading->path, type_name(root));
     }
     const json_t * format  = json_object_get(root, "format");
     const json_t * version = json_object_get(root, "version");
@@ -341,13 +356,15 @@ static bool check_format(struct reading * reading, const json_t * root) {
                          json_is_string(format) ? json_string_value(format) : type_name(format));
     }
     if (format != NULL && json_is_integer(version) && json_integer_value(version) > VERSION) {
-        return error_set(reading->error, "%s: version %lld of the format, and this program reads up to %d: update llama-expert-tracer",
+        return error_set(reading->error,
+                         "%s: version %lld of the format, and this program reads up to %d: update llama-expert-tracer",
                          reading->path, (long long) json_integer_value(version), VERSION);
     }
     static const char * const needed[] = { "total_tokens", "expert_activations" };
     for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
         if (json_object_get(root, needed[i]) == NULL) {
-            return error_set(reading->error, "%s: JSON without \"%s\": of something else, or cut down; " ORIGIN, reading->path, needed[i]);
+            return error_set(reading->error, "%s: JSON without \"%s\": of something else, or cut down; " ORIGIN,
+                             reading->path, needed[i]);
         }
     }
     if (!json_is_object(json_object_get(root, "expert_activations"))) {
@@ -367,7 +384,8 @@ static bool read_model(struct reading * reading, const json_t * root) {
 static bool check_n_expert(struct reading * reading) {
     const struct statistics * statistics = reading->statistics;
     if (statistics->n_expert > STATISTICS_MAX_EXPERTS) {
-        return error_set(reading->error, "%s: n_expert is %lld, more than this version can read (%d): the file is damaged",
+        return error_set(reading->error,
+                         "%s: n_expert is %lld, more than this version can read (%d): the file is damaged",
                          reading->path, (long long) statistics->n_expert, STATISTICS_MAX_EXPERTS);
     }
     return true;
@@ -400,7 +418,8 @@ static bool read_root(struct reading * reading, const json_t * root) {
         && read_values  (reading, root, "n_expert_per_layer",      &statistics->n_expert_per_layer)
         && read_values  (reading, root, "n_expert_used_per_layer", &statistics->n_expert_used_per_layer)
         && check_n_expert(reading)
-        && read_section (reading, root, &statistics->model, statistics->n_expert < 0 ? 0 : (size_t) statistics->n_expert)
+        && read_section (reading, root, &statistics->model,
+                         statistics->n_expert < 0 ? 0 : (size_t) statistics->n_expert)
         && check_ids    (reading)
         && read_mtp     (reading, root);
 }
@@ -411,12 +430,15 @@ static bool looks_binary(const char * text, size_t size) {
 
 static bool say_syntax(struct reading * reading, const char * text, size_t size, const json_error_t * syntax) {
     if (looks_binary(text, size)) {
-        return error_set(reading->error, "%s: a binary file, neither JSON nor GGUF (an imatrix in the old .dat format has no counts of experts); " ORIGIN,
+        return error_set(reading->error, "%s: a binary file, neither JSON nor GGUF (an imatrix in the old .dat "
+                                         "format has no counts of experts); " ORIGIN,
                          reading->path);
     }
     const bool cut = json_error_code(syntax) == json_error_premature_end_of_input;
-    return error_set(reading->error, "%s:%d:%d: not valid JSON: %s%s", reading->path, syntax->line, syntax->column, syntax->text,
-                     cut ? ": the file is truncated, its end is missing; take the whole file, or run again" : "; " ORIGIN);
+    return error_set(reading->error, "%s:%d:%d: not valid JSON: %s%s", reading->path, syntax->line, syntax->column,
+                     syntax->text,
+                     cut ? ": the file is truncated, its end is missing; take the whole file, or run again"
+                     : "; " ORIGIN);
 }
 
 struct statistics * statistics_json_parse(const char * path, const char * text, size_t size, struct error * error) {
@@ -472,12 +494,14 @@ static json_t * per_layer_of(const struct statistics * statistics, const struct 
     json_t * map = json_object();
     for (size_t i = 0; i < section->per_layer.n; i++) {
         const uint32_t layer = section->per_layer.layers[i];
-        set_at(map, layer, experts_of(section->per_layer.activations[i], statistics_n_expert(statistics, section, layer)));
+        set_at(map, layer, experts_of(section->per_layer.activations[i],
+                                      statistics_n_expert(statistics, section, layer)));
     }
     return map;
 }
 
-static void set_section(json_t * object, const struct statistics * statistics, const struct statistics_section * section) {
+static void set_section(json_t * object, const struct statistics * statistics,
+                        const struct statistics_section * section) {
     json_object_set_new(object, "total_activations", json_integer((json_int_t) section->total_activations));
     if (section->layer_tokens.known) {
         json_object_set_new(object, "layer_tokens", values_of(&section->layer_tokens));
@@ -491,7 +515,8 @@ static void set_section(json_t * object, const struct statistics * statistics, c
 // "run/pid" as it was read: "run", and "pid" where there is one.
 static void set_run(json_t * root, const char * process) {
     const char * slash   = strrchr(process, '/');
-    const bool   has_pid = slash != NULL && slash[1] != '\0' && strlen(slash) < 12 && strspn(slash + 1, "0123456789") == strlen(slash + 1);
+    const bool   has_pid = slash != NULL && slash[1] != '\0' && strlen(slash) < 12
+        && strspn(slash + 1, "0123456789") == strlen(slash + 1);
     json_object_set_new(root, "run", json_stringn(process, has_pid ? (size_t) (slash - process) : strlen(process)));
     if (has_pid) {
         json_object_set_new(root, "pid", json_integer(strtoll(slash + 1, NULL, 10)));
@@ -519,13 +544,16 @@ json_t * statistics_json_of(const struct statistics * statistics) {
     json_t * root = json_object();
     json_object_set_new(root, "format",            json_string(FORMAT));
     json_object_set_new(root, "version",           json_integer(VERSION));
-    json_object_set_new(root, "complete",          statistics->complete < 0 ? json_null() : json_boolean(statistics->complete));
+    json_object_set_new(root, "complete",
+                        statistics->complete < 0 ? json_null() : json_boolean(statistics->complete));
     if (statistics->stopped != NULL) {
         json_object_set_new(root, "stopped", json_string(statistics->stopped));
     }
     if (statistics->lost_ubatches > 0) {
-        json_object_set_new(root, "lost", json_pack("{s:I, s:I, s:o}", "ubatches", (json_int_t) statistics->lost_ubatches, "tokens",
-                                                    (json_int_t) statistics->lost_tokens, "reason", text_or_null(statistics->lost_reason)));
+        json_object_set_new(root, "lost", json_pack("{s:I, s:I, s:o}", "ubatches",
+                                                    (json_int_t) statistics->lost_ubatches, "tokens",
+                                                    (json_int_t) statistics->lost_tokens, "reason",
+                                                    text_or_null(statistics->lost_reason)));
     }
     set_runs(root, statistics);
     json_object_set_new(root, "engine",            text_or_null(statistics->engine));
@@ -559,9 +587,11 @@ json_t * statistics_json_summary(const struct statistics_section * section) {
     const double entropy = counts_entropy(section->activations, section->n_expert);
 
     json_t * summary = json_object();
-    json_object_set_new(summary, "experts_unused",       json_integer((json_int_t) counts_unused(section->activations, section->n_expert)));
+    json_object_set_new(summary, "experts_unused",
+                        json_integer((json_int_t) counts_unused(section->activations, section->n_expert)));
     json_object_set_new(summary, "hottest_tenth",        json_integer((json_int_t) n_tenth));
-    json_object_set_new(summary, "hottest_tenth_share",  json_real(counts_share_of_hottest(section->activations, section->n_expert, n_tenth)));
+    json_object_set_new(summary, "hottest_tenth_share",
+                        json_real(counts_share_of_hottest(section->activations, section->n_expert, n_tenth)));
     json_object_set_new(summary, "entropy",              isnan(entropy) ? json_null() : json_real(entropy));
     return summary;
 }

@@ -1,3 +1,5 @@
+// Statistics in memory: made, compared and added up.
+
 #include "statistics/statistics.h"
 
 #include "analysis/counts.h"
@@ -93,7 +95,8 @@ const uint64_t * statistics_layer(const struct statistics_layers * layers, uint3
     return i < layers->n && layers->layers[i] == layer ? layers->activations[i] : NULL;
 }
 
-size_t statistics_n_expert(const struct statistics * statistics, const struct statistics_section * section, uint32_t layer) {
+size_t statistics_n_expert(const struct statistics * statistics, const struct statistics_section * section,
+                           uint32_t layer) {
     const int64_t own = statistics_value(&statistics->n_expert_per_layer, layer);
     return own != UNKNOWN && (uint64_t) own < section->n_expert ? (size_t) own : section->n_expert;
 }
@@ -180,10 +183,12 @@ static void compare_values(struct model_comparison * comparison, const char * wh
 // Experts as stated, or as many as there must be at least where they pass what the other one states.
 static int64_t n_expert_against(const struct statistics * statistics, const struct statistics * other) {
     const int64_t n_counted = (int64_t) statistics->model.n_expert;
-    return statistics->n_expert < 0 && other->n_expert >= 0 && n_counted > other->n_expert ? n_counted : statistics->n_expert;
+    return statistics->n_expert < 0 && other->n_expert >= 0 && n_counted > other->n_expert
+         ? n_counted : statistics->n_expert;
 }
 
-bool statistics_same_model(const struct statistics * a, const struct statistics * b, bool shapes_only, struct error * error) {
+bool statistics_same_model(const struct statistics * a, const struct statistics * b, bool shapes_only,
+                           struct error * error) {
     struct model_comparison comparison = { a, b, error, true };
     if (!shapes_only) {
         compare_text  (&comparison, "architecture",  a->architecture,  b->architecture);
@@ -248,7 +253,8 @@ static bool add_counts(uint64_t * to, const uint64_t * from, size_t n, struct er
     return true;
 }
 
-static bool add_layer_tokens(struct statistics_values * to, const struct statistics_values * from, struct error * error) {
+static bool add_layer_tokens(struct statistics_values * to, const struct statistics_values * from,
+                             struct error * error) {
     if (!to->known || !from->known) {
         values_clear(to);
         return true;
@@ -261,7 +267,8 @@ static bool add_layer_tokens(struct statistics_values * to, const struct statist
     return true;
 }
 
-static bool add_per_layer(struct statistics_section * to, const struct statistics_section * from, struct error * error) {
+static bool add_per_layer(struct statistics_section * to, const struct statistics_section * from,
+                          struct error * error) {
     if (!to->per_layer.known || !from->per_layer.known) {
         layers_clear(&to->per_layer);
         return true;

@@ -80,15 +80,18 @@ bool statistics_add(struct statistics * to, const struct statistics * from, stru
 
 // What keeps two from being of one model, a line for each difference into `error`. What one of them does not know is
 // no difference. `shapes_only` looks past names: what remains cannot be added at all.
-bool statistics_same_model(const struct statistics * a, const struct statistics * b, bool shapes_only, struct error * error);
+bool statistics_same_model(const struct statistics * a, const struct statistics * b, bool shapes_only,
+                           struct error * error);
 
 // The first run that both of them have counted, NULL: none.
 const char * statistics_common_run(const struct statistics * a, const struct statistics * b);
 
-int64_t           statistics_value (const struct statistics_values * values, uint32_t layer); // STATISTICS_UNKNOWN: none
+// STATISTICS_UNKNOWN: none
+int64_t           statistics_value (const struct statistics_values * values, uint32_t layer);
 const uint64_t  * statistics_layer (const struct statistics_layers * layers, uint32_t layer); // NULL: none
 // Experts of a layer: its own number where layers differ, the model's otherwise, at most those of the section.
-size_t            statistics_n_expert(const struct statistics * statistics, const struct statistics_section * section, uint32_t layer);
+size_t            statistics_n_expert(const struct statistics * statistics, const struct statistics_section * section,
+                                      uint32_t layer);
 
 // The number's or the counts' place, made where it is not there yet.
 int64_t  * statistics_values_at(struct statistics_values * values, uint32_t layer);

@@ -194,7 +194,8 @@ void completion_print_bash(FILE * out, const struct command * const * all) {
           "            ;;\n"
           "        program)\n"
           "            compopt -o filenames 2> /dev/null\n"
-          "            mapfile -t COMPREPLY < <({ compgen -c -- \"$current\"; compgen -f -- \"$current\"; } | sort -u)\n"
+          "            mapfile -t COMPREPLY < <({ compgen -c -- \"$current\"; compgen -f -- \"$current\"; } | sort "
+          "-u)\n"
           "            ;;\n"
           "        other) ;;\n"
           "        *) mapfile -t COMPREPLY < <(compgen -W \"$takes\" -- \"$current\") ;;\n"
@@ -223,7 +224,8 @@ static void zsh_option(FILE * out, const struct option_spec * spec) {
     const bool valued = spec->value != NULL;
     fputs("                ", out);
     if (spec->letter != '\0') {
-        fprintf(out, "'(-%c --%s)'{-%c%s,--%s%s}'", spec->letter, spec->name, spec->letter, valued ? "+" : "", spec->name,
+        fprintf(out, "'(-%c --%s)'{-%c%s,--%s%s}'", spec->letter, spec->name, spec->letter, valued ? "+" : "",
+                spec->name,
                 valued ? "=" : "");
     } else {
         fprintf(out, "'--%s%s", spec->name, valued ? "=" : "");

@@ -1,3 +1,5 @@
+// Where an answer goes besides the terminal: JSON to the standard output, and a page to a file.
+
 #include "tool/document.h"
 
 #include "tool/error.h"

@@ -1,3 +1,5 @@
+// What went wrong, reported once, to stderr, and memory that is there or ends the program.
+
 #include "tool/error.h"
 
 #include "base/clean.h"

@@ -1,3 +1,5 @@
+// How often each layer's experts are used, as lines of characters and colours.
+
 #include "tool/heatmap.h"
 
 #include "analysis/counts.h"
@@ -15,7 +17,8 @@ static const char * const shades_ascii[] = { " ", ".", "-", "+", "#" };
 
 #define N_LIMITS (sizeof(limits) / sizeof(limits[0]))
 
-// Of 256, from a quarter of the even share to four times as much, in equal steps of its logarithm. The first is for nothing.
+// Of 256, from a quarter of the even share to four times as much, in equal steps of its logarithm. The first is for
+// nothing.
 static const int colors[] = { 234, 17, 18, 54, 90, 126, 162, 197, 203, 209, 215, 221, 228 };
 
 #define N_COLORS     (sizeof(colors) / sizeof(colors[0]))
@@ -46,13 +49,15 @@ static size_t smaller(size_t a, size_t b) {
 static void lay_out(struct picture * picture, size_t most_lines) {
     picture->rows_a_line = (picture->n_rows + most_lines - 1) / most_lines;
     for (size_t i = 0; i < picture->n_rows; i++) {
-        picture->n_expert = picture->rows[i].n_expert > picture->n_expert ? picture->rows[i].n_expert : picture->n_expert;
+        const size_t n_expert = picture->rows[i].n_expert;
+        picture->n_expert = n_expert > picture->n_expert ? n_expert : picture->n_expert;
     }
     const size_t number = digits(picture->rows[picture->n_rows - 1].layer);
     picture->label = picture->rows_a_line == 1 ? number : 2 * number + 1;
     picture->label = picture->label < 5 ? 5 : picture->label;
     const size_t room = picture->terminal->width - picture->label - 1;
-    picture->n_columns = picture->n_expert > room ? room : picture->n_expert * smaller(room / picture->n_expert, WIDEST_EXPERT);
+    picture->n_columns = picture->n_expert > room
+        ? room : picture->n_expert * smaller(room / picture->n_expert, WIDEST_EXPERT);
 }
 
 //
@@ -63,7 +68,8 @@ static double heat_of_row(const struct picture * picture, const struct heatmap_r
     const size_t first = column * row->n_expert / picture->n_columns;
     const size_t next  = (column + 1) * row->n_expert / picture->n_columns;
     const size_t end   = next > first ? next : first + 1;
-    const double share = counts_share(counts_sum(row->counts + first, end - first), counts_sum(row->counts, row->n_expert));
+    const double share = counts_share(counts_sum(row->counts + first, end - first),
+                                      counts_sum(row->counts, row->n_expert));
     return share * (double) row->n_expert / (double) (end - first);
 }
 
@@ -113,7 +119,8 @@ static void print_label(const struct picture * picture, size_t first, size_t n_r
     if (n_rows == 1) {
         snprintf(text, sizeof(text), "%d", (int) picture->rows[first].layer);
     } else {
-        snprintf(text, sizeof(text), "%d-%d", (int) picture->rows[first].layer, (int) picture->rows[first + n_rows - 1].layer);
+        snprintf(text, sizeof(text), "%d-%d", (int) picture->rows[first].layer,
+                 (int) picture->rows[first + n_rows - 1].layer);
     }
     fprintf(picture->terminal->out, "%*s ", (int) picture->label, text);
 }
@@ -188,7 +195,8 @@ static void print_shade_legend(const struct picture * picture) {
     fprintf(picture->terminal->out, "%*s", (int) column, "");
     for (size_t i = 0; i <= N_LIMITS; i++) {
         char words[32];
-        snprintf(words, sizeof(words), "%s %s %g", i == 0 ? "blank" : shade_text(picture, i), i < N_LIMITS ? "to" : "above",
+        snprintf(words, sizeof(words), "%s %s %g", i == 0 ? "blank" : shade_text(picture, i),
+                 i < N_LIMITS ? "to" : "above",
                  limits[i < N_LIMITS ? i : N_LIMITS - 1]);
         put_words(picture, &column, words);
     }
@@ -196,7 +204,8 @@ static void print_shade_legend(const struct picture * picture) {
     fputc('\n', picture->terminal->out);
 }
 
-void heatmap_print(const struct terminal * terminal, const struct heatmap_row * rows, size_t n_rows, size_t most_lines) {
+void heatmap_print(const struct terminal * terminal, const struct heatmap_row * rows, size_t n_rows,
+                   size_t most_lines) {
     if (n_rows == 0) {
         return;
     }

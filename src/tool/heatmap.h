@@ -12,6 +12,7 @@ struct heatmap_row {
     const uint64_t * counts;
 };
 
-// Neighbouring experts share a column where there are more than columns, and neighbouring layers a line where there are more than
-// `most_lines`; what is shown is their mean. Heat is a share of a layer's activations, 1 where all of its experts have the same.
+// Neighbouring experts share a column where there are more than columns, and neighbouring layers a line where there are
+// more than `most_lines`; what is shown is their mean. Heat is a share of a layer's activations, 1 where all of its
+// experts have the same.
 void heatmap_print(const struct terminal * terminal, const struct heatmap_row * rows, size_t n_rows, size_t most_lines);

@@ -1,3 +1,5 @@
+// JSON on a stream, with control characters escaped that a terminal would obey.
+
 #include "tool/json-output.h"
 
 #include "base/clean.h"

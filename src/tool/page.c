@@ -1,3 +1,5 @@
+// A page with pictures: the parts of src/page, with the JSON of an answer in them.
+
 #include "tool/page.h"
 
 #include "page/page-parts.h"
@@ -13,7 +15,8 @@
 
 bool page_possible(struct error * error) {
     return page_part("echarts.min.js").size > 0 ||
-           error_set(error, "pages need the library that draws them, and this program was built without it: build it again with `make`, "
+           error_set(error, "pages need the library that draws them, and this program was built without it: build it "
+                            "again with `make`, "
                             "where npm is installed and can download (scripts/fetch-plotting.sh), or do with --json");
 }
 

@@ -1,3 +1,5 @@
+// How far a command is, on the terminal alone.
+
 #include "tool/progress.h"
 
 #include <stdio.h>

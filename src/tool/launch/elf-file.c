@@ -1,3 +1,5 @@
+// An ELF file, read as far as a loader would read it, whatever bytes it has.
+
 #include "tool/launch/elf-file.h"
 
 #include <elf.h>

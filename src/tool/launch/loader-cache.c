@@ -1,3 +1,5 @@
+// The cache of glibc's loader, /etc/ld.so.cache, whatever bytes it has.
+
 #include "tool/launch/loader-cache.h"
 
 #include "tool/error.h"

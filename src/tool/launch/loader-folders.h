@@ -13,8 +13,8 @@ struct loader_folders {
 void loader_folders_add  (struct loader_folders * folders, char * path); // takes the path over
 void loader_folders_clear(struct loader_folders * folders);
 
-// Adds those of a list such as "/a:$ORIGIN/../lib"; an empty folder is the current one. *n_seen counts those of all lists:
-// false where they are more than any real program has.
+// Adds those of a list such as "/a:$ORIGIN/../lib"; an empty folder is the current one. *n_seen counts those of all
+// lists: false where they are more than any real program has.
 bool loader_folders_read(struct loader_folders * folders, const char * list, const char * separators, const char * lib,
                          const char * origin, size_t * n_seen);
 

@@ -1,3 +1,5 @@
+// The library that is preloaded: where it is, and whether LD_PRELOAD can name it.
+
 #include "tool/launch/preload.h"
 
 #include <stdlib.h>
@@ -64,7 +66,8 @@ char * library_find(struct error * error) {
     char * folder = own_folder();
     char * found  = folder == NULL ? NULL : find_near(folder);
     if (found == NULL) {
-        error_set(error, LIBRARY " is neither beside this command (%s), nor in ../lib of it, nor in " EXPERT_TRACER_LIBDIR
+        error_set(error,
+                  LIBRARY " is neither beside this command (%s), nor in ../lib of it, nor in " EXPERT_TRACER_LIBDIR
                          ": install it, or name it in " OVERRIDE, folder == NULL ? "?" : folder);
     }
     free(folder);
@@ -88,7 +91,8 @@ char * library_find_parts(struct error * error) {
         free(candidates[i]);
     }
     if (found == NULL) {
-        error_set(error, "the files that are built into llama.cpp are not in " EXPERT_TRACER_DATADIR ": install them (make install)");
+        error_set(error, "the files that are built into llama.cpp are not in " EXPERT_TRACER_DATADIR ": install them "
+                                                                                                     "(make install)");
     }
     free(folder);
     return found;
@@ -98,7 +102,8 @@ bool library_is_preloadable(const char * path, struct error * error) {
     if (strpbrk(path, " :$") == NULL) {
         return true;
     }
-    return error_set(error, "%s: LD_PRELOAD cannot name a path with a space, a colon or a $ in it: move it, or link to it from elsewhere: "
+    return error_set(error,
+        "%s: LD_PRELOAD cannot name a path with a space, a colon or a $ in it: move it, or link to it from elsewhere: "
                             "ln -s '%s' /some/folder/ and set " OVERRIDE "=/some/folder/" LIBRARY, path, path);
 }
 
@@ -106,7 +111,8 @@ static bool is_same_file(const char * a, const char * b) {
     struct stat status_a;
     struct stat status_b;
     return strcmp(a, b) == 0
-        || (stat(a, &status_a) == 0 && stat(b, &status_b) == 0 && status_a.st_dev == status_b.st_dev && status_a.st_ino == status_b.st_ino);
+        || (stat(a, &status_a) == 0 && stat(b, &status_b) == 0 && status_a.st_dev == status_b.st_dev
+            && status_a.st_ino == status_b.st_ino);
 }
 
 static bool is_in(const char * path, const char * list) {

@@ -22,7 +22,8 @@ static char * find_at(const char * path, struct error * error, int * status) {
     struct stat file;
     if (stat(path, &file) != 0) {
         *status = errno == ENOENT || errno == ENOTDIR ? 127 : 126;
-        error_set(error, "%s: %s", path, errno == ENOENT ? "there is no such program: correct the path" : strerror(errno));
+        error_set(error, "%s: %s", path,
+                  errno == ENOENT ? "there is no such program: correct the path" : strerror(errno));
         return NULL;
     }
     *status = 126;

@@ -1,4 +1,5 @@
-// Whether preloading reaches llama.cpp in a program: a row of questions to its files, the first that has an answer decides.
+// Whether preloading reaches llama.cpp in a program: a row of questions to its files, the first that has an answer
+// decides.
 
 #include "tool/launch/program.h"
 
@@ -36,7 +37,8 @@ static const char * const engine_calls[] = {
                       "libllama.so"
 #define NOT_PRELOADED BUILD_SHARED "; or build the tracer into its llama.cpp (llama-expert-tracer integrate)"
 #define IN_CONTAINER  "run the tracer inside the container: install it in the image, or mount the library and set " \
-                      "LD_PRELOAD and LLAMA_EXPERT_TRACE_* there (docker run -v LIBRARY:/tracer.so -e LD_PRELOAD=/tracer.so …)"
+                      "LD_PRELOAD and LLAMA_EXPERT_TRACE_* there (docker run -v LIBRARY:/tracer.so " \
+                      "-e LD_PRELOAD=/tracer.so …)"
 
 #define SCRIPTS_MAX 4
 
@@ -139,7 +141,8 @@ static bool is_loader(struct examination * examination) {
     if (elf->interpreter != NULL || elf->soname == NULL || !begins(elf->soname, "ld")) {
         return false;
     }
-    decide(examination, PROGRAM_MAY, "it is the dynamic loader: the program that it is told to load is traced, if it has llama.cpp");
+    decide(examination, PROGRAM_MAY,
+           "it is the dynamic loader: the program that it is told to load is traced, if it has llama.cpp");
     return advise(examination, "check that program");
 }
 
@@ -174,7 +177,8 @@ static bool is_library(struct examination * examination) {
         decide(examination, PROGRAM_MAY, "it is a library with llama.cpp inside: a program that loads it is traced");
         return advise(examination, "run the program that uses it");
     }
-    decide(examination, PROGRAM_CANNOT, "it is a library with llama.cpp inside, which calls it directly, where nothing can "
+    decide(examination, PROGRAM_CANNOT,
+           "it is a library with llama.cpp inside, which calls it directly, where nothing can "
            "stand between");
     return advise(examination, NOT_PRELOADED);
 }
@@ -204,7 +208,8 @@ static bool is_container_client(struct examination * examination) {
 static bool starts_container(struct examination * examination, const char * text, size_t size) {
     for (size_t i = 0; i < sizeof(container_clients) / sizeof(container_clients[0]); i++) {
         if (script_has_command(text, size, container_clients[i])) {
-            decide(examination, PROGRAM_IN_VAIN, "it is a script that uses %s: what runs in a container is not traced, as "
+            decide(examination, PROGRAM_IN_VAIN,
+                   "it is a script that uses %s: what runs in a container is not traced, as "
                    "neither the tracer nor its variables come there", container_clients[i]);
             return advise(examination, IN_CONTAINER);
         }
@@ -251,7 +256,8 @@ static bool is_of_other_libc(struct examination * examination) {
     }
     decide(examination, PROGRAM_CANNOT, "it uses the C library %s, this tracer %s, and one process cannot have both",
            program_is_musl ? "musl" : "glibc", program_is_musl ? "glibc" : "musl");
-    return advise(examination, "build the tracer with %s too (CC=musl-gcc, or on the distribution that the program is from)",
+    return advise(examination,
+                  "build the tracer with %s too (CC=musl-gcc, or on the distribution that the program is from)",
                   program_is_musl ? "musl" : "glibc");
 }
 
@@ -259,7 +265,8 @@ static bool has_no_interpreter(struct examination * examination) {
     if (access(examination->elf.interpreter, X_OK) == 0) {
         return false;
     }
-    decide(examination, PROGRAM_CANNOT, "it does not start here: its loader %s is missing", examination->elf.interpreter);
+    decide(examination, PROGRAM_CANNOT, "it does not start here: its loader %s is missing",
+           examination->elf.interpreter);
     return advise(examination, "install what the program was built for, or use a build for this system");
 }
 
@@ -359,7 +366,8 @@ static const char * fork_of(const char * ggml) {
         const char * function;
         const char * about;
     } forks[] = {
-        { "ggml_moe_up_gate", "ik_llama.cpp: its eval callback is used. Tried with llama-cli and llama-server of 8337e4cd" },
+        { "ggml_moe_up_gate",
+          "ik_llama.cpp: its eval callback is used. Tried with llama-cli and llama-server of 8337e4cd" },
     };
     for (size_t i = 0; i < sizeof(forks) / sizeof(forks[0]) && ggml != NULL; i++) {
         if (file_names(ggml, forks[i].function)) {
@@ -382,7 +390,8 @@ static bool uses_llama(struct examination * examination) {
         examination->verdict->ggml = part_of(ggml);
     }
     if (!file_is_reached(llama)) {
-        decide(examination, PROGRAM_IN_VAIN, "%s has ggml inside and calls it directly, where nothing can stand between", llama);
+        decide(examination, PROGRAM_IN_VAIN,
+               "%s has ggml inside and calls it directly, where nothing can stand between", llama);
         return advise(examination, NOT_PRELOADED);
     }
     examination->verdict->fork = fork_of(ggml);
@@ -398,7 +407,8 @@ static bool is_tracer(const struct examination * examination, const char * path)
 static bool has_llama_inside(struct examination * examination) {
     const struct loader_listing * listing = &examination->listing;
     if (contains(&examination->elf, ROUTING_NAME)) {
-        decide(examination, PROGRAM_IN_VAIN, "llama.cpp is linked into the program itself, where nothing can stand between");
+        decide(examination, PROGRAM_IN_VAIN,
+               "llama.cpp is linked into the program itself, where nothing can stand between");
         return advise(examination, NOT_PRELOADED);
     }
     for (size_t i = 0; i < listing->n; i++) {
@@ -407,17 +417,20 @@ static bool has_llama_inside(struct examination * examination) {
             continue;
         }
         if (file_is_reached(path)) {
-            decide(examination, PROGRAM_MAY, "llama.cpp is inside its library %s, which may call it in a way that can be traced", path);
+            decide(examination, PROGRAM_MAY,
+                   "llama.cpp is inside its library %s, which may call it in a way that can be traced", path);
             return advise(examination, "trace it, and see; if nothing is counted, " BUILD_SHARED);
         }
-        decide(examination, PROGRAM_IN_VAIN, "llama.cpp is linked into its library %s, where nothing can stand between", path);
+        decide(examination, PROGRAM_IN_VAIN, "llama.cpp is linked into its library %s, where nothing can stand between",
+               path);
         return advise(examination, NOT_PRELOADED);
     }
     return false;
 }
 
 static bool is_of_libc(const char * name) {
-    static const char * const parts[] = { "libc.", "libc-", "libdl.", "libdl-", "libpthread", "ld-", "ld64", "linux-vdso", "linux-gate" };
+    static const char * const parts[] = { "libc.", "libc-", "libdl.", "libdl-", "libpthread", "ld-", "ld64",
+                                          "linux-vdso", "linux-gate" };
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         if (begins(base_name(name), parts[i])) {
             return true;
@@ -437,7 +450,8 @@ static bool loads_libraries(const struct examination * examination) {
 }
 
 static bool starts_programs(const struct examination * examination) {
-    static const char * const calls[] = { "execve", "execv", "execvp", "execvpe", "execl", "execlp", "execle", "fexecve",
+    static const char * const calls[] = { "execve", "execv", "execvp", "execvpe", "execl", "execlp", "execle",
+                                          "fexecve",
                                           "posix_spawn", "posix_spawnp", "system", "popen" };
     for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
         if (elf_file_names(&examination->elf, calls[i])) {
@@ -461,7 +475,8 @@ static bool may_come_to_llama(struct examination * examination) {
 static bool judge_elf(struct examination * examination) {
     if (is_container_client(examination) || is_foreign(examination) || is_loader(examination)
             || is_library(examination) || is_this_command(examination)
-            || has_tracer_inside(examination) || is_static(examination) || is_of_other_libc(examination) || is_privileged(examination)
+            || has_tracer_inside(examination) || is_static(examination) || is_of_other_libc(examination)
+            || is_privileged(examination)
             || has_no_interpreter(examination)) {
         return true;
     }
@@ -476,7 +491,8 @@ static bool judge_elf(struct examination * examination) {
 
 #define HEAD_MAX (64 * 1024) // of a script, nothing more is read
 
-static bool judge_at_depth(const char * path, const char * library, int depth, struct program_verdict * verdict, struct error * error);
+static bool judge_at_depth(const char * path, const char * library, int depth, struct program_verdict * verdict,
+                           struct error * error);
 
 // The program that a wrapper script hands over to is judged in its place.
 static void judge_target(struct examination * examination, const char * target, int depth) {
@@ -510,7 +526,8 @@ static void judge_other(struct examination * examination, int depth) {
     free(head);
 }
 
-static bool judge_at_depth(const char * path, const char * library, int depth, struct program_verdict * verdict, struct error * error) {
+static bool judge_at_depth(const char * path, const char * library, int depth, struct program_verdict * verdict,
+                           struct error * error) {
     struct examination examination = { .path = path, .library = library, .verdict = verdict };
     if (!elf_file_open(&examination.elf, path, error)) {
         return false;

@@ -28,7 +28,8 @@ struct program_verdict {
     char                advice[1024];
     struct program_part llama;
     struct program_part ggml;
-    const char        * fork; // which fork of llama.cpp it is, and what is known to work there; NULL: none that is known
+    // which fork of llama.cpp it is, and what is known to work there; NULL: none that is known
+    const char        * fork;
 };
 
 // Whether it is the path of a shared library, which need not be executable to be judged.

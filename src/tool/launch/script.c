@@ -1,3 +1,5 @@
+// What a script starts, as far as its text is plain.
+
 #include "tool/launch/script.h"
 
 #include <stdio.h>
@@ -24,7 +26,8 @@ bool script_interpreter(const void * bytes, size_t size, char * interpreter, siz
     while (end < size && strchr(" \t\r\n", text[end]) == NULL) {
         end++;
     }
-    snprintf(interpreter, n_interpreter, "%.*s", (int) (end - begin < n_interpreter ? end - begin : n_interpreter - 1), text + begin);
+    snprintf(interpreter, n_interpreter, "%.*s", (int) (end - begin < n_interpreter ? end - begin : n_interpreter - 1),
+             text + begin);
     return end > begin;
 }
 
