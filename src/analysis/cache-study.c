@@ -26,7 +26,7 @@ struct caches {
     struct lru_curve * lru;
     struct lfu_curve * lfu;   // NULL: not looked at
     struct optimum   * optimum;
-    struct tally       tallies[CACHE_N_CLASSES][CACHE_N_HALVES];
+    struct tally       tallies[N_PHASES][CACHE_N_HALVES];
 };
 
 struct studied_layer {
@@ -41,7 +41,7 @@ struct studied_layer {
 
 struct group {
     struct caches caches;
-    uint64_t    * counts[CACHE_N_CLASSES][CACHE_N_HALVES]; // [n_keys]
+    uint64_t    * counts[N_PHASES][CACHE_N_HALVES]; // [n_keys]
 };
 
 struct life {
@@ -91,17 +91,17 @@ static bool caches_make(struct caches * caches, size_t n_keys, size_t n_layers, 
     const bool with_lfu = half_life > 0.0;
     caches->lru         = lru_curve_new(n_keys);
     caches->lfu         = with_lfu ? lfu_curve_new(n_keys, half_life) : NULL;
-    caches->optimum     = caches->sizes ? optimum_new(n_keys, caches->n_sizes, caches->sizes, CACHE_N_CLASSES) : NULL;
+    caches->optimum     = caches->sizes ? optimum_new(n_keys, caches->n_sizes, caches->sizes, N_PHASES) : NULL;
 
     bool made = caches->lru != NULL && caches->optimum != NULL && (caches->lfu != NULL || !with_lfu);
-    for (size_t i = 0; made && i < CACHE_N_CLASSES * CACHE_N_HALVES; i++) {
+    for (size_t i = 0; made && i < N_PHASES * CACHE_N_HALVES; i++) {
         made = tally_make(&caches->tallies[i / CACHE_N_HALVES][i % CACHE_N_HALVES], n_keys, caches->n_sizes, with_lfu);
     }
     return made;
 }
 
 static void caches_free(struct caches * caches) {
-    for (size_t i = 0; i < CACHE_N_CLASSES * CACHE_N_HALVES; i++) {
+    for (size_t i = 0; i < N_PHASES * CACHE_N_HALVES; i++) {
         struct tally * tally = &caches->tallies[i / CACHE_N_HALVES][i % CACHE_N_HALVES];
         free(tally->lru);
         free(tally->lfu);
@@ -120,7 +120,7 @@ static bool layer_make(struct studied_layer * layer, const struct cache_options 
 
 static bool group_make(struct group * group, size_t n_keys, size_t n_layers, const struct cache_options * options) {
     bool made = caches_make(&group->caches, n_keys, n_layers, 0.0, options);
-    for (size_t i = 0; made && i < CACHE_N_CLASSES * CACHE_N_HALVES; i++) {
+    for (size_t i = 0; made && i < N_PHASES * CACHE_N_HALVES; i++) {
         uint64_t ** counts = &group->counts[i / CACHE_N_HALVES][i % CACHE_N_HALVES];
         *counts = calloc(n_keys + 1, sizeof(**counts));
         made    = *counts != NULL;
@@ -195,7 +195,7 @@ struct cache_study * cache_study_new(size_t n_layers, const struct cache_layer *
 }
 
 static void group_free(struct group * group) {
-    for (size_t i = 0; i < CACHE_N_CLASSES * CACHE_N_HALVES; i++) {
+    for (size_t i = 0; i < N_PHASES * CACHE_N_HALVES; i++) {
         free(group->counts[i / CACHE_N_HALVES][i % CACHE_N_HALVES]);
     }
     caches_free(&group->caches);
@@ -420,7 +420,7 @@ static struct cache_hits hits_of_static(uint64_t * const counts[CACHE_N_HALVES],
 }
 
 static struct cache_hits hits_of_caches(const struct caches * caches, enum cache_policy policy, size_t n_slots,
-                                        enum cache_class class, enum cache_half half) {
+                                        enum phase class, enum cache_half half) {
     const struct tally * tally = &caches->tallies[class][half];
     if (policy == CACHE_LRU) {
         return hits_of_curve(tally, tally->lru, caches->n_keys, n_slots);
@@ -432,19 +432,19 @@ static struct cache_hits hits_of_caches(const struct caches * caches, enum cache
 }
 
 struct cache_hits cache_study_layer(const struct cache_study * study, enum cache_policy policy, size_t layer,
-                                    size_t n_slots, enum cache_class class, enum cache_half half) {
+                                    size_t n_slots, enum phase class, enum cache_half half) {
     const struct studied_layer * of = &study->layers[layer];
     if (policy == CACHE_STATIC && half == CACHE_SECOND_HALF) {
         return hits_of_static(study->groups[of->group].counts[class], of->first, of->n_expert, n_slots, study->order);
     }
-    if (policy == CACHE_PROMPT_ORACLE && half == CACHE_SECOND_HALF && class == CACHE_GENERATION) {
+    if (policy == CACHE_PROMPT_ORACLE && half == CACHE_SECOND_HALF && class == PHASE_GENERATION) {
         return (struct cache_hits) { of->oracle_requests, sum_below(of->oracle, of->n_expert, n_slots) };
     }
     return hits_of_caches(&of->caches, policy, n_slots, class, half);
 }
 
 struct cache_hits cache_study_all(const struct cache_study * study, enum cache_policy policy, size_t n_slots,
-                                  enum cache_class class, enum cache_half half) {
+                                  enum phase class, enum cache_half half) {
     struct cache_hits sum = { 0 };
     for (size_t i = 0; i < study->n_layers; i++) {
         const struct cache_hits hits = cache_study_layer(study, policy, i, n_slots, class, half);
@@ -455,7 +455,7 @@ struct cache_hits cache_study_all(const struct cache_study * study, enum cache_p
 }
 
 struct cache_hits cache_study_pooled(const struct cache_study * study, enum cache_policy policy, int32_t group,
-                                     size_t n_slots, enum cache_class class, enum cache_half half) {
+                                     size_t n_slots, enum phase class, enum cache_half half) {
     const struct group * of = &study->groups[group];
     if (policy == CACHE_STATIC && half == CACHE_SECOND_HALF) {
         return hits_of_static(of->counts[class], 0, of->caches.n_keys, n_slots, study->order);
@@ -463,7 +463,7 @@ struct cache_hits cache_study_pooled(const struct cache_study * study, enum cach
     return hits_of_caches(&of->caches, policy, n_slots, class, half);
 }
 
-uint64_t cache_study_distances(const struct cache_study * study, size_t layer, enum cache_class class,
+uint64_t cache_study_distances(const struct cache_study * study, size_t layer, enum phase class,
                                enum cache_half half, uint64_t * counts) {
     const struct caches * caches = &study->layers[layer].caches;
     const uint64_t      * lru    = caches->tallies[class][half].lru;
@@ -471,7 +471,7 @@ uint64_t cache_study_distances(const struct cache_study * study, size_t layer, e
     return lru[0];
 }
 
-const uint64_t * cache_study_counts(const struct cache_study * study, size_t layer, enum cache_class class,
+const uint64_t * cache_study_counts(const struct cache_study * study, size_t layer, enum phase class,
                                     enum cache_half half) {
     const struct studied_layer * of = &study->layers[layer];
     return study->groups[of->group].counts[class][half] + of->first;

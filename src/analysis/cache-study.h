@@ -8,11 +8,11 @@
 
 #pragma once
 
+#include "routing/phase.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-enum cache_class { CACHE_PROMPT, CACHE_GENERATION, CACHE_WARMUP, CACHE_N_CLASSES };
 
 enum cache_half { CACHE_FIRST_HALF, CACHE_SECOND_HALF, CACHE_N_HALVES };
 
@@ -43,7 +43,7 @@ struct cache_options {
 struct cache_step {
     size_t           layer;     // index into the layers of the study
     int32_t          n_rows;
-    enum cache_class class;
+    enum phase       class;
     enum cache_half  half;
     size_t           n_experts; // distinct
     const uint16_t * experts;   // each once, in the order in which they appear first: the last one is the most recent
@@ -76,23 +76,23 @@ void cache_study_end_life(struct cache_study * study, uint64_t life);
 // CACHE_STATIC and CACHE_PROMPT_ORACLE are of the second half alone; the oracle counts activations, of all lives that
 // ended (cache_study_end_life).
 struct cache_hits cache_study_layer(const struct cache_study * study, enum cache_policy policy, size_t layer,
-                                    size_t n_slots, enum cache_class class, enum cache_half half);
+                                    size_t n_slots, enum phase class, enum cache_half half);
 
 // The same of all layers together, `n_slots` in each.
 struct cache_hits cache_study_all(const struct cache_study * study, enum cache_policy policy, size_t n_slots,
-                                  enum cache_class class, enum cache_half half);
+                                  enum phase class, enum cache_half half);
 
 // Of a pooled cache of a group: CACHE_LRU at any size, CACHE_STATIC, CACHE_OPTIMUM for options' sizes times the group's
 // number of layers.
 struct cache_hits cache_study_pooled(const struct cache_study * study, enum cache_policy policy, int32_t group,
-                                     size_t n_slots, enum cache_class class, enum cache_half half);
+                                     size_t n_slots, enum phase class, enum cache_half half);
 
 // How often a request's distance in its layer was d, 0 <= d < n_expert, into counts[n_expert]; returns how often there
 // was none (first use).
-uint64_t cache_study_distances(const struct cache_study * study, size_t layer, enum cache_class class,
+uint64_t cache_study_distances(const struct cache_study * study, size_t layer, enum phase class,
                                enum cache_half half, uint64_t * counts);
 
 // Activation counts of a layer in a class and half: counts[n_expert], owned by the study. Requests are counted: an
 // expert that a step uses for several tokens counts once.
-const uint64_t * cache_study_counts(const struct cache_study * study, size_t layer, enum cache_class class,
+const uint64_t * cache_study_counts(const struct cache_study * study, size_t layer, enum phase class,
                                     enum cache_half half);

@@ -19,7 +19,7 @@ struct advising {
     const struct cache_gathered * gathered;
     const struct trace_shape    * shape;
     struct cache_advice         * advice;
-    enum cache_class              class;
+    enum phase              class;
     double                        vram;
     struct cache_time             time;
 };
@@ -232,7 +232,7 @@ static void advise_kept_layers(const struct advising * advising) {
 // the whole
 //
 
-static struct advising advising_of(const struct cache_gathered * gathered, enum cache_class class,
+static struct advising advising_of(const struct cache_gathered * gathered, enum phase class,
                                    struct cache_advice * advice) {
     const struct cache_questions * questions = &gathered->questions;
     return (struct advising) {
@@ -271,7 +271,7 @@ static bool prefers_cache(const struct cache_advice * advice) {
     return (advice->llama_slots == 0 ? 0 : advice->llama.rate - NEAR) > advice->whole.rate;
 }
 
-bool cache_advise(const struct cache_gathered * gathered, enum cache_class class, struct cache_advice * advice) {
+bool cache_advise(const struct cache_gathered * gathered, enum phase class, struct cache_advice * advice) {
     const struct advising advising = advising_of(gathered, class, advice);
     *advice = (struct cache_advice) { .vram = gathered->questions.vram };
     if (advice->vram == 0 || gathered->n_runs == 0 || cache_gathered_requests(gathered, class) == 0) {

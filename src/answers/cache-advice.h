@@ -45,5 +45,5 @@ struct cache_advice {
 
 // False where no memory was asked about, or what it serves is not known: `advice` is empty then. Either way it must be
 // freed.
-bool cache_advise     (const struct cache_gathered * gathered, enum cache_class class, struct cache_advice * advice);
+bool cache_advise     (const struct cache_gathered * gathered, enum phase class, struct cache_advice * advice);
 void cache_advice_free(struct cache_advice * advice);

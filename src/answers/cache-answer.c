@@ -10,8 +10,8 @@
 
 #define NEAR 0.05 // shares of requests that people would call the same
 
-static_assert(CACHE_PROMPT     < CACHE_ANSWER_N_PHASES, "phases are the first classes");
-static_assert(CACHE_GENERATION < CACHE_ANSWER_N_PHASES, "phases are the first classes");
+static_assert(PHASE_PROMPT     < CACHE_ANSWER_N_PHASES, "phases are the first classes");
+static_assert(PHASE_GENERATION < CACHE_ANSWER_N_PHASES, "phases are the first classes");
 static_assert(CACHE_SIZES_MAX == CACHE_ANSWER_SIZES_MAX, "all sizes have a place");
 static_assert(1 << (CACHE_ANSWER_CONCURRENCY_MAX - 1) == CONCURRENCY_MOST, "all numbers of sequences have a place");
 
@@ -35,10 +35,10 @@ static void fill_model(struct cache_answer * answer, const struct cache_gathered
     answer->tokens    = gathered->extent;
     answer->max_rows  = gathered->questions.max_rows;
     answer->half_life = gathered->questions.half_life;
-    for (enum cache_class phase = 0; phase < CACHE_ANSWER_N_PHASES; phase++) {
+    for (enum phase phase = 0; phase < CACHE_ANSWER_N_PHASES; phase++) {
         answer->requests[phase] = cache_gathered_requests(gathered, phase);
     }
-    answer->phase = answer->requests[CACHE_GENERATION] > 0 ? CACHE_GENERATION : CACHE_PROMPT;
+    answer->phase = answer->requests[PHASE_GENERATION] > 0 ? PHASE_GENERATION : PHASE_PROMPT;
 }
 
 //
@@ -46,7 +46,7 @@ static void fill_model(struct cache_answer * answer, const struct cache_gathered
 //
 
 static struct cache_answer_rates rates_of(const struct cache_gathered * gathered, size_t i_size,
-                                          enum cache_class phase) {
+                                          enum phase phase) {
     const size_t              slots = gathered->sizes[i_size];
     struct cache_answer_rates rates = {
         .pooled_static  = cache_gathered_pooled(gathered, CACHE_STATIC,  slots, phase),
@@ -70,14 +70,14 @@ static void fill_sizes(struct cache_answer * answer, const struct cache_gathered
         size->slots = gathered->sizes[i];
         size->share = cache_gathered_share(gathered, size->slots);
         size->bytes = answer->bytes_known ? size->share * (double) answer->all_bytes : NAN;
-        for (enum cache_class phase = 0; phase < CACHE_ANSWER_N_PHASES; phase++) {
+        for (enum phase phase = 0; phase < CACHE_ANSWER_N_PHASES; phase++) {
             size->rates[phase] = rates_of(gathered, i, phase);
         }
     }
 }
 
 static void fill_curves(struct cache_answer * answer, const struct cache_gathered * gathered) {
-    for (enum cache_class phase = 0; phase < CACHE_ANSWER_N_PHASES; phase++) {
+    for (enum phase phase = 0; phase < CACHE_ANSWER_N_PHASES; phase++) {
         answer->lru[phase] = memory_new((size_t) answer->n_expert + 1, sizeof(*answer->lru[phase]));
         for (int32_t slots = 0; slots <= answer->n_expert; slots++) {
             answer->lru[phase][slots] = cache_gathered_rate(gathered, CACHE_LRU, (size_t) slots, phase);
@@ -86,14 +86,14 @@ static void fill_curves(struct cache_answer * answer, const struct cache_gathere
 }
 
 static double rate_of_layer(const struct cache_gathered * gathered, enum cache_policy policy, size_t layer,
-                            size_t n_slots, enum cache_class phase) {
+                            size_t n_slots, enum phase phase) {
     return cache_rate(cache_study_layer(gathered->study, policy, layer, n_slots, phase, CACHE_SECOND_HALF));
 }
 
 static void fill_layer(struct cache_answer_layer * layer, const struct cache_gathered * gathered, size_t i) {
     layer->layer = gathered->shape->layers[i].layer;
     for (size_t j = 0; j < gathered->n_sizes; j++) {
-        for (enum cache_class phase = 0; phase < CACHE_ANSWER_N_PHASES; phase++) {
+        for (enum phase phase = 0; phase < CACHE_ANSWER_N_PHASES; phase++) {
             for (enum cache_policy policy = 0; policy < CACHE_N_POLICIES; policy++) {
                 layer->rates[j][phase][policy] = rate_of_layer(gathered, policy, i, gathered->sizes[j], phase);
             }
@@ -113,7 +113,7 @@ static void fill_layers(struct cache_answer * answer, const struct cache_gathere
 //
 
 static void add_distances(struct cache_answer_distances * distances, const struct cache_gathered * gathered,
-                          size_t layer, enum cache_class phase, uint64_t * room) {
+                          size_t layer, enum phase phase, uint64_t * room) {
     for (enum cache_half half = 0; half < CACHE_N_HALVES; half++) {
         distances->first += cache_study_distances(gathered->study, layer, phase, half, room);
         for (int32_t i = 0; i < gathered->shape->layers[layer].n_expert; i++) {
@@ -125,7 +125,7 @@ static void add_distances(struct cache_answer_distances * distances, const struc
 static void fill_distances(struct cache_answer * answer, const struct cache_gathered * gathered) {
     const size_t n    = (size_t) answer->n_expert;
     uint64_t   * room = memory_new(n, sizeof(*room));
-    for (enum cache_class phase = 0; phase < CACHE_ANSWER_N_PHASES; phase++) {
+    for (enum phase phase = 0; phase < CACHE_ANSWER_N_PHASES; phase++) {
         answer->distances[phase].counts = memory_new(n, sizeof(*answer->distances[phase].counts));
         for (size_t i = 0; i < answer->n_layers; i++) {
             add_distances(&answer->distances[phase], gathered, i, phase, room);
@@ -143,7 +143,7 @@ static void fill_runs(struct cache_answer * answer, const struct cache_gathered 
         to->mib     = from->budget >> 20;
         to->n_slots = from->n_slots;
         to->totals  = from->totals;
-        for (enum cache_class phase = 0; phase < CACHE_ANSWER_N_PHASES; phase++) {
+        for (enum phase phase = 0; phase < CACHE_ANSWER_N_PHASES; phase++) {
             to->rates[phase] = cache_rate(from->hits[phase][CACHE_SECOND_HALF]);
         }
     }
@@ -197,7 +197,7 @@ static void fill_quarters(struct cache_answer * answer) {
     }
 }
 
-static enum cache_conclusion conclusion_of(const struct cache_answer_size * size, enum cache_class phase) {
+static enum cache_conclusion conclusion_of(const struct cache_answer_size * size, enum phase phase) {
     const double lru    = size->rates[phase].policies[CACHE_LRU];
     const double pinned = size->rates[phase].policies[CACHE_STATIC];
     return lru < size->share + NEAR && pinned < size->share + NEAR ? CACHE_IS_CHANCE

@@ -13,7 +13,7 @@
 
 #define CACHE_ANSWER_SIZES_MAX       16
 #define CACHE_ANSWER_CONCURRENCY_MAX 7 // 1, 2, 4 … 64 sequences
-#define CACHE_ANSWER_N_PHASES        2 // CACHE_PROMPT and CACHE_GENERATION: nobody asks what a warm-up would hit
+#define CACHE_ANSWER_N_PHASES        2 // PHASE_PROMPT and PHASE_GENERATION: nobody asks what a warm-up would hit
 
 // Shares of the second half's requests that caches of one size serve, NAN: nothing was requested, or nobody knows.
 struct cache_answer_rates {
@@ -73,7 +73,7 @@ struct cache_answer {
     int32_t                         max_rows;      // the questions'
     double                          half_life;     // likewise
     uint64_t                        requests[CACHE_ANSWER_N_PHASES]; // of the second half
-    enum cache_class                phase;         // that most people wait for: generation, where there is any
+    enum phase                phase;         // that most people wait for: generation, where there is any
     size_t                          n_sizes;
     struct cache_answer_size        sizes[CACHE_ANSWER_SIZES_MAX];   // ascending
     size_t                          quarter;       // the size that has a quarter of the experts of the largest layer

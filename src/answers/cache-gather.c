@@ -16,7 +16,7 @@ double cache_rate(struct cache_hits hits) {
 }
 
 double cache_gathered_rate(const struct cache_gathered * gathered, enum cache_policy policy, size_t n_slots,
-                           enum cache_class class) {
+                           enum phase class) {
     return cache_rate(cache_study_all(gathered->study, policy, n_slots, class, CACHE_SECOND_HALF));
 }
 
@@ -29,7 +29,7 @@ static size_t layers_of_group(const struct trace_shape * shape, int32_t group) {
 }
 
 double cache_gathered_pooled(const struct cache_gathered * gathered, enum cache_policy policy, size_t n_slots,
-                             enum cache_class class) {
+                             enum phase class) {
     struct cache_hits sum = { 0 };
     for (int32_t group = 0; group < gathered->shape->n_groups; group++) {
         const size_t            n    = n_slots * layers_of_group(gathered->shape, group);
@@ -40,7 +40,7 @@ double cache_gathered_pooled(const struct cache_gathered * gathered, enum cache_
     return cache_rate(sum);
 }
 
-uint64_t cache_gathered_requests(const struct cache_gathered * gathered, enum cache_class class) {
+uint64_t cache_gathered_requests(const struct cache_gathered * gathered, enum phase class) {
     return cache_study_all(gathered->study, CACHE_LRU, 0, class, CACHE_SECOND_HALF).requests;
 }
 
@@ -236,7 +236,7 @@ static bool gather_ubatch(void * self, const struct trace_ubatch * ubatch, struc
         const struct cache_step step = {
             .layer     = (size_t) layer,
             .n_rows    = gathering->step.n_rows,
-            .class     = ubatch->warmup ? CACHE_WARMUP : gathering->step.generation ? CACHE_GENERATION : CACHE_PROMPT,
+            .class     = ubatch->warmup ? PHASE_WARMUP : gathering->step.generation ? PHASE_GENERATION : PHASE_PROMPT,
             .half      = judged ? CACHE_SECOND_HALF : CACHE_FIRST_HALF,
             .n_experts = gathering->step.n_experts,
             .experts   = gathering->step.experts,

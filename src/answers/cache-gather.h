@@ -18,7 +18,7 @@ struct cache_run {
     uint64_t                      budget;  // bytes
     size_t                        n_slots; // of all groups
     struct llama_moe_cache_totals totals;  // of the whole run, warm-up included
-    struct cache_hits             hits[CACHE_N_CLASSES][CACHE_N_HALVES];
+    struct cache_hits             hits[N_PHASES][CACHE_N_HALVES];
     struct llama_moe_cache      * cache;
 };
 
@@ -46,14 +46,14 @@ double cache_rate(struct cache_hits hits);
 
 // Of all layers' own caches, in the second half.
 double cache_gathered_rate(const struct cache_gathered * gathered, enum cache_policy policy, size_t n_slots,
-                           enum cache_class class);
+                           enum phase class);
 
 // Of caches whose slots the layers of a group share, as many as `n_slots` in each layer would be.
 double cache_gathered_pooled(const struct cache_gathered * gathered, enum cache_policy policy, size_t n_slots,
-                             enum cache_class class);
+                             enum phase class);
 
 // Of the second half.
-uint64_t cache_gathered_requests(const struct cache_gathered * gathered, enum cache_class class);
+uint64_t cache_gathered_requests(const struct cache_gathered * gathered, enum phase class);
 
 // Share of all experts that so many slots in each layer are.
 double cache_gathered_share(const struct cache_gathered * gathered, size_t n_slots);

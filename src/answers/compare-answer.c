@@ -63,8 +63,8 @@ static bool has_layers(const struct routing_counts * counts, struct error * erro
 // a pair
 //
 
-static double js_of(const struct counted_layer * a, enum routing_part part_a,
-                    const struct counted_layer * b, enum routing_part part_b) {
+static double js_of(const struct counted_layer * a, enum counted_part part_a,
+                    const struct counted_layer * b, enum counted_part part_b) {
     const uint64_t * x = a->activations[part_a];
     const uint64_t * y = b->activations[part_b];
     return x == NULL || y == NULL ? (double) NAN : divergence_js(x, y, a->n_expert);
@@ -72,10 +72,10 @@ static double js_of(const struct counted_layer * a, enum routing_part part_a,
 
 static struct compare_layer compare_layers(const struct counted_layer * a, const struct counted_layer * b) {
     return (struct compare_layer) {
-        .divergence = js_of(a, ROUTING_ALL, b, ROUTING_ALL),
-        .overlap    = divergence_overlap(a->activations[ROUTING_ALL], b->activations[ROUTING_ALL], a->n_expert),
-        .noise_a    = js_of(a, ROUTING_FIRST_HALF, a, ROUTING_SECOND_HALF),
-        .noise_b    = js_of(b, ROUTING_FIRST_HALF, b, ROUTING_SECOND_HALF),
+        .divergence = js_of(a, COUNTED_ALL, b, COUNTED_ALL),
+        .overlap    = divergence_overlap(a->activations[COUNTED_ALL], b->activations[COUNTED_ALL], a->n_expert),
+        .noise_a    = js_of(a, COUNTED_FIRST_HALF, a, COUNTED_SECOND_HALF),
+        .noise_b    = js_of(b, COUNTED_FIRST_HALF, b, COUNTED_SECOND_HALF),
     };
 }
 
@@ -132,15 +132,15 @@ static bool has_both_halves(const struct routing_counts * counts) {
     uint64_t sums[2] = { 0 };
     for (size_t i = 0; i < counts->n_layers; i++) {
         const struct counted_layer * layer = &counts->layers[i];
-        for (int half = 0; half < 2 && layer->activations[ROUTING_FIRST_HALF + half] != NULL; half++) {
-            sums[half] += counts_sum(layer->activations[ROUTING_FIRST_HALF + half], layer->n_expert);
+        for (int half = 0; half < 2 && layer->activations[COUNTED_FIRST_HALF + half] != NULL; half++) {
+            sums[half] += counts_sum(layer->activations[COUNTED_FIRST_HALF + half], layer->n_expert);
         }
     }
     return sums[0] > 0 && sums[1] > 0;
 }
 
-static double hits_of(const struct routing_counts * learned, enum routing_part learned_part,
-                      const struct routing_counts * judged,  enum routing_part judged_part, double share) {
+static double hits_of(const struct routing_counts * learned, enum counted_part learned_part,
+                      const struct routing_counts * judged,  enum counted_part judged_part, double share) {
     double hits = 0.0;
     double all  = 0.0;
     for (size_t i = 0; i < judged->n_layers; i++) {
@@ -155,12 +155,12 @@ static double hits_of(const struct routing_counts * learned, enum routing_part l
 }
 
 static double hits_of_other(const struct routing_counts * learned, const struct routing_counts * judged, double share) {
-    return hits_of(learned, ROUTING_ALL, judged, has_both_halves(judged) ? ROUTING_SECOND_HALF : ROUTING_ALL, share);
+    return hits_of(learned, COUNTED_ALL, judged, has_both_halves(judged) ? COUNTED_SECOND_HALF : COUNTED_ALL, share);
 }
 
 static double hits_of_own(const struct routing_counts * counts, double share) {
-    return has_both_halves(counts) ? hits_of(counts, ROUTING_FIRST_HALF, counts, ROUTING_SECOND_HALF, share)
-                                   : hits_of(counts, ROUTING_ALL,        counts, ROUTING_ALL,         share);
+    return has_both_halves(counts) ? hits_of(counts, COUNTED_FIRST_HALF, counts, COUNTED_SECOND_HALF, share)
+                                   : hits_of(counts, COUNTED_ALL,        counts, COUNTED_ALL,         share);
 }
 
 //
@@ -189,8 +189,8 @@ static void take_expert(struct compare_pair * pair, struct compare_expert expert
 
 static void compare_experts(struct compare_pair * pair, const struct counted_layer * a,
                             const struct counted_layer * b) {
-    const uint64_t * x     = a->activations[ROUTING_ALL];
-    const uint64_t * y     = b->activations[ROUTING_ALL];
+    const uint64_t * x     = a->activations[COUNTED_ALL];
+    const uint64_t * y     = b->activations[COUNTED_ALL];
     const uint64_t   sum_x = counts_sum(x, a->n_expert);
     const uint64_t   sum_y = counts_sum(y, b->n_expert);
     for (size_t i = 0; i < a->n_expert && sum_x > 0 && sum_y > 0; i++) {
@@ -224,7 +224,7 @@ static void compare_pair(const struct compare_answer * comparison, struct compar
 static double mean_divergence(const struct routing_counts * a, const struct routing_counts * b) {
     struct mean mean = { 0 };
     for (size_t i = 0; i < a->n_layers; i++) {
-        add_to_mean(&mean, js_of(&a->layers[i], ROUTING_ALL, &b->layers[i], ROUTING_ALL));
+        add_to_mean(&mean, js_of(&a->layers[i], COUNTED_ALL, &b->layers[i], COUNTED_ALL));
     }
     return value_of_mean(mean);
 }

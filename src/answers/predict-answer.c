@@ -34,7 +34,7 @@ static struct predict_shares shares_of(const struct predict_study * study, enum 
 static void fill_targets(struct predict_target * targets, const struct predict_study * study, int layer) {
     for (int step = 0; step < PREDICT_N_STEPS; step++) {
         targets[step].all = shares_of(study, (enum predict_step) step, layer, -1);
-        for (int phase = 0; phase < PREDICT_N_PHASES; phase++) {
+        for (int phase = 0; phase < N_TOKEN_PHASES; phase++) {
             targets[step].phases[phase] = shares_of(study, (enum predict_step) step, layer, phase);
         }
     }
@@ -58,12 +58,12 @@ static void fill_layers(struct predict_answer * answer, const struct predict_stu
 //
 
 static void find_main(struct predict_answer * answer) {
-    for (int phase = PREDICT_N_PHASES - 1; phase >= 0; phase--) {
+    for (int phase = N_TOKEN_PHASES - 1; phase >= 0; phase--) {
         for (int step = 0; step < PREDICT_N_STEPS; step++) {
             if (!answer->is_judged && answer->targets[step].phases[phase].judged > 0) {
                 answer->is_judged  = true;
                 answer->main_step  = (enum predict_step) step;
-                answer->main_phase = (enum predict_phase) phase;
+                answer->main_phase = (enum phase) phase;
             }
         }
     }

@@ -5,6 +5,7 @@
 
 #include "analysis/predictor.h"
 #include "answers/answer-model.h"
+#include "routing/phase.h"
 #include "tool/error.h"
 #include "tool/input/trace-filter.h"
 #include "trace/read/trace-reader.h"
@@ -23,8 +24,6 @@ enum predict_guess {
     PREDICT_N_GUESSES
 };
 
-enum predict_phase { PREDICT_PROMPT, PREDICT_GENERATION, PREDICT_N_PHASES };
-
 // Shares of the experts that were found among the guesses of each budget.
 struct predict_shares {
     uint64_t judged;                                      // experts that were to be guessed
@@ -33,7 +32,7 @@ struct predict_shares {
 
 struct predict_target {
     struct predict_shares all;
-    struct predict_shares phases[PREDICT_N_PHASES];
+    struct predict_shares phases[N_TOKEN_PHASES];
 };
 
 struct predict_layer {
@@ -45,15 +44,15 @@ struct predict_layer {
 struct predict_answer {
     struct answer_model    model;
     bool                   phases_known;                // otherwise all tokens count as a prompt
-    uint64_t               learned[PREDICT_N_PHASES];   // tokens
-    uint64_t               judged [PREDICT_N_PHASES];
+    uint64_t               learned[N_TOKEN_PHASES];   // tokens
+    uint64_t               judged [N_TOKEN_PHASES];
     size_t                 n_guesses[RECALL_N_BUDGETS]; // of each budget, 0: not as many in each layer
     struct predict_target  targets[PREDICT_N_STEPS];    // of all layers
     size_t                 n_layers;                    // that the filter chooses
     struct predict_layer * layers;                      // ascending
     bool                   is_judged;                   // what follows is known
     enum predict_step      main_step;                   // what matters most and was judged: generation before prompts,
-    enum predict_phase     main_phase;                  // the next layer before the next token
+    enum phase     main_phase;                  // the next layer before the next token
     double                 gains[RECALL_N_BUDGETS];     // there, of what was learned over popular experts
     bool                   is_gain;                     // one of them is worth something
 };

@@ -72,7 +72,7 @@ struct row {
 };
 
 static void judge(const struct predicting * predicting, const struct row * row) {
-    const enum predict_phase phase     = row->generation ? PREDICT_GENERATION : PREDICT_PROMPT;
+    const enum phase phase     = row->generation ? PHASE_GENERATION : PHASE_PROMPT;
     struct recall          * recalls   = row->layer->recalls[row->step][phase].guesses;
     struct predictor       * predictor = row->layer->predictors[row->step];
     const size_t             most      = recall_budget(RECALL_N_BUDGETS - 1, row->n_chosen);
@@ -154,7 +154,7 @@ static void take_tokens(struct predicting * predicting, const struct trace_ubatc
         predicting->of_tokens[i] = NULL;
         if (trace_filter_has_token(predicting->filter, ubatch, i)) {
             uint64_t * counts = predicting->settled ? predicting->study->judged : predicting->study->learned;
-            counts[token->generation ? PREDICT_GENERATION : PREDICT_PROMPT]++;
+            counts[token->generation ? PHASE_GENERATION : PHASE_PROMPT]++;
             predicting->of_tokens[i] = trace_lives_at(predicting->sequences, ubatch->context, token->sequence, 0);
         }
     }
@@ -269,7 +269,7 @@ struct predict_recall predict_study_recall(const struct predict_study * study, e
                                            int phase) {
     struct predict_recall sum = { 0 };
     for (size_t i = 0; i < study->shape->n_layers; i++) {
-        for (int j = 0; j < PREDICT_N_PHASES; j++) {
+        for (int j = 0; j < N_TOKEN_PHASES; j++) {
             const bool is_asked = (layer < 0 || i == (size_t) layer) && (phase < 0 || j == phase);
             for (size_t k = 0; is_asked && k < PREDICT_N_GUESSES; k++) {
                 recall_add(&sum.guesses[k], &study->layers[i].recalls[step][j].guesses[k]);

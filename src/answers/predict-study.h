@@ -18,7 +18,7 @@ struct predict_studied_layer {
     uint64_t            * activations; // of the first half
     uint16_t            * popular;     // experts by them, once it is over
     struct predictor    * predictors[PREDICT_N_STEPS];
-    struct predict_recall recalls[PREDICT_N_STEPS][PREDICT_N_PHASES];
+    struct predict_recall recalls[PREDICT_N_STEPS][N_TOKEN_PHASES];
 };
 
 struct predict_study {
@@ -26,8 +26,8 @@ struct predict_study {
     struct trace_shape           * shape;
     struct trace_extent            extent;
     struct predict_studied_layer * layers; // as in the shape
-    uint64_t                       learned[PREDICT_N_PHASES]; // tokens
-    uint64_t                       judged [PREDICT_N_PHASES];
+    uint64_t                       learned[N_TOKEN_PHASES]; // tokens
+    uint64_t                       judged [N_TOKEN_PHASES];
 };
 
 // Goes through the trace twice. NULL, and why, where the question has no answer. *lost: ubatches that do not check.

@@ -17,7 +17,7 @@ static double share_or_nan(uint64_t part, uint64_t all) {
     return all == 0 ? (double) NAN : (double) part / (double) all;
 }
 
-static double chance_of(const struct counted_layer * layer, enum routing_part part) {
+static double chance_of(const struct counted_layer * layer, enum counted_part part) {
     const uint64_t * counts = layer->activations[part];
     return counts == NULL || layer->n_used < 0 ? (double) NAN
                                                : neighbours_chance(counts, layer->n_expert, (size_t) layer->n_used);
@@ -27,13 +27,13 @@ static struct report_reuse reuse_of(const struct counted_layer * layer) {
     return (struct report_reuse) {
         .prompt            = share_or_nan(layer->prompt.shared,     layer->prompt.experts),
         .generation        = share_or_nan(layer->generation.shared, layer->generation.experts),
-        .prompt_chance     = layer->prompt.experts     == 0 ? (double) NAN : chance_of(layer, ROUTING_PROMPT),
-        .generation_chance = layer->generation.experts == 0 ? (double) NAN : chance_of(layer, ROUTING_GENERATION),
+        .prompt_chance     = layer->prompt.experts     == 0 ? (double) NAN : chance_of(layer, COUNTED_PROMPT),
+        .generation_chance = layer->generation.experts == 0 ? (double) NAN : chance_of(layer, COUNTED_GENERATION),
     };
 }
 
 static struct report_layer look_at_layer(const struct counted_layer * layer) {
-    const uint64_t * counts  = layer->activations[ROUTING_ALL];
+    const uint64_t * counts  = layer->activations[COUNTED_ALL];
     const size_t     hottest = evenness_hottest(counts, layer->n_expert);
     return (struct report_layer) {
         .entropy    = counts_entropy    (counts, layer->n_expert),
@@ -159,7 +159,7 @@ static void fill_sum(struct report_answer * report) {
     };
 }
 
-static size_t n_slots_of(const struct routing_counts * counts, enum routing_part part) {
+static size_t n_slots_of(const struct routing_counts * counts, enum counted_part part) {
     size_t n = 0;
     for (size_t i = 0; i < counts->n_layers; i++) {
         if (counts->layers[i].activations[part] == NULL) {
@@ -181,7 +181,7 @@ static void fill_marks(struct report_coverage * coverage, const struct evenness_
     }
 }
 
-static bool fill_coverage(struct report_answer * report, enum routing_part part) {
+static bool fill_coverage(struct report_answer * report, enum counted_part part) {
     const struct routing_counts * counts   = report->counts;
     struct report_coverage      * coverage = &report->coverage[part];
     const size_t                  n        = n_slots_of(counts, part);
@@ -204,13 +204,13 @@ static bool fill_coverage(struct report_answer * report, enum routing_part part)
 }
 
 static bool fill_phases(struct report_answer * report, struct error * error) {
-    for (int part = ROUTING_ALL; part < REPORT_N_PHASES; part++) {
-        if (!fill_coverage(report, (enum routing_part) part)) {
+    for (int part = COUNTED_ALL; part < REPORT_N_PHASES; part++) {
+        if (!fill_coverage(report, (enum counted_part) part)) {
             return error_set(error, "out of memory");
         }
     }
-    report->main_phase = report->coverage[ROUTING_GENERATION].is_known ? ROUTING_GENERATION
-                       : report->coverage[ROUTING_PROMPT].is_known     ? ROUTING_PROMPT : ROUTING_ALL;
+    report->main_phase = report->coverage[COUNTED_GENERATION].is_known ? COUNTED_GENERATION
+                       : report->coverage[COUNTED_PROMPT].is_known     ? COUNTED_PROMPT : COUNTED_ALL;
     return true;
 }
 
@@ -222,7 +222,7 @@ static uint64_t activations_of(const struct routing_counts * counts) {
     const bool has_sum = counts->n_layers == 0 && counts->statistics != NULL;
     uint64_t   sum     = has_sum ? counts->statistics->model.total_activations : 0;
     for (size_t i = 0; i < counts->n_layers; i++) {
-        sum += counts_sum(counts->layers[i].activations[ROUTING_ALL], counts->layers[i].n_expert);
+        sum += counts_sum(counts->layers[i].activations[COUNTED_ALL], counts->layers[i].n_expert);
     }
     return sum;
 }

@@ -6,7 +6,7 @@
 #include "answers/cache-answer.h"
 #include "answers/routing-counts.h"
 
-#define REPORT_N_PHASES 3   // ROUTING_ALL, ROUTING_PROMPT, ROUTING_GENERATION
+#define REPORT_N_PHASES 3   // COUNTED_ALL, COUNTED_PROMPT, COUNTED_GENERATION
 #define REPORT_N_MARKS  4   // 50, 80, 90 and 99 % of the activations
 #define REPORT_N_CURVE  101 // 0, 1 … 100 % of the slots
 
@@ -69,7 +69,7 @@ struct report_answer {
     struct report_range     expert_bytes;
     struct report_sum       sum;
     struct report_coverage  coverage[REPORT_N_PHASES];
-    enum routing_part       main_phase;   // generation where there is any
+    enum counted_part       main_phase;   // generation where there is any
     struct report_reuse     reuse;        // of all layers
     uint64_t                activations;
     struct cache_answer   * cache;        // NULL: not known

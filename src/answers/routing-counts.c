@@ -72,7 +72,7 @@ static bool take_tokens(struct gathering * gathering, const struct trace_ubatch 
             continue;
         }
         *(token->generation ? &tokens->generation : &tokens->prompt) += 1;
-        gathering->parts[i] = token->generation ? ROUTING_GENERATION : ROUTING_PROMPT;
+        gathering->parts[i] = token->generation ? COUNTED_GENERATION : COUNTED_PROMPT;
         if (is_neighbour(gathering, token)) {
             gathering->sequences[i] = sequence_of(gathering, ubatch->context, token, error);
             if (gathering->sequences[i] == NULL) {
@@ -106,7 +106,7 @@ static void take_neighbour(struct gathering * gathering, const struct trace_ubat
 static void take_layer(struct gathering * gathering, const struct trace_ubatch * ubatch,
                        const struct trace_routing * routing, int32_t place) {
     const struct counted_layer * layer = &gathering->counts->layers[place];
-    const enum routing_part      part  = gathering->halves.is_second ? ROUTING_SECOND_HALF : ROUTING_FIRST_HALF;
+    const enum counted_part      part  = gathering->halves.is_second ? COUNTED_SECOND_HALF : COUNTED_FIRST_HALF;
     uint64_t                   * half  = layer->activations[part];
     for (int32_t i = 0; i < routing->n_rows; i++) {
         const int32_t    token   = routing->tokens == NULL ? i : routing->tokens[i];
@@ -157,7 +157,7 @@ static void choose_layers(struct gathering * gathering) {
         struct counted_layer * to = &counts->layers[counts->n_layers++];
         *to = (struct counted_layer) { .layer = from->layer, .n_used = from->n_used, .expert_bytes = from->expert_bytes,
                                        .n_expert = (size_t) from->n_expert };
-        for (int part = 0; part < (gathering->with_halves ? ROUTING_N_PARTS : ROUTING_FIRST_HALF); part++) {
+        for (int part = 0; part < (gathering->with_halves ? COUNTED_N_PARTS : COUNTED_FIRST_HALF); part++) {
             to->activations[part] = memory_new(to->n_expert, sizeof(uint64_t));
         }
     }
@@ -188,12 +188,12 @@ static void forget_neighbours(struct gathering * gathering) {
 // Tokens whose phase is not known were counted as a prompt.
 static void finish_layer(const struct gathering * gathering, size_t i, bool phases_known) {
     struct counted_layer * layer = &gathering->counts->layers[i];
-    const uint64_t       * prompt     = layer->activations[ROUTING_PROMPT];
-    const uint64_t       * generation = layer->activations[ROUTING_GENERATION];
+    const uint64_t       * prompt     = layer->activations[COUNTED_PROMPT];
+    const uint64_t       * generation = layer->activations[COUNTED_GENERATION];
     for (size_t k = 0; k < layer->n_expert; k++) {
-        layer->activations[ROUTING_ALL][k] = prompt[k] + generation[k];
+        layer->activations[COUNTED_ALL][k] = prompt[k] + generation[k];
     }
-    for (int part = ROUTING_PROMPT; part <= ROUTING_GENERATION && !phases_known; part++) {
+    for (int part = COUNTED_PROMPT; part <= COUNTED_GENERATION && !phases_known; part++) {
         free(layer->activations[part]);
         layer->activations[part] = NULL;
     }
@@ -285,8 +285,8 @@ static void take_statistics_layer(struct routing_counts * counts, size_t i) {
     layer->n_used       = (int32_t) known_number(own >= 0 ? own : statistics->n_expert_used);
     layer->expert_bytes = -1;
     layer->n_expert     = statistics_n_expert(statistics, section, number);
-    layer->activations[ROUTING_ALL] = memory_new(layer->n_expert, sizeof(uint64_t));
-    memcpy(layer->activations[ROUTING_ALL], section->per_layer.activations[i], layer->n_expert * sizeof(uint64_t));
+    layer->activations[COUNTED_ALL] = memory_new(layer->n_expert, sizeof(uint64_t));
+    memcpy(layer->activations[COUNTED_ALL], section->per_layer.activations[i], layer->n_expert * sizeof(uint64_t));
 }
 
 static bool chooses_rows(const struct trace_filter * filter) {
@@ -342,7 +342,7 @@ struct routing_counts * routing_counts_load(const char * path, const struct trac
 
 void routing_counts_free(struct routing_counts * counts) {
     for (size_t i = 0; i < counts->n_layers; i++) {
-        for (int part = 0; part < ROUTING_N_PARTS; part++) {
+        for (int part = 0; part < COUNTED_N_PARTS; part++) {
             free(counts->layers[i].activations[part]);
         }
     }

@@ -5,14 +5,21 @@
 
 #include "analysis/neighbours.h"
 #include "answers/answer-model.h"
+#include "routing/phase.h"
 #include "statistics/statistics.h"
 #include "tool/error.h"
 #include "tool/input/trace-filter.h"
 #include "tool/input/trace-walk.h"
 #include "trace/read/trace-reader.h"
 
-enum routing_part {
-    ROUTING_ALL, ROUTING_PROMPT, ROUTING_GENERATION, ROUTING_FIRST_HALF, ROUTING_SECOND_HALF, ROUTING_N_PARTS
+// What is counted apart, the phases among them.
+enum counted_part {
+    COUNTED_ALL,
+    COUNTED_PROMPT     = 1 + PHASE_PROMPT,
+    COUNTED_GENERATION = 1 + PHASE_GENERATION,
+    COUNTED_FIRST_HALF,
+    COUNTED_SECOND_HALF,
+    COUNTED_N_PARTS,
 };
 
 struct counted_layer {
@@ -20,7 +27,7 @@ struct counted_layer {
     int32_t                 n_used;       // -1: not known
     int64_t                 expert_bytes; // -1: not known
     size_t                  n_expert;
-    uint64_t              * activations[ROUTING_N_PARTS]; // [n_expert] each, NULL: not known, or not asked for
+    uint64_t              * activations[COUNTED_N_PARTS]; // [n_expert] each, NULL: not known, or not asked for
     struct neighbours_reuse prompt;       // of its tokens: nothing where sequences are not known
     struct neighbours_reuse generation;
 };

@@ -299,7 +299,7 @@ static int dump_file(const struct options * options) {
 
 static int dump_main(int argc, char ** argv) {
     struct options options = {
-        .filter = { .default_phases = TRACE_PHASE_PROMPT | TRACE_PHASE_GENERATION | TRACE_PHASE_WARMUP, .mtp = true },
+        .filter = { .default_phases = PHASES_ALL, .mtp = true },
     };
     int status;
     if (parse_options(&options, argc, argv, &status)) {

@@ -34,7 +34,7 @@ static void tell(struct told * told, uint64_t seed) {
         uint32_t            keys[STEP_MAX];
         step->layer     = random_below(&random, LAYERS);
         step->n_rows    = 1 + (int32_t) random_below(&random, MAX_ROWS + 2);
-        step->class     = (enum cache_class) random_below(&random, CACHE_N_CLASSES);
+        step->class     = (enum phase) random_below(&random, N_PHASES);
         step->half      = i * 2 >= told->n ? CACHE_SECOND_HALF : CACHE_FIRST_HALF;
         step->n_experts = random_step(&random, (uint32_t) layers[step->layer].n_expert, 4, keys);
         step->experts   = told->experts[i];
@@ -64,7 +64,7 @@ static bool sees(struct of of, const struct cache_step * step) {
 }
 
 static struct cache_hits answer(const struct cache_study * study, enum cache_policy policy,
-                                struct of of, size_t n_slots, enum cache_class class, enum cache_half half) {
+                                struct of of, size_t n_slots, enum phase class, enum cache_half half) {
     return of.layer >= 0 ? cache_study_layer (study, policy, (size_t) of.layer, n_slots, class, half)
                          : cache_study_pooled(study, policy, of.group,          n_slots, class, half);
 }
@@ -91,7 +91,7 @@ static bool has(const struct told * told, struct of of, size_t before, size_t pl
 }
 
 static struct cache_hits simulate(const struct told * told, struct of of, size_t n_slots, bool counts,
-                                  enum cache_class class, enum cache_half half) {
+                                  enum phase class, enum cache_half half) {
     struct cache_hits hits = { 0 };
     for (size_t i = 0; i < told->n; i++) {
         const struct cache_step * step = &told->steps[i];
@@ -104,7 +104,7 @@ static struct cache_hits simulate(const struct told * told, struct of of, size_t
 }
 
 static struct cache_hits simulate_static(const struct told * told, struct of of, size_t n_slots,
-                                         enum cache_class class) {
+                                         enum phase class) {
     uint64_t counts[CACHE_N_HALVES][PLACES] = { { 0 } };
     for (size_t i = 0; i < told->n; i++) {
         const struct cache_step * step = &told->steps[i];
@@ -130,7 +130,7 @@ static void assert_same(struct cache_hits a, struct cache_hits b) {
     assert_int_equal(a.hits,     b.hits);
 }
 
-static void compare(const struct told * told, const struct cache_study * study, struct of of, enum cache_class class) {
+static void compare(const struct told * told, const struct cache_study * study, struct of of, enum phase class) {
     for (size_t n_slots = 0; n_slots <= PLACES + 1; n_slots++) {
         for (int half = 0; half < CACHE_N_HALVES; half++) {
             const enum cache_half in = (enum cache_half) half;
@@ -147,14 +147,14 @@ static void compare(const struct told * told, const struct cache_study * study, 
 }
 
 static void compare_all(const struct told * told,
-                        void (* each)(const struct told *, const struct cache_study *, struct of, enum cache_class)) {
+                        void (* each)(const struct told *, const struct cache_study *, struct of, enum phase)) {
     struct cache_study * study = study_of(told);
-    for (int class = 0; class < CACHE_N_CLASSES; class++) {
+    for (int class = 0; class < N_PHASES; class++) {
         for (int32_t i = 0; i < LAYERS; i++) {
-            each(told, study, (struct of) { i, -1 }, (enum cache_class) class);
+            each(told, study, (struct of) { i, -1 }, (enum phase) class);
         }
         for (int32_t i = 0; i < GROUPS; i++) {
-            each(told, study, (struct of) { -1, i }, (enum cache_class) class);
+            each(told, study, (struct of) { -1, i }, (enum phase) class);
         }
     }
     cache_study_free(study);
@@ -171,7 +171,7 @@ static void test_is_plain_simulation(void ** state) {
 
 // No policy has more hits than the optimum, in no class and half;
 // and those who share slots can do what those who do not share do.
-static void is_bound(const struct told * told, const struct cache_study * study, struct of of, enum cache_class class) {
+static void is_bound(const struct told * told, const struct cache_study * study, struct of of, enum phase class) {
     (void) told;
     const size_t n_layers = of.layer >= 0 ? 1 : of.group == 1 ? 2 : 1;
     for (size_t i = 0; i < N_SIZES; i++) {
@@ -204,9 +204,9 @@ static void test_shared_optimum_is_bound(void ** state) {
         struct cache_study * study = study_of(&told);
         for (size_t i = 0; i < N_SIZES; i++) {
             uint64_t apart = 0;
-            apart += cache_study_layer(study, CACHE_OPTIMUM, 0, sizes[i], CACHE_GENERATION, CACHE_SECOND_HALF).hits;
-            apart += cache_study_layer(study, CACHE_OPTIMUM, 2, sizes[i], CACHE_GENERATION, CACHE_SECOND_HALF).hits;
-            assert_true(cache_study_pooled(study, CACHE_OPTIMUM, 1, sizes[i] * 2, CACHE_GENERATION,
+            apart += cache_study_layer(study, CACHE_OPTIMUM, 0, sizes[i], PHASE_GENERATION, CACHE_SECOND_HALF).hits;
+            apart += cache_study_layer(study, CACHE_OPTIMUM, 2, sizes[i], PHASE_GENERATION, CACHE_SECOND_HALF).hits;
+            assert_true(cache_study_pooled(study, CACHE_OPTIMUM, 1, sizes[i] * 2, PHASE_GENERATION,
                                            CACHE_SECOND_HALF).hits >= apart);
         }
         cache_study_free(study);
@@ -223,8 +223,8 @@ static void test_layers_together_distances_and_counts(void ** state) {
     uint64_t hits     = 0;
     for (size_t i = 0; i < LAYERS; i++) {
         const size_t     n_expert = (size_t) layers[i].n_expert;
-        const uint64_t * counts   = cache_study_counts(study, i, CACHE_GENERATION, CACHE_SECOND_HALF);
-        requests += cache_study_distances(study, i, CACHE_GENERATION, CACHE_SECOND_HALF, distances);
+        const uint64_t * counts   = cache_study_counts(study, i, PHASE_GENERATION, CACHE_SECOND_HALF);
+        requests += cache_study_distances(study, i, PHASE_GENERATION, CACHE_SECOND_HALF, distances);
         for (size_t j = 0; j < n_expert; j++) {
             requests += distances[j];
             hits     += j < 3 ? distances[j] : 0;
@@ -232,14 +232,14 @@ static void test_layers_together_distances_and_counts(void ** state) {
             for (size_t k = 0; k < told.n; k++) {
                 const struct cache_step * step = &told.steps[k];
                 for (size_t l = 0; l < step->n_experts; l++) {
-                    n += step->layer == i && step->class == CACHE_GENERATION && step->half == CACHE_SECOND_HALF
+                    n += step->layer == i && step->class == PHASE_GENERATION && step->half == CACHE_SECOND_HALF
                         && step->experts[l] == j;
                 }
             }
             assert_int_equal(counts[j], n);
         }
     }
-    assert_same(cache_study_all(study, CACHE_LRU, 3, CACHE_GENERATION, CACHE_SECOND_HALF),
+    assert_same(cache_study_all(study, CACHE_LRU, 3, PHASE_GENERATION, CACHE_SECOND_HALF),
                 (struct cache_hits) { requests, hits });
     assert_true(hits > 0);
     cache_study_free(study);
@@ -278,10 +278,10 @@ static void test_oracle(void ** state) {
             }
             const enum cache_policy policy = CACHE_PROMPT_ORACLE;
             const enum cache_half   half   = CACHE_SECOND_HALF;
-            assert_same(cache_study_layer(study, policy, 2, n_slots, CACHE_GENERATION, half), hits);
-            assert_same(cache_study_all  (study, policy,    n_slots, CACHE_GENERATION, half), hits);
+            assert_same(cache_study_layer(study, policy, 2, n_slots, PHASE_GENERATION, half), hits);
+            assert_same(cache_study_all  (study, policy,    n_slots, PHASE_GENERATION, half), hits);
             hits = (struct cache_hits) { 0 };
-            assert_same(cache_study_layer(study, policy, 2, n_slots, CACHE_PROMPT,     half), hits);
+            assert_same(cache_study_layer(study, policy, 2, n_slots, PHASE_PROMPT,     half), hits);
         }
         cache_study_free(study);
     }
@@ -299,7 +299,7 @@ static void test_what_is_not_of_the_layers(void ** state) {
     assert_true (cache_study_step(study, &(struct cache_step) { .layer = 1, .n_experts = 6, .experts = known }));
     assert_false(cache_study_token(study, LAYERS, 0, known, 1));
     assert_false(cache_study_token(study, 1, 0, other, 1));
-    assert_int_equal(cache_study_all(study, CACHE_LRU, 0, CACHE_PROMPT, CACHE_FIRST_HALF).requests, 6);
+    assert_int_equal(cache_study_all(study, CACHE_LRU, 0, PHASE_PROMPT, CACHE_FIRST_HALF).requests, 6);
     cache_study_free(study);
 }
 
@@ -322,14 +322,14 @@ static struct cache_study * wide_study(size_t n_steps, void (* choose)(uint64_t 
         uint16_t experts[USED];
         choose(&random, i, experts);
         const enum cache_half   half = i * 2 >= n_steps ? CACHE_SECOND_HALF : CACHE_FIRST_HALF;
-        const struct cache_step step = { 0, 1, CACHE_GENERATION, half, USED, experts };
+        const struct cache_step step = { 0, 1, PHASE_GENERATION, half, USED, experts };
         assert_true(cache_study_step(study, &step));
     }
     return study;
 }
 
 static double rate(const struct cache_study * study, enum cache_policy policy, size_t n_slots) {
-    const struct cache_hits hits = cache_study_all(study, policy, n_slots, CACHE_GENERATION, CACHE_SECOND_HALF);
+    const struct cache_hits hits = cache_study_all(study, policy, n_slots, PHASE_GENERATION, CACHE_SECOND_HALF);
     assert_true(hits.requests > 0);
     return (double) hits.hits / (double) hits.requests;
 }
@@ -396,12 +396,12 @@ static void test_the_same_always(void ** state) {
     struct cache_study * study = wide_study(100, choose_the_same);
     const enum cache_policy policies[] = { CACHE_LRU, CACHE_LFU, CACHE_OPTIMUM };
     for (size_t i = 0; i < sizeof(policies) / sizeof(policies[0]); i++) {
-        assert_same(cache_study_all(study, policies[i], USED, CACHE_GENERATION, CACHE_FIRST_HALF),
+        assert_same(cache_study_all(study, policies[i], USED, PHASE_GENERATION, CACHE_FIRST_HALF),
                     (struct cache_hits) { 400, 392 });
-        assert_same(cache_study_all(study, policies[i], USED, CACHE_GENERATION, CACHE_SECOND_HALF),
+        assert_same(cache_study_all(study, policies[i], USED, PHASE_GENERATION, CACHE_SECOND_HALF),
                     (struct cache_hits) { 400, 400 });
     }
-    assert_same(cache_study_all(study, CACHE_STATIC, USED, CACHE_GENERATION, CACHE_SECOND_HALF),
+    assert_same(cache_study_all(study, CACHE_STATIC, USED, PHASE_GENERATION, CACHE_SECOND_HALF),
                 (struct cache_hits) { 400, 400 });
     cache_study_free(study);
 }

@@ -93,7 +93,7 @@ static void compare(uint64_t seed, uint64_t budget) {
         const bool   changes = n_rows <= 32 && most <= plain[layer->group].n_slots;
         const size_t found   = plain_step(&plain[layer->group], at, experts, n, changes);
 
-        const struct cache_step step = { at, n_rows, CACHE_GENERATION, CACHE_FIRST_HALF, n, experts };
+        const struct cache_step step = { at, n_rows, PHASE_GENERATION, CACHE_FIRST_HALF, n, experts };
         const struct cache_hits hits = llama_moe_cache_step(cache, &step);
         assert_int_equal(hits.requests, n);
         assert_int_equal(hits.hits,     found);

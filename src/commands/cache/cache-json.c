@@ -15,14 +15,14 @@
 
 static const char * const policy_names[CACHE_N_POLICIES] = { "static", "prompt_oracle", "lru", "lfu", "optimum" };
 
-typedef json_t * phase_json(const struct cache_answer * answer, enum cache_class phase, size_t i);
+typedef json_t * phase_json(const struct cache_answer * answer, enum phase phase, size_t i);
 
 // For each of the phases that people ask about, what `make` makes of it; null where nothing was judged in it.
 static json_t * add_phases(json_t * into, const struct cache_answer * answer, phase_json * make, size_t i) {
-    const bool generation = answer->requests[CACHE_GENERATION] > 0;
-    const bool prompt     = answer->requests[CACHE_PROMPT]     > 0;
-    json_object_set_new(into, "generation", generation ? make(answer, CACHE_GENERATION, i) : json_null());
-    json_object_set_new(into, "prompt",     prompt     ? make(answer, CACHE_PROMPT,     i) : json_null());
+    const bool generation = answer->requests[PHASE_GENERATION] > 0;
+    const bool prompt     = answer->requests[PHASE_PROMPT]     > 0;
+    json_object_set_new(into, "generation", generation ? make(answer, PHASE_GENERATION, i) : json_null());
+    json_object_set_new(into, "prompt",     prompt     ? make(answer, PHASE_PROMPT,     i) : json_null());
     return into;
 }
 
@@ -30,7 +30,7 @@ static json_t * add_phases(json_t * into, const struct cache_answer * answer, ph
 // rates
 //
 
-static json_t * rates_of_size(const struct cache_answer * answer, enum cache_class phase, size_t i) {
+static json_t * rates_of_size(const struct cache_answer * answer, enum phase phase, size_t i) {
     const struct cache_answer_rates * rates = &answer->sizes[i].rates[phase];
     json_t                          * json  = json_object();
     for (enum cache_policy policy = 0; policy < CACHE_N_POLICIES; policy++) {
@@ -56,12 +56,12 @@ static json_t * sizes_json(const struct cache_answer * answer) {
     return list;
 }
 
-static json_t * lru_curve(const struct cache_answer * answer, enum cache_class phase, size_t i) {
+static json_t * lru_curve(const struct cache_answer * answer, enum phase phase, size_t i) {
     (void) i;
     return json_value_reals(answer->lru[phase], (size_t) answer->n_expert + 1);
 }
 
-static json_t * rates_of_layer(const struct cache_answer * answer, enum cache_class phase, size_t layer) {
+static json_t * rates_of_layer(const struct cache_answer * answer, enum phase phase, size_t layer) {
     static const enum cache_policy policies[] = { CACHE_STATIC, CACHE_LRU, CACHE_LFU, CACHE_OPTIMUM };
     json_t * json = json_object();
     for (size_t i = 0; i < sizeof(policies) / sizeof(policies[0]); i++) {
@@ -88,7 +88,7 @@ static json_t * layers_json(const struct cache_answer * answer) {
 // counts
 //
 
-static json_t * distances_json(const struct cache_answer * answer, enum cache_class phase, size_t i) {
+static json_t * distances_json(const struct cache_answer * answer, enum phase phase, size_t i) {
     (void) i;
     const struct cache_answer_distances * distances = &answer->distances[phase];
     json_t                              * json      = json_object();
@@ -114,8 +114,8 @@ static json_t * run_json(const struct cache_answer_run * run) {
     json_object_set_new(json, "small",      hits_json(run->totals.small));
     json_object_set_new(json, "large",      hits_json(run->totals.large));
     json_object_set_new(json, "passed_by",  passed);
-    json_object_set_new(json, "generation", json_value_real(run->rates[CACHE_GENERATION]));
-    json_object_set_new(json, "prompt",     json_value_real(run->rates[CACHE_PROMPT]));
+    json_object_set_new(json, "generation", json_value_real(run->rates[PHASE_GENERATION]));
+    json_object_set_new(json, "prompt",     json_value_real(run->rates[PHASE_PROMPT]));
     return json;
 }
 
@@ -210,7 +210,7 @@ static json_t * advice_json(const struct cache_answer * answer) {
     if (!answer->has_advice) {
         return json_null();
     }
-    const char * phase = answer->phase == CACHE_GENERATION ? "generation" : "prompt";
+    const char * phase = answer->phase == PHASE_GENERATION ? "generation" : "prompt";
     json_t     * json  = json_object();
     json_object_set_new(json, "bytes",          json_value_count(advice->vram));
     json_object_set_new(json, "phase",          json_string(phase));
@@ -239,8 +239,8 @@ static json_t * tokens_json(const struct trace_extent * tokens) {
 
 static json_t * requests_json(const struct cache_answer * answer) {
     json_t * json = json_object();
-    json_object_set_new(json, "generation", json_value_count(answer->requests[CACHE_GENERATION]));
-    json_object_set_new(json, "prompt",     json_value_count(answer->requests[CACHE_PROMPT]));
+    json_object_set_new(json, "generation", json_value_count(answer->requests[PHASE_GENERATION]));
+    json_object_set_new(json, "prompt",     json_value_count(answer->requests[PHASE_PROMPT]));
     return json;
 }
 

@@ -47,12 +47,12 @@ static void print_faint(const struct terminal * terminal, const char * text) {
     terminal_style(terminal, TERMINAL_PLAIN);
 }
 
-static bool is_generation(enum cache_class phase) {
-    return phase == CACHE_GENERATION;
+static bool is_generation(enum phase phase) {
+    return phase == PHASE_GENERATION;
 }
 
 static void print_columns(const struct cache_answer * answer, const struct terminal * terminal,
-                          enum cache_class phase) {
+                          enum phase phase) {
     const bool oracle = is_generation(phase);
     char * line = memory_text("%5s %6s", "slots", "share");
     if (answer->bytes_known) {
@@ -66,7 +66,7 @@ static void print_columns(const struct cache_answer * answer, const struct termi
     free(line);
 }
 
-static void print_size(const struct cache_answer * answer, const struct terminal * terminal, enum cache_class phase,
+static void print_size(const struct cache_answer * answer, const struct terminal * terminal, enum phase phase,
                        size_t i) {
     const struct cache_answer_size  * size  = &answer->sizes[i];
     const struct cache_answer_rates * rates = &size->rates[phase];
@@ -88,7 +88,7 @@ static void print_size(const struct cache_answer * answer, const struct terminal
     fputc('\n', terminal->out);
 }
 
-static void print_phase(const struct cache_answer * answer, const struct terminal * terminal, enum cache_class phase,
+static void print_phase(const struct cache_answer * answer, const struct terminal * terminal, enum phase phase,
                         const char * title) {
     const uint64_t n = answer->requests[phase];
     fputc('\n', terminal->out);
@@ -231,8 +231,8 @@ static void print_slots(const struct cache_answer * answer, const struct termina
 
 void cache_text_print(const struct cache_answer * answer, const struct terminal * terminal, bool per_layer) {
     char * verdict = cache_verdict(answer);
-    print_phase(answer, terminal, CACHE_GENERATION, "generation");
-    print_phase(answer, terminal, CACHE_PROMPT,     "prompt");
+    print_phase(answer, terminal, PHASE_GENERATION, "generation");
+    print_phase(answer, terminal, PHASE_PROMPT,     "prompt");
     print_legend(answer, terminal);
     if (per_layer) {
         print_layers(answer, terminal);

@@ -9,7 +9,7 @@
 #include <math.h>
 
 const char * cache_phase_name(const struct cache_answer * answer) {
-    return answer->phase == CACHE_GENERATION ? "generation" : "the prompt";
+    return answer->phase == PHASE_GENERATION ? "generation" : "the prompt";
 }
 
 //

@@ -156,7 +156,7 @@ static int cache_file(const struct options * options) {
 }
 
 static int cache_main(int argc, char ** argv) {
-    struct options options = { .filter = { .default_phases = TRACE_PHASE_PROMPT | TRACE_PHASE_GENERATION | TRACE_PHASE_WARMUP } };
+    struct options options = { .filter = { .default_phases = PHASES_ALL } };
     int            status;
     options.questions = cache_questions_default(&options.filter);
     if (parse_options(&options, argc, argv, &status)) {

@@ -63,7 +63,7 @@ static json_t * json_counts(const struct routing_counts * counts) {
     json_t * array = json_array();
     for (size_t i = 0; i < counts->n_layers; i++) {
         const struct counted_layer * layer = &counts->layers[i];
-        json_array_append_new(array, json_value_counts(layer->activations[ROUTING_ALL], layer->n_expert));
+        json_array_append_new(array, json_value_counts(layer->activations[COUNTED_ALL], layer->n_expert));
     }
     return array;
 }

@@ -71,7 +71,7 @@ static int compare_files(const struct options * options) {
 }
 
 static int compare_main(int argc, char ** argv) {
-    struct options options = { .filter.default_phases = TRACE_PHASE_PROMPT | TRACE_PHASE_GENERATION | TRACE_PHASE_WARMUP };
+    struct options options = { .filter.default_phases = PHASES_ALL };
     int            status;
     if (parse_options(&options, argc, argv, &status)) {
         status = compare_files(&options);

@@ -360,7 +360,7 @@ static int export_file(const struct options * options) {
 }
 
 static int export_main(int argc, char ** argv) {
-    struct options options = { .filter = { .default_phases = TRACE_PHASE_PROMPT | TRACE_PHASE_GENERATION } };
+    struct options options = { .filter = { .default_phases = PHASES_OF_TOKENS } };
     int            status;
     if (parse_options(&options, argc, argv, &status)) {
         status = export_file(&options);

@@ -41,8 +41,8 @@ static json_t * json_target(const struct predict_answer * answer, enum predict_s
     const struct predict_shares * phases = targets[step].phases;
     json_t                      * json   = json_shares(answer, step, &targets[step].all);
     if (json_is_object(json) && answer->phases_known) {
-        json_object_set_new(json, "prompt",     json_shares(answer, step, &phases[PREDICT_PROMPT]));
-        json_object_set_new(json, "generation", json_shares(answer, step, &phases[PREDICT_GENERATION]));
+        json_object_set_new(json, "prompt",     json_shares(answer, step, &phases[PHASE_PROMPT]));
+        json_object_set_new(json, "generation", json_shares(answer, step, &phases[PHASE_GENERATION]));
     } else if (json_is_object(json)) {
         json_object_set_new(json, "prompt",     json_null());
         json_object_set_new(json, "generation", json_null());
@@ -62,9 +62,9 @@ static json_t * json_layers(const struct predict_answer * answer) {
 }
 
 static json_t * json_tokens(bool phases_known, const uint64_t * tokens) {
-    return json_pack("{s:o, s:o, s:o}", "all", json_value_count(tokens[PREDICT_PROMPT] + tokens[PREDICT_GENERATION]),
-                     "prompt",     phases_known ? json_value_count(tokens[PREDICT_PROMPT])     : json_null(),
-                     "generation", phases_known ? json_value_count(tokens[PREDICT_GENERATION]) : json_null());
+    return json_pack("{s:o, s:o, s:o}", "all", json_value_count(tokens[PHASE_PROMPT] + tokens[PHASE_GENERATION]),
+                     "prompt",     phases_known ? json_value_count(tokens[PHASE_PROMPT])     : json_null(),
+                     "generation", phases_known ? json_value_count(tokens[PHASE_GENERATION]) : json_null());
 }
 
 json_t * predict_json(const struct predict_answer * answer, const char * path) {

@@ -10,8 +10,8 @@
 
 static void print_tokens(const struct terminal * terminal, const char * label, bool phases_known,
                          const uint64_t * tokens) {
-    const unsigned long long prompt     = tokens[PREDICT_PROMPT];
-    const unsigned long long generation = tokens[PREDICT_GENERATION];
+    const unsigned long long prompt     = tokens[PHASE_PROMPT];
+    const unsigned long long generation = tokens[PHASE_GENERATION];
     char * text = memory_text("%llu tokens", prompt + generation);
     if (phases_known) {
         text = memory_append(text, memory_text(": %llu prompt, %llu generation", prompt, generation));
@@ -72,7 +72,7 @@ static void print_target(const struct predict_answer * answer, const struct term
         return;
     }
     print_heading(answer, terminal, title);
-    for (int phase = PREDICT_N_PHASES - 1; phase >= 0; phase--) {
+    for (int phase = N_TOKEN_PHASES - 1; phase >= 0; phase--) {
         const struct predict_shares * shares = &targets[step].phases[phase];
         if (shares->judged > 0) {
             print_shares(terminal, step, answer->phases_known ? labels[phase] : "all tokens", shares);

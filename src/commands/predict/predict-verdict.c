@@ -42,7 +42,7 @@ char * predict_verdict(const struct predict_answer * answer) {
     char * gain    = gain_text(answer);
     char * verdict = memory_text("%s %s finds %.0f %% of %s with %s, %.0f %% with %s; "
                                  "popularity alone %.0f %% and %.0f %%: %s.",
-                                 phases[answer->phases_known ? (int) answer->main_phase : PREDICT_N_PHASES],
+                                 phases[answer->phases_known ? (int) answer->main_phase : N_TOKEN_PHASES],
                                  steps[answer->main_step], 100.0 * learned[0],
                                  answer->main_step == PREDICT_NEXT_LAYER ? "its experts" : "them", few,
                                  100.0 * learned[LAST], many, 100.0 * popular[0], 100.0 * popular[LAST], gain);

@@ -78,7 +78,7 @@ static int predict_file(const struct options * options) {
 }
 
 static int predict_main(int argc, char ** argv) {
-    struct options options = { .filter = { .default_phases = TRACE_PHASE_PROMPT | TRACE_PHASE_GENERATION } };
+    struct options options = { .filter = { .default_phases = PHASES_OF_TOKENS } };
     int            status;
     if (parse_options(&options, argc, argv, &status)) {
         status = predict_file(&options);

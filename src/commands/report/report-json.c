@@ -27,9 +27,9 @@ static json_t * json_reuse(const struct report_reuse * reuse) {
 
 static json_t * json_activations(const struct counted_layer * layer) {
     return json_pack("{s:o, s:o, s:o}",
-                     "all",        json_value_counts(layer->activations[ROUTING_ALL],        layer->n_expert),
-                     "prompt",     json_value_counts(layer->activations[ROUTING_PROMPT],     layer->n_expert),
-                     "generation", json_value_counts(layer->activations[ROUTING_GENERATION], layer->n_expert));
+                     "all",        json_value_counts(layer->activations[COUNTED_ALL],        layer->n_expert),
+                     "prompt",     json_value_counts(layer->activations[COUNTED_PROMPT],     layer->n_expert),
+                     "generation", json_value_counts(layer->activations[COUNTED_GENERATION], layer->n_expert));
 }
 
 static json_t * json_hottest(const struct report_layer * layer) {
@@ -90,9 +90,9 @@ static json_t * json_coverage_of(const struct report_coverage * coverage) {
 }
 
 static json_t * json_coverage(const struct report_answer * report) {
-    return json_pack("{s:o, s:o, s:o}", "all", json_coverage_of(&report->coverage[ROUTING_ALL]),
-                     "prompt",     json_coverage_of(&report->coverage[ROUTING_PROMPT]),
-                     "generation", json_coverage_of(&report->coverage[ROUTING_GENERATION]));
+    return json_pack("{s:o, s:o, s:o}", "all", json_coverage_of(&report->coverage[COUNTED_ALL]),
+                     "prompt",     json_coverage_of(&report->coverage[COUNTED_PROMPT]),
+                     "generation", json_coverage_of(&report->coverage[COUNTED_GENERATION]));
 }
 
 static json_t * json_verdict(const struct report_answer * report) {

@@ -259,7 +259,7 @@ static void print_coverage_head(const struct page * page) {
     static const char * const heads[REPORT_N_PHASES] = { "all", "prompt", "generation" };
     terminal_style(page->terminal, TERMINAL_FAINT);
     fprintf(page->terminal->out, "%-4s", "");
-    for (int part = ROUTING_ALL; part < REPORT_N_PHASES; part++) {
+    for (int part = COUNTED_ALL; part < REPORT_N_PHASES; part++) {
         if (page->report->coverage[part].is_known) {
             fprintf(page->terminal->out, "  %*s", is_narrow(page) ? 10 : 13, heads[part]);
         }
@@ -273,8 +273,8 @@ static void print_coverage(const struct page * page) {
     print_heading(page, "How few experts take how much");
     print_coverage_head(page);
     for (size_t i = 0; i < REPORT_N_MARKS; i++) {
-        fprintf(page->terminal->out, "%3d%%", coverage[ROUTING_ALL].marks[i].percent);
-        for (int part = ROUTING_ALL; part < REPORT_N_PHASES; part++) {
+        fprintf(page->terminal->out, "%3d%%", coverage[COUNTED_ALL].marks[i].percent);
+        for (int part = COUNTED_ALL; part < REPORT_N_PHASES; part++) {
             if (coverage[part].is_known) {
                 print_mark(page, &coverage[part].marks[i]);
             }
@@ -282,7 +282,7 @@ static void print_coverage(const struct page * page) {
         fputc('\n', page->terminal->out);
     }
     fprintf(page->terminal->out, "of the activations go to so many of %zu experts in all layers\n",
-            coverage[ROUTING_ALL].n_slots);
+            coverage[COUNTED_ALL].n_slots);
 }
 
 //
@@ -310,7 +310,7 @@ static void print_heatmap(const struct page * page) {
     struct heatmap_row          * rows   = memory_new(counts->n_layers, sizeof(*rows));
     for (size_t i = 0; i < counts->n_layers; i++) {
         const struct counted_layer * layer = &counts->layers[i];
-        rows[i] = (struct heatmap_row) { layer->layer, layer->n_expert, layer->activations[ROUTING_ALL] };
+        rows[i] = (struct heatmap_row) { layer->layer, layer->n_expert, layer->activations[COUNTED_ALL] };
     }
     print_heading(page, "Which experts are hot");
     heatmap_print(page->terminal, rows, counts->n_layers, page->per_layer ? counts->n_layers : HEATMAP_LINES);
@@ -332,7 +332,7 @@ void report_text_print(const struct report_answer * report, const struct termina
     const struct page page    = { report, terminal, per_layer };
     char            * verdict = report_verdict(report);
     print_header(&page);
-    if (report->coverage[ROUTING_ALL].is_known) {
+    if (report->coverage[COUNTED_ALL].is_known) {
         print_layers    (&page);
         print_coverage  (&page);
         print_neighbours(&page);

@@ -10,7 +10,7 @@ static const char * how_even(double half_in) {
 }
 
 static char * reuse_text(const struct report_answer * report) {
-    const bool   generation = report->main_phase == ROUTING_GENERATION;
+    const bool   generation = report->main_phase == COUNTED_GENERATION;
     const double reuse      = generation ? report->reuse.generation        : report->reuse.prompt;
     const double chance     = generation ? report->reuse.generation_chance : report->reuse.prompt_chance;
     if (isnan(reuse)) {
@@ -24,7 +24,7 @@ char * report_verdict(const struct report_answer * report) {
     static const char * const texts[REPORT_N_PHASES] = {
         "the activations", "the prompt's activations", "the generation's activations",
     };
-    if (!report->coverage[ROUTING_ALL].is_known) {
+    if (!report->coverage[COUNTED_ALL].is_known) {
         return memory_text("%s", report->activations == 0 ? "Nothing was counted." :
                            "How even the routing of layers is cannot be told: "
                            "these statistics have no counts per layer.");

@@ -87,7 +87,7 @@ static int report_files(const struct options * options) {
 }
 
 static int report_main(int argc, char ** argv) {
-    struct options options = { .filter.default_phases = TRACE_PHASE_PROMPT | TRACE_PHASE_GENERATION | TRACE_PHASE_WARMUP };
+    struct options options = { .filter.default_phases = PHASES_ALL };
     int            status;
     if (parse_options(&options, argc, argv, &status)) {
         status = report_files(&options);

@@ -109,8 +109,8 @@ void trace_filter_free(struct trace_filter * filter) {
 }
 
 static bool tells_phases_apart(const struct trace_filter * filter) {
-    const unsigned phases = filter->phases & (TRACE_PHASE_PROMPT | TRACE_PHASE_GENERATION);
-    return phases == TRACE_PHASE_PROMPT || phases == TRACE_PHASE_GENERATION;
+    const unsigned phases = filter->phases & PHASES_OF_TOKENS;
+    return phases == PHASE_BIT(PHASE_PROMPT) || phases == PHASE_BIT(PHASE_GENERATION);
 }
 
 bool trace_filter_fits(const struct trace_filter * filter, const struct trace_info * info, struct error * error) {
@@ -157,9 +157,9 @@ static unsigned phases_chosen(const struct trace_filter * filter) {
 
 static bool has_phase(const struct trace_filter * filter, const struct trace_ubatch * ubatch, const struct trace_token * token) {
     if (!ubatch->warmup) {
-        return (phases_chosen(filter) & (token->generation ? TRACE_PHASE_GENERATION : TRACE_PHASE_PROMPT)) != 0;
+        return (phases_chosen(filter) & PHASE_BIT(token->generation ? PHASE_GENERATION : PHASE_PROMPT)) != 0;
     }
-    const bool chosen = (phases_chosen(filter) & TRACE_PHASE_WARMUP) != 0;
+    const bool chosen = (phases_chosen(filter) & PHASE_BIT(PHASE_WARMUP)) != 0;
     return filter->warmup == TRACE_WARMUP_AS_PHASES_SAY ? chosen : filter->warmup == TRACE_WARMUP_WITH;
 }
 

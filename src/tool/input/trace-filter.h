@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include "routing/phase.h"
 #include "tool/options.h"
 #include "trace/read/trace-reader.h"
 
@@ -14,12 +15,6 @@ struct number_range {
 struct number_list {
     struct number_range * ranges;
     size_t                n;
-};
-
-enum {
-    TRACE_PHASE_PROMPT     = 1,
-    TRACE_PHASE_GENERATION = 2,
-    TRACE_PHASE_WARMUP     = 4, // whatever its tokens are
 };
 
 enum trace_warmup { TRACE_WARMUP_AS_PHASES_SAY, TRACE_WARMUP_WITH, TRACE_WARMUP_WITHOUT };

@@ -54,7 +54,7 @@ enum trace_ubatch_flag {
 };
 
 enum trace_span_bit {
-    TRACE_SPAN_GENERATION = 1,
+    TRACE_SPAN_GENERATION = 1, // a bit in the file: 0 is a token of the prompt, see routing/phase.h
     TRACE_SPAN_OUTPUT     = 2,
     TRACE_SPAN_CONTINUES  = 4,
 };
