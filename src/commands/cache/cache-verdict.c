@@ -17,8 +17,8 @@ const char * cache_phase_name(const struct cache_answer * answer) {
 //
 
 static const char * const conclusions[] = {
-    [CACHE_IS_CHANCE]  = "Neither a cache nor pinned experts are much better than chance: "
-                         "this routing has little to hold on to.",
+    [CACHE_IS_CHANCE]  = ("Neither a cache nor pinned experts are much better than chance: "
+                          "this routing has little to hold on to."),
     [CACHE_IS_BETTER]  = "A cache that follows the routing is worth more than pinning the hot experts.",
     [CACHE_IS_WORSE]   = "Pinning the hot experts is worth more than a cache that follows the routing.",
     [CACHE_IS_AS_GOOD] = "A cache and pinned experts do about as well; pinning copies nothing.",
