@@ -228,9 +228,9 @@ static bool may_share(struct options * options, const struct trace_info * info) 
         return false;
     }
     if (options->window > 0 && options->window < least) {
-        error_say("%s: windows of %" PRIu64 " tokens would give away which tokens they have: %" PRIu64 " is the "
-                                                                                                       "least, %d for "
-                  "each expert of each layer", name, options->window, least, TRACE_SHARE_TOKENS_EACH);
+        error_say("%s: windows of %" PRIu64 " tokens would give away which tokens they have: %" PRIu64
+                  " is the least, %d for each expert of each layer", name, options->window, least,
+                  TRACE_SHARE_TOKENS_EACH);
         return false;
     }
     options->window = options->window > 0 ? options->window : least;

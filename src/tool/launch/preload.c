@@ -91,8 +91,8 @@ char * library_find_parts(struct error * error) {
         free(candidates[i]);
     }
     if (found == NULL) {
-        error_set(error, "the files that are built into llama.cpp are not in " EXPERT_TRACER_DATADIR ": install them "
-                                                                                                     "(make install)");
+        error_set(error, "the files that are built into llama.cpp are not in " EXPERT_TRACER_DATADIR
+                  ": install them (make install)");
     }
     free(folder);
     return found;
