@@ -47,7 +47,8 @@ static void begin_run(void) {
     }
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    snprintf(run_name, sizeof(run_name), "%ld-%lld%03ld", (long) getpid(), (long long) now.tv_sec, now.tv_nsec / 1000000);
+    snprintf(run_name, sizeof(run_name), "%ld-%lld%03ld", (long) getpid(), (long long) now.tv_sec,
+        now.tv_nsec / 1000000);
     if (secure_getenv("LLAMA_EXPERT_TRACE_OUTPUT") || secure_getenv("LLAMA_EXPERT_TRACE_ROUTING")) {
         setenv(RUN_VARIABLE, run_name, 1);
     }
@@ -91,7 +92,7 @@ static void * open_context(void * self, const struct routing_model * model, cons
 // With the mutex. The tracer's, with a sign of it.
 static const struct routing_sink * library_sink(void) {
     static struct routing_sink sink;
-    if (!sink.context_open) {
+    if (sink.context_open == NULL) {
         sink              = tracer_sink;
         sink.context_open = open_context;
     }
@@ -123,8 +124,8 @@ static void read_capture(struct text * remarks) {
     const char * value = secure_getenv("LLAMA_EXPERT_TRACE_CAPTURE");
     const char * way   = value && *value ? value : "auto";
     if (!capture_set_way(way) && capture_set_way("auto") && !atomic_exchange(&said, true)) {
-        text_add_line(remarks, "LLAMA_EXPERT_TRACE_CAPTURE=%.200s is not understood: graph and eval-callback are the ways to read "
-            "the routing, auto chooses; taken as auto", value);
+        text_add_line(remarks, "LLAMA_EXPERT_TRACE_CAPTURE=%.200s is not understood: graph and eval-callback are the "
+            "ways to read the routing, auto chooses; taken as auto", value);
     }
 }
 
@@ -137,7 +138,8 @@ static bool follow_environment(void) {
     if (remarks.failed) {
         static atomic_bool said;
         if (!atomic_exchange(&said, true)) {
-            log_line(host_log, LOG_ERROR, "out of memory: not all that LLAMA_EXPERT_TRACE_* asks for is done, or nothing");
+            log_line(host_log, LOG_ERROR,
+                "out of memory: not all that LLAMA_EXPERT_TRACE_* asks for is done, or nothing");
         }
     }
     if (from_env) {
@@ -159,7 +161,8 @@ static void read_environment(void) {
     const bool followed = env_is_taken || follow_environment();
     pthread_mutex_unlock(&attached_mutex);
     if (!followed && !atomic_exchange(&said, true)) {
-        log_line(host_log, LOG_ERROR, "nothing is traced for LLAMA_EXPERT_TRACE_*: memory, or the room for tracers, is used up");
+        log_line(host_log, LOG_ERROR,
+            "nothing is traced for LLAMA_EXPERT_TRACE_*: memory, or the room for tracers, is used up");
     }
 }
 
@@ -195,7 +198,7 @@ struct expert_tracer * expert_tracer_new_from_env(void) {
     read_capture(&remarks);
     pthread_mutex_lock(&attached_mutex);
     struct expert_tracer * tracer = attach(&config, &remarks, true);
-    env_is_taken = env_is_taken || (tracer && !from_env);
+    env_is_taken = env_is_taken || (tracer && from_env == NULL);
     pthread_mutex_unlock(&attached_mutex);
     text_free(&remarks);
     return tracer;

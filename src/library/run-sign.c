@@ -1,3 +1,5 @@
+// Leaves the run's sign, or reports at the end of the program that was started that nobody did.
+
 #include "library/run-sign.h"
 
 #include "base/descriptor.h"
@@ -19,8 +21,8 @@
 static const char sign_is_missing[] =
     LOG_PREFIX "nothing of llama.cpp was seen to evaluate anything in this run, so nothing was traced. "
     "`llama-expert-tracer check PROGRAM` tells whether it can be. Where llama.cpp is linked into the program or into "
-    "an addon of it, build the tracer in (`llama-expert-tracer integrate`); where it runs in a container or as a service, "
-    "trace it there\n";
+    "an addon of it, build the tracer in (`llama-expert-tracer integrate`); where it runs in a container or as a "
+    "service, trace it there\n";
 
 static pid_t       sign_pid;        // of the program that was started, 0: there is no sign to leave
 static int         sign_descriptor; // there
@@ -50,7 +52,7 @@ void run_sign_begin(void) {
     uint64_t     descriptor = 0;
     const char * rest       = sign_number(secure_getenv(SIGN_VARIABLE), ':', &pid);
     rest = sign_number(sign_number(rest, ':', &descriptor), '\0', &sign_inode);
-    if (!rest || pid > INT_MAX || descriptor > INT_MAX) {
+    if (rest == NULL || pid > INT_MAX || descriptor > INT_MAX) {
         return;
     }
     sign_pid        = (pid_t) pid;

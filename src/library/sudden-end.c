@@ -1,3 +1,5 @@
+// Stands in front of _exit() and its like, and has everything written before the process is gone.
+
 #include "library/sudden-end.h"
 
 #include "library/run-sign.h"
@@ -45,7 +47,7 @@ static exit_fn find_next(const char * name) {
 }
 
 void sudden_end_watch(void) {
-    if (!next_exit) {
+    if (next_exit == NULL) {
         next_exit      = find_next("_exit");
         next_exit_of_c = find_next("_Exit");
         at_quick_exit(write_before_end);

@@ -1,6 +1,6 @@
 // Programs that end by _exit(), as llama-completion does in its handler of Ctrl-C: no destructor and no atexit()
-// function runs. What was counted and recorded is written all the same, by threads of ours, if that takes no longer than
-// half a second. Not where we are built into llama.cpp.
+// function runs. What was counted and recorded is written all the same, by threads of ours, if that takes no longer
+// than half a second. Not where we are built into llama.cpp.
 
 #pragma once
 

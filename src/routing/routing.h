@@ -1,4 +1,4 @@
-// The plain event in which the engine room tells the rooms above what was routed.
+// Routing events, passed from the engine to tracers. No ggml types.
 
 #pragma once
 
@@ -34,7 +34,7 @@ struct routing_layer {
     const float   * gates;      // likewise, the gate weights; NULL: not read
     const int32_t * rows;       // [n_tokens] which token of the ubatch each row is, ascending; NULL: row i is token i
     int32_t         n_tensors;
-    const char    * tensor_names[ROUTING_TENSORS_MAX]; // names of the expert tensors, such as blk.5.ffn_gate_exps.weight
+    const char    * tensor_names[ROUTING_TENSORS_MAX]; // of the experts, such as blk.5.ffn_gate_exps.weight
     size_t          expert_bytes[ROUTING_TENSORS_MAX]; // that one expert takes in each, 0: not known
 };
 
@@ -42,7 +42,7 @@ struct routing_layer {
 enum routing_fate {
     ROUTING_COUNT,   // they count
     ROUTING_WARMUP,  // a warm-up, reported apart
-    ROUTING_PENDING, // perhaps a warm-up: told by a later settle()
+    ROUTING_PENDING, // perhaps a warm-up: a later settle() decides
 };
 
 // One computed ubatch, all of its layers in the order of evaluation.
@@ -53,15 +53,15 @@ struct routing_ubatch {
     const struct routing_layer       * layers;
     bool                               is_moe;      // its graph has layers that route, though perhaps no rows there
     bool                               layers_told; // one by one to layer(), as they became known
-    const char                       * capture;     // how it was read, a static string; NULL: as the model's context was told
-    const char                       * lost;        // why its routing is not known, a static string: no layers are told then. NULL: it is
-    uint64_t                           n_lost;      // ubatches that are told of together, where it is lost
+    const char                       * capture;     // how it was read, a static string; NULL: as routing_model says
+    const char                       * lost;        // why its routing is not known, a static string: it has no layers
+    uint64_t                           n_lost;      // ubatches that one event stands for, where it is lost
     bool                               stopped;     // and that of all that follows in its context
     bool                               tokens_lost; // which tokens they are is not known, for lack of memory
     uint64_t                           number;      // in its context, from 0
     uint64_t                           batch;       // the call of llama_decode, in its context, from 0
     int64_t                            time;        // when the graph was submitted, microseconds since 1970
-    const struct expert_tracer_token * tokens;      // [n_tokens] in the order of rows; NULL: nobody asked for them (see wants)
+    const struct expert_tracer_token * tokens;      // [n_tokens] in the order of rows; NULL: nobody wants them
     bool                               rows_known;  // where there are tokens: which token each row of each layer is
     bool                               rows_ambiguous; // they are not, as sequences of the same tokens look alike
 };
@@ -109,7 +109,7 @@ struct routing_sink {
     // What it wants now, of any context. May be called at any time, from any thread.
     unsigned (*wants)      (void * self);
     // A layer's routing is known; the rest of the ubatch is still to be computed. Where all of them are known at once
-    // this is not called: see layers_told. The ubatch is told but for its layers.
+    // this is not called: see layers_told. The ubatch is complete but for its layers.
     void   (*layer)        (void * context, const struct routing_layer * layer, const struct routing_ubatch * ubatch);
     void   (*ubatch)       (void * context, const struct routing_ubatch * ubatch);
     void   (*decode)       (void * context, const struct routing_decode * decode);

@@ -1,3 +1,6 @@
+// Delivers events to up to SINKS_MAX listeners without a lock: each thread notes in a lane of its own that it is inside
+// one, and whoever detaches a listener looks at all lanes.
+
 #include "routing/sinks.h"
 
 #include "base/cache-line.h"
@@ -146,7 +149,8 @@ static void leave(int slot) {
         }                                                                       \
     }
 
-static void open_with(int slot, struct sinks_context * context, const struct routing_model * model, const void * context_key) {
+static void open_with(int slot, struct sinks_context * context, const struct routing_model * model,
+                      const void * context_key) {
     const unsigned generation = enter(slot);
     if (generation) {
         void * const handle = slots[slot].sink->context_open(slots[slot].self, model, context_key);
@@ -171,7 +175,8 @@ bool sinks_open(struct sinks_context * context, const struct routing_model * mod
     return interest;
 }
 
-void sinks_layer(struct sinks_context * context, const struct routing_layer * layer, const struct routing_ubatch * ubatch) {
+void sinks_layer(struct sinks_context * context, const struct routing_layer * layer,
+                 const struct routing_ubatch * ubatch) {
     FOR_EACH_OPEN(context, sink, handle, sink->layer(handle, layer, ubatch))
 }
 

@@ -19,8 +19,8 @@ int  sinks_attach(const struct routing_sink * sink, void * self);
 // Returns when no call into the listener is running or will begin. Contexts that it had open are not closed.
 void sinks_detach(int slot);
 
-// The same where the process ends, and nobody takes the listener's place: waits a moment, not for ever, as it may be such
-// a call that ends it.
+// The same where the process ends, and nobody takes the listener's place: waits a moment, not for ever, as it may be
+// such a call that ends it.
 void sinks_detach_at_end(int slot);
 
 bool sinks_any(void);
@@ -30,7 +30,8 @@ unsigned sinks_want(void);
 
 // Opens the context with every listener that does not have it yet. Returns whether anybody is interested.
 bool sinks_open  (struct sinks_context * context, const struct routing_model * model, const void * context_key);
-void sinks_layer (struct sinks_context * context, const struct routing_layer * layer, const struct routing_ubatch * ubatch);
+void sinks_layer (struct sinks_context * context, const struct routing_layer * layer,
+                  const struct routing_ubatch * ubatch);
 void sinks_ubatch(struct sinks_context * context, const struct routing_ubatch * ubatch);
 void sinks_decode(struct sinks_context * context, const struct routing_decode * decode);
 void sinks_settle(struct sinks_context * context, bool warmup);

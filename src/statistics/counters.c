@@ -1,3 +1,5 @@
+// Adds up routing in one block of memory that grows with the layers and experts that turn up.
+
 #include "statistics/counters.h"
 
 #include "base/cache-line.h"
@@ -46,7 +48,10 @@ bool counters_make_room(struct counters * counts, int32_t n_layers, int32_t n_ex
     if (counters_have_room(counts, n_layers, n_expert)) {
         return true;
     }
-    struct counters grown = { .n_layers = greater_of(n_layers, counts->n_layers), .n_expert = greater_of(n_expert, counts->n_expert) };
+    struct counters grown = {
+        .n_layers = greater_of(n_layers, counts->n_layers),
+        .n_expert = greater_of(n_expert, counts->n_expert),
+    };
     const size_t layers_size = (size_t) grown.n_layers * sizeof(*grown.layers);
     const size_t words_size  = (size_t) grown.n_layers * (size_t) grown.n_expert * sizeof(*grown.activations);
     grown.layers = cache_line_alloc(layers_size + words_size);

@@ -1,3 +1,5 @@
+// Makes the public snapshot of a model's counters, prints it as lines, and writes it as JSON.
+
 #include "statistics/snapshot.h"
 
 #include <inttypes.h>
@@ -40,7 +42,8 @@ static const uint64_t * row_copy(uint64_t * to, const _Atomic uint64_t * row, in
     return to;
 }
 
-static void sum_layer(struct expert_tracer_snapshot * snapshot, uint64_t * totals, const struct expert_tracer_layer * layer) {
+static void sum_layer(struct expert_tracer_snapshot * snapshot, uint64_t * totals,
+                      const struct expert_tracer_layer * layer) {
     for (int32_t i = 0; i < layer->n_expert; i++) {
         totals[i]                   += layer->activations[i];
         snapshot->total_activations += layer->activations[i];
@@ -213,7 +216,8 @@ static void write_layers(struct text * text, const struct expert_tracer_snapshot
     text_add(text, ",\n%s\"%s\": {", indent, key);
     for (size_t i = 0; i < snapshot->n_layers; i++) {
         if (snapshot->layers[i].mtp == mtp) {
-            text_add(text, "%s\"%d\": %" PRIu64, separator, snapshot->layers[i].layer, layer_value(&snapshot->layers[i], value));
+            text_add(text, "%s\"%d\": %" PRIu64, separator, snapshot->layers[i].layer,
+                layer_value(&snapshot->layers[i], value));
             separator = ", ";
         }
     }
@@ -232,7 +236,8 @@ static void write_activations(struct text * text, const uint64_t * activations, 
     text_add(text, "}");
 }
 
-static void write_per_layer(struct text * text, const struct expert_tracer_snapshot * snapshot, bool mtp, const char * indent) {
+static void write_per_layer(struct text * text, const struct expert_tracer_snapshot * snapshot, bool mtp,
+                            const char * indent) {
     const char * separator = "";
     char         inner[16];
     strcpy(inner, indent);
@@ -275,7 +280,8 @@ static void write_mtp(struct text * text, const struct expert_tracer_snapshot * 
     text_add(text, "\n  }");
 }
 
-static void write_phase(struct text * text, const struct expert_tracer_snapshot * snapshot, const char * key, uint64_t n) {
+static void write_phase(struct text * text, const struct expert_tracer_snapshot * snapshot, const char * key,
+                        uint64_t n) {
     if (snapshot->phases_known) {
         text_add(text, ",\n  \"%s\": %" PRIu64, key, n);
     } else {
@@ -289,14 +295,15 @@ static void write_missing(struct text * text, const struct expert_tracer_snapsho
         text_add_json_member(text, ",\n  \"stopped\": ", snapshot->stopped);
     }
     if (snapshot->lost_ubatches > 0) {
-        text_add(text, ",\n  \"lost\": {\n    \"ubatches\": %" PRIu64 ",\n    \"tokens\": %" PRIu64, snapshot->lost_ubatches,
-            snapshot->lost_tokens);
+        text_add(text, ",\n  \"lost\": {\n    \"ubatches\": %" PRIu64 ",\n    \"tokens\": %" PRIu64,
+            snapshot->lost_ubatches, snapshot->lost_tokens);
         text_add_json_member(text, ",\n    \"reason\": ", snapshot->lost_reason);
         text_add(text, "\n  }");
     }
 }
 
-void snapshot_write_json(struct text * text, const struct expert_tracer_snapshot * snapshot, bool per_layer, const char * run) {
+void snapshot_write_json(struct text * text, const struct expert_tracer_snapshot * snapshot, bool per_layer,
+                         const char * run) {
     text_add_json_member(text, "{\n  \"format\": ", "llama-expert-tracer-statistics");
     text_add(text, ",\n  \"version\": 1");
     text_add_json_member(text, ",\n  \"run\": ", run);

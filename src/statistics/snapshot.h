@@ -21,4 +21,5 @@ struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model,
 void snapshot_print(struct text * text, const struct expert_tracer_snapshot * snapshot, bool per_layer);
 
 // docs/statistics-format.md. `run` names the run of the program that this belongs to.
-void snapshot_write_json(struct text * text, const struct expert_tracer_snapshot * snapshot, bool per_layer, const char * run);
+void snapshot_write_json(struct text * text, const struct expert_tracer_snapshot * snapshot, bool per_layer,
+                         const char * run);

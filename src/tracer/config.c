@@ -1,3 +1,5 @@
+// Reads the configuration from LLAMA_EXPERT_TRACE_* or from the API's struct, with defaults and limits.
+
 #include "tracer/config.h"
 
 #include "base/quantity.h"
@@ -21,7 +23,8 @@
 #define SAMPLE_MAX       1e15
 
 enum variable {
-    STATS, NAMES, PER_LAYER, OUTPUT, INTERVAL, ROUTING, WEIGHTS, TOKENS, ON_FULL, BUFFER, ROTATE_SIZE, ROTATE_TIME, SAMPLE, KEEP, N_VARIABLES
+    STATS, NAMES, PER_LAYER, OUTPUT, INTERVAL, ROUTING, WEIGHTS, TOKENS, ON_FULL, BUFFER, ROTATE_SIZE, ROTATE_TIME,
+    SAMPLE, KEEP, N_VARIABLES
 };
 
 static const char * const variable_names[N_VARIABLES] = {
@@ -80,7 +83,8 @@ static double read_interval(struct text * remarks) {
     }
     const double seconds = quantity_parse(value, quantity_plain);
     if (seconds != 0 && !(seconds >= INTERVAL_MIN && seconds <= INTERVAL_MAX)) {
-        complain(remarks, INTERVAL, value, "give the seconds between two writes of the output, 0.1 to 86400, or 0 for only at the end; taken as 10");
+        complain(remarks, INTERVAL, value, "give the seconds between two writes of the output, 0.1 to 86400, or 0 for "
+            "only at the end; taken as 10");
         return INTERVAL_DEFAULT;
     }
     return seconds;
@@ -92,7 +96,8 @@ static bool read_on_full(struct text * remarks) {
         return true;
     }
     if (value && *value && strcmp(value, "drop") != 0) {
-        complain(remarks, ON_FULL, value, "drop leaves out what the disk has no time for, wait makes the program wait; taken as drop");
+        complain(remarks, ON_FULL, value, "drop leaves out what the disk has no time for, wait makes the program wait; "
+            "taken as drop");
     }
     return false;
 }
@@ -113,8 +118,8 @@ static void read_sampling(struct trace_options * options, struct text * remarks)
     options->sample = 1;
     if (value && *value && strcmp(value, "0") != 0 &&
         !quantity_seeded(value, SAMPLE_MAX, (double) TRACE_SEED_MAX, &options->sample, &options->seed)) {
-        complain(remarks, SAMPLE, value, "give a whole number: one batch in so many is recorded, or with the seed of a choice "
-            "that shall be made again, such as 100:7; taken as 1, all of them");
+        complain(remarks, SAMPLE, value, "give a whole number: one batch in so many is recorded, or with the seed of a "
+            "choice that shall be made again, such as 100:7; taken as 1, all of them");
     }
 }
 
@@ -123,13 +128,15 @@ static struct trace_options read_trace(struct text * remarks) {
         .weights     = read_switch(WEIGHTS, remarks),
         .tokens      = read_switch(TOKENS, remarks),
         .wait        = read_on_full(remarks),
-        .buffer      = (size_t) read_quantity(BUFFER, quantity_sizes, (double) BUFFER_MIN, buffer_max(), TRACE_BUFFER_DEFAULT,
-            remarks, "give the memory for the routing trace, such as 64MiB, 1MiB at least and not more than the machine has; "
-            "taken as 32MiB"),
+        .buffer      = (size_t) read_quantity(BUFFER, quantity_sizes, (double) BUFFER_MIN, buffer_max(),
+            TRACE_BUFFER_DEFAULT, remarks, "give the memory for the routing trace, such as 64MiB, 1MiB at least and not "
+            "more than the machine has; taken as 32MiB"),
         .rotate_size = (uint64_t) read_quantity(ROTATE_SIZE, quantity_sizes, ROTATE_SIZE_MIN, 0x1p60, 0, remarks,
-            "give the size at which the routing trace goes on in a further file, such as 1GiB, 1MiB at least; taken as never"),
+            "give the size at which the routing trace goes on in a further file, such as 1GiB, 1MiB at least; taken as "
+            "never"),
         .rotate_time = read_quantity(ROTATE_TIME, quantity_times, 1, 1e9, 0, remarks,
-            "give the time after which the routing trace goes on in a further file, such as 3600 or 1h; taken as never"),
+            "give the time after which the routing trace goes on in a further file, such as 3600 or 1h; taken as "
+            "never"),
         .keep        = (uint64_t) read_quantity(KEEP, quantity_sizes, 1, 0x1p60, 0, remarks,
             "give the size that the files of all runs may take, such as 10GiB; taken as no limit"),
     };
@@ -237,6 +244,8 @@ bool config_from_api(struct config * config, const struct expert_tracer_config *
     if (from) {
         memcpy(&full, from, from->size < sizeof(full) ? from->size : sizeof(full));
     }
+    const size_t   buffer      = full.buffer == 0 ? TRACE_BUFFER_DEFAULT : full.buffer;
+    const uint64_t rotate_size = full.rotate_size;
     *config = (struct config) {
         .stats     = full.stats,
         .names     = full.names,
@@ -246,8 +255,8 @@ bool config_from_api(struct config * config, const struct expert_tracer_config *
             .weights     = full.weights,
             .tokens      = full.tokens,
             .wait        = full.wait,
-            .buffer      = full.buffer == 0 ? TRACE_BUFFER_DEFAULT : full.buffer < BUFFER_MIN ? BUFFER_MIN : full.buffer,
-            .rotate_size = full.rotate_size > 0 && full.rotate_size < ROTATE_SIZE_MIN ? ROTATE_SIZE_MIN : full.rotate_size,
+            .buffer      = buffer < BUFFER_MIN ? BUFFER_MIN : buffer,
+            .rotate_size = rotate_size > 0 && rotate_size < ROTATE_SIZE_MIN ? ROTATE_SIZE_MIN : rotate_size,
             .rotate_time = full.rotate_time > 0 ? full.rotate_time : 0,
             .sample      = full.sample > 1 ? full.sample : 1,
             .seed        = full.seed > TRACE_SEED_MAX ? TRACE_SEED_MAX : full.seed,

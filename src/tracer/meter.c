@@ -1,3 +1,5 @@
+// Counts what the thread that evaluates delivers, under a sequence lock that readers do not take.
+
 #include "tracer/meter.h"
 
 #include "base/cache-line.h"
@@ -14,8 +16,8 @@
 struct meter {
     atomic_uint     sequence;
     atomic_uint     n_resets_done;
-    struct counters   counts;
-    struct counters   pending;       // perhaps a warm-up
+    struct counters counts;
+    struct counters pending;       // perhaps a warm-up
 
     _Alignas(CACHE_LINE)
     atomic_uint     n_resets;      // that are asked for: done before anything else is counted
@@ -29,13 +31,14 @@ static int32_t believable(int32_t told) {
 
 struct meter * meter_new(int32_t n_layers, int32_t n_expert) {
     struct meter * meter = cache_line_alloc(sizeof(*meter));
-    if (!meter) {
+    if (meter == NULL) {
         return NULL;
     }
     pthread_mutex_init(&meter->mutex, NULL);
     n_layers = believable(n_layers);
     n_expert = believable(n_expert);
-    if (!counters_make_room(&meter->counts, n_layers, n_expert) || !counters_make_room(&meter->pending, n_layers, n_expert)) {
+    if (!counters_make_room(&meter->counts, n_layers, n_expert) ||
+        !counters_make_room(&meter->pending, n_layers, n_expert)) {
         meter_free(meter);
         return NULL;
     }
@@ -71,7 +74,8 @@ static bool make_room_for(struct meter * meter, const struct routing_ubatch * ub
         n_layers = layer->layer    >= n_layers ? layer->layer + 1 : n_layers;
         n_expert = layer->n_expert >  n_expert ? layer->n_expert  : n_expert;
     }
-    if (counters_have_room(&meter->counts, n_layers, n_expert) && counters_have_room(&meter->pending, n_layers, n_expert)) {
+    if (counters_have_room(&meter->counts, n_layers, n_expert) &&
+        counters_have_room(&meter->pending, n_layers, n_expert)) {
         return true;
     }
     n_layers += n_layers > counts->n_layers ? LAYERS_MORE : 0;
@@ -111,7 +115,7 @@ static struct counters * counters_of(struct meter * meter, enum routing_fate fat
 }
 
 bool meter_ubatch(struct meter * meter, const struct routing_ubatch * ubatch, bool is_mtp) {
-    struct counters * counts     = counters_of(meter, ubatch->fate);
+    struct counters * counts   = counters_of(meter, ubatch->fate);
     const bool      has_room   = make_room_for(meter, ubatch);
     const bool      with_mutex = change_begin(meter);
     for (int32_t i = 0; i < ubatch->n_layers && has_room; i++) {

@@ -1,3 +1,5 @@
+// Builds the lines from a layer's selected experts and its tensors' names.
+
 #include "tracer/names.h"
 
 #include "base/clean.h"
@@ -54,7 +56,8 @@ static struct line line_of(const char * weights, char clean[LINE_NAME_ROOM]) {
     return (struct line) { { clean, (size_t) (end - clean) }, { end, strlen(end) } };
 }
 
-static char * put_lines(char * at, const struct piece * beginning, const struct line * lines, int32_t n_lines, int32_t expert) {
+static char * put_lines(char * at, const struct piece * beginning, const struct line * lines, int32_t n_lines,
+                        int32_t expert) {
     char         digits[DIGITS_MAX];
     const struct piece number = { digits, (size_t) (put_number(digits, expert) - digits) };
     for (int32_t i = 0; i < n_lines; i++) {
@@ -84,7 +87,7 @@ void names_add(struct text * text, const struct routing_layer * layer) {
         longest += beginning.length + lines[i].stem.length + lines[i].end.length + 2 * DIGITS_MAX + strlen(": .\n");
     }
     char * const first = text_room(text, n * longest);
-    if (!first) {
+    if (first == NULL) {
         return;
     }
     char * at = first;

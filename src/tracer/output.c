@@ -1,3 +1,5 @@
+// Claims, replaces and gives up a statistics file by base/claim.h.
+
 #include "tracer/output.h"
 
 #include "base/place.h"

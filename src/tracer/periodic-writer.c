@@ -1,3 +1,5 @@
+// The thread, and the futexes that wake it: at its interval, when there is something new, and when the process ends.
+
 #include "tracer/periodic-writer.h"
 
 #include <limits.h>

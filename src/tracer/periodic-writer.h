@@ -37,12 +37,12 @@ void periodic_writer_join(struct periodic_writer * writer);
 
 void periodic_writer_set_interval(struct periodic_writer * writer, double seconds);
 
-// There is something that was never written: the thread does that at once, and again in a second at the latest, if there is an
-// interval.
+// There is something that was never written: the thread does that at once, and again in a second at the latest, if
+// there is an interval.
 void periodic_writer_new(struct periodic_writer * writer);
 
-// The process ends: has all threads write once more, and waits for them, half a second at the most. It takes no lock and
-// no memory: a signal handler may call it, whatever it interrupted.
+// The process ends: has all threads write once more, and waits for them, half a second at the most. It takes no lock
+// and no memory: a signal handler may call it, whatever it interrupted.
 void periodic_writers_end(void);
 
 // In the child of a fork: the threads are the parent's.

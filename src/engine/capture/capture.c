@@ -1,3 +1,6 @@
+// Follows each scheduler from its making over the building of its graphs to their end, as the hooks report it, and has
+// the routing of each graph read by the taps or by the eval callback.
+
 #include "engine/capture/capture.h"
 
 #include "engine/capture/device-memory.h"
@@ -27,7 +30,7 @@ struct tap {
     struct layers        layers;
     struct graph_inputs  inputs;       // of the graph that was built last
     struct ubatch_tokens tokens;       // of the ubatch that is being computed
-    const char         * gave_up;      // why this tap stands aside from now on, NULL: it does not
+    const char         * gave_up;      // why graphs are passed on as they are from now on, NULL: they are not
 
     ggml_eval_fn         program_fn;   // NULL: the program has none
     void               * program_data;
@@ -74,7 +77,7 @@ void capture_on_sched_new(const struct real * real, void * sched) {
     device_memory_on_sched_new(real, sched);
     const bool   is_wanted = sinks_any();
     struct tap * tap       = is_wanted ? calloc(1, sizeof(*tap)) : NULL;
-    if (!tap) {
+    if (tap == NULL) {
         if (is_wanted) {
             atomic_store(&has_untapped, true);
         }
@@ -100,7 +103,7 @@ static void give_up(struct tap * tap, struct context * context, const char * why
 
 // What was on its way is here.
 static void landed(struct tap * tap, bool is_right) {
-    if (!is_right && !tap->gave_up) {
+    if (!is_right && tap->gave_up == NULL) {
         give_up(tap, atomic_load(&tap->owner), routing_looks_wrong);
     }
 }
@@ -125,13 +128,14 @@ static void tap_remove(struct tap * tap) {
 
     const int n_lost = flights_drop(&tap->flights);
     if (n_lost > 0) {
-        log_line(host_log, LOG_ERROR, "the program freed its devices' memory before it waited for them: the last %d ubatches are not counted", n_lost);
+        log_line(host_log, LOG_ERROR, "the program freed its devices' memory before it waited for them: the last %d "
+            "ubatches are not counted", n_lost);
     }
     // a context replaces its scheduler by making the new one first
     struct tap * heir = tap_find(just_made);
     just_made = NULL;
     building  = NULL;
-    if (tap->unseen && heir && !heir->unseen && !heir->model_key) {
+    if (tap->unseen && heir && heir->unseen == NULL && heir->model_key == NULL) {
         heir->unseen = tap->unseen; // unless its first graph shows another model
     } else if (tap->unseen) {
         context_close(tap->unseen);
@@ -189,7 +193,7 @@ void capture_on_context_free(const struct llama_context * key) {
 
 // Where the program has an eval callback, each node is awaited anyway, and nodes of ours would be shown to it.
 static bool uses_graph(const struct tap * tap) {
-    return tap->in_graph && !tap->program_fn;
+    return tap->in_graph && tap->program_fn == NULL;
 }
 
 // The graph's first node of ours, or the end of its building: before that, nothing is known of it.
@@ -250,31 +254,34 @@ void capture_on_set_input(const struct ggml_tensor * tensor) {
     }
 }
 
-// Of a tensor that stacks experts, or a cache's slots for them. A row of the product has an element for each row of an expert.
-// 0: not known.
-static size_t bytes_of_one(const struct real * real, const struct ggml_tensor * weights, const struct ggml_tensor * product) {
+// Of a tensor that stacks experts, or a cache's slots for them. A row of the product has an element for each row of an
+// expert. 0: not known.
+static size_t bytes_of_one(const struct real * real, const struct ggml_tensor * weights,
+                           const struct ggml_tensor * product) {
     const int64_t n_products  = real->ggml_nrows(product);
     const int64_t expert_rows = n_products  > 0 ? real->ggml_nelements(product) / n_products : 0;
     const int64_t n_stacked   = expert_rows > 0 ? real->ggml_nrows(weights) / expert_rows    : 0;
     return n_stacked > 0 ? real->ggml_nbytes(weights) / (size_t) n_stacked : 0;
 }
 
-void capture_on_mul_mat_id(const struct real * real, struct ggml_context * ctx, const struct ggml_tensor * weights, struct ggml_tensor * ids,
-                           const struct ggml_tensor * product) {
+void capture_on_mul_mat_id(const struct real * real, struct ggml_context * ctx, const struct ggml_tensor * weights,
+                           struct ggml_tensor * ids, const struct ggml_tensor * product) {
     struct tap * tap = building ? tap_find(building) : NULL;
-    if (!tap) {
+    if (tap == NULL) {
         return;
     }
-    struct layer * layer = layers_add_tensor(&tap->layers, real->ggml_get_name(weights), bytes_of_one(real, weights, product));
-    if (!layer) {
+    const size_t   expert_bytes = bytes_of_one(real, weights, product);
+    struct layer * layer        = layers_add_tensor(&tap->layers, real->ggml_get_name(weights), expert_bytes);
+    if (layer == NULL) {
         return;
     }
-    if (!tap->model_key) {
+    if (tap->model_key == NULL) {
         tap->model_key = weights;
     }
     begin_graph(tap);
     if (last_graph.ctx == ctx) {
-        graph_taps_add(&tap->graph, ctx, last_graph.graph, layer, ids, tap->gates_layer == layer->index ? tap->gates : NULL);
+        struct ggml_tensor * gates = tap->gates_layer == layer->index ? tap->gates : NULL;
+        graph_taps_add(&tap->graph, ctx, last_graph.graph, layer, ids, gates);
     }
 }
 
@@ -284,7 +291,7 @@ void capture_on_mul_mat_id(const struct real * real, struct ggml_context * ctx, 
 
 // What the scheduler tells of its memory has ours in it, from the first reserve on.
 static void measure(struct tap * tap, struct ggml_cgraph * graph) {
-    if (tap->in_graph && !tap->graph.trouble) {
+    if (tap->in_graph && tap->graph.trouble == NULL) {
         graph_taps_measure(&tap->graph, graph);
         const size_t room = graph_taps_room(&tap->graph);
         tap->room = room > tap->room ? room : tap->room;
@@ -326,7 +333,7 @@ struct call_result capture_reserve_size(const struct call * call) {
     struct tap             * tap    = end_graph(call_pointer(call, 0), graph);
     const struct call_result result = call_on(call);
     building = NULL;
-    if (!tap) {
+    if (tap == NULL) {
         return result;
     }
     measure(tap, graph);
@@ -367,7 +374,7 @@ static void check_bytes(struct tap * tap) {
     bool         is_found = false;
     for (int32_t i = 0; i < tap->layers.n; i++) {
         struct layer * layer = tap->layers.at[i];
-        if (!layer || layer->is_checked || layer->n_tensors == 0) {
+        if (layer == NULL || layer->is_checked || layer->n_tensors == 0) {
             continue;
         }
         if (!is_found) {
@@ -376,7 +383,10 @@ static void check_bytes(struct tap * tap) {
         }
         struct file_tensor tensors[ROUTING_TENSORS_MAX];
         int32_t            n_expert = 0;
-        const int          n        = path ? opened_file_tensors(path, layer->index, tensors, ROUTING_TENSORS_MAX, &n_expert) : 0;
+        int                n        = 0;
+        if (path) {
+            n = opened_file_tensors(path, layer->index, tensors, ROUTING_TENSORS_MAX, &n_expert);
+        }
         layer_check_bytes(layer, tensors, n, n_expert);
     }
 }
@@ -402,8 +412,9 @@ void capture_on_synchronize(void * sched) {
 // computing
 //
 
-// Asked before a node is computed: is it wanted? And, if it was, after: shall the graph go on? Releases want a bool, forks an
-// int that is exactly 1. A register with 0 or 1 in it is both; what the program's own callback says goes back as it is.
+// Asked before a node is computed: is it wanted? And, if it was, after: shall the graph go on? Releases want a bool,
+// forks an int that is exactly 1. A register with 0 or 1 in it is both; what the program's own callback says goes back
+// as it is.
 static uintptr_t on_node(struct ggml_tensor * node, uintptr_t ask, void * user_data) {
     struct tap    * tap   = user_data;
     const uintptr_t yes   = 1;
@@ -411,11 +422,13 @@ static uintptr_t on_node(struct ggml_tensor * node, uintptr_t ask, void * user_d
     if (asked) {
         const uintptr_t said = tap->program_fn ? tap->program_fn(node, yes, tap->program_data) : 0;
         tap->program_wants   = (said & 0xff) != 0;
-        const bool wanted    = tap->context && !tap->gave_up && eval_reading_look(&tap->reading, tap->real, &tap->layers, node);
+        const bool wanted    = tap->context && tap->gave_up == NULL &&
+                               eval_reading_look(&tap->reading, tap->real, &tap->layers, node);
         return wanted ? yes : tap->program_wants ? said : 0;
     }
-    if (tap->context && !tap->gave_up) {
-        const char * wrong = eval_reading_read(&tap->reading, tap->real, &tap->layers, tap->context, &tap->tokens, node);
+    if (tap->context && tap->gave_up == NULL) {
+        const char * wrong = eval_reading_read(&tap->reading, tap->real, &tap->layers, tap->context, &tap->tokens,
+                                               node);
         if (wrong) {
             give_up(tap, tap->context, wrong);
         }
@@ -425,7 +438,9 @@ static uintptr_t on_node(struct ggml_tensor * node, uintptr_t ask, void * user_d
 
 static void set_callback(struct tap * tap, bool ours) {
     tap->has_our_callback = ours;
-    tap->real->ggml_backend_sched_set_eval_callback(tap->sched, ours ? on_node : tap->program_fn, ours ? (void *) tap : tap->program_data);
+    const ggml_eval_fn fn   = ours ? on_node      : tap->program_fn;
+    void       * const data = ours ? (void *) tap : tap->program_data;
+    tap->real->ggml_backend_sched_set_eval_callback(tap->sched, fn, data);
 }
 
 static bool has_routing(const struct real * real, struct ggml_cgraph * graph) {
@@ -446,23 +461,24 @@ static struct context * context_of(struct tap * tap, struct ggml_cgraph * graph)
     if (context) {
         return context;
     }
-    if (!tap->model_key || context_is_lacking()) {
+    if (tap->model_key == NULL || context_is_lacking()) {
         return NULL;
     }
     if (tap->unseen && tap->unseen->model.key != tap->model_key) {
         context_close(tap->unseen); // inherited, and not the same model after all
         tap->unseen = NULL;
     }
-    if (!tap->unseen && has_routing(tap->real, graph)) {
+    if (tap->unseen == NULL && has_routing(tap->real, graph)) {
         tap->unseen       = context_new_unseen(tap->real, tap->sched, tap->model_key);
-        tap->lacks_unseen = !tap->unseen;
+        tap->lacks_unseen = tap->unseen == NULL;
     }
     return tap->unseen;
 }
 
-// Why the taps cannot do it is told once a scheduler.
+// Why the taps cannot do it is logged once for each scheduler.
 static void fall_back(struct tap * tap) {
-    log_line(host_log, LOG_INFO, "routing is read by the eval callback, which stops the device at every layer: %s", tap->graph.trouble);
+    log_line(host_log, LOG_INFO, "routing is read by the eval callback, which stops the device at every layer: %s",
+        tap->graph.trouble);
     tap->in_graph = false;
     tap->room     = 0;
 }
@@ -471,7 +487,7 @@ static bool is_computed(struct call_result result) {
     return (int32_t) (uint32_t) result.low == 0; // GGML_STATUS_SUCCESS
 }
 
-// Nothing is read of this graph, though there are listeners: they are told if it is a model's.
+// Nothing is read of this graph, though there are listeners: that is delivered if it is a model's.
 static struct call_result compute_and_lose(const struct call * call, struct context * context, const char * why) {
     struct ggml_cgraph     * graph    = call_pointer(call, 1);
     const uint64_t           n_tokens = graph_n_tokens(call->real, graph);
@@ -488,7 +504,8 @@ static struct call_result compute_untapped(const struct call * call) {
     const bool       is_lost = atomic_load_explicit(&has_untapped, memory_order_relaxed);
     struct context * context = is_lost ? context_current() : NULL;
     const bool       is_open = context && (context_open(context, NULL) || context->sinks.lacks_memory);
-    return is_open || (is_lost && context_is_lacking()) ? compute_and_lose(call, context, ROUTING_LACKS_MEMORY) : call_on(call);
+    const bool       loses   = is_open || (is_lost && context_is_lacking());
+    return loses ? compute_and_lose(call, context, ROUTING_LACKS_MEMORY) : call_on(call);
 }
 
 static struct call_result compute_with_callback(struct tap * tap, const struct call * call) {
@@ -519,7 +536,7 @@ struct call_result capture_compute(const struct call * call) {
     struct ggml_cgraph * graph = call_pointer(call, 1);
     building  = NULL;
     just_made = NULL;
-    if (!tap) {
+    if (tap == NULL) {
         return compute_untapped(call);
     }
     if (tap->gave_up) {
@@ -546,7 +563,7 @@ struct call_result capture_compute(const struct call * call) {
         set_callback(tap, by_callback);
     }
     struct call_result result;
-    if (!tap->context) {
+    if (tap->context == NULL) {
         result = call_on(call);
     } else {
         atomic_store(&tap->owner, tap->context);

@@ -31,8 +31,8 @@ void capture_on_set_eval_callback(void * sched, ggml_eval_fn fn, void * user_dat
 
 // This thread made a graph, and added a node that uses stacked expert weights.
 void capture_on_new_graph (struct ggml_context * ctx, struct ggml_cgraph * graph);
-void capture_on_mul_mat_id(const struct real * real, struct ggml_context * ctx, const struct ggml_tensor * weights, struct ggml_tensor * ids,
-                           const struct ggml_tensor * product);
+void capture_on_mul_mat_id(const struct real * real, struct ggml_context * ctx, const struct ggml_tensor * weights,
+                           struct ggml_tensor * ids, const struct ggml_tensor * product);
 
 // This thread named a tensor of a layer, and made one an input of its graph.
 void capture_on_named    (struct ggml_tensor * tensor, const char * name);

@@ -1,3 +1,5 @@
+// Takes memory from the engine's backends, keeps what is given back, and frees it when no scheduler is left.
+
 #include "engine/capture/device-memory.h"
 
 #include "base/fork-reset.h"
@@ -56,7 +58,7 @@ static struct device_buffer * best_of_waiting(const struct real * real, const vo
     struct device_buffer * best = NULL;
     for (struct device_buffer * it = device_buffers; it; it = it->next) {
         const bool fits = !it->in_use && it->real == real && it->type == type && it->size >= size;
-        if (fits && (!best || it->size < best->size)) {
+        if (fits && (best == NULL || it->size < best->size)) {
             best = it;
         }
     }
@@ -76,7 +78,7 @@ static void * take_waiting(const struct real * real, const void * type, size_t s
 static void * take_new(const struct real * real, void * type, void * device, size_t size) {
     struct device_buffer * taken = malloc(sizeof(*taken));
     void * const buffer = taken ? real->ggml_backend_buft_alloc_buffer(type, size) : NULL;
-    if (!buffer) {
+    if (buffer == NULL) {
         free(taken);
         return NULL;
     }
@@ -112,8 +114,8 @@ void device_memory_give_back(void * buffer) {
 //
 
 static int list_groups(const struct real * real, void * sched, const void ** groups) {
-    if (!real->ggml_backend_sched_get_n_backends || !real->ggml_backend_sched_get_backend ||
-        !real->ggml_backend_get_device) {
+    if (real->ggml_backend_sched_get_n_backends == NULL || real->ggml_backend_sched_get_backend == NULL ||
+        real->ggml_backend_get_device == NULL) {
         groups[0] = NULL;
         return 1;
     }
@@ -139,12 +141,12 @@ void device_memory_on_sched_new(const struct real * real, void * sched) {
         user->next   = device_users;
         device_users = user;
     }
-    has_unlisted = has_unlisted || !user;
+    has_unlisted = has_unlisted || user == NULL;
     pthread_mutex_unlock(&memory_mutex);
 }
 
 static bool is_user_of(const struct device_user * user, const void * group) {
-    bool found = !group;
+    bool found = group == NULL;
     for (int i = 0; i < user->n_groups; i++) {
         found = found || !user->groups[i] || user->groups[i] == group;
     }

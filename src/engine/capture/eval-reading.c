@@ -1,3 +1,5 @@
+// Reads selections and gate weights from the nodes that the scheduler's eval callback shows, and delivers them.
+
 #include "engine/capture/eval-reading.h"
 
 #include <stdlib.h>
@@ -39,7 +41,7 @@ static struct routing_layer * routed_add(struct eval_reading * reading, size_t n
         reading->routed    = routed    ? routed    : reading->routed;
         size_t               * routed_at = realloc(reading->routed_at, n * sizeof(*routed_at));
         reading->routed_at = routed_at ? routed_at : reading->routed_at;
-        if (!routed || !routed_at) {
+        if (routed == NULL || routed_at == NULL) {
             return NULL;
         }
         reading->n_routed_max = (int32_t) n;
@@ -50,7 +52,7 @@ static struct routing_layer * routed_add(struct eval_reading * reading, size_t n
         reading->experts = experts ? experts : reading->experts;
         float      * gates   = realloc(reading->gates, n * sizeof(*gates));
         reading->gates   = gates   ? gates   : reading->gates;
-        if (!experts || !gates) {
+        if (experts == NULL || gates == NULL) {
             return NULL;
         }
         reading->n_experts_max = n;
@@ -60,7 +62,8 @@ static struct routing_layer * routed_add(struct eval_reading * reading, size_t n
 }
 
 // Reads a tensor's rows into experts[], one behind the other: in the tensor they may lie further apart.
-static bool read_rows(struct eval_reading * reading, const struct real * real, const struct ggml_tensor * topk, int32_t n_rows, int32_t n_used) {
+static bool read_rows(struct eval_reading * reading, const struct real * real, const struct ggml_tensor * topk,
+                      int32_t n_rows, int32_t n_used) {
     const size_t row    = (size_t) n_used * sizeof(int32_t);
     const size_t nbytes = real->ggml_nbytes(topk);
     const size_t stride = n_rows > 1 ? (nbytes - row) / (size_t) (n_rows - 1) : row;
@@ -84,7 +87,8 @@ static bool read_rows(struct eval_reading * reading, const struct real * real, c
     return true;
 }
 
-bool eval_reading_look(struct eval_reading * reading, const struct real * real, struct layers * layers, const struct ggml_tensor * node) {
+bool eval_reading_look(struct eval_reading * reading, const struct real * real, struct layers * layers,
+                       const struct ggml_tensor * node) {
     int32_t              index = 0;
     const enum node_kind kind  = node_kind(real->ggml_get_name(node), &index);
 
@@ -110,7 +114,8 @@ bool eval_reading_look(struct eval_reading * reading, const struct real * real, 
 }
 
 // Of the layer whose selection was read last. What is not as large as that is left out.
-static void read_gates(struct eval_reading * reading, const struct real * real, int32_t index, const struct ggml_tensor * node) {
+static void read_gates(struct eval_reading * reading, const struct real * real, int32_t index,
+                       const struct ggml_tensor * node) {
     struct routing_layer * routed = reading->n_routed > 0 ? &reading->routed[reading->n_routed - 1] : NULL;
     const size_t           n      = routed ? (size_t) routed->n_tokens * (size_t) routed->n_used : 0;
     if (routed && routed->layer == index && (size_t) real->ggml_nbytes(node) == n * sizeof(float)) {
@@ -127,8 +132,9 @@ static void tell_layer(struct context * context, const struct ubatch_tokens * to
     sinks_layer(&context->sinks, routed, &ubatch);
 }
 
-const char * eval_reading_read(struct eval_reading * reading, const struct real * real, struct layers * layers, struct context * context,
-                               const struct ubatch_tokens * tokens, const struct ggml_tensor * node) {
+const char * eval_reading_read(struct eval_reading * reading, const struct real * real, struct layers * layers,
+                               struct context * context, const struct ubatch_tokens * tokens,
+                               const struct ggml_tensor * node) {
     const int64_t n_rows = real->ggml_nrows(node);
     const int64_t n_ids  = real->ggml_nelements(node);
     int32_t       index  = 0;
@@ -143,7 +149,7 @@ const char * eval_reading_read(struct eval_reading * reading, const struct real 
     }
     struct layer         * layer  = layers_at(layers, index);
     struct routing_layer * routed = routed_add(reading, (size_t) n_ids);
-    reading->lacks_memory = !layer || !routed;
+    reading->lacks_memory = layer == NULL || routed == NULL;
     if (reading->lacks_memory) {
         return NULL;
     }
@@ -153,7 +159,8 @@ const char * eval_reading_read(struct eval_reading * reading, const struct real 
         .experts  = reading->experts + reading->n_experts,
     };
     layer_describe(layer, context->model.n_expert, routed);
-    if (real->ggml_element_size(node) != sizeof(int32_t) || !read_rows(reading, real, node, routed->n_tokens, routed->n_used)) {
+    if (real->ggml_element_size(node) != sizeof(int32_t) ||
+        !read_rows(reading, real, node, routed->n_tokens, routed->n_used)) {
         return routing_looks_wrong;
     }
     if (reading->lacks_memory) {
@@ -173,8 +180,8 @@ const char * eval_reading_read(struct eval_reading * reading, const struct real 
     return NULL;
 }
 
-void eval_reading_tell(struct eval_reading * reading, struct layers * layers, struct context * context, const struct ubatch_tokens * tokens,
-                       uint64_t n_tokens, bool in_passing) {
+void eval_reading_tell(struct eval_reading * reading, struct layers * layers, struct context * context,
+                       const struct ubatch_tokens * tokens, uint64_t n_tokens, bool in_passing) {
     if (n_tokens == 0) {
         n_tokens = (uint64_t) (reading->n_tokens > 0 ? reading->n_tokens : reading->n_rows);
     }
@@ -185,7 +192,11 @@ void eval_reading_tell(struct eval_reading * reading, struct layers * layers, st
         context_lose_ubatch(context, n_tokens, ROUTING_LACKS_MEMORY);
         return;
     }
-    struct routing_ubatch ubatch = { .is_moe = reading->is_moe, .layers_told = !reading->with_gates, .capture = in_passing ? NULL : eval_reading_name };
+    struct routing_ubatch ubatch = {
+        .is_moe      = reading->is_moe,
+        .layers_told = !reading->with_gates,
+        .capture     = in_passing ? NULL : eval_reading_name,
+    };
     tokens_describe(tokens, &ubatch);
     for (int32_t i = 0; i < reading->n_routed; i++) { // both arrays may have moved as they grew
         struct routing_layer * routed = &reading->routed[i];

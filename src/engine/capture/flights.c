@@ -1,3 +1,5 @@
+// Brings what landed in the strips to the host behind each graph, and delivers it to the listeners in order.
+
 #include "engine/capture/flights.h"
 
 #include "engine/capture/device-memory.h"
@@ -46,7 +48,8 @@ static void * pinned(const struct graph_taps * taps, const struct tap_plan * pla
 }
 
 // Takes as much as the largest graph needs: once.
-static bool memory_make(const struct graph_taps * taps, const struct tap_plan * plan, struct flight * flight, size_t size) {
+static bool memory_make(const struct graph_taps * taps, const struct tap_plan * plan, struct flight * flight,
+                        size_t size) {
     if (flight->size >= size) {
         return true;
     }
@@ -103,7 +106,7 @@ static bool compact_make(struct flights * flights, const struct tap_plan * plan)
     }
     if (n > flights->n_compact) {
         int32_t * grown = realloc(flights->compact, n * sizeof(*grown));
-        if (!grown) {
+        if (grown == NULL) {
             return false;
         }
         flights->compact   = grown;
@@ -237,7 +240,7 @@ static bool mark(const struct graph_taps * taps, struct flight * flight, int str
 // In generation there is never more than one on its way, and nobody has to wait for it alone.
 void flights_mark(struct flights * flights, const struct graph_taps * taps) {
     struct flight * last = flights->n > 0 ? &flights->ring[(flights->first + flights->n - 1) % FLIGHTS_MAX] : NULL;
-    if (!last || last->is_marked) {
+    if (last == NULL || last->is_marked) {
         return;
     }
     last->is_marked = true;
@@ -272,7 +275,8 @@ static void swap_tokens(struct ubatch_tokens * a, struct ubatch_tokens * b) {
     *b = kept;
 }
 
-bool flights_add(struct flights * flights, struct graph_taps * taps, struct context * context, struct ubatch_tokens * tokens) {
+bool flights_add(struct flights * flights, struct graph_taps * taps, struct context * context,
+                 struct ubatch_tokens * tokens) {
     const struct real * real     = taps->real;
     struct tap_plan   * plan     = taps->plan;
     const uint64_t      n_tokens = plan->n_tokens;
@@ -286,7 +290,9 @@ bool flights_add(struct flights * flights, struct graph_taps * taps, struct cont
     }
     const enum routing_fate fate = context_ubatch_begin(context, plan->layers, plan->n_layers, n_tokens);
     if (flights->n == 0 && is_here(taps)) {
-        const struct flight arrived = { .plan = plan, .context = context, .fate = fate, .n_tokens = n_tokens, .tokens = *tokens };
+        const struct flight arrived = {
+            .plan = plan, .context = context, .fate = fate, .n_tokens = n_tokens, .tokens = *tokens,
+        };
         return tell_at_once(flights, taps, &arrived);
     }
     if (flights->n_max == 0) {
@@ -310,7 +316,8 @@ bool flights_add(struct flights * flights, struct graph_taps * taps, struct cont
         if (plan->used[i] > 0 && strip->is_cpu) {
             memcpy(flight->memory + flight->at[i], strip->base, plan->used[i]);
         } else if (plan->used[i] > 0) {
-            real->ggml_backend_tensor_get_async(strip->backend, strip->whole, flight->memory + flight->at[i], 0, plan->used[i]);
+            char * const to = flight->memory + flight->at[i];
+            real->ggml_backend_tensor_get_async(strip->backend, strip->whole, to, 0, plan->used[i]);
         }
     }
     flight->plan     = tap_plan_use(plan);

@@ -42,9 +42,10 @@ int flights_number(size_t room, size_t compute);
 // A further graph is going to be computed while another ubatch's routing may be on its way.
 void flights_mark(struct flights * flights, const struct graph_taps * taps);
 
-// The graph of the taps is being computed. Takes what is known of its tokens, and gives memory for others instead. 
+// The graph of the taps is being computed. Takes what is known of its tokens, and gives memory for others instead.
 // Returns false where the routing of an earlier one, or of this one, is not as it should be.
-bool flights_add(struct flights * flights, struct graph_taps * taps, struct context * context, struct ubatch_tokens * tokens);
+bool flights_add(struct flights * flights, struct graph_taps * taps, struct context * context,
+                 struct ubatch_tokens * tokens);
 
 // The devices are idle: tells all that was on its way. Returns false where something of it is not as it should be.
 bool flights_land(struct flights * flights, struct graph_taps * taps);

@@ -1,3 +1,6 @@
+// Adds to a graph what makes its selections land in the strips: when it is built, before it is allocated, and as far as
+// the scheduler's own split shows where each layer is routed.
+
 #include "engine/capture/graph-taps.h"
 
 #include "engine/capture/device-memory.h"
@@ -13,15 +16,18 @@
 #define WARMUP_ROWS        2 // BOS and EOS, for which older releases use every expert
 
 static bool has_all(const struct real * real) {
-    return real->ggml_backend_sched_alloc_graph && real->ggml_backend_sched_reserve && real->ggml_backend_sched_synchronize &&
-           real->ggml_backend_sched_get_n_backends && real->ggml_backend_sched_get_backend && real->ggml_backend_sched_get_tensor_backend &&
-           real->ggml_backend_get_default_buffer_type && real->ggml_backend_get_device && real->ggml_backend_dev_type &&
-           real->ggml_backend_supports_op && real->ggml_backend_tensor_get_async && real->ggml_backend_buft_alloc_buffer &&
-           real->ggml_backend_buft_get_alignment && real->ggml_backend_buft_is_host && real->ggml_backend_buffer_get_base &&
-           real->ggml_backend_buffer_get_size && real->ggml_backend_buffer_free && real->ggml_backend_tensor_alloc && real->ggml_init &&
-           real->ggml_free && real->ggml_new_tensor_1d && real->ggml_new_tensor_2d && real->ggml_view_1d && real->ggml_cpy &&
-           real->ggml_set_name && real->ggml_get_data && real->ggml_build_forward_expand && real->ggml_graph_size &&
-           real->ggml_new_graph_custom && real->ggml_used_mem && real->ggml_get_mem_size && real->ggml_tensor_overhead;
+    return real->ggml_backend_sched_alloc_graph && real->ggml_backend_sched_reserve &&
+           real->ggml_backend_sched_synchronize && real->ggml_backend_sched_get_n_backends &&
+           real->ggml_backend_sched_get_backend && real->ggml_backend_sched_get_tensor_backend &&
+           real->ggml_backend_get_default_buffer_type && real->ggml_backend_get_device &&
+           real->ggml_backend_dev_type && real->ggml_backend_supports_op && real->ggml_backend_tensor_get_async &&
+           real->ggml_backend_buft_alloc_buffer && real->ggml_backend_buft_get_alignment &&
+           real->ggml_backend_buft_is_host && real->ggml_backend_buffer_get_base &&
+           real->ggml_backend_buffer_get_size && real->ggml_backend_buffer_free && real->ggml_backend_tensor_alloc &&
+           real->ggml_init && real->ggml_free && real->ggml_new_tensor_1d && real->ggml_new_tensor_2d &&
+           real->ggml_view_1d && real->ggml_cpy && real->ggml_set_name && real->ggml_get_data &&
+           real->ggml_build_forward_expand && real->ggml_graph_size && real->ggml_new_graph_custom &&
+           real->ggml_used_mem && real->ggml_get_mem_size && real->ggml_tensor_overhead;
 }
 
 static size_t aligned(size_t n, size_t alignment) {
@@ -177,15 +183,16 @@ static int backend_of(const struct layer * layer, int64_t n_rows) {
     return layer->backend[size] >= 0 ? layer->backend[size] : layer->backend[other];
 }
 
-// Whether the argsorts of this graph must not land in a graph of as many nodes as others have. A plan of the scheduler's
-// memory that was made for copies has room for both, the other way round it has not, and not where a device brings the
-// nodes into an order of its own; and releases before June 2025 trip over a tensor that had memory of its own in the
-// graph before and has none in this one.
+// Whether the argsorts of this graph must not land in a graph of as many nodes as others have. A plan of the
+// scheduler's memory that was made for copies has room for both, the other way round it has not, and not where a device
+// brings the nodes into an order of its own; and releases before June 2025 trip over a tensor that had memory of its
+// own in the graph before and has none in this one.
 static bool is_apart(const struct graph_taps * taps) {
-    return !taps->is_planned || taps->is_reordered || !taps->real->ggml_backend_sched_get_buffer_type;
+    return !taps->is_planned || taps->is_reordered || taps->real->ggml_backend_sched_get_buffer_type == NULL;
 }
 
-static void add_named(const struct graph_taps * taps, struct ggml_cgraph * graph, struct ggml_tensor * node, const struct layer * layer) {
+static void add_named(const struct graph_taps * taps, struct ggml_cgraph * graph, struct ggml_tensor * node,
+                      const struct layer * layer) {
     char name[LAYER_NAME_MAX];
     snprintf(name, sizeof(name), "expert_trace-%d", (int) layer->index);
     taps->real->ggml_set_name(node, name);
@@ -194,14 +201,15 @@ static void add_named(const struct graph_taps * taps, struct ggml_cgraph * graph
 
 // Adds what brings the layer's selection into the strip. Both ways add one node and one leaf: graphs that differ in
 // nothing else need no new plan of the scheduler's memory. Where the argsort itself lands the node does nothing.
-static bool add_node(struct graph_taps * taps, struct ggml_context * ctx, struct ggml_cgraph * graph, const struct tap_point * point,
-                     const struct routing_layer * routed) {
+static bool add_node(struct graph_taps * taps, struct ggml_context * ctx, struct ggml_cgraph * graph,
+                     const struct tap_point * point, const struct routing_layer * routed) {
     const struct real  * real  = taps->real;
     const struct strip * strip = &taps->strips[point->strip];
     struct ggml_tensor * leaf  = real->ggml_new_tensor_2d(ctx, GGML_TYPE_I32, routed->n_used, routed->n_tokens);
     real->ggml_backend_tensor_alloc(strip->buffer, leaf, strip->base + point->offset);
 
-    struct ggml_tensor * node = point->is_placed ? real->ggml_view_1d(ctx, leaf, 1, 0) : real->ggml_cpy(ctx, point->topk, leaf);
+    struct ggml_tensor * node = point->is_placed ? real->ggml_view_1d(ctx, leaf, 1, 0)
+                                                 : real->ggml_cpy(ctx, point->topk, leaf);
     if (!point->is_placed && !real->ggml_backend_supports_op(strip->backend, node)) {
         taps->trouble = "a device cannot copy the selection";
         return false;
@@ -214,14 +222,15 @@ static bool add_node(struct graph_taps * taps, struct ggml_context * ctx, struct
 }
 
 // Adds what brings the layer's gate weights into the strip. Where that cannot be done the selection lands without them.
-static void add_gates(struct graph_taps * taps, struct ggml_context * ctx, struct ggml_cgraph * graph, struct tap_point * point,
-                      const struct routing_layer * routed, struct ggml_tensor * gates) {
+static void add_gates(struct graph_taps * taps, struct ggml_context * ctx, struct ggml_cgraph * graph,
+                      struct tap_point * point, const struct routing_layer * routed, struct ggml_tensor * gates) {
     const struct real  * real  = taps->real;
     const struct strip * strip = &taps->strips[point->strip];
     const int64_t        n     = (int64_t) routed->n_used * routed->n_tokens;
     const size_t         at    = taps->plan->used[point->strip];
     const size_t         size  = aligned((size_t) n * sizeof(float), strip->alignment);
-    if (real->ggml_nelements(gates) != n || real->ggml_element_size(gates) != sizeof(float) || at + size > strip->size) {
+    if (real->ggml_nelements(gates) != n || real->ggml_element_size(gates) != sizeof(float) ||
+        at + size > strip->size) {
         return;
     }
     struct ggml_tensor * leaf = real->ggml_new_tensor_2d(ctx, GGML_TYPE_F32, routed->n_used, routed->n_tokens);
@@ -242,7 +251,8 @@ static bool is_selection_of(const struct real * real, const struct ggml_tensor *
 }
 
 // What the node gets may follow from the selection (slots of an expert cache, chunks of experts).
-static struct ggml_tensor * selection(const struct real * real, struct ggml_cgraph * graph, const struct layer * layer, struct ggml_tensor * ids) {
+static struct ggml_tensor * selection(const struct real * real, struct ggml_cgraph * graph, const struct layer * layer,
+                                      struct ggml_tensor * ids) {
     if (is_selection_of(real, ids, layer)) {
         return ids;
     }
@@ -253,7 +263,8 @@ static struct ggml_tensor * selection(const struct real * real, struct ggml_cgra
 }
 
 // Chooses where the selection lands. Returns false where it cannot, in this graph.
-static bool choose_place(const struct graph_taps * taps, struct tap_point * point, const struct routing_layer * routed) {
+static bool choose_place(const struct graph_taps * taps, struct tap_point * point,
+                         const struct routing_layer * routed) {
     const struct layer * layer = point->layer;
     const size_t         rows  = (size_t) routed->n_tokens;
     const size_t         row   = (size_t) routed->n_used * sizeof(int32_t);
@@ -275,16 +286,16 @@ static bool choose_place(const struct graph_taps * taps, struct tap_point * poin
     return true;
 }
 
-void graph_taps_add(struct graph_taps * taps, struct ggml_context * ctx, struct ggml_cgraph * graph, struct layer * layer,
-                    struct ggml_tensor * ids, struct ggml_tensor * gates) {
+void graph_taps_add(struct graph_taps * taps, struct ggml_context * ctx, struct ggml_cgraph * graph,
+                    struct layer * layer, struct ggml_tensor * ids, struct ggml_tensor * gates) {
     const struct real * real = taps->real;
     struct tap_plan   * plan = taps->plan;
-    if (!plan || taps->trouble || tap_plan_find(plan, layer)) {
+    if (plan == NULL || taps->trouble || tap_plan_find(plan, layer)) {
         return;
     }
     struct ggml_tensor * topk  = selection(real, graph, layer, ids);
     struct tap_point   * point = topk ? tap_plan_add(plan) : NULL;
-    if (!point) {
+    if (point == NULL) {
         return; // the walk through the graph will miss it
     }
     const int64_t          n_rows = real->ggml_nrows(topk);
@@ -331,7 +342,8 @@ void graph_taps_measure(struct graph_taps * taps, struct ggml_cgraph * graph) {
     }
 }
 
-static void place_argsort(const struct graph_taps * taps, struct tap_point * point, const struct routing_layer * routed, struct ggml_tensor * argsort) {
+static void place_argsort(const struct graph_taps * taps, struct tap_point * point, const struct routing_layer * routed,
+                          struct ggml_tensor * argsort) {
     const struct real * real = taps->real;
     if (point->argsort || routed->n_tokens == 0 || real->ggml_nrows(argsort) != routed->n_tokens ||
         real->ggml_nelements(argsort) != (int64_t) point->layer->n_expert * routed->n_tokens) {
@@ -360,7 +372,7 @@ static bool visit(struct graph_taps * taps, struct ggml_tensor * node) {
     plan->is_moe = plan->is_moe || kind == NODE_TOPK;
     struct layer     * layer = layers_at(taps->layers, index);
     struct tap_point * point = layer ? tap_plan_find(plan, layer) : NULL;
-    if (!point) {
+    if (point == NULL) {
         return kind == NODE_TOPK && real->ggml_nrows(node) > 0;
     }
     if (point->is_passed) {
@@ -393,7 +405,7 @@ static uint64_t order_of(const struct real * real, struct ggml_cgraph * graph) {
 void graph_taps_place(struct graph_taps * taps, struct ggml_cgraph * graph) {
     const struct real * real = taps->real;
     struct tap_plan   * plan = taps->plan;
-    if (!plan) {
+    if (plan == NULL) {
         return;
     }
     const int n = real->ggml_graph_n_nodes(graph);
@@ -414,7 +426,8 @@ void graph_taps_place(struct graph_taps * taps, struct ggml_cgraph * graph) {
 }
 
 // Where the rows of a tensor are further apart than they are long.
-static size_t stride_of(const struct real * real, const struct ggml_tensor * tensor, const struct routing_layer * routed) {
+static size_t stride_of(const struct real * real, const struct ggml_tensor * tensor,
+                        const struct routing_layer * routed) {
     const size_t row   = (size_t) routed->n_used * sizeof(int32_t);
     const size_t bytes = real->ggml_nbytes(tensor);
     return routed->n_tokens > 1 ? (bytes - row) / (size_t) (routed->n_tokens - 1) : row;
@@ -424,9 +437,9 @@ static void learn_backend(struct graph_taps * taps, struct tap_point * point, co
     if (routed->n_tokens == 0) {
         return;
     }
-    const struct real     * real    = taps->real;
-    const enum batch_size   size    = routed->n_tokens >= LARGE_BATCH ? BATCH_LARGE : BATCH_SMALL;
-    const void      * const backend = real->ggml_backend_sched_get_tensor_backend(taps->sched, point->argsort ? point->argsort : point->topk);
+    const enum batch_size      size    = routed->n_tokens >= LARGE_BATCH ? BATCH_LARGE : BATCH_SMALL;
+    struct ggml_tensor * const tensor  = point->argsort ? point->argsort : point->topk;
+    const void         * const backend = taps->real->ggml_backend_sched_get_tensor_backend(taps->sched, tensor);
     for (int i = 0; i < taps->n_strips; i++) {
         if (taps->strips[i].backend == backend) {
             point->layer->backend[size] = i;
@@ -438,8 +451,10 @@ static void learn_backend(struct graph_taps * taps, struct tap_point * point, co
 static void learn_argsort(struct graph_taps * taps, struct tap_point * point, const struct routing_layer * routed) {
     const struct real * real  = taps->real;
     struct layer      * layer = point->layer;
-    const bool          is_it = point->argsort && real->ggml_get_data(point->argsort) == real->ggml_get_data(point->topk) &&
-        (routed->n_tokens == 1 || stride_of(real, point->topk, routed) == (size_t) layer->n_expert * sizeof(int32_t));
+    const size_t        whole = (size_t) layer->n_expert * sizeof(int32_t);
+    const bool          is_it = point->argsort &&
+        real->ggml_get_data(point->argsort) == real->ggml_get_data(point->topk) &&
+        (routed->n_tokens == 1 || stride_of(real, point->topk, routed) == whole);
     if (!is_it) {
         layer->is_never_argsort = true;
     }
@@ -478,7 +493,7 @@ void graph_taps_reserved(struct graph_taps * taps, bool done) {
 void graph_taps_settle(struct graph_taps * taps, bool done) {
     struct tap_plan * plan = taps->plan;
     note_plan(taps, false);
-    if (!plan || !done) {
+    if (plan == NULL || !done) {
         graph_taps_drop(taps);
         return;
     }
@@ -491,14 +506,14 @@ void graph_taps_settle(struct graph_taps * taps, bool done) {
         layer_describe(point->layer, 0, routed);
         learn_argsort(taps, point, routed);
         taps->is_whole = taps->is_whole && point->strip >= 0;
-        if (backend_of(point->layer, routed->n_tokens) < 0 && !taps->trouble) {
+        if (backend_of(point->layer, routed->n_tokens) < 0 && taps->trouble == NULL) {
             taps->trouble = "it does not tell which device routes";
         }
     }
 }
 
 bool graph_taps_catch(const struct graph_taps * taps, const struct ggml_cgraph * graph) {
-    return taps->graph == graph && taps->is_whole && !taps->trouble;
+    return taps->graph == graph && taps->is_whole && taps->trouble == NULL;
 }
 
 bool graph_taps_use(const struct graph_taps * taps, const void * backend) {

@@ -32,7 +32,7 @@ struct graph_taps {
     bool                   is_planned;         // the scheduler's memory, for a graph with copies and all like it
     bool                   is_reordered;       // a device changes the order of nodes
     bool                   with_gates;         // gate weights are wanted, in this graph and those like it
-    int64_t                rows_max;           // of a selection in the graphs that were reserved or computed, 0: none was
+    int64_t                rows_max;           // of a selection in graphs that were reserved or computed, 0: none was
     const char           * trouble;            // why it cannot be done with this engine, NULL: none so far
 };
 
@@ -54,8 +54,8 @@ bool graph_taps_must_move(struct graph_taps * taps, bool with_gates);
 void graph_taps_begin    (struct graph_taps * taps);
 
 // The graph's first node that uses the layer's experts is built. `gates`: the gate weights, NULL: they were not seen.
-void graph_taps_add(struct graph_taps * taps, struct ggml_context * ctx, struct ggml_cgraph * graph, struct layer * layer,
-                    struct ggml_tensor * ids, struct ggml_tensor * gates);
+void graph_taps_add(struct graph_taps * taps, struct ggml_context * ctx, struct ggml_cgraph * graph,
+                    struct layer * layer, struct ggml_tensor * ids, struct ggml_tensor * gates);
 
 // The graph is built, and the scheduler is going to look at it.
 void graph_taps_place(struct graph_taps * taps, struct ggml_cgraph * graph);

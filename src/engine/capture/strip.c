@@ -1,3 +1,5 @@
+// Makes and frees a backend's strip, from the memory that device-memory.c takes.
+
 #include "engine/capture/strip.h"
 
 #include "engine/capture/device-memory.h"
@@ -36,7 +38,7 @@ bool strip_make(struct strip * strip, const struct real * real, size_t size) {
     void * const type = real->ggml_backend_get_default_buffer_type(strip->backend);
     strip->buffer  = device_memory_take(real, type, real->ggml_backend_get_device(strip->backend), size);
     strip->context = strip->buffer ? real->ggml_init(params) : NULL;
-    if (!strip->context) {
+    if (strip->context == NULL) {
         strip_free(strip, real);
         return false;
     }

@@ -1,3 +1,5 @@
+// Finds out which tokens a ubatch has, from the inputs of its graph and the batch that the program passed.
+
 #include "engine/capture/tokens.h"
 
 #include "engine/context/drafts.h"
@@ -14,7 +16,7 @@ struct reading {
     struct split_inputs values; // those that may be ids or positions
     bool                outputs_known;
 
-    const struct ggml_tensor * shorter;          // the last input that has fewer elements than there are tokens, NULL: none has
+    const struct ggml_tensor * shorter; // the last input that has fewer elements than there are tokens, NULL: none has
 };
 
 static void tokens_begin(struct ubatch_tokens * tokens, const struct context * context) {
@@ -45,7 +47,7 @@ static bool tokens_make_room(struct ubatch_tokens * tokens, size_t n) {
     tokens->tokens  = malloc(n * sizeof(*tokens->tokens));
     tokens->outputs = malloc(n * sizeof(*tokens->outputs));
     tokens->values  = malloc(n * sizeof(*tokens->values) * SPLIT_INPUTS_MAX);
-    if (!tokens->tokens || !tokens->outputs || !tokens->values) {
+    if (tokens->tokens == NULL || tokens->outputs == NULL || tokens->values == NULL) {
         tokens_free(tokens);
         return false;
     }
@@ -71,7 +73,8 @@ static bool is_ascending(const int32_t * values, int32_t n, int32_t end) {
 }
 
 // Which rows are asked for, as the engine has it.
-static bool read_outputs(struct ubatch_tokens * tokens, const struct real * real, const struct ggml_tensor * input, int32_t n_tokens) {
+static bool read_outputs(struct ubatch_tokens * tokens, const struct real * real, const struct ggml_tensor * input,
+                         int32_t n_tokens) {
     const int64_t n = real->ggml_nelements(input);
     if (n > n_tokens) {
         return false;
@@ -83,8 +86,8 @@ static bool read_outputs(struct ubatch_tokens * tokens, const struct real * real
     return is_ascending(tokens->outputs, tokens->n_outputs, n_tokens);
 }
 
-static void read_inputs(struct reading * reading, struct ubatch_tokens * tokens, const struct real * real, const struct graph_inputs * inputs,
-                        int32_t n_tokens) {
+static void read_inputs(struct reading * reading, struct ubatch_tokens * tokens, const struct real * real,
+                        const struct graph_inputs * inputs, int32_t n_tokens) {
     struct split_inputs * values = &reading->values;
     *reading = (struct reading) { .values = { .ids = -1, .positions = -1, .is_all = inputs->n < GRAPH_INPUTS_MAX } };
     for (int i = 0; i < inputs->n; i++) {
@@ -125,9 +128,9 @@ static const int32_t * find_rising(const struct split_inputs * inputs, int32_t n
     return NULL;
 }
 
-// Where the program does not tell the positions, they are the input of that name, or the one that goes on behind the last token, or
-// begins anew. One number alone does not tell that, unless the context's graphs have positions and this one no other
-// inputs but the ids. Returns NULL where they are not known, or there are none.
+// Where the program does not tell the positions, they are the input of that name, or the one that goes on behind the
+// last token, or begins anew. One number alone does not tell that, unless the context's graphs have positions and this
+// one no other inputs but the ids. Returns NULL where they are not known, or there are none.
 static const int32_t * find_positions(const struct split_inputs * inputs, struct context * context, int32_t next,
                                       int32_t n_tokens) {
     if (inputs->positions >= 0) {
@@ -148,7 +151,8 @@ static const int32_t * find_positions(const struct split_inputs * inputs, struct
 // tokens
 //
 
-// What the program does is not seen: no more than the inputs tell, by their names, their order, and what they were before.
+// What the program does is not seen: no more than the inputs tell, by their names, their order, and what they were
+// before.
 static void tell_unseen(struct ubatch_tokens * tokens, const struct split_inputs * inputs, struct context * context,
                         int32_t n_tokens) {
     struct sequence     * all      = sequences_at(&context->sequences, 0);
@@ -188,7 +192,8 @@ static void tell_seen(struct ubatch_tokens * tokens, const struct split_inputs *
         return;
     }
     const struct batch_token first     = batch_token(batch, context->split.rows[0]);
-    const struct sequence  * alone     = first.position < 0 ? sequences_known(&context->sequences, first.sequence) : NULL;
+    const struct sequence  * alone     =
+        first.position < 0 ? sequences_known(&context->sequences, first.sequence) : NULL;
     const int32_t          * positions = alone ? find_positions(inputs, context, alone->next, n_tokens) : NULL;
     for (int32_t i = 0; i < n_tokens; i++) {
         const struct batch_token token    = batch_token(batch, context->split.rows[i]);
@@ -209,13 +214,14 @@ static void tell_seen(struct ubatch_tokens * tokens, const struct split_inputs *
     }
 }
 
-// Where what is asked for has no name, it is the last of the shorter inputs: those of the memory are made before it. Where none is
-// shorter, everything is.
-static void guess_outputs(struct reading * reading, struct ubatch_tokens * tokens, const struct real * real, int32_t n_tokens) {
+// Where what is asked for has no name, it is the last of the shorter inputs: those of the memory are made before it.
+// Where none is shorter, everything is.
+static void guess_outputs(struct reading * reading, struct ubatch_tokens * tokens, const struct real * real,
+                          int32_t n_tokens) {
     if (!reading->outputs_known && reading->shorter) {
         reading->outputs_known = read_outputs(tokens, real, reading->shorter, n_tokens);
     }
-    for (int32_t i = 0; !reading->shorter && i < n_tokens; i++) {
+    for (int32_t i = 0; reading->shorter == NULL && i < n_tokens; i++) {
         tokens->tokens[i].output = true;
     }
 }
@@ -239,8 +245,8 @@ static void tell_outputs(struct ubatch_tokens * tokens, const struct reading * r
     }
 }
 
-void tokens_read(struct ubatch_tokens * tokens, const struct real * real, const struct graph_inputs * inputs, struct context * context,
-                 struct ggml_cgraph * graph) {
+void tokens_read(struct ubatch_tokens * tokens, const struct real * real, const struct graph_inputs * inputs,
+                 struct context * context, struct ggml_cgraph * graph) {
     const int32_t n_tokens = context_wants_tokens(context) ? (int32_t) graph_n_tokens(real, graph) : 0;
     const bool    has_room = tokens_make_room(tokens, (size_t) n_tokens);
     context->tokens_lost = false;

@@ -34,8 +34,8 @@ struct ubatch_tokens {
 };
 
 // The graph of a ubatch is about to be computed, its inputs are set. They are looked at where anybody wants to know.
-void tokens_read(struct ubatch_tokens * tokens, const struct real * real, const struct graph_inputs * inputs, struct context * context,
-                 struct ggml_cgraph * graph);
+void tokens_read(struct ubatch_tokens * tokens, const struct real * real, const struct graph_inputs * inputs,
+                 struct context * context, struct ggml_cgraph * graph);
 
 // Tells a ubatch what it is, but for its routing.
 void tokens_describe(const struct ubatch_tokens * tokens, struct routing_ubatch * ubatch);

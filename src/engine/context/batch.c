@@ -1,3 +1,5 @@
+// Reads llama_batch, and keeps notes on each llama_batch_ext as the program fills it.
+
 #include "engine/context/batch.h"
 
 #include "engine/upstream/keyed-list.h"
@@ -56,7 +58,7 @@ int32_t batch_sequence(const struct batch * batch, int32_t i, int32_t k) {
 
 bool batch_is_bare(const struct batch * batch) {
     if (batch->plain) {
-        return !batch->plain->pos && !batch->plain->seq_id && !batch->plain->logits;
+        return batch->plain->pos == NULL && batch->plain->seq_id == NULL && batch->plain->logits == NULL;
     }
     return batch->notes != NULL; // positions are always set there
 }
@@ -118,7 +120,7 @@ void batch_on_add(const struct llama_batch_ext * key, int32_t index, int32_t seq
     if (notes->n_tokens == notes->room) {
         const int32_t        room  = notes->room * 2 + 64;
         struct batch_token * grown = realloc(notes->tokens, (size_t) room * sizeof(*grown));
-        if (!grown) {
+        if (grown == NULL) {
             notes->broken = true;
             notes->lost   = true;
             return;

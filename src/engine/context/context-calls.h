@@ -11,7 +11,7 @@ void context_on_clear          (const struct llama_context * key);
 void context_on_seq_rm         (const struct llama_context * key, int32_t seq, int32_t p0, int32_t p1, bool done);
 void context_on_seq_cp         (const struct llama_context * key, int32_t from, int32_t to, int32_t p0, int32_t p1);
 void context_on_seq_keep       (const struct llama_context * key, int32_t seq);
-void context_on_state_set      (const struct llama_context * key, int32_t seq); // what was evaluated is replaced; -1: all
+void context_on_state_set      (const struct llama_context * key, int32_t seq); // replaces all, where it is negative
 void context_on_logits_read    (const struct llama_context * key); // or what was sampled from them
 void context_on_embeddings_read(const struct llama_context * key);
 

@@ -150,7 +150,7 @@ void models_describe_engine(struct routing_model * about, struct model_strings *
     void       * decode;
     Dl_info      object;
     memcpy(&decode, &real->llama_decode, sizeof(decode));
-    if (decode == NULL || !dladdr(decode, &object) || !object.dli_fname) {
+    if (decode == NULL || !dladdr(decode, &object) || object.dli_fname == NULL) {
         object.dli_fname = "unknown library";
     }
     snprintf(strings->engine, sizeof(strings->engine), "llama.cpp%s%s%s%s (%s)",

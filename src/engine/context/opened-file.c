@@ -1,3 +1,5 @@
+// Notes what the headers of the GGUF files say that the engine opens, read by the engine's own gguf functions.
+
 #include "engine/context/opened-file.h"
 
 #include "base/fork-reset.h"
@@ -18,12 +20,14 @@ static int find_key(const struct real * real, const struct gguf_context * gguf, 
     return id >= 0 && real->gguf_get_kv_type(gguf, id) == type ? id : -1;
 }
 
-static void read_string(const struct real * real, const struct gguf_context * gguf, const char * key, char * value, size_t size) {
+static void read_string(const struct real * real, const struct gguf_context * gguf, const char * key, char * value,
+                        size_t size) {
     const int id = find_key(real, gguf, key, GGUF_TYPE_STRING);
     snprintf(value, size, "%s", id >= 0 ? real->gguf_get_val_str(gguf, id) : "");
 }
 
-static int32_t read_number(const struct real * real, const struct gguf_context * gguf, const char * architecture, const char * suffix) {
+static int32_t read_number(const struct real * real, const struct gguf_context * gguf, const char * architecture,
+                           const char * suffix) {
     char key[128];
     snprintf(key, sizeof(key), "%s.%s", architecture, suffix);
     const int id = find_key(real, gguf, key, GGUF_TYPE_UINT32);
@@ -43,14 +47,15 @@ static void keep(const struct opened_file * about) {
         files       = kept;
     }
     pthread_mutex_unlock(&files_mutex);
-    if (!kept) {
+    if (kept == NULL) {
         free(about->path);
         free(about->tensors);
     }
 }
 
 // Releases that do not tell how many bytes a tensor has tell where the next one begins.
-static void read_bytes(struct file_tensor * tensor, const struct real * real, const struct gguf_context * gguf, int i, int n) {
+static void read_bytes(struct file_tensor * tensor, const struct real * real, const struct gguf_context * gguf, int i,
+                       int n) {
     tensor->bytes   = 0;
     tensor->padding = 0;
     if (real->gguf_get_tensor_size) {
@@ -62,7 +67,8 @@ static void read_bytes(struct file_tensor * tensor, const struct real * real, co
 }
 
 static void read_tensors(struct opened_file * file, const struct real * real, const struct gguf_context * gguf) {
-    if (!real->gguf_get_n_tensors || !real->gguf_get_tensor_name || !real->gguf_get_tensor_offset || !real->gguf_get_alignment) {
+    if (real->gguf_get_n_tensors == NULL || real->gguf_get_tensor_name == NULL ||
+        real->gguf_get_tensor_offset == NULL || real->gguf_get_alignment == NULL) {
         return;
     }
     const int n = real->gguf_get_n_tensors(gguf);
@@ -74,7 +80,7 @@ static void read_tensors(struct opened_file * file, const struct real * real, co
         }
         if (file->n_tensors % 64 == 0) {
             struct file_tensor * grown = realloc(file->tensors, (size_t) (file->n_tensors + 64) * sizeof(*grown));
-            if (!grown) {
+            if (grown == NULL) {
                 return; // those that are missing are not known
             }
             file->tensors = grown;
@@ -87,7 +93,8 @@ static void read_tensors(struct opened_file * file, const struct real * real, co
 }
 
 void opened_file_add(const struct real * real, const struct gguf_context * gguf, const char * path) {
-    if (!gguf || !path || !real->gguf_find_key || !real->gguf_get_kv_type || !real->gguf_get_val_str || !real->gguf_get_val_u32) {
+    if (gguf == NULL || path == NULL || real->gguf_find_key == NULL || real->gguf_get_kv_type == NULL ||
+        real->gguf_get_val_str == NULL || real->gguf_get_val_u32 == NULL) {
         return;
     }
     struct opened_file file = { 0 };
@@ -122,7 +129,8 @@ const struct opened_file * opened_file_only(void) {
     return only;
 }
 
-// Length of a path without the ending of one part of several, such as -00002-of-00005.gguf: all of it where it has none.
+// Length of a path without the ending of one part of several, such as -00002-of-00005.gguf: all of it where it has
+// none.
 static size_t length_of_model(const char * path) {
     const size_t length = strlen(path);
     const size_t ending = strlen("-00002-of-00005.gguf");

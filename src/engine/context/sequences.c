@@ -1,3 +1,5 @@
+// Keeps the state of a context's sequences, by their numbers.
+
 #include "engine/context/sequences.h"
 
 #include <stdlib.h>
@@ -18,7 +20,7 @@ struct sequence * sequences_at(struct sequences * sequences, int32_t sequence) {
     if ((size_t) sequence >= sequences->n) {
         const size_t      n     = (size_t) sequence + GROWTH;
         struct sequence * grown = realloc(sequences->at, n * sizeof(*grown));
-        if (!grown) {
+        if (grown == NULL) {
             return NULL;
         }
         memset(grown + sequences->n, 0, (n - sequences->n) * sizeof(*grown));
@@ -53,7 +55,7 @@ void sequences_clear_others(struct sequences * sequences, int32_t sequence) {
 // Logits that were asked for are those of the end: what is copied without it has none.
 void sequences_copy(struct sequences * sequences, int32_t from, int32_t to, int32_t end) {
     const struct sequence * known = sequences_known(sequences, from);
-    if (!known || from == to || to < 0) {
+    if (known == NULL || from == to || to < 0) {
         return;
     }
     const struct sequence source = *known; // it may move

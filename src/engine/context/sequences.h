@@ -1,5 +1,5 @@
-// What is known of a context's sequences: whether they have asked for logits, how far they have come, and how often they
-// were cleared.
+// What is known of a context's sequences: whether they have asked for logits, how far they have come, and how often
+// they were cleared.
 
 #pragma once
 

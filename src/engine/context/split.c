@@ -1,3 +1,5 @@
+// Cuts a batch into ubatches in each of llama.cpp's ways, until one agrees with what the graph's inputs hold.
+
 #include "engine/context/split.h"
 
 #include <stdlib.h>
@@ -23,7 +25,7 @@ bool split_begin(struct split * split, const struct batch * batch, int32_t n_uba
         split->rows      = malloc(n * sizeof(*split->rows));
         split->others    = malloc(n * sizeof(*split->others));
         split->sequences = malloc(n * sizeof(*split->sequences));
-        if (!split->used || !split->rows || !split->others || !split->sequences) {
+        if (split->used == NULL || split->rows == NULL || split->others == NULL || split->sequences == NULL) {
             forget_batch(split);
             return false;
         }
@@ -125,7 +127,7 @@ static bool is_right(const struct split * split, const struct sought * sought) {
 static bool claim(struct split * split, const struct sought * sought, const int32_t * id, int32_t position) {
     for (int32_t i = 0; i < split->n_tokens; i++) {
         const struct batch_token token = batch_token(sought->batch, i);
-        if (!split->used[i] && !split->others[i] && token.position == position && (!id || token.id == *id)) {
+        if (!split->used[i] && !split->others[i] && token.position == position && (id == NULL || token.id == *id)) {
             split->others[i] = true;
             return true;
         }
@@ -205,8 +207,8 @@ static bool takes_part(const struct split * split, int32_t n_sequences, int32_t 
     return false;
 }
 
-// The sequences whose tokens are left, in the order of their first ones. A memory that keeps sequences apart takes only those whose
-// numbers follow each other. Returns their number.
+// The sequences whose tokens are left, in the order of their first ones. A memory that keeps sequences apart takes only
+// those whose numbers follow each other. Returns their number.
 static int32_t choose_sequences(struct split * split, const struct sought * sought, bool only_successors) {
     int32_t n = 0;
     for (int32_t i = 0; i < split->n_tokens; i++) {

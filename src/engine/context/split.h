@@ -1,9 +1,9 @@
 // Which token of a batch each row of a ubatch is.
 //
-// llama.cpp cuts a batch into ubatches as its memory likes it: in the batch's order, or as many tokens of each of several
-// sequences, one sequence behind the other. What a ubatch really has is seen in the inputs of its graph, ids and
-// positions: a way of cutting counts as the one that was taken when they agree with it. Sequences of the same tokens may agree with
-// both; the way that was right before is right again then.
+// llama.cpp cuts a batch into ubatches as its memory likes it: in the batch's order, or as many tokens of each of
+// several sequences, one sequence behind the other. What a ubatch really has is seen in the inputs of its graph, ids
+// and positions: a way of cutting counts as the one that was taken when they agree with it. Sequences of the same
+// tokens may agree with both; the way that was right before is right again then.
 //
 // Graphs of some models have no positions (Kimi-Linear, Granite 4, Jamba, Nemotron 3), and releases that name no inputs
 // do not tell which ones. That a graph has none is proven by its inputs: none of them can be the positions, however the

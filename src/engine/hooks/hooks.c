@@ -28,8 +28,9 @@
 #define EXPORTED __attribute__((visibility("default")))
 
 // A hook: what the caller reaches, and in front of what that does, `struct call_result hook_NAME(const struct call *)`.
-// `needs_llama`: the function is libllama's, not libggml's; `large`: `_large` where it takes large parameters by value. A
-// program finds our names whatever its release has, by dlsym or as weak symbols: what is not there fails with `failure`.
+// `needs_llama`: the function is libllama's, not libggml's; `large`: `_large` where it takes large parameters by value.
+// A program finds our names whatever its release has, by dlsym or as weak symbols: what is not there fails with
+// `failure`.
 #define HOOK_OF(name, needs_llama, large, failure)                                                                \
     static struct call_result hook_##name(const struct call * call);                                              \
     EXPORTED struct call_result HOOKED(name)(CALL_PARAMETERS(large));                                             \
@@ -144,7 +145,7 @@ struct ggml_tensor * HOOKED(ggml_format_name)(struct ggml_tensor * tensor, const
     vsnprintf(name, sizeof(name), format, arguments);
     va_end(arguments);
     capture_on_named(tensor, name);
-    if (!real->ggml_format_name) {
+    if (real->ggml_format_name == NULL) {
         absent("ggml_format_name", 0);
         return tensor;
     }
@@ -158,7 +159,8 @@ HOOK_GGML(ggml_set_input) {
 
 HOOK_GGML(ggml_mul_mat_id) {
     const struct call_result result = call_on(call);
-    capture_on_mul_mat_id(call->real, call_pointer(call, 0), call_pointer(call, 1), call_pointer(call, 3), pointer_in(result));
+    capture_on_mul_mat_id(call->real, call_pointer(call, 0), call_pointer(call, 1), call_pointer(call, 3),
+        pointer_in(result));
     return result;
 }
 
@@ -233,7 +235,8 @@ HOOK_LLAMA_STATUS(llama_encode) {
 }
 
 HOOK_LLAMA_STATUS(llama_process) {
-    const struct batch batch = { .notes = batch_find(call_pointer(call, 2)), .is_lost = batch_is_lost(call_pointer(call, 2)) };
+    const struct llama_batch_ext * key   = call_pointer(call, 2);
+    const struct batch             batch = { .notes = batch_find(key), .is_lost = batch_is_lost(key) };
     return evaluate(call, &batch);
 }
 
@@ -322,12 +325,14 @@ HOOK_LLAMA(llama_memory_clear) {
 
 HOOK_LLAMA(llama_memory_seq_rm) {
     const struct call_result result = call_on(call);
-    context_on_memory_seq_rm(call_pointer(call, 0), call_int32(call, 1), call_int32(call, 2), call_int32(call, 3), call_bool(result));
+    context_on_memory_seq_rm(call_pointer(call, 0), call_int32(call, 1), call_int32(call, 2), call_int32(call, 3),
+        call_bool(result));
     return result;
 }
 
 HOOK_LLAMA(llama_memory_seq_cp) {
-    context_on_memory_seq_cp(call_pointer(call, 0), call_int32(call, 1), call_int32(call, 2), call_int32(call, 3), call_int32(call, 4));
+    context_on_memory_seq_cp(call_pointer(call, 0), call_int32(call, 1), call_int32(call, 2), call_int32(call, 3),
+        call_int32(call, 4));
     return call_on(call);
 }
 
@@ -344,12 +349,14 @@ static struct call_result clear_context(const struct call * call) {
 
 static struct call_result remove_of_context(const struct call * call) {
     const struct call_result result = call_on(call);
-    context_on_seq_rm(call_pointer(call, 0), call_int32(call, 1), call_int32(call, 2), call_int32(call, 3), call_bool(result));
+    context_on_seq_rm(call_pointer(call, 0), call_int32(call, 1), call_int32(call, 2), call_int32(call, 3),
+        call_bool(result));
     return result;
 }
 
 static struct call_result copy_of_context(const struct call * call) {
-    context_on_seq_cp(call_pointer(call, 0), call_int32(call, 1), call_int32(call, 2), call_int32(call, 3), call_int32(call, 4));
+    context_on_seq_cp(call_pointer(call, 0), call_int32(call, 1), call_int32(call, 2), call_int32(call, 3),
+        call_int32(call, 4));
     return call_on(call);
 }
 

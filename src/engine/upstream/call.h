@@ -51,23 +51,29 @@ struct call {
 #if CALL_STRUCT_IS_ON_STACK
 #    define CALL_INTEGER_PARAMETERS uintptr_t r0, uintptr_t r1, uintptr_t r2, uintptr_t r3, uintptr_t r4, uintptr_t r5
 #    define CALL_INTEGERS_RECEIVED  { r0, r1, r2, r3, r4, r5 }
-#    define CALL_INTEGERS_OF(c)     (c)->integers[0], (c)->integers[1], (c)->integers[2], (c)->integers[3], (c)->integers[4], (c)->integers[5]
+#    define CALL_INTEGERS_OF(c)     (c)->integers[0], (c)->integers[1], (c)->integers[2], (c)->integers[3], \
+                                    (c)->integers[4], (c)->integers[5]
 #    define CALL_WORD_PARAMETERS(large)   struct call_words##large words
 #    define CALL_WORDS_RECEIVED(large)    words.at
 #    define CALL_WORDS_OF(c, large)       *(const struct call_words##large *) (const void *) (c)->words
 #else
-#    define CALL_INTEGER_PARAMETERS uintptr_t r0, uintptr_t r1, uintptr_t r2, uintptr_t r3, uintptr_t r4, uintptr_t r5, uintptr_t r6, uintptr_t r7
+#    define CALL_INTEGER_PARAMETERS uintptr_t r0, uintptr_t r1, uintptr_t r2, uintptr_t r3, \
+                                    uintptr_t r4, uintptr_t r5, uintptr_t r6, uintptr_t r7
 #    define CALL_INTEGERS_RECEIVED  { r0, r1, r2, r3, r4, r5, r6, r7 }
 #    define CALL_INTEGERS_OF(c)     (c)->integers[0], (c)->integers[1], (c)->integers[2], (c)->integers[3], \
                                     (c)->integers[4], (c)->integers[5], (c)->integers[6], (c)->integers[7]
-#    define CALL_WORD_PARAMETERS(large)                                                                              \
-         uintptr_t w0, uintptr_t w1, uintptr_t w2,  uintptr_t w3,  uintptr_t w4,  uintptr_t w5,  uintptr_t w6,  uintptr_t w7, \
-         uintptr_t w8, uintptr_t w9, uintptr_t w10, uintptr_t w11, uintptr_t w12, uintptr_t w13, uintptr_t w14, uintptr_t w15
+#    define CALL_WORD_PARAMETERS(large)                                         \
+         uintptr_t w0,  uintptr_t w1,  uintptr_t w2,  uintptr_t w3,             \
+         uintptr_t w4,  uintptr_t w5,  uintptr_t w6,  uintptr_t w7,             \
+         uintptr_t w8,  uintptr_t w9,  uintptr_t w10, uintptr_t w11,            \
+         uintptr_t w12, uintptr_t w13, uintptr_t w14, uintptr_t w15
 #    define CALL_WORDS_RECEIVED(large) \
          (const uintptr_t[CALL_WORDS]) { w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, w15 }
-#    define CALL_WORDS_OF(c, large)                                                                                      \
-         (c)->words[0], (c)->words[1], (c)->words[2],  (c)->words[3],  (c)->words[4],  (c)->words[5],  (c)->words[6],  (c)->words[7], \
-         (c)->words[8], (c)->words[9], (c)->words[10], (c)->words[11], (c)->words[12], (c)->words[13], (c)->words[14], (c)->words[15]
+#    define CALL_WORDS_OF(c, large)                                             \
+         (c)->words[0],  (c)->words[1],  (c)->words[2],  (c)->words[3],         \
+         (c)->words[4],  (c)->words[5],  (c)->words[6],  (c)->words[7],         \
+         (c)->words[8],  (c)->words[9],  (c)->words[10], (c)->words[11],        \
+         (c)->words[12], (c)->words[13], (c)->words[14], (c)->words[15]
 #endif
 
 #define CALL_FLOAT_PARAMETERS double f0, double f1, double f2, double f3, double f4, double f5, double f6, double f7

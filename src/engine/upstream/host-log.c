@@ -93,14 +93,16 @@ static bool is_common_log(const struct real * real, ggml_log_fn callback) {
 
 // A logger that is paused (--log-disable) drops what it gets, and --log-jsonl sends it to stdout.
 static bool common_log_is_heard(const struct real * real) {
-    return !atomic_load(&common_log_is_paused) && !(real->_Z20common_log_get_jsonlv && real->_Z20common_log_get_jsonlv());
+    return !atomic_load(&common_log_is_paused) &&
+           !(real->_Z20common_log_get_jsonlv && real->_Z20common_log_get_jsonlv());
 }
 
 static bool is_in_the_engine(ggml_log_fn callback) {
     const void * address;
     Dl_info      object;
     memcpy(&address, &callback, sizeof(address));
-    return dladdr(address, &object) && object.dli_fname && (strstr(object.dli_fname, "/libggml") || strstr(object.dli_fname, "/libllama."));
+    return dladdr(address, &object) && object.dli_fname &&
+           (strstr(object.dli_fname, "/libggml") || strstr(object.dli_fname, "/libllama."));
 }
 
 // ggml's own callback writes to stderr; libllama has one that does the same. To look up whose it is takes longer than
@@ -126,7 +128,8 @@ static const char * end_of_line(const char * line) {
 
 // Calls `fn` for each line, with its newline, or for several lines together, as many as take `most` bytes. They are not
 // ended by a zero byte.
-static void for_each_message(const char * lines, size_t most, void (*fn)(const char * message, size_t length, void * data), void * data) {
+static void for_each_message(const char * lines, size_t most,
+                             void (*fn)(const char * message, size_t length, void * data), void * data) {
     for (const char * end; *lines; lines = end) {
         end = end_of_line(lines);
         for (const char * next; *end && (size_t) ((next = end_of_line(end)) - lines) <= most; ) {
@@ -147,7 +150,8 @@ struct voice {
 // The logger puts its prefix before each message, so that each line is one, if there are not too many.
 static void say_to_common_log(const char * message, size_t length, void * data) {
     const struct voice * voice = data;
-    voice->real->_Z14common_log_addP10common_log14ggml_log_levelPKcz(voice->common_log, voice->level, "%.*s", (int) length, message);
+    voice->real->_Z14common_log_addP10common_log14ggml_log_levelPKcz(voice->common_log, voice->level, "%.*s",
+        (int) length, message);
 }
 
 static void say_to_callback(const char * line, size_t length, void * data) {
@@ -170,7 +174,7 @@ void host_log(enum log_level level, const char * lines) {
     if (voice.real && voice.real->ggml_log_get) {
         voice.real->ggml_log_get(&voice.callback, &voice.callback_data);
     }
-    if (!voice.callback) {
+    if (voice.callback == NULL) {
         host_log_to_stderr(lines);
     } else if (!is_common_log(voice.real, voice.callback)) {
         host_log_to_stderr(lines);

@@ -1,4 +1,5 @@
-// How the library's lines reach the person: through the host program's own logger where that shows them, else to stderr.
+// How the library's lines reach the person: through the host program's own logger where that shows them, else to
+// stderr.
 
 #pragma once
 

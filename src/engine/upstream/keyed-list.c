@@ -1,3 +1,5 @@
+// Lists of things by address, with what each thread found last kept beside them.
+
 #include "engine/upstream/keyed-list.h"
 
 #include "base/fork-reset.h"

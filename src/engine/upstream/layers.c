@@ -1,3 +1,5 @@
+// Recognises tensors and nodes by the names that llama.cpp gives them, and keeps what they tell of each layer.
+
 #include "engine/upstream/layers.h"
 
 #include <stdio.h>
@@ -15,7 +17,7 @@ struct layer * layers_at(struct layers * layers, int32_t index) {
     if (index >= layers->n) {
         const int32_t   n     = index + 32;
         struct layer ** grown = realloc(layers->at, (size_t) n * sizeof(*grown));
-        if (!grown) {
+        if (grown == NULL) {
             return NULL;
         }
         memset(grown + layers->n, 0, (size_t) (n - layers->n) * sizeof(*grown));
@@ -68,8 +70,9 @@ static void add_name(struct layer * layer, const char * name, size_t expert_byte
     if (layer->n_tensors == ROUTING_TENSORS_MAX) {
         return;
     }
-    memmove(layer->tensor_names[at + 1], layer->tensor_names[at], (size_t) (layer->n_tensors - at) * LAYER_NAME_MAX);
-    memmove(layer->expert_bytes + at + 1, layer->expert_bytes + at, (size_t) (layer->n_tensors - at) * sizeof(layer->expert_bytes[0]));
+    const size_t n_behind = (size_t) (layer->n_tensors - at);
+    memmove(layer->tensor_names[at + 1], layer->tensor_names[at], n_behind * LAYER_NAME_MAX);
+    memmove(layer->expert_bytes + at + 1, layer->expert_bytes + at, n_behind * sizeof(layer->expert_bytes[0]));
     snprintf(layer->tensor_names[at], LAYER_NAME_MAX, "%s", name);
     layer->expert_bytes[at] = expert_bytes;
     layer->is_checked       = false;
@@ -166,7 +169,7 @@ static bool sum_is_as_in_file(const struct layer * layer, const struct file_tens
 static bool is_part_of_file(struct layer * layer, const struct file_tensor * tensors, int n, size_t n_expert) {
     for (int i = 0; i < layer->n_tensors; i++) {
         const struct file_tensor * tensor = find_tensor(tensors, n, layer->tensor_names[i]);
-        if (!tensor || !is_as_in_file(layer->expert_bytes[i] * n_expert, tensor->bytes, tensor->padding)) {
+        if (tensor == NULL || !is_as_in_file(layer->expert_bytes[i] * n_expert, tensor->bytes, tensor->padding)) {
             return false;
         }
     }
@@ -181,7 +184,8 @@ void layer_check_bytes(struct layer * layer, const struct file_tensor * tensors,
     layer->is_checked = true;
     if (n == 0) {
         // no file to hold them against: every expert leads somewhere and comes back
-        if (!has_projection(layer, "_down_exps.") || !(has_projection(layer, "_up_exps.") || has_projection(layer, "_gate_up_exps."))) {
+        if (!has_projection(layer, "_down_exps.") ||
+            !(has_projection(layer, "_up_exps.") || has_projection(layer, "_gate_up_exps."))) {
             forget_bytes(layer);
         }
         return;
@@ -238,7 +242,9 @@ enum node_kind node_kind(const char * name, int32_t * layer) {
 }
 
 int node_gate_step(const char * name) {
-    static const char * const steps[] = { "ffn_moe_weights-", "ffn_moe_weights_softmax-", "ffn_moe_weights_norm-", "ffn_moe_weights_scaled-" };
+    static const char * const steps[] = {
+        "ffn_moe_weights-", "ffn_moe_weights_softmax-", "ffn_moe_weights_norm-", "ffn_moe_weights_scaled-",
+    };
     int step = 0;
     for (int i = 1; i < (int) (sizeof(steps) / sizeof(steps[0])); i++) {
         step = strncmp(name, steps[i], strlen(steps[i])) == 0 ? i : step;

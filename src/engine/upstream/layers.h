@@ -47,18 +47,20 @@ struct layers {
 struct layer * layers_at  (struct layers * layers, int32_t index);
 void           layers_free(struct layers * layers);
 
-// A node that uses this stacked expert tensor, of so many bytes for each expert, was built. Returns its layer, NULL: not a layer's experts.
+// A node that uses this stacked expert tensor, of so many bytes for each expert, was built. Returns its layer, NULL:
+// not a layer's experts.
 struct layer * layers_add_tensor(struct layers * layers, const char * name, size_t expert_bytes);
 
 // The layer that a stacked expert tensor of this name belongs to, -1: it is none.
 int32_t layer_of_experts(const char * name);
 
-// Whether a tensor of this name is multiplied with by the experts that a token is routed to. Arctic stacks a norm likewise.
+// Whether a tensor of this name is multiplied with by the experts that a token is routed to. Arctic stacks a norm
+// likewise.
 bool is_projection(const char * name);
 
-// Holds the sizes that were seen in the graph against the model's file, which has them right: an engine may use tensors by
-// operations that we do not see (fused ones), or change them as it loads. `tensors`: of this layer, [n]. What is missing is taken
-// from there; where the two disagree for another reason no size is known.
+// Holds the sizes that were seen in the graph against the model's file, which has them right: an engine may use tensors
+// by operations that we do not see (fused ones), or change them as it loads. `tensors`: of this layer, [n]. What is
+// missing is taken from there; where the two disagree for another reason no size is known.
 void layer_check_bytes(struct layer * layer, const struct file_tensor * tensors, int n, int32_t n_expert);
 
 // Tells a listener the layer's number of experts and the names of its weights. `n_expert`: where it is not known.

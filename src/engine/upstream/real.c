@@ -1,3 +1,5 @@
+// Finds the engine's own functions behind this library, by the dynamic linker.
+
 #include "engine/upstream/real.h"
 
 #include <dlfcn.h>
@@ -77,7 +79,7 @@ static bool has_engine(const struct real * real, bool needs_llama) {
 static const struct real * scope_add(const void * caller, bool needs_llama) {
     struct range range = { (uintptr_t) caller, 0, 0 };
     Dl_info      object;
-    if (!dl_iterate_phdr(range_of, &range) || !dladdr(caller, &object) || !object.dli_fname) {
+    if (!dl_iterate_phdr(range_of, &range) || !dladdr(caller, &object) || object.dli_fname == NULL) {
         return NULL;
     }
     void              * handle = dlopen(object.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
@@ -85,7 +87,7 @@ static const struct real * scope_add(const void * caller, bool needs_llama) {
     if (scope) {
         find_all(&scope->real, handle);
     }
-    if (!scope || !has_engine(&scope->real, needs_llama)) {
+    if (scope == NULL || !has_engine(&scope->real, needs_llama)) {
         free(scope);
         if (handle) {
             dlclose(handle);
@@ -136,7 +138,7 @@ static const struct real * search(const void * caller, bool needs_llama) {
         real = scope_add(caller, needs_llama);
         return real ? real : any_scope(needs_llama);
     }
-    if (!ggml_only.ggml_backend_sched_graph_compute_async) {
+    if (ggml_only.ggml_backend_sched_graph_compute_async == NULL) {
         find_all(&ggml_only, RTLD_NEXT);
     }
     return &ggml_only;

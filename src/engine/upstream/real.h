@@ -50,27 +50,28 @@ typedef void      (*ggml_log_fn) (int level, const char * text, void * user_data
 // X(return type, name, parameters). HOOKED: we stand in front of it, and pass calls on as they came (call.h): what
 // stands here holds for the calls that we make ourselves. CALLED: we call it.
 
-#define REAL_GGML_HOOKED(X)                                                                                                             \
-    X(void *, ggml_backend_sched_new, (void *, void *, int, size_t, uintptr_t, uintptr_t))                                              \
-    X(void, ggml_backend_sched_free, (void *))                                                                                          \
-    X(void, ggml_backend_sched_set_eval_callback, (void *, ggml_eval_fn, void *))                                                       \
-    X(void, ggml_backend_sched_reset, (void *))                                                                                         \
-    X(void, ggml_backend_sched_split_graph, (void *, struct ggml_cgraph *))                                                             \
-    X(bool, ggml_backend_sched_reserve, (void *, struct ggml_cgraph *))                                                                 \
-    X(void, ggml_backend_sched_reserve_size, (void *, struct ggml_cgraph *, size_t *))                                                  \
-    X(size_t, ggml_backend_sched_get_buffer_size, (void *, void *))                                                                     \
-    X(bool, ggml_backend_sched_alloc_graph, (void *, struct ggml_cgraph *))                                                             \
-    X(int, ggml_backend_sched_graph_compute_async, (void *, struct ggml_cgraph *))                                                      \
-    X(void, ggml_backend_sched_synchronize, (void *))                                                                                   \
-    X(void, ggml_backend_free, (void *))                                                                                                \
-    X(struct ggml_cgraph *, ggml_new_graph_custom, (struct ggml_context *, size_t, bool))                                               \
-    X(struct ggml_tensor *, ggml_format_name, (struct ggml_tensor *, const char *, ...))                                                \
-    X(void, ggml_set_input, (struct ggml_tensor *))                                                                                     \
-    X(struct ggml_tensor *, ggml_mul_mat_id, (struct ggml_context *, struct ggml_tensor *, struct ggml_tensor *, struct ggml_tensor *)) \
+#define REAL_GGML_HOOKED(X)                                                                                      \
+    X(void *, ggml_backend_sched_new, (void *, void *, int, size_t, uintptr_t, uintptr_t))                       \
+    X(void, ggml_backend_sched_free, (void *))                                                                   \
+    X(void, ggml_backend_sched_set_eval_callback, (void *, ggml_eval_fn, void *))                                \
+    X(void, ggml_backend_sched_reset, (void *))                                                                  \
+    X(void, ggml_backend_sched_split_graph, (void *, struct ggml_cgraph *))                                      \
+    X(bool, ggml_backend_sched_reserve, (void *, struct ggml_cgraph *))                                          \
+    X(void, ggml_backend_sched_reserve_size, (void *, struct ggml_cgraph *, size_t *))                           \
+    X(size_t, ggml_backend_sched_get_buffer_size, (void *, void *))                                              \
+    X(bool, ggml_backend_sched_alloc_graph, (void *, struct ggml_cgraph *))                                      \
+    X(int, ggml_backend_sched_graph_compute_async, (void *, struct ggml_cgraph *))                               \
+    X(void, ggml_backend_sched_synchronize, (void *))                                                            \
+    X(void, ggml_backend_free, (void *))                                                                         \
+    X(struct ggml_cgraph *, ggml_new_graph_custom, (struct ggml_context *, size_t, bool))                        \
+    X(struct ggml_tensor *, ggml_format_name, (struct ggml_tensor *, const char *, ...))                         \
+    X(void, ggml_set_input, (struct ggml_tensor *))                                                              \
+    X(struct ggml_tensor *, ggml_mul_mat_id, (struct ggml_context *, struct ggml_tensor *, struct ggml_tensor *, \
+                                              struct ggml_tensor *))                                             \
     X(struct gguf_context *, gguf_init_from_file, (const char *, struct gguf_init_params))
 
-// Numbers of keys and tensors in a GGUF file were an int, and are an int64_t since b4500 or so: they are small, and read as
-// an int.
+// Numbers of keys and tensors in a GGUF file were an int, and are an int64_t since b4500 or so: they are small, and
+// read as an int.
 #define REAL_GGML_CALLED(X)                                                                                \
     X(const char *, ggml_get_name, (const struct ggml_tensor *))                                           \
     X(int64_t, ggml_nelements, (const struct ggml_tensor *))                                               \
