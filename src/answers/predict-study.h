@@ -4,7 +4,8 @@
 #pragma once
 
 #include "analysis/predictor.h"
-#include "answers/predict-answer.h"
+#include "answers/predict-guesses.h"
+#include "routing/phase.h"
 #include "tool/error.h"
 #include "tool/input/trace-shape.h"
 #include "tool/input/trace-walk.h"

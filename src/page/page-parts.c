@@ -1,3 +1,5 @@
+// The parts of the HTML page, as the build finds them in this folder, in the program.
+
 #include "page/page-parts.h"
 
 #include <string.h>

@@ -2,7 +2,7 @@
 
 #include "tool/help.h"
 
-#include "tool/options.h"
+#include "tool/option-spec.h"
 
 #include <string.h>
 

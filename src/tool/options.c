@@ -12,19 +12,9 @@
 
 #define FIRST_ROW 256 // getopt_long's number of the first row, above all letters
 
-const struct option_spec option_help = { 'h', "help", OPTION_ON, 0, .help = "show this" };
-
 //
 // values
 //
-
-char * options_choices(const struct option_choice * choices) {
-    char * text = memory_text("%s", choices[0].name);
-    for (size_t i = 1; choices[i].name != NULL; i++) {
-        text = memory_append(text, memory_text("%s%s", choices[i + 1].name == NULL ? " or " : ", ", choices[i].name));
-    }
-    return text;
-}
 
 static bool find_choice(const struct option_choice * choices, const char * text, size_t * index) {
     for (*index = 0; choices[*index].name != NULL; ++*index) {

@@ -15,7 +15,7 @@
 #include "tracer/meter.h"
 #include "tracer/output.h"
 #include "tracer/periodic-writer.h"
-#include "tracer/tracer.h"
+#include "tracer/tracer-setup.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

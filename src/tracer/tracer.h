@@ -3,18 +3,9 @@
 
 #pragma once
 
-#include "base/log.h"
 #include "llama-expert-tracer.h"
 #include "tracer/config.h"
-
-// What a tracer is given besides its configuration.
-struct tracer_setup {
-    log_fn       say;       // for the program's own threads
-    log_fn       say_aside; // for the tracer's thread, and at the program's end
-    const char * run;       // names the run of the program, kept by the caller
-    bool         always;    // the program's own: counts although nothing is to be printed or exported, and keeps the
-                            // counts of models that are gone, which it may ask for
-};
+#include "tracer/tracer-setup.h"
 
 // Takes the configuration over. Returns NULL where memory runs out: it is freed then.
 struct expert_tracer * tracer_new (struct config * config, const struct tracer_setup * setup);
