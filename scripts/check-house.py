@@ -60,7 +60,8 @@ FUNCTION = re.compile(r"^(?!static\b|typedef\b|extern\b|#)[A-Za-z_][\w ]*[ *]+\*
 
 
 def git_files(folder):
-    out = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=folder, capture_output=True, text=True, check=True).stdout
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    out     = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
     return [path for path in out.splitlines() if os.path.isfile(os.path.join(folder, path))]
 
 

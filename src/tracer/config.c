@@ -129,8 +129,8 @@ static struct trace_options read_trace(struct text * remarks) {
         .tokens      = read_switch(TOKENS, remarks),
         .wait        = read_on_full(remarks),
         .buffer      = (size_t) read_quantity(BUFFER, quantity_sizes, (double) BUFFER_MIN, buffer_max(),
-            TRACE_BUFFER_DEFAULT, remarks, "give the memory for the routing trace, such as 64MiB, 1MiB at least and not "
-            "more than the machine has; taken as 32MiB"),
+            TRACE_BUFFER_DEFAULT, remarks, "give the memory for the routing trace, such as 64MiB, 1MiB at least and "
+            "not more than the machine has; taken as 32MiB"),
         .rotate_size = (uint64_t) read_quantity(ROTATE_SIZE, quantity_sizes, ROTATE_SIZE_MIN, 0x1p60, 0, remarks,
             "give the size at which the routing trace goes on in a further file, such as 1GiB, 1MiB at least; taken as "
             "never"),

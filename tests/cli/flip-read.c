@@ -1,5 +1,5 @@
-// Preloaded: the last byte of one pread is another one, as if the file had changed for a moment. FLIP_READ tells which,
-// from 1, and gets the number of all in the file that FLIP_COUNT names, and of their bytes in the one that FLIP_BYTES names.
+// Preloaded: the last byte of one pread is another one, as if the file had changed for a moment. FLIP_READ is its
+// number, from 1. The files that FLIP_COUNT and FLIP_BYTES name get the number of all, and of their bytes.
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -99,7 +99,8 @@ class Json(unittest.TestCase):
         cls.unknown = write("unknown", m.joined(m.encode(test_predict.header(phases_known=False), tables, unknown)))
         counts = {"1": {str(e): e for e in range(16)}, "2": {"3": 7}}
         sums = {str(e): e + 7 * (e == 3) for e in range(16)}
-        whole = {"model": {"name": "Small"}, "n_expert": 16, "n_expert_used": 2, "total_tokens": 60, "total_activations": 127,
+        whole = {"model": {"name": "Small"}, "n_expert": 16, "n_expert_used": 2, "total_tokens": 60,
+                 "total_activations": 127,
                  "expert_activations": sums}
         cls.statistics = write("statistics", json.dumps({**whole, "per_layer": counts}).encode())
         cls.sums = write("sums", json.dumps(whole).encode())
@@ -128,12 +129,14 @@ class Json(unittest.TestCase):
             self.held_against_page("cache", path)
             self.held_against_page("cache", "--vram", "1MiB", path)
             self.held_against_page("cache", "--layer", "1", path)
-        self.held_against_page("cache", "--vram", "60MiB", "--pcie", "25GB/s", "--ram", "60GB/s", "--tg", "18", self.cache)
+        machine = "--vram", "60MiB", "--pcie", "25GB/s", "--ram", "60GB/s", "--tg", "18"
+        self.held_against_page("cache", *machine, self.cache)
         self.held_against_page("cache", "--moe-cache-mib", "1,9", "--phase", "prompt", self.cache)
         for path in self.traces:
             self.held_against_page("predict", path)
         self.held_against_page("predict", "--layer", "2-", self.predict)
-        for pair in ((self.report, self.report), (self.statistics, self.statistics), (self.cache, self.cache, self.cache),
+        for pair in ((self.report, self.report), (self.statistics, self.statistics),
+                     (self.cache, self.cache, self.cache),
                      (self.unknown, self.unknown), (self.short, self.report)):
             self.held_against_page("compare", *pair)
         listed = {(section, key) for section, rows in self.reader.sections.items() for key in rows}

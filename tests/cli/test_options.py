@@ -59,14 +59,16 @@ class Help(unittest.TestCase):
         for command in commands():
             for letter, name, value in options(command):
                 for option in [f"--{name}"] + [f"-{letter}"] * bool(letter):
-                    done = subprocess.run([CLI, command, option], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+                    done = subprocess.run([CLI, command, option], capture_output=True, text=True,
+                                          stdin=subprocess.DEVNULL)
                     self.assertNotIn("unknown", done.stderr.replace("unknown command", ""), f"{command} {option}")
                     self.assertEqual("needs a value" in done.stderr, value != "", f"{command} {option}: {done.stderr}")
 
     def test_template(self):
         with tempfile.TemporaryDirectory() as folder:
             template = Path(folder) / "template"
-            for text, why in (("@command nope\n", "@command nope: no such command"), ("", "has only 0 commands of all")):
+            for text, why in (("@command nope\n", "@command nope: no such command"),
+                              ("", "has only 0 commands of all")):
                 template.write_text(text)
                 done = subprocess.run([CLI, "help", "--manual", template], capture_output=True, text=True)
                 self.assertEqual(done.returncode, 1)
@@ -197,7 +199,8 @@ class Fish(unittest.TestCase):
         if not shutil.which("fish"):
             self.skipTest("no fish")
         run("fish", "--no-execute", FISH)
-        self.assertIn("report", run("fish", "-c", f"source {shlex.quote(str(FISH))}; complete -C 'llama-expert-tracer re'"))
+        script = f"source {shlex.quote(str(FISH))}; complete -C 'llama-expert-tracer re'"
+        self.assertIn("report", run("fish", "-c", script))
 
 
 if __name__ == "__main__":

@@ -666,12 +666,14 @@ class ReadTwice(Case):
         return int((self.folder / "bytes").read_text())
 
     def test_analyses(self):
-        trace = self.write("long.moetrace", m.joined(made([m.new_ubatch(i, TABLE, tokens(0, 0, 64 * i, 64), expert) for i in range(60)])))
+        ubatches = [m.new_ubatch(i, TABLE, tokens(0, 0, 64 * i, 64), expert) for i in range(60)]
+        trace = self.write("long.moetrace", m.joined(made(ubatches)))
         self.run_cli("pack", "-o", self.folder / "long.packed.moetrace", trace)
         for path in trace, self.folder / "long.packed.moetrace":
             once = self.read_by("info", path)
             self.assertGreater(once, Path(path).stat().st_size // 2)
-            for args in (("report",), ("report", "--json"), ("cache",), ("cache", "--vram", "1MiB", "--json"), ("predict",),
+            for args in (("report",), ("report", "--json"), ("cache",), ("cache", "--vram", "1MiB", "--json"),
+                         ("predict",),
                          ("predict", "--json")):
                 self.assertLessEqual(self.read_by(*args, path), 2 * once, (args, path))
             for args in (("compare",), ("compare", "--json")):

@@ -32,8 +32,11 @@ static bool take_squared(const char * text, void * place, struct error * error) 
 }
 
 static const struct option_choice colors[] = { { "red", NULL }, { "green", NULL }, { 0 } };
-static const struct option_choice ways[]   = { { "over", "above it, by the longer but by far the nicer way, in many words" },
-                                               { "under", "below it" }, { 0 } };
+static const struct option_choice ways[]   = {
+    { "over",  "above it, by the longer but by far the nicer way, in many words" },
+    { "under", "below it" },
+    { 0 },
+};
 
 static const struct option_spec options_known[] = {
     { 'f', "force", OPTION_ON, OPTION_AT(force), .help = "whatever is there" },
@@ -46,7 +49,8 @@ static const struct option_spec options_known[] = {
     { 0, "drop", OPTION_OFF, OPTION_AT(keep), .help = "do not keep" },
     { 0, "strict", OPTION_SET, OPTION_AT(mode), .sets = STRICT, .help = "strictly" },
     { 0, "half", OPTION_NUMBER, OPTION_AT(half), .value = "N", .expects = "needs a number", .help = "so much" },
-    { 0, "size", OPTION_BYTES, OPTION_AT(size), .value = "SIZE", .min = 1024, .expects = "needs a size", .help = "of it" },
+    { 0, "size", OPTION_BYTES, OPTION_AT(size), .value = "SIZE", .min = 1024, .expects = "needs a size",
+      .help = "of it" },
     { 0, "rate", OPTION_RATE, OPTION_AT(rate), .value = "RATE", .expects = "needs a rate", .help = "a second" },
     { 0, "a-long-name-that-leaves-no-room", OPTION_TEXT, OPTION_AT(squared), .value = "TEXT", .take = take_squared,
       .help = "its text begins in a line of its own, and goes on in further ones as soon as it is too long for one" },
@@ -130,8 +134,8 @@ static void refuses(const char * line, const char * why) {
 
 static void test_every_kind(void ** state) {
     (void) state;
-    const struct given   * given   = give("-f -o here --color green --way under -n 1000 --drop --strict --half .5 --size 2KiB "
-                                          "--rate 3MB/s");
+    const struct given   * given   = give("-f -o here --color green --way under -n 1000 --drop --strict --half .5 "
+                                          "--size 2KiB --rate 3MB/s");
     const struct options * options = &given->options;
     assert_true(given->ok);
     assert_int_equal(given->argc, 0);
@@ -220,9 +224,10 @@ static void test_help(void ** state) {
     assert_false(given->ok);
     assert_int_equal(given->status, STATUS_OK);
     const char * text = given->said;
-    assert_non_null(strstr(text, "usage: llama-expert-tracer try [OPTION]… FILE…\n       llama-expert-tracer try --strict\n\n"
-                                 "Tries it, "));
-    assert_non_null(strstr(text, "\n\n  as    it is\n  and   this\n\nMore.\n\n  -f, --force        whatever is there\n"));
+    assert_non_null(strstr(text, "usage: llama-expert-tracer try [OPTION]… FILE…\n"
+                                 "       llama-expert-tracer try --strict\n\nTries it, "));
+    assert_non_null(strstr(text, "\n\n  as    it is\n  and   this\n\nMore.\n\n"
+                                 "  -f, --force        whatever is there\n"));
     assert_non_null(strstr(text, "\n  -h, --help         show this\n\nNumbers:\n      --drop         do not keep\n"));
     assert_non_null(strstr(text, "\n      --a-long-name-that-leaves-no-room TEXT\n                "));
     assert_non_null(strstr(text, "\nWAY is one of these:\n  over   above it, by"));

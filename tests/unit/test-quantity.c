@@ -23,7 +23,8 @@ static void test_numbers(void ** state) {
     (void) state;
     static const struct quantity_case cases[] = {
         { "0", 0 }, { "1", 1 }, { "0.1", 0.1 }, { ".5", 0.5 }, { "5.", 5 }, { "00012", 12 }, { "86400", 86400 },
-        { "25.3", 25.3 }, { "", -1 }, { ".", -1 }, { "-1", -1 }, { "+1", -1 }, { " 1", -1 }, { "1 ", -1 }, { "1e3", -1 },
+        { "25.3", 25.3 }, { "", -1 }, { ".", -1 }, { "-1", -1 }, { "+1", -1 }, { " 1", -1 }, { "1 ", -1 },
+        { "1e3", -1 },
         { "0x10", -1 }, { "0,5", -1 }, { "1.2.3", -1 }, { "1k", -1 }, { "inf", -1 }, { "nan", -1 }, { NULL, 0 },
     };
     expect(cases, quantity_plain);
@@ -55,7 +56,8 @@ static void test_seeded(void ** state) {
     assert_int_equal(n, 1000000000000000);
     assert_int_equal(seed, 7);
     static const char * const refused[] = {
-        "", "0", "0:1", "1:", ":1", "1:0", "1:8", "1000000000000001", "1.5", "2.", "1:2.", "1e3", "-3", " 2", "2k", "1:2:3",
+        "", "0", "0:1", "1:", ":1", "1:0", "1:8", "1000000000000001", "1.5", "2.", "1:2.", "1e3", "-3", " 2", "2k",
+        "1:2:3",
     };
     for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
         if (quantity_seeded(refused[i], 1e15, 7, &n, &seed)) {

@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 static const struct export_format * const formats[] = {
-    &export_npy, &export_csv, &export_jsonl, &export_moe_trace, &export_moe_cache_profile, &export_libcachesim, &export_sglang,
-    &export_hot_csv, &export_hot_json, &export_importance,
+    &export_npy, &export_csv, &export_jsonl, &export_moe_trace, &export_moe_cache_profile, &export_libcachesim,
+    &export_sglang, &export_hot_csv, &export_hot_json, &export_importance,
 };
 
 #define N_FORMATS (sizeof(formats) / sizeof(formats[0]))
@@ -324,8 +324,8 @@ static bool fits(const struct options * options, const struct trace_info * info,
         return false;
     }
     if (needs_phases(options) && !info->phases_known) {
-        return error_set(error, "has no phases and sequences, which %s needs: the program called llama.cpp in a way that "
-                                "shows none",
+        return error_set(error, "has no phases and sequences, which %s needs: the program called llama.cpp in a way "
+                                "that shows none",
                          options->split ? "--split" : options->format->name);
     }
     return trace_filter_fits(&options->filter, info, error);

@@ -123,7 +123,8 @@ bool trace_filter_fits(const struct trace_filter * filter, const struct trace_in
     if (info->phases_known || unknown == NULL) {
         return true;
     }
-    return error_set(error, "has no phases, sequences and positions, so %s cannot choose: the program called llama.cpp in a way that shows none",
+    return error_set(error, "has no phases, sequences and positions, so %s cannot choose: the program called "
+                     "llama.cpp in a way that shows none",
                      unknown);
 }
 
@@ -155,7 +156,8 @@ static unsigned phases_chosen(const struct trace_filter * filter) {
     return filter->phases == 0 ? filter->default_phases : filter->phases;
 }
 
-static bool has_phase(const struct trace_filter * filter, const struct trace_ubatch * ubatch, const struct trace_token * token) {
+static bool has_phase(const struct trace_filter * filter, const struct trace_ubatch * ubatch,
+                      const struct trace_token * token) {
     if (!ubatch->warmup) {
         return (phases_chosen(filter) & PHASE_BIT(token->generation ? PHASE_GENERATION : PHASE_PROMPT)) != 0;
     }

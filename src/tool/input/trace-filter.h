@@ -74,5 +74,6 @@ uint64_t trace_filter_first_ubatch(const struct trace_filter * filter);
 bool trace_filter_is_past(const struct trace_filter * filter, uint64_t ubatch);
 
 bool trace_filter_has_ubatch(const struct trace_filter * filter, const struct trace_ubatch * ubatch);
-bool trace_filter_has_token (const struct trace_filter * filter, const struct trace_ubatch * ubatch, int32_t i_token); // of a ubatch that is chosen
+bool trace_filter_has_token (const struct trace_filter * filter, const struct trace_ubatch * ubatch,
+                             int32_t i_token); // of a ubatch that is chosen
 bool trace_filter_has_layer (const struct trace_filter * filter, int32_t layer);
