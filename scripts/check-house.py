@@ -59,10 +59,17 @@ ALTERNATIVES = {"src/engine/upstream/real-built-in.c"}
 FUNCTION = re.compile(r"^(?!static\b|typedef\b|extern\b|#)[A-Za-z_][\w ]*[ *]+\**(\w+)\s*\(", re.M)
 
 
-def git_files(folder):
+def files_of(folder):
+    """Their paths, as git tells them; all but build/ where there is no git, as in a tarball."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    out     = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
-    return [path for path in out.splitlines() if os.path.isfile(os.path.join(folder, path))]
+    try:
+        out   = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+        paths = out.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        paths = [os.path.relpath(os.path.join(where, name), folder)
+                 for where, _, names in os.walk(folder) for name in names]
+        paths = [path for path in paths if not path.startswith(("build/", "."))]
+    return [path for path in paths if os.path.isfile(os.path.join(folder, path))]
 
 
 def without_comments(text):
@@ -76,7 +83,7 @@ class House:
     def __init__(self, folder):
         self.folder   = folder
         self.breaches = []
-        self.paths    = git_files(folder)
+        self.paths    = files_of(folder)
         self.texts    = {}
         for path in self.paths:
             if path.endswith(CODE) or os.path.basename(path) in NAMES:
