@@ -16,7 +16,7 @@ MODEL = REPOSITORY / "models" / "babel-11m.gguf"
 CONTEXT = 1024
 
 TEXTS = {
-    "c": (REPOSITORY / "src" / "tracer" / "counters.c").read_text(),
+    "c": (REPOSITORY / "src" / "statistics" / "counters.c").read_text(),
     "python": (REPOSITORY / "tests" / "trace" / "moetrace.py").read_text(),
     "prose": (REPOSITORY / "docs" / "architecture.md").read_text().split("## Threads and locks\n", 1)[1],
 }
