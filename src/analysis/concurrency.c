@@ -2,6 +2,8 @@
 
 #include "analysis/concurrency.h"
 
+#include "analysis/random.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,16 +83,8 @@ void concurrency_free(struct concurrency * c) {
     }
 }
 
-// SplitMix64 (Steele, Lea and Flood, 2014).
-static uint64_t next_random(uint64_t * state) {
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
 bool concurrency_token(struct concurrency * c, uint64_t life) {
-    const uint64_t place = c->n_seen < CONCURRENCY_TOKENS ? c->n_seen : next_random(&c->random) % (c->n_seen + 1);
+    const uint64_t place = c->n_seen < CONCURRENCY_TOKENS ? c->n_seen : random_next(&c->random) % (c->n_seen + 1);
     c->n_seen++;
     if (place >= CONCURRENCY_TOKENS) {
         return false;
