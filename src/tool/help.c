@@ -3,48 +3,15 @@
 #include "tool/help.h"
 
 #include "tool/option-spec.h"
+#include "tool/wrap.h"
 
 #include <string.h>
 
 #define WIDTH      80
 #define COLUMN_MAX 27 // where the texts of options begin at most
 
-// Characters, as a terminal shows them.
-static int width_of(const char * text, size_t n) {
-    int width = 0;
-    for (size_t i = 0; i < n; i++) {
-        width += ((unsigned char) text[i] & 0xC0) != 0x80;
-    }
-    return width;
-}
-
 static void print_spaces(FILE * out, int n) {
     fprintf(out, "%*s", n, "");
-}
-
-// One paragraph, in lines that begin at `indent`; the first one goes on at `column`.
-static void print_wrapped(FILE * out, const char * text, size_t length, int indent, int column) {
-    const char * end   = text + length;
-    bool         first = true;
-    for (text += strspn(text, " \n"); text < end; text += strspn(text, " \n")) {
-        const size_t left  = (size_t) (end - text);
-        const size_t word  = strcspn(text, " \n");
-        const size_t n     = word < left ? word : left;
-        const int    width = width_of(text, n);
-        if (!first && column + 1 + width > WIDTH) {
-            fputc('\n', out);
-            print_spaces(out, indent);
-            column = indent;
-        } else if (!first) {
-            fputc(' ', out);
-            column++;
-        }
-        fwrite(text, 1, n, out);
-        column += width;
-        text   += n;
-        first   = false;
-    }
-    fputc('\n', out);
 }
 
 static void print_paragraphs(FILE * out, const char * text) {
@@ -54,7 +21,7 @@ static void print_paragraphs(FILE * out, const char * text) {
         if (*text == ' ') {
             fprintf(out, "%.*s\n", (int) (end - text), text);
         } else {
-            print_wrapped(out, text, (size_t) (end - text), 0, 0);
+            wrap_print(out, text, (size_t) (end - text), WIDTH, 0, 0);
         }
         fputs(*end == '\0' ? "" : "\n", out);
     }
@@ -74,7 +41,7 @@ static void print_usage(FILE * out, const struct command * command) {
 //
 
 static int width_of_row(const struct option_spec * spec) {
-    return 8 + (int) strlen(spec->name) + (spec->value == NULL ? 0 : 1 + width_of(spec->value, strlen(spec->value)));
+    return 8 + (int) strlen(spec->name) + (spec->value == NULL ? 0 : 1 + wrap_width(spec->value, strlen(spec->value)));
 }
 
 static int column_of(const struct option_spec * rows) {
@@ -92,7 +59,7 @@ static void print_text_at(FILE * out, const char * text, int column, int used) {
         used = 0;
     }
     print_spaces(out, column - used);
-    print_wrapped(out, text, strlen(text), column, column);
+    wrap_print(out, text, strlen(text), WIDTH, column, column);
 }
 
 static void print_row(FILE * out, const struct option_spec * spec, int column) {

@@ -4,6 +4,7 @@
 
 #include "base/clean.h"
 #include "tool/error.h"
+#include "tool/wrap.h"
 
 #include <langinfo.h>
 #include <stdlib.h>
@@ -87,6 +88,17 @@ void terminal_field(const struct terminal * terminal, const char * label, const 
 
 void terminal_field_free(const struct terminal * terminal, const char * label, char * text) {
     terminal_field(terminal, label, text);
+    free(text);
+}
+
+void terminal_paragraph(const struct terminal * terminal, const char * text) {
+    char * clean = clean_in_place(memory_text("%s", text));
+    wrap_print(terminal->out, clean, strlen(clean), (int) terminal->width, 0, 0);
+    free(clean);
+}
+
+void terminal_paragraph_free(const struct terminal * terminal, char * text) {
+    terminal_paragraph(terminal, text);
     free(text);
 }
 

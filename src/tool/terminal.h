@@ -35,5 +35,10 @@ void terminal_bar(const struct terminal * terminal, double fraction, size_t widt
 void terminal_field     (const struct terminal * terminal, const char * label, const char * text);
 void terminal_field_free(const struct terminal * terminal, const char * label, char * text); // and frees the text
 
+// Sentences, in lines as wide as the terminal that break between words. One paragraph: what a terminal would take for a
+// command is replaced, newlines too.
+void terminal_paragraph     (const struct terminal * terminal, const char * text);
+void terminal_paragraph_free(const struct terminal * terminal, char * text); // and frees the text
+
 // The name of a file, above what is told of it.
 void terminal_title(const struct terminal * terminal, const char * name, bool first);
