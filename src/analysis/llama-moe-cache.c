@@ -8,10 +8,11 @@
 #define NO_SLOT        UINT32_MAX
 
 struct moe_layer {
+    bool     is_kept;
     size_t   n_expert;
     size_t   n_used;
     size_t   group;
-    uint32_t first; // key of its first expert in the group
+    uint32_t first;   // key of its first expert in the group
 };
 
 // A ring through all slots, the most recently used one after the head [n_slots], the least recently used one before it.
@@ -29,8 +30,9 @@ struct group {
 };
 
 struct llama_moe_cache {
+    size_t                        max_rows;
     size_t                        n_layers;
-    struct moe_layer                * layers;
+    struct moe_layer            * layers;
     size_t                        n_groups;
     struct group                * groups;
     uint16_t                    * missing; // [n_expert] of a step, the most of any layer
@@ -75,16 +77,16 @@ static size_t most_slots(const struct llama_moe_cache_layer * layer, double budg
 
 // The budget is shared out by the bytes of all experts of a group.
 static size_t slots_of_group(size_t n_layers, const struct llama_moe_cache_layer * layers, size_t group,
-                             uint64_t budget, size_t alignment) {
+                             const struct llama_moe_cache_options * options) {
     const struct llama_moe_cache_layer * one = NULL;
     double  all_bytes   = 0.0;
     double  group_bytes = 0.0;
     size_t  n_keys      = 0;
     int32_t n_used      = 0;
     for (size_t i = 0; i < n_layers; i++) {
-        const double bytes = (double) expert_bytes(&layers[i]) * layers[i].n_expert;
+        const double bytes = layers[i].is_kept ? 0 : (double) expert_bytes(&layers[i]) * layers[i].n_expert;
         all_bytes += bytes;
-        if ((size_t) layers[i].group == group) {
+        if ((size_t) layers[i].group == group && !layers[i].is_kept) {
             one          = &layers[i];
             group_bytes += bytes;
             n_keys      += (size_t) layers[i].n_expert;
@@ -94,7 +96,8 @@ static size_t slots_of_group(size_t n_layers, const struct llama_moe_cache_layer
     if (one == NULL || group_bytes <= 0.0) {
         return 0;
     }
-    const size_t n_slots = most_slots(one, (double) budget * (group_bytes / all_bytes), alignment, n_keys);
+    const double budget  = options->budget * (group_bytes / all_bytes);
+    const size_t n_slots = most_slots(one, budget, options->alignment, n_keys);
     return n_slots < (size_t) n_used ? 0 : n_slots;
 }
 
@@ -122,6 +125,7 @@ static void place(struct llama_moe_cache * cache, const struct llama_moe_cache_l
     for (size_t i = 0; i < cache->n_layers; i++) {
         struct group * group = &cache->groups[layers[i].group];
         struct moe_layer * layer = &cache->layers[i];
+        layer->is_kept   = layers[i].is_kept;
         layer->n_expert  = (size_t) layers[i].n_expert;
         layer->n_used    = (size_t) layers[i].n_used;
         layer->group     = (size_t) layers[i].group;
@@ -130,8 +134,8 @@ static void place(struct llama_moe_cache * cache, const struct llama_moe_cache_l
     }
 }
 
-static bool cache_make(struct llama_moe_cache * cache, const struct llama_moe_cache_layer * layers, uint64_t budget,
-                       size_t alignment) {
+static bool cache_make(struct llama_moe_cache * cache, const struct llama_moe_cache_layer * layers,
+                       const struct llama_moe_cache_options * options) {
     size_t n_expert = 0;
     for (size_t i = 0; i < cache->n_layers; i++) {
         const size_t group = (size_t) layers[i].group;
@@ -146,7 +150,7 @@ static bool cache_make(struct llama_moe_cache * cache, const struct llama_moe_ca
     }
     place(cache, layers);
     for (size_t i = 0; i < cache->n_groups; i++) {
-        cache->groups[i].n_slots = slots_of_group(cache->n_layers, layers, i, budget, alignment);
+        cache->groups[i].n_slots = slots_of_group(cache->n_layers, layers, i, options);
         if (!group_make(&cache->groups[i])) {
             return false;
         }
@@ -155,13 +159,14 @@ static bool cache_make(struct llama_moe_cache * cache, const struct llama_moe_ca
 }
 
 struct llama_moe_cache * llama_moe_cache_new(size_t n_layers, const struct llama_moe_cache_layer * layers,
-                                             uint64_t budget, size_t alignment) {
+                                             const struct llama_moe_cache_options * options) {
     struct llama_moe_cache * cache = calloc(1, sizeof(*cache));
     if (cache == NULL) {
         return NULL;
     }
+    cache->max_rows = options->max_rows > 0 ? (size_t) options->max_rows : SIZE_MAX;
     cache->n_layers = n_layers;
-    if (!cache_make(cache, layers, budget, alignment)) {
+    if (!cache_make(cache, layers, options)) {
         llama_moe_cache_free(cache);
         return NULL;
     }
@@ -235,38 +240,55 @@ static void use(struct llama_moe_cache * cache, struct group * group, uint32_t f
     }
 }
 
-static uint64_t count_found(const struct group * group, uint32_t first, const struct cache_step * step) {
+void llama_moe_cache_use(struct llama_moe_cache * cache, const struct cache_expert * expert) {
+    const struct moe_layer * layer = &cache->layers[expert->layer];
+    struct group           * group = &cache->groups[layer->group];
+    const uint32_t           key   = layer->first + expert->expert;
+    if (group->n_slots == 0 || layer->is_kept) {
+        return;
+    }
+    if (group->slot_of[key] != NO_SLOT) {
+        make_newest(group, group->slot_of[key]);
+    } else {
+        take_oldest(group, key);
+    }
+}
+
+// Returns how many were there.
+static uint64_t look(const struct group * group, const struct moe_layer * layer, const struct cache_step * step,
+                     bool * hits) {
     uint64_t n = 0;
     for (size_t i = 0; i < step->n_experts; i++) {
-        n += group->slot_of[first + step->experts[i]] != NO_SLOT;
+        hits[i] = layer->is_kept || (group->n_slots > 0 && group->slot_of[layer->first + step->experts[i]] != NO_SLOT);
+        n      += hits[i];
     }
     return n;
 }
 
 // What the rows could use at most decides, not what they do use.
-static bool passes_by(const struct moe_layer * layer, const struct group * group, int32_t n_rows) {
-    const size_t n_asked = (size_t) n_rows * layer->n_used;
+static bool passes_by(const struct llama_moe_cache * cache, const struct moe_layer * layer, const struct group * group,
+                      size_t n_rows) {
+    const size_t n_asked = n_rows * layer->n_used;
     const size_t n_most  = n_asked < layer->n_expert ? n_asked : layer->n_expert;
-    return n_rows > LLAMA_MOE_CACHE_MAX_ROWS || n_most > group->n_slots;
+    return n_rows > cache->max_rows || n_most > group->n_slots;
 }
 
-struct cache_hits llama_moe_cache_step(struct llama_moe_cache * cache, const struct cache_step * step) {
+void llama_moe_cache_step(struct llama_moe_cache * cache, const struct cache_step * step, bool * hits) {
     const struct moe_layer * layer = &cache->layers[step->layer];
-    struct group       * group = &cache->groups[layer->group];
-    if (group->n_slots == 0) {
-        return (struct cache_hits) { step->n_experts, 0 };
+    struct group           * group = &cache->groups[layer->group];
+    const uint64_t           n     = look(group, layer, step, hits);
+    if (group->n_slots == 0 || layer->is_kept) {
+        return;
     }
-    const struct cache_hits hits = { step->n_experts, count_found(group, layer->first, step) };
-    if (passes_by(layer, group, step->n_rows)) {
-        cache->totals.asked += hits.requests;
-        cache->totals.taken += hits.hits;
-        return hits;
+    if (passes_by(cache, layer, group, (size_t) step->n_rows)) {
+        cache->totals.asked += step->n_experts;
+        cache->totals.taken += n;
+        return;
     }
     struct cache_hits * sum = step->n_rows <= SMALL_ROWS_MAX ? &cache->totals.small : &cache->totals.large;
-    sum->requests += hits.requests;
-    sum->hits     += hits.hits;
+    sum->requests += step->n_experts;
+    sum->hits     += n;
     use(cache, group, layer->first, step);
-    return hits;
 }
 
 struct llama_moe_cache_totals llama_moe_cache_totals(const struct llama_moe_cache * cache) {

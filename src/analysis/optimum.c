@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define TIMES_MORE 2 // times for each key, before they are numbered anew
+#define NEVER      0 // the time of a key's last use where there is none: there is never a slot
 
 // Slots by the time at which they became free. Times at which none did lead to an earlier one, in the end to 0: there
 // is none. (Disjoint sets, with path halving.)
@@ -17,7 +18,7 @@ struct slots {
 
 struct optimum {
     size_t         n_keys;
-    uint32_t     * last;    // [n_keys] time, 0: not used, there is never a slot
+    uint32_t     * last;    // [n_keys] time, NEVER
     uint32_t     * numbers; // [n_times] scratch
     uint32_t       n_times;
     uint32_t       now;     // of the last step
@@ -48,6 +49,22 @@ static bool slots_make(struct slots * slots, size_t size, uint32_t n_times) {
     return slots->n_free && slots->earlier;
 }
 
+static void begin(struct optimum * optimum, uint32_t last) {
+    optimum->now = 1;
+    for (size_t i = 0; i < optimum->n_keys; i++) {
+        optimum->last[i] = last;
+    }
+    for (size_t i = 0; i < optimum->n_slots; i++) {
+        struct slots * slots = &optimum->slots[i];
+        slots_clear(slots, optimum->n_times);
+        set_free(slots, 1, (uint32_t) slots->size);
+    }
+}
+
+void optimum_restart(struct optimum * optimum) {
+    begin(optimum, 1);
+}
+
 struct optimum * optimum_new(size_t n_keys, size_t n_sizes, const size_t * sizes, size_t n_kinds) {
     struct optimum * optimum = calloc(1, sizeof(*optimum));
     if (optimum == NULL) {
@@ -69,7 +86,7 @@ struct optimum * optimum_new(size_t n_keys, size_t n_sizes, const size_t * sizes
         optimum_free(optimum);
         return NULL;
     }
-    optimum_restart(optimum);
+    begin(optimum, NEVER);
     return optimum;
 }
 
@@ -85,18 +102,6 @@ void optimum_free(struct optimum * optimum) {
     free(optimum->numbers);
     free(optimum->last);
     free(optimum);
-}
-
-void optimum_restart(struct optimum * optimum) {
-    optimum->now = 1;
-    for (size_t i = 0; i < optimum->n_keys; i++) {
-        optimum->last[i] = optimum->last[i] != 0;
-    }
-    for (size_t i = 0; i < optimum->n_slots; i++) {
-        struct slots * slots = &optimum->slots[i];
-        slots_clear(slots, optimum->n_times);
-        set_free(slots, 1, (uint32_t) slots->size);
-    }
 }
 
 //
@@ -157,7 +162,7 @@ static void number_anew(struct optimum * optimum) {
     optimum->now = numbers[optimum->now];
 }
 
-void optimum_step(struct optimum * optimum, const uint32_t * keys, size_t n, size_t kind, uint64_t * hits) {
+void optimum_step(struct optimum * optimum, const uint32_t * keys, size_t n, size_t kind, bool * kept) {
     if (optimum->now + 1 == optimum->n_times) {
         number_anew(optimum);
     }
@@ -165,7 +170,7 @@ void optimum_step(struct optimum * optimum, const uint32_t * keys, size_t n, siz
     for (size_t i = 0; i < optimum->n_sizes; i++) {
         struct slots * slots = &optimum->slots[kind * optimum->n_sizes + i];
         for (size_t k = 0; k < n; k++) {
-            hits[i] += keep(slots, optimum->last[keys[k]], now);
+            kept[i * n + k] = keep(slots, optimum->last[keys[k]], now);
         }
     }
     for (size_t k = 0; k < n; k++) {

@@ -20,8 +20,8 @@ struct optimum;
 struct optimum * optimum_new (size_t n_keys, size_t n_sizes, const size_t * sizes, size_t n_kinds);
 void             optimum_free(struct optimum * optimum);
 
-// The keys of one step, each once. Adds its hits to hits[n_sizes].
-void optimum_step(struct optimum * optimum, const uint32_t * keys, size_t n, size_t kind, uint64_t * hits);
+// The keys of one step, each once: kept[n_sizes][n] of those that are hits.
+void optimum_step(struct optimum * optimum, const uint32_t * keys, size_t n, size_t kind, bool * kept);
 
-// From here on hits are looked for as if any of the keys that were used so far could be there.
+// From here on hits are looked for as if any keys could be there, used or not.
 void optimum_restart(struct optimum * optimum);

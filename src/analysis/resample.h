@@ -47,13 +47,15 @@ uint64_t * resample_sums(struct resample * resample, uint32_t unit); // [n_serie
 struct resample_draws {
     bool     by_lives; // units are lives, otherwise blocks
     size_t   n_units;
-    size_t   n_series;
+    size_t   n_series; // that were drawn: the first of them is 0 here
     double * totals;   // [n_series] of all units
     double * draws;    // [RESAMPLE_DRAWS][n_series] NULL: fewer than RESAMPLE_LEAST units
 };
 
-// Of the units in which the series `base`, of requests, is not 0. False: out of memory; must be freed all the same.
-bool resample_draw      (const struct resample * resample, size_t base, struct resample_draws * draws);
+// Of n_series series, from the one `first` on, which counts requests: units where it is 0 are none. False: out of
+// memory; the draws must be freed all the same.
+bool resample_draw      (const struct resample * resample, size_t first, size_t n_series,
+                         struct resample_draws * draws);
 void resample_draws_free(struct resample_draws * draws);
 
 // What is made of sums; NAN where they do not tell.

@@ -3,22 +3,22 @@
 
 #pragma once
 
+#include "analysis/cache-oracle.h"
 #include "analysis/cache-study.h"
 #include "analysis/concurrency.h"
 #include "analysis/llama-moe-cache.h"
+#include "analysis/resample.h"
+#include "answers/cache-plan.h"
 #include "answers/cache-questions.h"
+#include "answers/cache-rows.h"
 #include "tool/error.h"
 #include "tool/input/trace-shape.h"
 #include "tool/input/trace-walk.h"
 
-#define CACHE_SIZES_MAX 16
-
-// llama.cpp's own cache at one budget.
+// llama.cpp's own cache at one size.
 struct cache_run {
-    uint64_t                      budget;  // bytes
     size_t                        n_slots; // of all groups
     struct llama_moe_cache_totals totals;  // of the whole run, warm-up included
-    struct cache_hits             hits[N_PHASES][CACHE_N_HALVES];
     struct llama_moe_cache      * cache;
 };
 
@@ -27,12 +27,18 @@ struct cache_gathered {
     const struct trace_info * info;
     struct trace_shape      * shape;
     struct trace_extent       extent;
-    size_t                    n_sizes;
-    size_t                    sizes[CACHE_SIZES_MAX]; // slots per layer, ascending
+    enum phase                phase;       // that most people wait for: generation, where there is more than hardly any
+    struct cache_rows         rows;
+    size_t                    n_sizes;     // of the study: those of the rows, and what is planned
     struct cache_study      * study;
+    struct resample         * samples;     // by the study's series, see cache-series.h
+    struct cache_oracle     * oracle;
+    size_t                  * oracle_slots; // [rows.n * n_layers]
+    struct resample         * answers;      // of the oracle, by lives: requests, hits by row
     struct concurrency      * concurrency;
-    size_t                    n_runs;  // those of the sizes, then of the budgets asked for; 0: bytes not known
-    struct cache_run        * runs;
+    struct cache_run        * runs;         // [rows.n], NULL: bytes are not known
+    struct cache_plan         plan;         // for the budget, or a quarter of the experts; nothing where bytes are not
+                                            // known
 };
 
 // Goes through the trace once where its extent is known, twice where `extent` is NULL: *lost are ubatches that do not
@@ -44,16 +50,5 @@ void                    cache_gathered_free(struct cache_gathered * gathered);
 // Hits of each request, NAN where there was none.
 double cache_rate(struct cache_hits hits);
 
-// Of all layers' own caches, in the second half.
-double cache_gathered_rate(const struct cache_gathered * gathered, enum cache_policy policy, size_t n_slots,
-                           enum phase class);
-
-// Of caches whose slots the layers of a group share, as many as `n_slots` in each layer would be.
-double cache_gathered_pooled(const struct cache_gathered * gathered, enum cache_policy policy, size_t n_slots,
-                             enum phase class);
-
-// Of the second half.
-uint64_t cache_gathered_requests(const struct cache_gathered * gathered, enum phase class);
-
-// Share of all experts that so many slots in each layer are.
-double cache_gathered_share(const struct cache_gathered * gathered, size_t n_slots);
+// The row that advice is about: the budget's, otherwise a quarter of the experts.
+size_t cache_gathered_row(const struct cache_gathered * gathered);

@@ -303,7 +303,7 @@ struct predict_study * predict_study_new(const struct trace * trace, const struc
     struct predict_study * study = memory_new(1, sizeof(*study));
     struct trace_walk      walk  = { .trace = trace, .filter = filter, .what = "counting" };
     study->info  = trace_about(trace);
-    study->shape = trace_shape_new(study->info, filter->mtp);
+    study->shape = trace_shape_new(study->info, filter->mtp, NULL);
     const bool ok = trace_extent(&walk, &study->extent, error) && go_through(study, &walk, error);
     *lost = walk.lost;
     if (!ok) {

@@ -3,6 +3,7 @@
 #include "answers/report-answer.h"
 
 #include "analysis/counts.h"
+#include "answers/cache-fill.h"
 #include "tool/input/trace-input.h"
 
 #include <math.h>
@@ -231,7 +232,7 @@ static void answer_cache(struct report_answer * report, const struct trace_filte
     const struct routing_counts * counts    = report->counts;
     const struct cache_questions  questions = cache_questions_default(filter);
     uint64_t                      lost      = 0;
-    report->cache = cache_answer_new(counts->trace, &questions, &counts->extent, &lost, &report->cache_error);
+    report->cache = cache_fill(counts->trace, &questions, &counts->extent, &lost, &report->cache_error);
 }
 
 static bool fill(struct report_answer * report, const struct trace_filter * filter, struct error * error) {

@@ -228,7 +228,7 @@ static bool find_halves(struct gathering * gathering, struct error * error) {
 static bool gather(struct routing_counts * counts, const struct trace_filter * filter, bool halves,
                    struct error * error) {
     const bool           phases_known = trace_about(counts->trace)->phases_known;
-    struct trace_shape * shape        = trace_shape_new(trace_about(counts->trace), filter->mtp);
+    struct trace_shape * shape        = trace_shape_new(trace_about(counts->trace), filter->mtp, NULL);
     struct gathering     gathering    = { .counts = counts, .filter = filter, .shape = shape, .with_halves = halves };
     struct trace_walk    walk         = { .trace = counts->trace, .filter = filter, .what = "counting" };
     choose_layers(&gathering);

@@ -1,18 +1,22 @@
 // What caches of experts would have hit.
 
 const PHASES   = [["generation", "Generation"], ["prompt", "Prompt"]];
-const POLICIES = ["static", "prompt_oracle", "lru", "lfu", "llama_cpp", "pooled_lru", "optimum"];
+const POLICIES = ["static", "prompt_oracle", "lru", "lfu", "optimum", "llama_cpp", "pooled_lru",
+                  "pooled_optimum"];
 
 const POLICY_MEANINGS = {
-    static:        "keeps the experts that were hottest in the first half of the trace, and never changes",
-    prompt_oracle: "keeps those that are hottest in this very answer, as if they were known beforehand: "
-                   + "pinning cannot do better",
-    lru:           "each layer drops what was not used for longest",
-    lfu:           "each layer drops what was used least of late",
-    llama_cpp:     "what --moe-cache-mib of llama.cpp 0.7.0 does: one LRU cache that all layers share",
-    pooled_lru:    "one LRU cache that all layers share",
-    optimum:       "knows the future: no cache can do better",
+    static:         "keeps the experts that were hottest in the first half of the trace, and never changes",
+    prompt_oracle:  "keeps those that are hottest in this very answer, as if they were known beforehand: "
+                    + "pinning cannot do better",
+    lru:            "each layer drops what was not used for longest",
+    lfu:            "each layer drops what was used least of late",
+    optimum:        "knows the future: caches of one layer each cannot do better",
+    llama_cpp:      "what --moe-cache-mib of llama.cpp 0.7.0 does: one LRU cache that all layers share",
+    pooled_lru:     "one LRU cache that all layers share",
+    pooled_optimum: "knows the future: a cache that all layers share cannot do better",
 };
+
+const WHOLE_COLUMNS = [["pooled_lru", "Shared LRU"], ["llama_cpp", "llama.cpp"], ["pooled_optimum", "Optimum, shared"]];
 
 // Those that were judged in a phase; llama.cpp's own stands for the shared LRU where it is there.
 function policiesOf(cache, phase) {
@@ -25,15 +29,19 @@ function policyMeanings(policies) {
         element("div", {}, element("dt", {}, STYLES[policy].name), element("dd", {}, POLICY_MEANINGS[policy]))));
 }
 
+function slots(n) {
+    return n.toLocaleString("en", { maximumFractionDigits: 1 });
+}
+
 function mebibytesOfSlot(cache) {
-    const size = cache.sizes.find(({ mib, slots }) => isKnown(mib) && slots > 0);
+    const size = cache.sizes.find((one) => isKnown(one.mib) && one.slots > 0);
     return size ? size.mib / size.slots : null;
 }
 
 // LRU is known at every size, the others at some.
 function policyPoints(cache, phase, policy, ofSlot) {
     if (policy === "lru" && isKnown(cache.lru?.[phase])) {
-        const rates = cache.lru[phase].map((rate, slots) => [slots * ofSlot, rate]);
+        const rates = cache.lru[phase].map((rate, n) => [n * ofSlot, rate]);
         return percents(rates.filter(([, rate]) => isKnown(rate)));
     }
     return percents(points(cache.sizes, (size) => size.slots * ofSlot, (size) => size[phase]?.[policy]));
@@ -42,11 +50,11 @@ function policyPoints(cache, phase, policy, ofSlot) {
 function curveChart(cache, phase, isInBytes) {
     const ofSlot = isInBytes ? mebibytesOfSlot(cache) : 1;
     const most   = Math.max(cache.lru?.[phase] ? cache.lru[phase].length - 1 : 0,
-                            ...cache.sizes.map(({ slots }) => slots));
+                            ...cache.sizes.map((size) => size.slots));
     const x      = isInBytes
         ? { name: "Size of the cache", max: most * ofSlot, format: mebibytes, tip: mebibytes }
         : { name: "Experts that fit, in each layer", max: most, minInterval: 1, format: String,
-            tip: (slots) => `${plural(slots, "slot")} in each layer` };
+            tip: (n) => `${slots(n)} ${n === 1 ? "slot" : "slots"} in each layer` };
     return {
         label:  `Hit rate against the size of the cache, ${phase}.`,
         x,
@@ -59,7 +67,7 @@ function curveChart(cache, phase, isInBytes) {
 function curveTable(cache, phase) {
     const name = PHASES.find(([key]) => key === phase)[1];
     return table(`Hit rates, ${name.toLowerCase()}`, [
-        { title: "Slots", text: (size) => count(size.slots) },
+        { title: "Slots", text: (size) => slots(size.slots) },
         { title: "Share", text: (size) => percent(size.share) },
         { title: "Size",  text: (size) => mebibytes(size.mib) },
         ...policiesOf(cache, phase).map((policy) => ({
@@ -85,6 +93,37 @@ function curves(cache) {
     return element("div", {}, element("div", { class: "choices" }, ...choices), place);
 }
 
+// How sure the rates of a phase are, at their worst.
+function sureness(cache, phase) {
+    const units  = cache.units?.[phase];
+    const widths = cache.sizes.flatMap((size) => Object.values(size[phase]?.intervals ?? {}))
+        .filter(isKnown).map(([low, high]) => (high - low) / 2);
+    if (!isKnown(units)) {
+        return "";
+    }
+    const of = units.of === "lives" ? plural(units.n, "conversation") : `${plural(units.n, "block")} of 64 tokens`;
+    return widths.length > 0 ? `\u00b1${percent(Math.max(...widths))} at most, from ${of}`
+                             : `not known, ${of} are too few`;
+}
+
+function wholeRunSection(cache) {
+    const sizes = cache.sizes.filter((size) => isKnown(size.whole_run));
+    if (sizes.length === 0) {
+        return null;
+    }
+    const columns = [["all", "all"], ...PHASES].flatMap(([phase, name]) => WHOLE_COLUMNS
+        .filter(([key]) => sizes.some((size) => isKnown(size.whole_run[phase]?.[key])))
+        .map(([key, title]) => ({ title: `${title}, ${name.toLowerCase()}`,
+                                  text: (size) => percent(size.whole_run[phase]?.[key]) })));
+    return section("The whole run",
+        element("details", {}, element("summary", {}, "The numbers"), table("Hit rates of the whole run", [
+            { title: "Size", text: (size) => isKnown(size.mib) ? mebibytes(size.mib) : percent(size.share) },
+            ...columns,
+        ], sizes)),
+        explained("From an empty cache that layers share, with everything that is used for the first time: "
+            + "this is what an engine counts when it ends."));
+}
+
 function curvesSection(cache) {
     const policies = POLICIES.filter((policy) => PHASES.some(([phase]) => policiesOf(cache, phase).includes(policy)));
     if (policies.length === 0) {
@@ -98,7 +137,9 @@ function curvesSection(cache) {
         policyMeanings(policies),
         element("p", { class: "note" },
             `Judged on the second half of the trace, having seen the first: ${PHASES.map(([phase, name]) =>
-                `${plural(cache.requests[phase] ?? 0, "request")} (${name.toLowerCase()})`).join(", ")}.`));
+                `${plural(cache.requests[phase] ?? 0, "request")} (${name.toLowerCase()})`).join(", ")}.`),
+        ...PHASES.filter(([phase]) => sureness(cache, phase) !== "").map(([phase, name]) =>
+            element("p", { class: "note" }, `How sure, 95 % (${name.toLowerCase()}): ${sureness(cache, phase)}.`)));
 }
 
 function distanceChart(distances, phase) {
@@ -157,6 +198,11 @@ function waysOf({ llama_cpp, whole_layers, equal_slots, slots_by_layer, kept_lay
     ].filter(({ of }) => isKnown(of));
 }
 
+// "55.0% (53.9%–56.1%)"
+function withInterval(value, interval, text) {
+    return isKnown(value) && isKnown(interval) ? `${text(value)} (${interval.map(text).join("\u2013")})` : text(value);
+}
+
 function budgetSection(budget) {
     if (!isKnown(budget)) {
         return null;
@@ -166,8 +212,9 @@ function budgetSection(budget) {
     return section(`What to do with ${mebibytes(budget.bytes / (1 << 20))}`,
         table(`Device memory for experts, judged by the ${budget.phase}`, [
             { title: "Way",      text: (row) => row.way },
-            { title: "Hit rate", text: (row) => percent(row.of.rate) },
-            ...(hasTime ? [{ title: "Tokens per second", text: (row) => decimal(row.of.tokens_per_second, 1) }] : []),
+            { title: "Hit rate", text: ({ of }) => withInterval(of.rate, of.rate_interval, percent) },
+            ...(hasTime ? [{ title: "Tokens per second", text: ({ of }) =>
+                withInterval(of.tokens_per_second, of.tokens_per_second_interval, (one) => decimal(one, 1)) }] : []),
             { title: "llama.cpp\u2019s options", text: (row) => row.how, isText: true },
         ], ways),
         explained("The hit rate is the share of experts that are already where they are computed.",
@@ -176,6 +223,6 @@ function budgetSection(budget) {
 }
 
 function cacheSections(cache) {
-    return [budgetSection(cache.budget), curvesSection(cache), distancesSection(cache.distances),
+    return [budgetSection(cache.budget), curvesSection(cache), wholeRunSection(cache), distancesSection(cache.distances),
             concurrencySection(cache.concurrency)];
 }

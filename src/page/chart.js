@@ -23,6 +23,7 @@ const STYLES = {
     llama_cpp:     { name: "llama.cpp",            colour: "red",    dash: "dashed", width: 2, symbol: "diamond" },
     pooled_lru:    { name: "Shared LRU",           colour: "red",    dash: "dashed", width: 2 },
     optimum:       { name: "Optimum",              colour: "grey",   dash: "dashed", width: 2 },
+    pooled_optimum: { name: "Optimum, shared",     colour: "sky",    dash: "dotted", width: 2 },
     all:           { name: "All tokens",           colour: "blue",   dash: "solid",  width: 3 },
     prompt:        { name: "Prompt",               colour: "orange", dash: "solid",  width: 2 },
     generation:    { name: "Generation",           colour: "green",  dash: "solid",  width: 2 },

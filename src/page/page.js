@@ -15,10 +15,13 @@ function verdictOf(text) {
 function masthead(kind, content) {
     const name              = content.model?.name;
     const [answer, reasons] = verdictOf(content.verdict ?? "");
+    const options           = (content.recommendation ?? content.cache?.recommendation)?.options;
     return element("header", {},
         element("h1", {}, name ? `${kind.title}: ${name}` : kind.title),
         answer ? element("p", { class: "verdict" }, answer) : null,
         reasons ? element("p", { class: "reasons" }, reasons) : null,
+        options ? element("pre", { class: "options", tabindex: "0", "aria-label": "llama.cpp\u2019s options" },
+                          element("code", {}, options)) : null,
         content.model || content.tokens ? modelFacts(content) : null);
 }
 

@@ -1,7 +1,9 @@
-// The cache study against plain simulations of every cache, the optimum as a bound, and routings known on paper.
+// The cache study against plain simulations of every cache, the optimum as a bound of all columns, and routings known
+// on paper.
 
 #include "analysis.h"
 #include "analysis/cache-study.h"
+#include "analysis/llama-moe-cache.h"
 
 #include <math.h>
 
@@ -9,21 +11,37 @@
 #define GROUPS     2
 #define EXPERTS    9  // the most of any layer
 #define PLACES     24 // experts of all layers
-#define LIVES      4
 #define STEPS_MAX  80
 #define N_SIZES    4
 #define MAX_ROWS   4
 
 static const struct cache_layer layers[LAYERS] = { { 9, 1 }, { 6, 0 }, { 9, 1 } };
 static const size_t             places[LAYERS] = { 0, 9, 15 };
-static const size_t             sizes[N_SIZES] = { 1, 2, 4, 8 };
+static const size_t             slots[N_SIZES] = { 1, 2, 4, 8 };
+
+// An expert of group 0 has 50 bytes, one of group 1 has 100; what s slots in each layer take is shared out to the
+// groups by the bytes of all of their experts, 300 and 1800 of 2100.
+static const int64_t small_bytes = 50;
+static const int64_t large_bytes = 100;
+static const struct llama_moe_cache_layer llama_layers[LAYERS] = {
+    { 9, 1, 1, false, 1, &large_bytes }, { 6, 1, 0, false, 1, &small_bytes }, { 9, 1, 1, false, 1, &large_bytes },
+};
+
+#define BYTES_OF_SLOT 250 // one in each layer
+
+static const size_t layer_slots[N_SIZES][LAYERS] = { { 1, 1, 1 }, { 2, 2, 2 }, { 4, 4, 4 }, { 8, 6, 8 } };
+static const size_t group_slots[N_SIZES][GROUPS] = { { 0, 2 }, { 1, 4 }, { 2, 8 }, { 5, 17 } };
+static const struct cache_size sizes[N_SIZES] = {
+    { layer_slots[0], group_slots[0] }, { layer_slots[1], group_slots[1] }, { layer_slots[2], group_slots[2] },
+    { layer_slots[3], group_slots[3] },
+};
 
 // A trace, and what it requests, told once more in the plainest way.
 struct told {
     size_t            n;
     struct cache_step steps[STEPS_MAX];
     uint16_t          experts[STEPS_MAX][EXPERTS];
-    size_t            tokens[LIVES][PLACES]; // activations of each life
+    uint64_t        * sums[STEPS_MAX][EXPERTS];
 };
 
 static void tell(struct told * told, uint64_t seed) {
@@ -63,10 +81,10 @@ static bool sees(struct of of, const struct cache_step * step) {
     return of.layer >= 0 ? step->layer == (size_t) of.layer : layers[step->layer].group == of.group;
 }
 
-static struct cache_hits answer(const struct cache_study * study, enum cache_policy policy,
+static struct cache_hits answer(const struct cache_study * study, enum cache_column own, enum cache_column shared,
                                 struct of of, size_t n_slots, enum phase class, enum cache_half half) {
-    return of.layer >= 0 ? cache_study_layer (study, policy, (size_t) of.layer, n_slots, class, half)
-                         : cache_study_pooled(study, policy, of.group,          n_slots, class, half);
+    return of.layer >= 0 ? cache_study_layer (study, own, (size_t) of.layer, n_slots, class, half)
+                         : cache_study_shared(study, shared, of.group,       n_slots, class, half);
 }
 
 // Least recently used: the number of different keys after the last use. `counts`: the keys that were used most,
@@ -103,24 +121,36 @@ static struct cache_hits simulate(const struct told * told, struct of of, size_t
     return hits;
 }
 
+// The hottest of the first half by this class, of equals by the other one, and then the lowest.
 static struct cache_hits simulate_static(const struct told * told, struct of of, size_t n_slots,
                                          enum phase class) {
+    const enum phase other = class == PHASE_PROMPT ? PHASE_GENERATION : PHASE_PROMPT;
     uint64_t counts[CACHE_N_HALVES][PLACES] = { { 0 } };
+    int64_t  heat[PLACES]                   = { 0 };
+    for (size_t i = 0; i < PLACES; i++) {
+        const bool is_seen = of.layer >= 0 ? i >= places[of.layer] && i < places[of.layer]
+                                             + (size_t) layers[of.layer].n_expert
+                                           : (of.group == 0) == (i >= places[1] && i < places[2]);
+        heat[i] = is_seen ? 0 : -1;
+    }
     for (size_t i = 0; i < told->n; i++) {
         const struct cache_step * step = &told->steps[i];
-        for (size_t j = 0; sees(of, step) && step->class == class && j < step->n_experts; j++) {
-            counts[step->half][places[step->layer] + step->experts[j]]++;
+        for (size_t j = 0; sees(of, step) && j < step->n_experts; j++) {
+            const size_t at = places[step->layer] + step->experts[j];
+            counts[step->half][at] += step->class == class;
+            if (step->half == CACHE_FIRST_HALF) {
+                heat[at] += step->class == class ? 1000 : step->class == other ? 1 : 0;
+            }
         }
     }
-    struct cache_hits hits   = { 0 };
-    const uint64_t  * first  = counts[CACHE_FIRST_HALF];
+    struct cache_hits hits = { 0 };
     for (size_t i = 0; i < PLACES; i++) {
         size_t ahead = 0;
         for (size_t j = 0; j < PLACES; j++) {
-            ahead += first[j] > first[i] || (first[j] == first[i] && j < i);
+            ahead += heat[j] > heat[i] || (heat[j] == heat[i] && j < i);
         }
         hits.requests += counts[CACHE_SECOND_HALF][i];
-        hits.hits     += first[i] > 0 && ahead < n_slots ? counts[CACHE_SECOND_HALF][i] : 0;
+        hits.hits     += ahead < n_slots ? counts[CACHE_SECOND_HALF][i] : 0;
     }
     return hits;
 }
@@ -134,27 +164,28 @@ static void compare(const struct told * told, const struct cache_study * study, 
     for (size_t n_slots = 0; n_slots <= PLACES + 1; n_slots++) {
         for (int half = 0; half < CACHE_N_HALVES; half++) {
             const enum cache_half in = (enum cache_half) half;
-            assert_same(answer(study, CACHE_LRU, of, n_slots, class, in),
+            assert_same(answer(study, CACHE_LRU, CACHE_SHARED_LRU, of, n_slots, class, in),
                         simulate(told, of, n_slots, false, class, in));
             if (of.layer >= 0) {
-                assert_same(answer(study, CACHE_LFU, of, n_slots, class, in),
+                assert_same(answer(study, CACHE_LFU, CACHE_SHARED_LRU, of, n_slots, class, in),
                             simulate(told, of, n_slots, true, class, in));
             }
         }
-        assert_same(answer(study, CACHE_STATIC, of, n_slots, class, CACHE_SECOND_HALF),
-                    simulate_static(told, of, n_slots, class));
+        if (class != PHASE_WARMUP) {
+            assert_same(answer(study, CACHE_STATIC, CACHE_SHARED_STATIC, of, n_slots, class, CACHE_SECOND_HALF),
+                        simulate_static(told, of, n_slots, class));
+        }
     }
 }
 
-static void compare_all(const struct told * told,
-                        void (* each)(const struct told *, const struct cache_study *, struct of, enum phase)) {
+static void compare_all(const struct told * told) {
     struct cache_study * study = study_of(told);
     for (int class = 0; class < N_PHASES; class++) {
         for (int32_t i = 0; i < LAYERS; i++) {
-            each(told, study, (struct of) { i, -1 }, (enum phase) class);
+            compare(told, study, (struct of) { i, -1 }, (enum phase) class);
         }
         for (int32_t i = 0; i < GROUPS; i++) {
-            each(told, study, (struct of) { -1, i }, (enum phase) class);
+            compare(told, study, (struct of) { -1, i }, (enum phase) class);
         }
     }
     cache_study_free(study);
@@ -165,126 +196,167 @@ static void test_is_plain_simulation(void ** state) {
     struct told told;
     for (uint64_t seed = 1; seed <= 100; seed++) {
         tell(&told, seed);
-        compare_all(&told, compare);
+        compare_all(&told);
     }
 }
 
-// No policy has more hits than the optimum, in no class and half;
-// and those who share slots can do what those who do not share do.
-static void is_bound(const struct told * told, const struct cache_study * study, struct of of, enum phase class) {
-    (void) told;
-    const size_t n_layers = of.layer >= 0 ? 1 : of.group == 1 ? 2 : 1;
-    for (size_t i = 0; i < N_SIZES; i++) {
-        for (int half = 0; half < CACHE_N_HALVES; half++) {
-            const enum cache_half   in      = (enum cache_half) half;
-            const size_t            n_slots = sizes[i] * n_layers;
-            const struct cache_hits most    = answer(study, CACHE_OPTIMUM, of, n_slots, class, in);
-            assert_int_equal(most.requests, answer(study, CACHE_LRU, of, n_slots, class, in).requests);
-            assert_true(most.hits >= answer(study, CACHE_LRU,    of, n_slots, class, in).hits);
-            assert_true(most.hits >= answer(study, CACHE_LFU,    of, n_slots, class, in).hits);
-            assert_true(most.hits >= answer(study, CACHE_STATIC, of, n_slots, class, in).hits);
+//
+// sums, and the optimum
+//
+
+#define N_SERIES cache_series_count(N_SIZES)
+
+// Requests of different tokens go to different units: here to two.
+static uint64_t * sums_of(struct told * told) {
+    uint64_t * sums = calloc(2 * N_SERIES, sizeof(*sums));
+    for (size_t i = 0; i < told->n; i++) {
+        for (size_t j = 0; j < told->steps[i].n_experts; j++) {
+            told->sums[i][j] = sums + (i + j) % 2 * N_SERIES;
         }
+        told->steps[i].sums = told->sums[i];
     }
+    return sums;
+}
+
+static void play_llama(const struct told * told, size_t i_size) {
+    const double budget = BYTES_OF_SLOT * (double) slots[i_size];
+    const struct llama_moe_cache_options options = { budget, 1, MAX_ROWS };
+    struct llama_moe_cache             * cache   = llama_moe_cache_new(LAYERS, llama_layers, &options);
+    for (size_t i = 0; i < told->n; i++) {
+        bool hits[EXPERTS];
+        llama_moe_cache_step(cache, &told->steps[i], hits);
+        cache_series_hits(&told->steps[i], N_SIZES, CACHE_LLAMA, i_size, hits);
+    }
+    llama_moe_cache_free(cache);
+}
+
+static uint64_t sum_of(const uint64_t * sums, enum cache_span span, size_t class, size_t series) {
+    const size_t at = cache_series_first(N_SIZES, span, class) + series;
+    return sums[at] + sums[N_SERIES + at];
+}
+
+static uint64_t hits_of(const uint64_t * sums, enum cache_span span, size_t class, enum cache_column column,
+                        size_t i_size) {
+    return sum_of(sums, span, class, cache_series_of(N_SIZES, column, i_size));
+}
+
+// What the curves say at these sizes is what the units have.
+static void sums_are_of_curves(const struct cache_study * study, const uint64_t * sums, enum phase class, size_t i) {
+    static const enum cache_column own[]    = { CACHE_STATIC, CACHE_LRU, CACHE_LFU, CACHE_OPTIMUM };
+    static const enum cache_column shared[] = { CACHE_SHARED_STATIC, CACHE_SHARED_LRU };
+    for (size_t k = 0; k < sizeof(own) / sizeof(own[0]); k++) {
+        struct cache_hits sum = { 0 };
+        for (size_t layer = 0; layer < LAYERS; layer++) {
+            const struct cache_hits hits = cache_study_layer_at(study, own[k], layer, i, class, CACHE_SECOND_HALF);
+            sum.requests += hits.requests;
+            sum.hits     += hits.hits;
+        }
+        assert_int_equal(sum_of(sums, CACHE_JUDGED, class, 0), sum.requests);
+        assert_int_equal(hits_of(sums, CACHE_JUDGED, class, own[k], i), sum.hits);
+    }
+    for (size_t k = 0; k < sizeof(shared) / sizeof(shared[0]); k++) {
+        uint64_t hits = 0;
+        for (int32_t group = 0; group < GROUPS; group++) {
+            hits += cache_study_shared(study, shared[k], group, group_slots[i][group], class, CACHE_SECOND_HALF).hits;
+        }
+        assert_int_equal(hits_of(sums, CACHE_JUDGED, class, shared[k], i), hits);
+    }
+}
+
+// No cache has more hits than the optimum of as many slots that are shared likewise, in prompts either.
+static void optimum_is_bound(const uint64_t * sums, enum cache_span span, size_t class, size_t i) {
+    const uint64_t own    = hits_of(sums, span, class, CACHE_OPTIMUM,        i);
+    const uint64_t shared = hits_of(sums, span, class, CACHE_SHARED_OPTIMUM, i);
+    if (span == CACHE_JUDGED) {
+        assert_true(own >= hits_of(sums, span, class, CACHE_STATIC, i));
+        assert_true(own >= hits_of(sums, span, class, CACHE_LRU,    i));
+        assert_true(own >= hits_of(sums, span, class, CACHE_LFU,    i));
+    }
+    assert_true(shared >= hits_of(sums, span, class, CACHE_SHARED_STATIC, i));
+    assert_true(shared >= hits_of(sums, span, class, CACHE_SHARED_LRU,    i));
+    assert_true(shared >= hits_of(sums, span, class, CACHE_LLAMA,         i));
+    assert_true(shared <= sum_of(sums, span, class, 0) && own <= sum_of(sums, span, class, 0));
 }
 
 static void test_optimum_is_bound(void ** state) {
     (void) state;
     struct told told;
-    for (uint64_t seed = 1; seed <= 3000; seed++) {
+    for (uint64_t seed = 1; seed <= 5000; seed++) {
         tell(&told, seed);
-        compare_all(&told, is_bound);
+        uint64_t           * sums  = sums_of(&told);
+        struct cache_study * study = study_of(&told);
+        for (size_t i = 0; i < N_SIZES; i++) {
+            play_llama(&told, i);
+            for (int class = 0; class < N_TOKEN_PHASES; class++) {
+                sums_are_of_curves(study, sums, (enum phase) class, i);
+                optimum_is_bound(sums, CACHE_JUDGED,    (size_t) class, i);
+                optimum_is_bound(sums, CACHE_WHOLE_RUN, (size_t) class, i);
+            }
+            optimum_is_bound(sums, CACHE_WHOLE_RUN, CACHE_BOTH, i);
+            const uint64_t apart = hits_of(sums, CACHE_WHOLE_RUN, PHASE_PROMPT,     CACHE_SHARED_OPTIMUM, i)
+                                 + hits_of(sums, CACHE_WHOLE_RUN, PHASE_GENERATION, CACHE_SHARED_OPTIMUM, i);
+            assert_true(hits_of(sums, CACHE_WHOLE_RUN, CACHE_BOTH, CACHE_SHARED_OPTIMUM, i) <= apart);
+            assert_int_equal(hits_of(sums, CACHE_WHOLE_RUN, CACHE_BOTH, CACHE_SHARED_LRU, i),
+                             hits_of(sums, CACHE_WHOLE_RUN, PHASE_PROMPT,     CACHE_SHARED_LRU, i)
+                             + hits_of(sums, CACHE_WHOLE_RUN, PHASE_GENERATION, CACHE_SHARED_LRU, i));
+        }
+        cache_study_free(study);
+        free(sums);
     }
 }
 
-static void test_shared_optimum_is_bound(void ** state) {
+// Those that were used, in the order in which they were used last.
+static void test_recent(void ** state) {
     (void) state;
     struct told told;
-    for (uint64_t seed = 1; seed <= 1000; seed++) {
+    for (uint64_t seed = 1; seed <= 200; seed++) {
         tell(&told, seed);
         struct cache_study * study = study_of(&told);
-        for (size_t i = 0; i < N_SIZES; i++) {
-            uint64_t apart = 0;
-            apart += cache_study_layer(study, CACHE_OPTIMUM, 0, sizes[i], PHASE_GENERATION, CACHE_SECOND_HALF).hits;
-            apart += cache_study_layer(study, CACHE_OPTIMUM, 2, sizes[i], PHASE_GENERATION, CACHE_SECOND_HALF).hits;
-            assert_true(cache_study_pooled(study, CACHE_OPTIMUM, 1, sizes[i] * 2, PHASE_GENERATION,
-                                           CACHE_SECOND_HALF).hits >= apart);
+        for (int32_t group = 0; group < GROUPS; group++) {
+            struct cache_expert experts[PLACES];
+            const size_t        n    = cache_study_recent(study, group, experts);
+            size_t              seen = 0;
+            for (size_t i = told.n; i-- > 0;) {
+                const struct cache_step * step = &told.steps[i];
+                const bool sees_it = layers[step->layer].group == group && step->n_rows <= MAX_ROWS;
+                for (size_t j = sees_it ? step->n_experts : 0; j-- > 0;) {
+                    bool known = false;
+                    for (size_t k = 0; k < seen; k++) {
+                        const struct cache_expert * later = &experts[n - 1 - k];
+                        known |= later->layer == step->layer && later->expert == step->experts[j];
+                    }
+                    if (!known) {
+                        assert_true(seen < n);
+                        assert_int_equal(experts[n - 1 - seen].layer,  step->layer);
+                        assert_int_equal(experts[n - 1 - seen].expert, step->experts[j]);
+                        seen++;
+                    }
+                }
+            }
+            assert_int_equal(seen, n);
         }
         cache_study_free(study);
     }
 }
 
-static void test_layers_together_distances_and_counts(void ** state) {
+static void test_distances(void ** state) {
     (void) state;
     struct told told;
     tell(&told, 77);
     struct cache_study * study = study_of(&told);
-    uint64_t distances[EXPERTS];
-    uint64_t requests = 0;
-    uint64_t hits     = 0;
     for (size_t i = 0; i < LAYERS; i++) {
-        const size_t     n_expert = (size_t) layers[i].n_expert;
-        const uint64_t * counts   = cache_study_counts(study, i, PHASE_GENERATION, CACHE_SECOND_HALF);
-        requests += cache_study_distances(study, i, PHASE_GENERATION, CACHE_SECOND_HALF, distances);
+        uint64_t          distances[EXPERTS];
+        const size_t      n_expert = (size_t) layers[i].n_expert;
+        struct cache_hits sum      = { 0 };
+        sum.requests += cache_study_distances(study, i, PHASE_GENERATION, CACHE_SECOND_HALF, distances);
         for (size_t j = 0; j < n_expert; j++) {
-            requests += distances[j];
-            hits     += j < 3 ? distances[j] : 0;
-            uint64_t n = 0;
-            for (size_t k = 0; k < told.n; k++) {
-                const struct cache_step * step = &told.steps[k];
-                for (size_t l = 0; l < step->n_experts; l++) {
-                    n += step->layer == i && step->class == PHASE_GENERATION && step->half == CACHE_SECOND_HALF
-                        && step->experts[l] == j;
-                }
-            }
-            assert_int_equal(counts[j], n);
+            sum.requests += distances[j];
+            sum.hits     += j < 3 ? distances[j] : 0;
         }
+        assert_same(cache_study_layer(study, CACHE_LRU, i, 3, PHASE_GENERATION, CACHE_SECOND_HALF), sum);
+        assert_true(sum.requests > 0);
     }
-    assert_same(cache_study_all(study, CACHE_LRU, 3, PHASE_GENERATION, CACHE_SECOND_HALF),
-                (struct cache_hits) { requests, hits });
-    assert_true(hits > 0);
     cache_study_free(study);
-}
-
-static void test_oracle(void ** state) {
-    (void) state;
-    for (uint64_t seed = 1; seed <= 200; seed++) {
-        uint64_t             random = seed;
-        struct told          told   = { .n = 0 };
-        struct cache_study * study  = study_of(&told);
-        for (size_t i = 0; i < 100; i++) {
-            const size_t   life      = random_below(&random, LIVES);
-            const uint16_t experts[] = { (uint16_t) random_below(&random, 5),
-                                         (uint16_t) (5 + random_below(&random, 4)) };
-            assert_true(cache_study_token(study, 2, 1000 - life, experts, 2));
-            told.tokens[life][experts[0]]++;
-            told.tokens[life][experts[1]]++;
-        }
-        cache_study_end_life(study, 1); // there is none
-        for (size_t life = 0; life < LIVES - 1; life++) { // the last one goes on
-            cache_study_end_life(study, 1000 - life);
-        }
-        for (size_t n_slots = 0; n_slots <= EXPERTS + 1; n_slots++) {
-            struct cache_hits hits = { 0 };
-            for (size_t life = 0; life < LIVES - 1; life++) {
-                for (size_t i = 0; i < EXPERTS; i++) {
-                    size_t ahead = 0;
-                    for (size_t j = 0; j < EXPERTS; j++) {
-                        ahead += told.tokens[life][j] > told.tokens[life][i]
-                            || (told.tokens[life][j] == told.tokens[life][i] && j < i);
-                    }
-                    hits.requests += told.tokens[life][i];
-                    hits.hits     += ahead < n_slots ? told.tokens[life][i] : 0;
-                }
-            }
-            const enum cache_policy policy = CACHE_PROMPT_ORACLE;
-            const enum cache_half   half   = CACHE_SECOND_HALF;
-            assert_same(cache_study_layer(study, policy, 2, n_slots, PHASE_GENERATION, half), hits);
-            assert_same(cache_study_all  (study, policy,    n_slots, PHASE_GENERATION, half), hits);
-            hits = (struct cache_hits) { 0 };
-            assert_same(cache_study_layer(study, policy, 2, n_slots, PHASE_PROMPT,     half), hits);
-        }
-        cache_study_free(study);
-    }
 }
 
 static void test_what_is_not_of_the_layers(void ** state) {
@@ -297,9 +369,8 @@ static void test_what_is_not_of_the_layers(void ** state) {
     assert_false(cache_study_step(study, &(struct cache_step) { .layer = 1, .n_experts = 1, .experts = other }));
     assert_false(cache_study_step(study, &(struct cache_step) { .layer = 1, .n_experts = 7, .experts = known }));
     assert_true (cache_study_step(study, &(struct cache_step) { .layer = 1, .n_experts = 6, .experts = known }));
-    assert_false(cache_study_token(study, LAYERS, 0, known, 1));
-    assert_false(cache_study_token(study, 1, 0, other, 1));
-    assert_int_equal(cache_study_all(study, CACHE_LRU, 0, PHASE_PROMPT, CACHE_FIRST_HALF).requests, 6);
+    assert_int_equal(cache_study_layer(study, CACHE_LRU, 0, 0, PHASE_PROMPT, CACHE_FIRST_HALF).requests, 0);
+    assert_int_equal(cache_study_layer(study, CACHE_LRU, 1, 0, PHASE_PROMPT, CACHE_FIRST_HALF).requests, 6);
     cache_study_free(study);
 }
 
@@ -310,26 +381,32 @@ static void test_what_is_not_of_the_layers(void ** state) {
 #define WIDE 64
 #define USED 8
 
-static const size_t wide_sizes[] = { 8, 16, 32, 48, 56, 63, 64 };
+static const size_t wide_slots[] = { 8, 16, 32, 48, 56, 63, 64 };
+
+#define N_WIDE (sizeof(wide_slots) / sizeof(wide_slots[0]))
 
 // Generation alone; the n-th step of the layer chooses its experts.
 static struct cache_study * wide_study(size_t n_steps, void (* choose)(uint64_t *, size_t, uint16_t *)) {
     const struct cache_layer   layer   = { WIDE, 0 };
-    const struct cache_options options = { 0, 64.0, sizeof(wide_sizes) / sizeof(wide_sizes[0]), wide_sizes };
+    struct cache_size          wide_sizes[N_WIDE];
+    const struct cache_options options = { 0, 64.0, N_WIDE, wide_sizes };
+    for (size_t i = 0; i < N_WIDE; i++) {
+        wide_sizes[i] = (struct cache_size) { &wide_slots[i], &wide_slots[i] };
+    }
     struct cache_study       * study   = cache_study_new(1, &layer, &options);
     uint64_t                   random  = 1;
     for (size_t i = 0; i < n_steps; i++) {
         uint16_t experts[USED];
         choose(&random, i, experts);
         const enum cache_half   half = i * 2 >= n_steps ? CACHE_SECOND_HALF : CACHE_FIRST_HALF;
-        const struct cache_step step = { 0, 1, PHASE_GENERATION, half, USED, experts };
+        const struct cache_step step = { 0, 1, PHASE_GENERATION, half, USED, experts, NULL };
         assert_true(cache_study_step(study, &step));
     }
     return study;
 }
 
-static double rate(const struct cache_study * study, enum cache_policy policy, size_t n_slots) {
-    const struct cache_hits hits = cache_study_all(study, policy, n_slots, PHASE_GENERATION, CACHE_SECOND_HALF);
+static double rate(const struct cache_study * study, enum cache_column column, size_t i) {
+    const struct cache_hits hits = cache_study_layer_at(study, column, 0, i, PHASE_GENERATION, CACHE_SECOND_HALF);
     assert_true(hits.requests > 0);
     return (double) hits.hits / (double) hits.requests;
 }
@@ -351,12 +428,12 @@ static void choose_uniformly(uint64_t * random, size_t step, uint16_t * experts)
 static void test_uniform_routing(void ** state) {
     (void) state;
     struct cache_study * study = wide_study(20000, choose_uniformly);
-    for (size_t i = 0; i < sizeof(wide_sizes) / sizeof(wide_sizes[0]); i++) {
-        const double chance = (double) wide_sizes[i] / WIDE;
-        assert_true(fabs(rate(study, CACHE_LRU,    wide_sizes[i]) - chance) < 0.01);
-        assert_true(fabs(rate(study, CACHE_LFU,    wide_sizes[i]) - chance) < 0.01);
-        assert_true(fabs(rate(study, CACHE_STATIC, wide_sizes[i]) - chance) < 0.01);
-        assert_true(rate(study, CACHE_OPTIMUM, wide_sizes[i]) > chance + 0.1 || wide_sizes[i] >= 48);
+    for (size_t i = 0; i < N_WIDE; i++) {
+        const double chance = (double) wide_slots[i] / WIDE;
+        assert_true(fabs(rate(study, CACHE_LRU,    i) - chance) < 0.01);
+        assert_true(fabs(rate(study, CACHE_LFU,    i) - chance) < 0.01);
+        assert_true(fabs(rate(study, CACHE_STATIC, i) - chance) < 0.01);
+        assert_true(rate(study, CACHE_OPTIMUM, i) > chance + 0.1 || wide_slots[i] >= 48);
     }
     cache_study_free(study);
 }
@@ -371,14 +448,14 @@ static void choose_in_turn(uint64_t * random, size_t step, uint16_t * experts) {
 static void test_cyclic_routing(void ** state) {
     (void) state;
     struct cache_study * study = wide_study(8000, choose_in_turn);
-    for (size_t i = 0; i < sizeof(wide_sizes) / sizeof(wide_sizes[0]); i++) {
-        const double share = (double) wide_sizes[i] / WIDE;
+    for (size_t i = 0; i < N_WIDE; i++) {
+        const double share = (double) wide_slots[i] / WIDE;
         // experts of a step are requested at once, and the later ones are the more recent:
         // they are there first as sizes grow
-        const size_t there = wide_sizes[i] > WIDE - USED ? wide_sizes[i] - (WIDE - USED) : 0;
-        assert_true(fabs(rate(study, CACHE_LRU,     wide_sizes[i]) - (double) there / USED) < 1e-9);
-        assert_true(fabs(rate(study, CACHE_OPTIMUM, wide_sizes[i]) - share) < 0.01);
-        assert_true(fabs(rate(study, CACHE_STATIC,  wide_sizes[i]) - share) < 1e-9);
+        const size_t there = wide_slots[i] > WIDE - USED ? wide_slots[i] - (WIDE - USED) : 0;
+        assert_true(fabs(rate(study, CACHE_LRU,     i) - (double) there / USED) < 1e-9);
+        assert_true(fabs(rate(study, CACHE_OPTIMUM, i) - share) < 0.01);
+        assert_true(fabs(rate(study, CACHE_STATIC,  i) - share) < 1e-9);
     }
     cache_study_free(study);
 }
@@ -394,15 +471,25 @@ static void choose_the_same(uint64_t * random, size_t step, uint16_t * experts) 
 static void test_the_same_always(void ** state) {
     (void) state;
     struct cache_study * study = wide_study(100, choose_the_same);
-    const enum cache_policy policies[] = { CACHE_LRU, CACHE_LFU, CACHE_OPTIMUM };
-    for (size_t i = 0; i < sizeof(policies) / sizeof(policies[0]); i++) {
-        assert_same(cache_study_all(study, policies[i], USED, PHASE_GENERATION, CACHE_FIRST_HALF),
+    const enum cache_column columns[] = { CACHE_LRU, CACHE_LFU, CACHE_OPTIMUM };
+    for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++) {
+        assert_same(cache_study_layer_at(study, columns[i], 0, 0, PHASE_GENERATION, CACHE_FIRST_HALF),
                     (struct cache_hits) { 400, 392 });
-        assert_same(cache_study_all(study, policies[i], USED, PHASE_GENERATION, CACHE_SECOND_HALF),
+        assert_same(cache_study_layer_at(study, columns[i], 0, 0, PHASE_GENERATION, CACHE_SECOND_HALF),
                     (struct cache_hits) { 400, 400 });
     }
-    assert_same(cache_study_all(study, CACHE_STATIC, USED, PHASE_GENERATION, CACHE_SECOND_HALF),
+    assert_same(cache_study_layer_at(study, CACHE_STATIC, 0, 0, PHASE_GENERATION, CACHE_SECOND_HALF),
                 (struct cache_hits) { 400, 400 });
+    cache_study_free(study);
+}
+
+// A size can be given other slots: what was counted before stays.
+static void test_resize(void ** state) {
+    (void) state;
+    struct cache_study * study = wide_study(100, choose_the_same);
+    cache_study_resize(study, 0, 0, 4);
+    assert_same(cache_study_layer_at(study, CACHE_LRU, 0, 0, PHASE_GENERATION, CACHE_SECOND_HALF),
+                (struct cache_hits) { 400, 200 });
     cache_study_free(study);
 }
 
@@ -410,13 +497,13 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_is_plain_simulation),
         cmocka_unit_test(test_optimum_is_bound),
-        cmocka_unit_test(test_shared_optimum_is_bound),
-        cmocka_unit_test(test_layers_together_distances_and_counts),
-        cmocka_unit_test(test_oracle),
+        cmocka_unit_test(test_recent),
+        cmocka_unit_test(test_distances),
         cmocka_unit_test(test_what_is_not_of_the_layers),
         cmocka_unit_test(test_uniform_routing),
         cmocka_unit_test(test_cyclic_routing),
         cmocka_unit_test(test_the_same_always),
+        cmocka_unit_test(test_resize),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,9 +12,8 @@
 // Every cache that there could be: most hits so far by what is in it, one bit for each key.
 // What goes in was used just now.
 struct search {
-    int32_t  most[STATES];
-    uint32_t used;
-    size_t   size;
+    int32_t most[STATES];
+    size_t  size;
 };
 
 static size_t count(uint32_t keys) {
@@ -25,9 +24,16 @@ static size_t count(uint32_t keys) {
     return n;
 }
 
-static void search_restart(struct search * search) {
+// Empty, or with anything in it.
+static void search_begin(struct search * search, bool anything) {
     for (uint32_t state = 0; state < STATES; state++) {
-        search->most[state] = (state & ~search->used) == 0 && count(state) <= search->size ? 0 : NO;
+        search->most[state] = state == 0 || (anything && count(state) <= search->size) ? 0 : NO;
+    }
+}
+
+static void add_hits(uint64_t * hits, size_t n_sizes, size_t n, const bool * kept) {
+    for (size_t i = 0; i < n_sizes * n; i++) {
+        hits[i / n] += kept[i];
     }
 }
 
@@ -46,7 +52,6 @@ static void search_step(struct search * search, uint32_t keys, bool counts) {
         }
     }
     memcpy(search->most, next, sizeof(next));
-    search->used |= keys;
 }
 
 static uint64_t search_most(const struct search * search) {
@@ -63,15 +68,16 @@ static void compare(uint64_t seed, uint32_t n_keys, size_t n_steps) {
     const size_t      n_sizes = sizeof(sizes) / sizeof(sizes[0]);
     const size_t      restart = random_below(&random, (uint32_t) n_steps * 2);
     uint64_t          hits[KINDS][SIZES_MAX] = { { 0 } };
-    struct search     searches[KINDS][SIZES_MAX] = { { { .used = 0 } } };
+    struct search     searches[KINDS][SIZES_MAX] = { { { .size = 0 } } };
     struct optimum  * optimum = optimum_new(n_keys, n_sizes, sizes, KINDS);
     for (size_t i = 0; i < KINDS * n_sizes; i++) {
         struct search * search = &searches[i / n_sizes][i % n_sizes];
         search->size = sizes[i % n_sizes];
-        search_restart(search);
+        search_begin(search, false);
     }
     for (size_t step = 0; step < n_steps; step++) {
         uint32_t     keys[STEP_MAX];
+        bool         kept[SIZES_MAX * STEP_MAX];
         const size_t n    = random_step(&random, n_keys, 3, keys);
         const size_t kind = random_below(&random, 3) == 0;
         uint32_t     bits = 0;
@@ -82,11 +88,12 @@ static void compare(uint64_t seed, uint32_t n_keys, size_t n_steps) {
             optimum_restart(optimum);
             memset(hits, 0, sizeof(hits));
         }
-        optimum_step(optimum, keys, n, kind, hits[kind]);
+        optimum_step(optimum, keys, n, kind, kept);
+        add_hits(hits[kind], n_sizes, n, kept);
         for (size_t i = 0; i < KINDS * n_sizes; i++) {
             struct search * search = &searches[i / n_sizes][i % n_sizes];
             if (step == restart) {
-                search_restart(search);
+                search_begin(search, true);
             }
             search_step(search, bits, i / n_sizes == kind);
             // after each step: the hits are told as they happen
@@ -120,7 +127,9 @@ static void test_cycle(void ** state) {
     struct optimum * optimum = optimum_new(KEYS, KEYS, sizes, 1);
     for (uint32_t i = 0; i < KEYS * CYCLES; i++) {
         const uint32_t key = i % KEYS;
-        optimum_step(optimum, &key, 1, 0, hits);
+        bool           kept[KEYS];
+        optimum_step(optimum, &key, 1, 0, kept);
+        add_hits(hits, KEYS, 1, kept);
     }
     for (size_t i = 0; i < KEYS; i++) {
         const size_t n_intervals = KEYS * (CYCLES - 1);

@@ -127,9 +127,9 @@ class Json(unittest.TestCase):
             self.held_against_page("report", path)
         for path in self.traces[:4]:
             self.held_against_page("cache", path)
-            self.held_against_page("cache", "--vram", "1MiB", path)
             self.held_against_page("cache", "--layer", "1", path)
         machine = "--vram", "60MiB", "--pcie", "25GB/s", "--ram", "60GB/s", "--tg", "18"
+        self.held_against_page("cache", "--vram", "1MiB", self.cache)
         self.held_against_page("cache", *machine, self.cache)
         self.held_against_page("cache", "--moe-cache-mib", "1,9", "--phase", "prompt", self.cache)
         for path in self.traces:

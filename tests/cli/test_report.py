@@ -308,7 +308,7 @@ class Report(Case):
         alone = self.json("cache", self.a)
         self.assertAlike({**told["cache"], "file": None}, {**alone, "file": None})
         self.assertTrue(told["verdict"].endswith(alone["verdict"]))
-        self.assertTrue(self.quiet("report", self.a).endswith(alone["verdict"] + "\n"))
+        self.assertIn(" ".join(alone["verdict"].split()), " ".join(self.quiet("report", self.a).split()))
 
     def test_text(self):
         text, told = self.quiet("report", self.a), self.json("report", self.a)
@@ -618,7 +618,7 @@ class Compare(Case):
             self.refuses("compare", self.a, path, says=(self.a, path, *says))
         sums = self.statistics("sums.json", {1: [1] * N_EXPERT}, per_layer=False)
         self.refuses("compare", self.a, sums, says=(sums, "--per-layer"))
-        self.refuses("compare", "--layer", "9", self.a, self.b, says="no layer")
+        self.refuses("compare", "--layer", "9", self.a, self.b, says="no such layer")
 
     def test_usage(self):
         self.refuses("compare", self.a, status=2, says="which files")

@@ -65,8 +65,7 @@ class RealCache(TraceTestCase):
         return json.loads(result.out)
 
     def assert_predicted(self, real, answer, mib):
-        found = answer["llama_cpp"][-1] # behind those of the sizes that are always told
-        self.assertEqual(found["mib"], mib)
+        found = next(one for one in answer["llama_cpp"] if one["mib"] == mib)
         self.assertEqual(found["slots"], sum(real.slots))
         self.assertEqual((found["small"], found["large"]), (real.small, real.large))
         return found

@@ -158,8 +158,8 @@ class TestReport(Case):
 
     def test_hit_rates(self):
         tab = self.show(self.document)
-        for phase, policies in (("generation", ("static", "prompt_oracle", "lru", "lfu", "llama_cpp", "optimum")),
-                                ("prompt", ("static", "lru", "lfu", "llama_cpp", "optimum"))):
+        both = "static", "lru", "lfu", "optimum", "llama_cpp", "pooled_optimum"
+        for phase, policies in (("generation", ("static", "prompt_oracle", *both[1:])), ("prompt", both)):
             if phase == "prompt":
                 self.press(tab, "Prompt", 1)
             rows = self.table(tab, f"Hit rates, {phase}")
@@ -565,8 +565,13 @@ class TestCommands(Case):
         tab, document = self.page_of("cache", "--vram", "64MiB", self.traces[0])
         self.check_drawn(tab, 2, 0)
         rows = self.table(tab, "Hit rates, generation")
-        self.assertEqual([row[0] for row in rows], [str(size["slots"]) for size in document["sizes"]])
+        self.assertEqual([row[0] for row in rows],
+                         [f"{size['slots'] + 1e-9:.1f}".replace(".0", "") for size in document["sizes"]])
         self.assertIn(percent(document["sizes"][0]["generation"]["lru"]), rows[0])
+        self.assertIn(percent(document["sizes"][0]["generation"]["pooled_optimum"]), rows[0])
+        rows = self.table(tab, "Hit rates of the whole run")
+        self.assertIn(percent(document["sizes"][0]["whole_run"]["all"]["pooled_lru"]), rows[0])
+        self.assertEqual(self.texts(tab, ".options"), [document["recommendation"]["options"]])
         self.assertTrue(self.table(tab, "Device memory for experts, judged by the generation"))
 
     def test_compare(self):

@@ -1,6 +1,6 @@
 // The command `cache`: what caches of experts would hit in a trace, as text, JSON or a page.
 
-#include "answers/cache-answer.h"
+#include "answers/cache-fill.h"
 #include "commands/cache/cache-json.h"
 #include "commands/cache/cache-text.h"
 #include "commands/commands.h"
@@ -14,7 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROWS_MAX 1000000
+#define ROWS_MAX    1000000
+#define BUDGETS_MAX 64
 
 struct options {
     struct cache_questions questions;
@@ -98,6 +99,12 @@ static int check_options(const struct options * options) {
     if (any_time && !all_time) {
         return command_usage_error(&command_cache, "--pcie, --ram and --tg go together: the time depends on all three");
     }
+    if (questions->vram_rate > 0 && !all_time) {
+        return command_usage_error(&command_cache, "--vram-rate goes with --pcie, --ram and --tg");
+    }
+    if (questions->n_budgets > BUDGETS_MAX) {
+        return command_usage_error(&command_cache, "--moe-cache-mib: %d sizes at most", BUDGETS_MAX);
+    }
     return document_check(&command_cache, &options->output);
 }
 
@@ -119,6 +126,8 @@ static bool parse_options(struct options * options, int argc, char ** argv, int 
 static int write_out(const struct options * options, const struct cache_answer * answer) {
     if (document_leaves_terminal(&options->output)) {
         const struct terminal terminal = terminal_of(stdout, options->color);
+        cache_text_print_verdict(answer, &terminal);
+        fputc('\n', stdout);
         cache_text_print_model(answer, &terminal);
         cache_text_print(answer, &terminal, options->questions.per_layer);
     }
@@ -135,7 +144,7 @@ static int cache_open(const struct options * options, const struct trace * trace
     uint64_t              lost   = 0;
     struct cache_answer * answer = NULL;
     if (!trace_filter_fits(&options->filter, trace_about(trace), &error)
-        || (answer = cache_answer_new(trace, &options->questions, NULL, &lost, &error)) == NULL) {
+        || (answer = cache_fill(trace, &options->questions, NULL, &lost, &error)) == NULL) {
         error_say("%s: %s", trace_input_name(options->file), error.text);
         return STATUS_FAILED;
     }

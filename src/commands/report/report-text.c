@@ -321,6 +321,8 @@ static void print_cache(const struct page * page) {
     const struct report_answer * report = page->report;
     if (report->cache != NULL) {
         cache_text_print(report->cache, page->terminal, page->per_layer);
+        fputc('\n', page->terminal->out);
+        cache_text_print_verdict(report->cache, page->terminal);
     } else if (report->cache_error.text[0] != '\0') {
         char * clean = clean_in_place(memory_text("%s", report->cache_error.text));
         fprintf(page->terminal->out, "What a cache would hit cannot be told: %s\n", clean);

@@ -113,6 +113,48 @@ static bool tells_phases_apart(const struct trace_filter * filter) {
     return phases == PHASE_BIT(PHASE_PROMPT) || phases == PHASE_BIT(PHASE_GENERATION);
 }
 
+// "0 to 47": the layers that tables have, to be freed.
+static char * layers_text(const struct trace_info * info) {
+    int32_t least = INT32_MAX;
+    int32_t most  = -1;
+    for (size_t i = 0; i < info->n_tables; i++) {
+        for (size_t j = 0; j < info->tables[i].n_layers; j++) {
+            const int32_t layer = info->tables[i].layers[j].layer;
+            least = layer < least ? layer : least;
+            most  = layer > most  ? layer : most;
+        }
+    }
+    return most < 0 ? memory_text("none") : least == most ? memory_text("%d", (int) most)
+                    : memory_text("%d to %d", (int) least, (int) most);
+}
+
+static bool has_layer_of(const struct trace_info * info, const struct number_range * range) {
+    for (size_t i = 0; i < info->n_tables; i++) {
+        for (size_t j = 0; j < info->tables[i].n_layers; j++) {
+            const int32_t layer = info->tables[i].layers[j].layer;
+            if (layer >= 0 && (uint64_t) layer >= range->first && (uint64_t) layer <= range->last) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+// Each of the ranges has one at least.
+static bool layers_are_known(const struct trace_filter * filter, const struct trace_info * info, struct error * error) {
+    for (size_t i = 0; i < filter->layers.n; i++) {
+        const struct number_range * range = &filter->layers.ranges[i];
+        if (!has_layer_of(info, range)) {
+            char * known = layers_text(info);
+            error_set(error, "--layer %llu: there is no such layer with experts (there are %s)",
+                      (unsigned long long) range->first, known);
+            free(known);
+            return false;
+        }
+    }
+    return true;
+}
+
 bool trace_filter_fits(const struct trace_filter * filter, const struct trace_info * info, struct error * error) {
     const char * unknown = filter->sequences.n > 0 ? "--sequence" : filter->positions.n > 0 ? "--tokens"
                          : tells_phases_apart(filter) ? "--phase" : NULL;
@@ -121,7 +163,7 @@ bool trace_filter_fits(const struct trace_filter * filter, const struct trace_in
                          unknown);
     }
     if (info->phases_known || unknown == NULL) {
-        return true;
+        return layers_are_known(filter, info, error);
     }
     return error_set(error, "has no phases, sequences and positions, so %s cannot choose: the program called "
                      "llama.cpp in a way that shows none",

@@ -80,12 +80,13 @@ static void sum_up(struct trace_shape * shape) {
     }
 }
 
-struct trace_shape * trace_shape_new(const struct trace_info * info, bool mtp) {
+struct trace_shape * trace_shape_new(const struct trace_info * info, bool mtp, const struct trace_filter * chosen) {
     struct trace_shape * shape = memory_new(1, sizeof(*shape));
     for (size_t i = 0; i < info->n_tables; i++) {
         for (size_t j = 0; j < info->tables[i].n_layers; j++) {
             const struct trace_layer * layer = &info->tables[i].layers[j];
-            if (mtp || !is_mtp(info, layer)) {
+            const bool is_chosen = chosen == NULL || trace_filter_has_layer(chosen, layer->layer);
+            if (is_chosen && (mtp || !is_mtp(info, layer))) {
                 take_layer(shape, layer);
             }
         }

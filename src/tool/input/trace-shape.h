@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include "tool/input/trace-filter.h"
 #include "trace/read/trace-reader.h"
 
 struct shape_layer {
@@ -26,8 +27,9 @@ struct trace_shape {
     int64_t              all_bytes;    // all experts of all layers, -1: not known
 };
 
-// Layers of a multi-token-prediction head are left out unless `mtp`.
-struct trace_shape * trace_shape_new (const struct trace_info * info, bool mtp);
+// Layers of a multi-token-prediction head are left out unless `mtp`; so are those that `chosen`, where it is not NULL,
+// does not choose.
+struct trace_shape * trace_shape_new (const struct trace_info * info, bool mtp, const struct trace_filter * chosen);
 void                 trace_shape_free(struct trace_shape * shape);
 
 // The index of a layer, -1: not one of these.

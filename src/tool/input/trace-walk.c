@@ -64,14 +64,14 @@ bool trace_extent(struct trace_walk * walk, struct trace_extent * extent, struct
     return trace_walk(walk, survey_ubatch, &survey, error);
 }
 
-static bool has_hardly_any_generation(const struct trace_extent * extent) {
+bool trace_extent_is_of_prompts(const struct trace_extent * extent) {
     return extent->n_generation * TRACE_PROMPT_TOKENS_A_GENERATED < extent->n_prompt;
 }
 
 bool trace_halves_take(struct trace_halves * halves, const struct trace_ubatch * ubatch) {
     const struct trace_extent * all   = &halves->all;
     const struct trace_extent * until = &halves->until;
-    const bool enough = has_hardly_any_generation(all) ? until->n_prompt     * 2 >= all->n_prompt
+    const bool enough = trace_extent_is_of_prompts(all) ? until->n_prompt     * 2 >= all->n_prompt
                                                        : until->n_generation * 2 >= all->n_generation;
     halves->is_second = halves->is_second || (enough && until->n_ubatches > 0);
     if (!halves->is_second) {
@@ -88,6 +88,7 @@ static void step_room(struct trace_step * step, int32_t n_expert) {
     const size_t n = (size_t) n_expert;
     if (n > step->room) {
         step->experts = memory_resize(step->experts, n, sizeof(*step->experts));
+        step->tokens  = memory_resize(step->tokens,  n, sizeof(*step->tokens));
         step->seen    = memory_resize(step->seen,    n, sizeof(*step->seen));
         memset(step->seen + step->room, 0, (n - step->room) * sizeof(*step->seen));
         step->room    = n;
@@ -102,11 +103,12 @@ static void next_round(struct trace_step * step) {
     }
 }
 
-static void take_row(struct trace_step * step, const uint16_t * experts, int32_t n_used) {
+static void take_row(struct trace_step * step, int32_t token, const uint16_t * experts, int32_t n_used) {
     for (int32_t i = 0; i < n_used; i++) {
         const uint16_t expert = experts[i];
         if (step->seen[expert] != step->round) {
             step->seen[expert] = step->round;
+            step->tokens [step->n_experts]   = token;
             step->experts[step->n_experts++] = expert;
         }
     }
@@ -124,12 +126,13 @@ void trace_step_take(struct trace_step * step, const struct trace_filter * filte
         if (trace_filter_has_token(filter, ubatch, token)) {
             step->n_rows++;
             step->generation &= ubatch->tokens[token].generation;
-            take_row(step, routing->experts + (size_t) i * (size_t) routing->n_used, routing->n_used);
+            take_row(step, token, routing->experts + (size_t) i * (size_t) routing->n_used, routing->n_used);
         }
     }
 }
 
 void trace_step_free(struct trace_step * step) {
     free(step->experts);
+    free(step->tokens);
     free(step->seen);
 }

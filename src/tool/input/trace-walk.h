@@ -31,6 +31,9 @@ struct trace_extent {
     uint64_t n_ubatches;
 };
 
+// There is hardly any generation in it: prompts are what it is about.
+bool trace_extent_is_of_prompts(const struct trace_extent * extent);
+
 void trace_extent_take(struct trace_extent * extent, const struct trace_filter * filter,
                        const struct trace_ubatch * ubatch);
 
@@ -57,6 +60,7 @@ struct trace_step {
     bool       generation; // all of them were generated
     size_t     n_experts;
     uint16_t * experts;    // [n_experts]
+    int32_t  * tokens;     // [n_experts] index in the ubatch of the first token that asks for it
     uint32_t * seen;       // by expert
     uint32_t   round;
     size_t     room;
