@@ -11,9 +11,12 @@
 #include "trace/write/trace-stream.h"
 #include "trace/write/trace-writer.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define LAYERS  3
 #define EXPERTS 60
@@ -27,7 +30,7 @@ static void ignore(enum log_level level, const char * lines) {
 }
 
 static const struct routing_model model = {
-    .key = "a model", .name = "A model", .architecture = "test", .engine = "none",
+    .key = "a model", .name = "A model", .architecture = "test", .file = "a model", .engine = "none",
     .capture = "by hand", .n_layer = LAYERS, .n_expert = EXPERTS, .n_used = USED, .phases_known = true,
 };
 
@@ -83,18 +86,22 @@ static void record(struct trace_stream * stream, uint64_t number, int32_t positi
     trace_stream_ubatch(stream, &ubatch, false);
 }
 
-static void write_trace(void) {
-    const struct trace_options options = { .path = "run.moetrace", .buffer = 1 << 20, .sample = 1,
-                                           .weights = true, .tokens = true };
-    struct trace_writer      * writer  = trace_writer_new(&options, &model, "run-1", ignore, ignore);
-    struct trace_stream      * stream  = trace_stream_new(writer);
+// `descriptor` NULL: the path is claimed.
+static int write_trace(const int * descriptor) {
+    const struct trace_options options = {
+        .path = "run.moetrace", .buffer = 1 << 20, .sample = 1, .weights = true, .tokens = true, .wait = true,
+        .descriptor = descriptor,
+    };
+    struct trace_writer      * writer   = trace_writer_new(&options, &model, "run-1", ignore, ignore);
+    struct trace_stream      * stream   = trace_stream_new(writer);
     int32_t                    position = 0;
     for (uint64_t i = 0; i < N; position += n_tokens_of(i++)) {
         record(stream, i, position);
     }
-    trace_writer_end(writer, NULL);
+    const int error = trace_writer_end(writer, NULL);
     trace_stream_free(stream);
     trace_writer_free(writer);
+    return error;
 }
 
 static void assert_ubatch(const struct trace_ubatch * ubatch, uint64_t number, int32_t position) {
@@ -131,15 +138,20 @@ static void assert_trace(struct trace * trace) {
         assert_ubatch(&ubatch, i, position);
     }
     assert_false(trace_next(cursor, &ubatch));
+    assert_null(trace_about(trace)->fingerprint);
     trace_cursor_free(cursor);
 }
 
-static struct trace * open_written(void) {
-    char error[TRACE_ERROR_MAX];
-    write_trace();
-    struct trace * trace = trace_open("run.moetrace", error);
+static struct trace * open_trace(const char * path) {
+    char           error[TRACE_ERROR_MAX];
+    struct trace * trace = trace_open(path, error);
     assert_non_null(trace);
     return trace;
+}
+
+static struct trace * open_written(void) {
+    assert_int_equal(write_trace(NULL), 0);
+    return open_trace("run.moetrace");
 }
 
 static void what_was_written_is_read(void ** state) {
@@ -147,6 +159,29 @@ static void what_was_written_is_read(void ** state) {
     struct trace * trace = open_written();
     assert_trace(trace);
     trace_close(trace);
+}
+
+// Its name is left alone, and so is whatever has the name of the model's file.
+static void a_file_that_is_open(void ** state) {
+    (void) state;
+    char      byte;
+    const int other = open("run.moetrace", O_RDWR | O_CREAT | O_EXCL, 0600);
+    const int file  = open("open.moetrace", O_RDWR | O_CREAT | O_EXCL, 0600);
+    assert_int_equal(symlink("open.moetrace", "a model"), 0);
+    assert_int_equal(write_trace(&file), 0);
+    struct trace * trace = open_trace("open.moetrace");
+    assert_trace(trace);
+    trace_close(trace);
+    assert_int_equal(read(other, &byte, 1), 0);
+    assert_int_equal(close(file), 0);
+    assert_int_equal(close(other), 0);
+}
+
+static void a_file_that_cannot_be_written(void ** state) {
+    (void) state;
+    const int file = open("open.moetrace", O_RDONLY | O_CREAT | O_EXCL, 0600);
+    assert_int_equal(write_trace(&file), -EBADF);
+    assert_int_equal(close(file), 0);
 }
 
 //
@@ -231,6 +266,8 @@ static void headers_are_encoded_as_they_are_decoded(void ** state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_was_written_is_read, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(a_file_that_is_open, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(a_file_that_cannot_be_written, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(what_was_written_is_packed_and_unpacked, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(headers_are_encoded_as_they_are_decoded, enter_folder, leave_folder),
     };

@@ -93,22 +93,25 @@ static int create(struct trace_delivery * delivery, struct trace_file * file, co
         .size     = beginning.length,
         .n_chunks = delivery->n_tables + 1,
     };
-    const int error = beginning.failed ? -ENOMEM : trace_file_create(file, &wish);
+    const int error = beginning.failed             ? -ENOMEM
+                    : delivery->descriptor != NULL ? trace_file_create_in(file, *delivery->descriptor, &wish)
+                                                   : trace_file_create(file, &wish);
     text_free(&beginning);
     return error;
 }
 
 int trace_delivery_open(struct trace_delivery * delivery, const char * path) {
     struct timespec now;
-    struct place    place;
+    struct place    place = PLACE_NONE;
     clock_gettime(CLOCK_REALTIME, &now);
     snprintf(delivery->trace, sizeof(delivery->trace), "%ld-%lld%09ld-%" PRIxPTR, (long) getpid(),
         (long long) now.tv_sec, now.tv_nsec, (uintptr_t) delivery);
     delivery->about.trace = delivery->trace;
     delivery->file        = (struct trace_file) TRACE_FILE_NONE;
-    int error = place_find(&place, path);
+    int error = delivery->descriptor != NULL ? 0 : place_find(&place, path);
     if (!error) {
-        delivery->base = strdup(place.path); // the program may change its directory
+        // the program may change its directory
+        delivery->base = strdup(delivery->descriptor != NULL ? path : place.path);
         error = delivery->base != NULL ? create(delivery, &delivery->file, NULL) : -ENOMEM;
     }
     place_leave(&place);

@@ -12,6 +12,7 @@ struct trace_delivery {
     uint64_t            rotate_size; // see struct trace_options
     double              rotate_time;
     uint64_t            limit;
+    const int         * descriptor;  // likewise
     log_fn              say;         // where the next part cannot be made, or the file is not what it was
 
     char              * base;        // the path that was wanted, absolute
@@ -28,8 +29,8 @@ struct trace_delivery {
     struct trace_counts counts;      // that are on the disk, or lost at the end
 };
 
-// Makes the first file. `about`, `rotate_size`, `rotate_time`, `limit` and `say` are set, all else is zero. Returns 0,
-// or -errno: see claim_new().
+// Makes the first file. `about`, `rotate_size`, `rotate_time`, `limit`, `descriptor` and `say` are set, all else is
+// zero. Returns 0, or -errno: see claim_new().
 int trace_delivery_open(struct trace_delivery * delivery, const char * path);
 
 // Returns 0, or -errno: the file is as it was then, and the chunk may be brought again. Where somebody has deleted,

@@ -18,7 +18,7 @@ int trace_file_create(struct trace_file * file, const struct trace_file_wish * w
     const struct claimed * after = wish->after != NULL ? &wish->after->at : NULL;
     const int              error = wish->rotated ? claim_part(&claim, after, &claimed) : claim_new(&claim, &claimed);
     if (!error) {
-        *file = (struct trace_file) { claimed, wish->n_chunks, wish->size };
+        *file = (struct trace_file) { claimed, wish->n_chunks, wish->size, false };
     }
     return error;
 }
@@ -27,6 +27,9 @@ int trace_file_create(struct trace_file * file, const struct trace_file_wish * w
 enum trace_file_fate trace_file_look(const struct trace_file * file) {
     struct statx ours;
     struct statx there;
+    if (file->is_callers) {
+        return TRACE_FILE_STANDS;
+    }
     if (statx(file->at.fd, "", AT_EMPTY_PATH, STATX_NLINK | STATX_SIZE | STATX_INO, &ours) != 0) {
         return TRACE_FILE_STANDS;
     }
@@ -59,6 +62,23 @@ static int write_at(int fd, const uint8_t * data, size_t size, uint64_t offset) 
             size   -= (size_t) n;
         }
     }
+    return 0;
+}
+
+int trace_file_create_in(struct trace_file * file, int descriptor, const struct trace_file_wish * wish) {
+    const int fd    = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
+    char    * path  = strdup(wish->path);
+    const int error = fd < 0       ? -errno
+                    : path == NULL ? -ENOMEM
+                                   : write_at(fd, wish->data, wish->size, 0);
+    if (error) {
+        if (fd >= 0) {
+            close(fd);
+        }
+        free(path);
+        return error;
+    }
+    *file = (struct trace_file) { { .fd = fd, .path = path }, wish->n_chunks, wish->size, true };
     return 0;
 }
 

@@ -10,12 +10,13 @@
 #include <stdint.h>
 
 struct trace_file {
-    struct claimed at;       // its descriptor holds the lock, -1: none
+    struct claimed at;         // its descriptor holds the lock, -1: none
     uint32_t       n_chunks;
     uint64_t       size;
+    bool           is_callers; // it was not claimed: its name is the caller's business
 };
 
-#define TRACE_FILE_NONE { { .fd = -1 }, 0, 0 }
+#define TRACE_FILE_NONE { { .fd = -1 }, 0, 0, false }
 
 // What there is to know to make a file.
 struct trace_file_wish {
@@ -31,6 +32,9 @@ struct trace_file_wish {
 
 // Makes the file, or one beside it of a similar name where something is there. Returns 0, or -errno: see claim_new().
 int trace_file_create(struct trace_file * file, const struct trace_file_wish * wish);
+
+// Begins the file in an empty one that the caller has open; its descriptor is duplicated. Returns 0, or -errno.
+int trace_file_create_in(struct trace_file * file, int descriptor, const struct trace_file_wish * wish);
 
 // What happened to a file that is being written.
 enum trace_file_fate {

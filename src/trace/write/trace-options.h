@@ -1,4 +1,4 @@
-// How a routing trace is to be written: from the settings (src/tracer/config.h), for the writer.
+// How a routing trace is to be written: from the settings (src/tracer/config.h) or a command, for the writer.
 
 #pragma once
 
@@ -18,4 +18,7 @@ struct trace_options {
     uint64_t     sample;      // one batch in so many, 1: all
     uint64_t     seed;        // of the choice (trace-sampling.h), 0: a new one
     uint64_t     keep;        // bytes of all files of this path, the oldest are deleted; 0: no limit
+    const int  * descriptor;  // an empty file that the caller has open, and whose routing is not of this process: that
+                              // is written, `path` is its name in messages, and no model's file is read. NULL: `path`
+                              // is claimed
 };

@@ -64,7 +64,7 @@ struct trace_writer {
     int64_t                waited;       // nanoseconds
     bool                   is_stuck;     // somebody waited in vain, and nothing was brought to the disk since
     bool                   is_failing;   // the file cannot be written to
-    bool                   has_failed;   // or could not
+    int                    write_error;  // of the last chunk that could not be written, 0: there was none
     bool                   left_out_said;
     bool                   lost_said;
     int                    end_error;    // of the last chunk

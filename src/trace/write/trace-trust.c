@@ -7,8 +7,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define ROWS_ALIKE_MAX 1024 // of top 1: more of them do not take expert 0 each
-
 static uint64_t count_outputs(const struct routing_ubatch * ubatch) {
     uint64_t n = 0;
     for (uint64_t i = 0; i < ubatch->n_tokens; i++) {
@@ -135,7 +133,7 @@ bool trace_trust_experts(const struct routing_ubatch * ubatch, char * doubt, siz
         n_rows += layer->n_expert > 1 ? (uint64_t) layer->n_tokens : 0;
         is_zero = is_zero && !has_other_than_0(layer);
     }
-    if (is_zero && n_rows > ROWS_ALIKE_MAX) {
+    if (is_zero && n_rows > TRACE_TRUST_ROWS_ALIKE) {
         snprintf(doubt, size, "%" PRIu64 " rows, and all of them take expert 0", n_rows);
         return false;
     }

@@ -47,7 +47,7 @@ static bool bring(struct trace_writer * writer, struct ring_chunk * chunk) {
     }
     pthread_mutex_lock(&writer->mutex);
     writer->is_failing = error != 0;
-    writer->has_failed = writer->has_failed || error;
+    writer->write_error = error ? error : writer->write_error;
     if (!error) {
         chunk_ring_take_out(&writer->buffer);
         writer->is_stuck = false;
@@ -93,7 +93,7 @@ static void write_end(struct trace_writer * writer) {
 // Returns 0, or -errno.
 static int open_file(struct trace_writer * writer) {
     struct trace_about * about = &writer->delivery.about;
-    const char         * model = about->model->file;
+    const char         * model = writer->options.descriptor != NULL ? NULL : about->model->file;
     char               * path  = folder_path(writer->folder, writer->path);
     about->fingerprint = model != NULL && fingerprint_read(model, writer->fingerprint) ? writer->fingerprint : NULL;
     const int error = path != NULL ? trace_delivery_open(&writer->delivery, path) : -ENOMEM;
@@ -122,7 +122,8 @@ static void begin_file(struct trace_writer * writer) {
     say_opened(writer, error);
     pthread_mutex_lock(&writer->mutex);
     if (error) {
-        writer->state = TRACE_OFF;
+        writer->state     = TRACE_OFF;
+        writer->end_error = error;
         chunk_ring_free(&writer->buffer);
         pthread_cond_broadcast(&writer->room);
     }
@@ -198,6 +199,7 @@ void trace_writer_begin(struct trace_writer * writer, const struct routing_ubatc
     }
     writer->state = error ? TRACE_OFF : TRACE_RUNS;
     if (error) {
+        writer->end_error = error;
         chunk_ring_free(&writer->buffer);
         remark->level = LOG_ERROR;
         text_add_line(&remark->text, "no routing trace is written to %.*s: there is no %s (%s)", PATH_MAX,
@@ -253,6 +255,7 @@ struct trace_writer * trace_writer_new(const struct trace_options * options, con
         .rotate_size = options->rotate_size,
         .rotate_time = options->rotate_time,
         .limit       = options->keep,
+        .descriptor  = options->descriptor,
         .say         = say_aside,
         .file        = TRACE_FILE_NONE,
     };
@@ -285,7 +288,7 @@ static void add_losses(struct text * text, const struct trace_writer * writer) {
     if (slow->n_ubatches > 0) {
         text_add(text, "; %" PRIu64 " ubatches (%" PRIu64 " tokens) were dropped because the disk %s",
             slow->n_ubatches, slow->n_tokens,
-            writer->has_failed ? "could not be written to"
+            writer->write_error != 0 ? "could not be written to"
             : "could not keep up: LLAMA_EXPERT_TRACE_ON_FULL=wait, or a larger LLAMA_EXPERT_TRACE_BUFFER, or a faster "
             "disk");
     }
@@ -334,7 +337,20 @@ static void say_end(struct trace_writer * writer) {
     text_free(&text);
 }
 
-void trace_writer_end(struct trace_writer * writer, const char * stopped) {
+// The file is not written any more.
+static int why_incomplete(struct trace_writer * writer) {
+    pthread_mutex_lock(&writer->mutex);
+    bool left_out = writer->stopped != NULL || writer->n_amendments_lost > 0;
+    for (int i = 0; i < TRACE_GAP_REASONS; i++) {
+        left_out = left_out || writer->delivery.counts.gaps[i].n_ubatches > 0 || writer->gaps[i].n_ubatches > 0;
+    }
+    const int why_left_out = writer->write_error ? writer->write_error : -ENODATA;
+    const int error        = writer->end_error ? writer->end_error : left_out ? why_left_out : 0;
+    pthread_mutex_unlock(&writer->mutex);
+    return error;
+}
+
+int trace_writer_end(struct trace_writer * writer, const char * stopped) {
     pthread_mutex_lock(&writer->mutex);
     writer->stopped = writer->stopped != NULL ? writer->stopped : stopped;
     trace_writer_stop(writer);
@@ -351,6 +367,7 @@ void trace_writer_end(struct trace_writer * writer, const char * stopped) {
             trace_file_close(&writer->delivery.file);
         }
     }
+    return why_incomplete(writer);
 }
 
 void trace_writer_flush(struct trace_writer * writer) {

@@ -21,8 +21,9 @@ struct trace_writer * trace_writer_new(const struct trace_options * options, con
                                        const char * run, log_fn say, log_fn say_aside);
 
 // Ends the trace: writes what is in the buffer, and how it ended. `stopped`: why there would have been more, a static
-// string; NULL: there would not. What streams deliver then is ignored, and so is a second call.
-void trace_writer_end (struct trace_writer * writer, const char * stopped);
+// string; NULL: there would not. What streams deliver then is ignored, and so is a second call. Returns 0 where the
+// file has all that was delivered, or -errno; -ENODATA: something was left out.
+int  trace_writer_end (struct trace_writer * writer, const char * stopped);
 void trace_writer_free(struct trace_writer * writer); // NULL, or ended before
 
 // Brings what there is to the disk, and waits for that, a few tenths of a second at the most.
