@@ -61,6 +61,11 @@ static const struct kind_bytes kind_table[] = {
         "an sglang export",
         REFUSAL("sglang export"),
     },
+    [FILE_KIND_SGLANG_JSON] = {
+        "{\"logical_count\":", NULL,
+        "an sglang-json export",
+        REFUSAL("sglang-json export"),
+    },
     [FILE_KIND_HOT_CSV] = {
         "layer,rank,expert,activations,share\n", NULL,
         "a hot-csv export",

@@ -12,12 +12,12 @@ enum file_kind {
     FILE_KIND_JSONL,
     FILE_KIND_LIBCACHESIM,
     FILE_KIND_SGLANG,
+    FILE_KIND_SGLANG_JSON,
     FILE_KIND_HOT_CSV,
     FILE_KIND_HOT_JSON,
     FILE_KIND_IMPORTANCE,
-    // nothing tells it from what others write (moe-trace, moe-cache-profile): only an empty file
-    FILE_KIND_UNMARKED,
-                           // is replaced
+    FILE_KIND_UNMARKED,    // nothing tells it from what others write (moe-trace, moe-cache-profile): only an empty
+                           // file is replaced
 };
 
 #define FILE_KIND_NPY_MARK "\t\t\t\t"

@@ -281,7 +281,8 @@ class Share(unittest.TestCase):
         for command in (("cache",), ("predict",), ("dump",), ("cat", "-o", self.folder / "out", self.source),
                         ("pack", "--share"), ("report", "--sequence", "0"), ("compare", "--tokens", "0-5", self.source),
                         *(("export", "-f", form, "-o", self.folder / "out") for form in
-                          ("npy", "csv", "jsonl", "moe-trace", "moe-cache-profile", "libcachesim", "sglang"))):
+                          ("npy", "csv", "jsonl", "moe-trace", "moe-cache-profile", "libcachesim", "sglang",
+                           "sglang-json"))):
             with self.subTest(command):
                 _, err = self.run_cli(*command, path, status=1)
                 self.assertIn("`pack --share`", err)

@@ -635,7 +635,7 @@ class ChangedWhileRead(Case):
         return said
 
     def test_exports(self):
-        for form in ("npy", "sglang", "hot-csv", "hot-json", "importance", "moe-cache-profile"):
+        for form in ("npy", "sglang", "sglang-json", "hot-csv", "hot-json", "importance", "moe-cache-profile"):
             self.assertTrue(self.sweep("export", "-f", form, "--mtp", "-o", self.folder / "changed.out",
                                        self.trace, out="changed"), form)
         self.assertTrue(self.sweep("export", "-f", "npy", "--split", "sequence", "-o", self.folder / "lives",
@@ -682,7 +682,7 @@ class ReadTwice(Case):
 
 WRITERS = {"page": ("report", "--html"), "page of cache": ("cache", "--html"), "trace": ("cat", "-o"),
            **{form: ("export", "-f", form, "-o") for form in
-              ("npy", "csv", "jsonl", "libcachesim", "sglang", "hot-csv", "hot-json", "importance",
+              ("npy", "csv", "jsonl", "libcachesim", "sglang", "sglang-json", "hot-csv", "hot-json", "importance",
                "moe-trace", "moe-cache-profile")}}
 UNMARKED = ("moe-trace", "moe-cache-profile")
 
@@ -877,6 +877,17 @@ class ExportText(Case):
         self.assertEqual(head, ["layer_id", "expert_id", "count"])
         counts = Counter((layer, one) for _, layer, _, _, experts in self.by_layer() for one in experts)
         self.assertEqual(found, [[str(layer), str(one), str(n)] for (layer, one), n in sorted(counts.items())])
+
+    def test_sglang_json(self):
+        """A row for each layer of the model, by number: the dense ones have zeros."""
+        found = json.loads(self.run_cli("export", "-f", "sglang-json", self.trace))
+        counts = Counter((layer, one) for _, layer, _, _, experts in self.by_layer() for one in experts)
+        self.assertEqual(found, {"logical_count": [[counts[layer, one] for one in range(N_EXPERT)]
+                                                   for layer in range(6)]})
+        small = json.loads(self.run_cli("export", "-f", "sglang-json", "--layer", "2", self.trace))["logical_count"]
+        self.assertEqual([layer for layer, row in enumerate(small) if any(row)], [2])
+        unknown = self.write("unknown", m.joined(made(head=header(n_layer=0))))
+        self.assertEqual(len(json.loads(self.run_cli("export", "-f", "sglang-json", unknown))["logical_count"]), 5)
 
     def used(self, keep=lambda u, t: True, layers=(1, 2, 4)):
         """By layer and expert: the gate weights of each activation."""

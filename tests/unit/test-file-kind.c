@@ -35,6 +35,7 @@ static const struct sample samples[] = {
     SAMPLE(FILE_KIND_JSONL,       "{\"ubatch\":0,\"token\":0,"),
     SAMPLE(FILE_KIND_LIBCACHESIM, "time,obj_id,obj_size,layer,expert,tokens\n0,"),
     SAMPLE(FILE_KIND_SGLANG,      "layer_id,expert_id,count\n0,"),
+    SAMPLE(FILE_KIND_SGLANG_JSON, "{\"logical_count\":[\n[0,1"),
     SAMPLE(FILE_KIND_HOT_CSV,     "layer,rank,expert,activations,share\n0,"),
     SAMPLE(FILE_KIND_HOT_JSON,    "{\"llama_expert_tracer_hot\":1,"),
     SAMPLE(FILE_KIND_IMPORTANCE,  "layer,expert,activations,share,mean_weight,weight_sum\n0,"),

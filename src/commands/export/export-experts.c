@@ -1,4 +1,4 @@
-// Formats for simulators of caches, of requests for experts: libcachesim, and SGLang's counts.
+// Formats for simulators of caches, of requests for experts: libcachesim, and SGLang's two of counts.
 
 #include "commands/export/export-format.h"
 
@@ -159,20 +159,25 @@ static void print_distribution(FILE * out, int32_t layer, const struct layer_cou
     }
 }
 
-static bool end_distribution(struct trace_export * export, bool ok, struct error * error) {
-    (void) error;
+static bool free_distribution(struct trace_export * export, bool ok) {
     struct layer_counts * layers = export->data;
-    if (ok) {
-        fputs("layer_id,expert_id,count\n", export->out);
-    }
     for (size_t i = 0; layers != NULL && i < export->survey->n_layers; i++) {
-        if (ok) {
-            print_distribution(export->out, export->survey->layers[i], &layers[i]);
-        }
         free_layer(&layers[i]);
     }
     free(layers);
     return ok;
+}
+
+static bool end_distribution(struct trace_export * export, bool ok, struct error * error) {
+    (void) error;
+    const struct layer_counts * layers = export->data;
+    if (ok) {
+        fputs("layer_id,expert_id,count\n", export->out);
+    }
+    for (size_t i = 0; ok && i < export->survey->n_layers; i++) {
+        print_distribution(export->out, export->survey->layers[i], &layers[i]);
+    }
+    return free_distribution(export, ok);
 }
 
 const struct export_format export_sglang = {
@@ -182,4 +187,49 @@ const struct export_format export_sglang = {
     .begin        = begin_distribution,
     .ubatch       = write_distribution,
     .end          = end_distribution,
+};
+
+//
+// sglang-json: the same for --init-expert-location, with a row for each layer of the model
+//
+
+static void print_row(FILE * out, const struct layer_counts * counts, size_t n_expert) {
+    for (size_t i = 0; i < n_expert; i++) {
+        putc_unlocked(i == 0 ? '[' : ',', out);
+        export_number(out, counts == NULL || i >= counts->n_expert ? 0 : (int64_t) counts->counts[i]);
+    }
+    putc_unlocked(']', out);
+}
+
+// Dense layers have a row of zeros: SGLang finds a layer by its place.
+static void print_logical_count(const struct trace_export * export) {
+    const struct export_survey * survey = export->survey;
+    const struct layer_counts  * layers = export->data;
+    const int32_t                last   = survey->n_layers == 0 ? -1 : survey->layers[survey->n_layers - 1];
+    const int32_t                n      = export->info->n_layer > last ? export->info->n_layer : last + 1;
+    fputs("{\"logical_count\":[", export->out);
+    for (int32_t layer = 0; layer < n; layer++) {
+        const size_t at       = export_layer_index(survey, layer);
+        const bool   is_there = at < survey->n_layers && survey->layers[at] == layer;
+        fputs(layer == 0 ? "\n" : ",\n", export->out);
+        print_row(export->out, is_there ? &layers[at] : NULL, (size_t) survey->n_expert);
+    }
+    fputs("]}\n", export->out);
+}
+
+static bool end_logical_count(struct trace_export * export, bool ok, struct error * error) {
+    (void) error;
+    if (ok) {
+        print_logical_count(export);
+    }
+    return free_distribution(export, ok);
+}
+
+const struct export_format export_sglang_json = {
+    .name         = "sglang-json",
+    .kind         = FILE_KIND_SGLANG_JSON,
+    .needs_survey = true,
+    .begin        = begin_distribution,
+    .ubatch       = write_distribution,
+    .end          = end_logical_count,
 };

@@ -61,6 +61,7 @@ extern const struct export_format export_moe_trace;
 extern const struct export_format export_moe_cache_profile;
 extern const struct export_format export_libcachesim;
 extern const struct export_format export_sglang;
+extern const struct export_format export_sglang_json;
 extern const struct export_format export_hot_csv;
 extern const struct export_format export_hot_json;
 extern const struct export_format export_importance;

@@ -15,7 +15,7 @@
 
 static const struct export_format * const formats[] = {
     &export_npy, &export_csv, &export_jsonl, &export_moe_trace, &export_moe_cache_profile, &export_libcachesim,
-    &export_sglang, &export_hot_csv, &export_hot_json, &export_importance,
+    &export_sglang, &export_sglang_json, &export_hot_csv, &export_hot_json, &export_importance,
 };
 
 #define N_FORMATS (sizeof(formats) / sizeof(formats[0]))
@@ -53,6 +53,7 @@ static const struct option_choice format_choices[] = {
     { "moe-cache-profile", "pos,layer,id0,id1,… for --moe-cache-profile of a fork" },
     { "libcachesim",       "requests for experts: time,obj_id,obj_size,layer,expert,tokens" },
     { "sglang",            "layer_id,expert_id,count, as SGLang's recorder" },
+    { "sglang-json",       "logical_count: counts of each layer and expert, for SGLang's --init-expert-location" },
     { "hot-csv",           "layer,rank,expert,activations,share: the experts of each layer, hottest first" },
     { "hot-json",          "the same: each layer's experts, hottest first" },
     { "importance",        "layer,expert,activations,share,mean_weight,weight_sum: what pruning goes by" },
