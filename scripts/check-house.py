@@ -48,7 +48,7 @@ TOOL = {
     "built-in":      ("base", "tool", "engine/upstream"),
     "answers":       ("base", "routing", "analysis", "statistics", "trace/read", "tool", "tool/input"),
 }
-TOOL["commands"] = (*TOOL, "base", "routing", "trace/format")
+TOOL["commands"] = (*TOOL, "base", "routing", "trace/format", "trace/write")
 
 # Functions that a guest in somebody else's process does not call.
 NOT_FOR_GUESTS = re.compile(r"(?<![\w.>])(abort|exit|assert|printf|puts|putchar)\s*\(")

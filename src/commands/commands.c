@@ -20,6 +20,7 @@ const struct command * const commands[] = {
     &command_dump,
     &command_cat,
     &command_export,
+    &command_import,
     &command_pack,
     &command_integrate,
     &command_completion,

@@ -18,6 +18,7 @@ extern const struct command command_info;
 extern const struct command command_dump;
 extern const struct command command_cat;
 extern const struct command command_export;
+extern const struct command command_import;
 extern const struct command command_pack;
 extern const struct command command_integrate;
 extern const struct command command_completion;

@@ -3,6 +3,7 @@
 #include "commands/export/export-format.h"
 
 #include "base/file-kind.h"
+#include "commands/npy-token.h"
 #include "tool/input/trace-input.h"
 #include "tool/output-file.h"
 #include "trace/format/encoding.h"
@@ -13,13 +14,6 @@
 #include <string.h>
 
 #define NPY_ALIGNMENT 64
-
-// The columns of a token beside its experts.
-#define TOKEN_DESCR \
-    "[('ubatch', '<u8'), ('token', '<i4'), ('context', '<i4'), ('sequence', '<i4'), ('life', '<i4'), " \
-    "('position', '<i4'), ('id', '<i4'), " \
-    "('generation', '|b1'), ('output', '|b1'), ('warmup', '|b1'), ('rejected', '|b1')]"
-#define TOKEN_BYTES 36
 
 // The files of one array.
 struct arrays {
@@ -96,7 +90,7 @@ static void write_headers(const struct trace_export * export, const struct array
     }
     if (arrays->tokens.out != NULL) {
         snprintf(shape, sizeof(shape), "%" PRIu64 ",", n_tokens);
-        write_header(arrays->tokens.out, TOKEN_DESCR, shape);
+        write_header(arrays->tokens.out, NPY_TOKEN_DESCR, shape);
     }
 }
 
@@ -219,7 +213,7 @@ static void write_token(FILE * out, const struct trace_ubatch * ubatch, int32_t 
     const struct trace_token * token = &ubatch->tokens[i_token];
     const int32_t numbers[] = { i_token, ubatch->context, token->sequence, token->life, token->position, token->id };
     const bool    flags[]   = { token->generation, token->output, ubatch->warmup, token->rejected };
-    uint8_t       bytes[TOKEN_BYTES];
+    uint8_t       bytes[NPY_TOKEN_BYTES];
     uint8_t     * at = trace_put_u64(bytes, ubatch->number);
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         at = trace_put_u32(at, (uint32_t) numbers[i]);

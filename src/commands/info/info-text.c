@@ -2,6 +2,7 @@
 
 #include "commands/info/info-text.h"
 
+#include "commands/info/info-sequences.h"
 #include "commands/model-text.h"
 
 #include <inttypes.h>
@@ -111,8 +112,7 @@ static void print_sharing(const struct terminal * terminal, const struct trace_i
 }
 
 static void print_sequences(const struct terminal * terminal, const struct info_answer * answer) {
-    const struct trace_info * info = answer->info;
-    if (!info->phases_known || info->shared_window > 0) {
+    if (!info_knows_sequences(answer)) {
         terminal_field(terminal, "sequences", "unknown");
         return;
     }
