@@ -7,6 +7,7 @@ What it makes of each format is read by tests/trace/moetrace.py, and compared wi
 import csv
 import io
 import json
+import math
 import os
 import resource
 import stat
@@ -50,6 +51,31 @@ def npy(shape, values, descr="'<i2'", order="False", version=1, code=None):
     return head + struct.pack(f"<{len(values)}{code}", *values)
 
 
+def gguf(keys, tensors):
+    """A GGUF file by hand, of numbers and strings, and of F32 tensors without anything in them."""
+    text = lambda string: struct.pack("<Q", len(string)) + string.encode()
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys))
+    for key, value in keys.items():
+        is_text = isinstance(value, str)
+        head += text(key) + struct.pack("<I", 8 if is_text else 4)
+        head += text(value) if is_text else struct.pack("<I", value)
+    offset = 0
+    for name, shape in tensors.items():
+        head += text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, 0, offset)
+        offset += -(-4 * math.prod(shape) // 32) * 32
+    return head + bytes(-len(head) % 32 + offset)
+
+
+def moe_model(more=None, n_expert=8, n_layer=3):
+    """A model whose first layer is dense, of top 2: an expert of layer 1 takes 96 bytes, of layer 2 160."""
+    keys = {"general.architecture": "qwen3moe", "general.name": "A model", "qwen3moe.block_count": n_layer,
+            "qwen3moe.expert_count": n_expert, "qwen3moe.expert_used_count": 2, **(more or {})}
+    return gguf(keys, {"blk.0.ffn_up.weight": (8, 8), "blk.2.ffn_down_exps.weight": (4, 8, n_expert),
+                       "blk.1.ffn_up_exps.weight": (4, 2, n_expert), "blk.1.ffn_down_exps.weight": (4, 4, n_expert),
+                       "blk.1.ffn_up_exps.bias": (4, n_expert), "blk.2.ffn_up_exps.weight": (4, 2, n_expert),
+                       "blk.2.ffn_up_shexp.weight": (4, 2)})
+
+
 def tokens_of(trace, outputs=True, ids=True):
     """What a trace says of each ubatch's tokens, and of what each was routed to."""
     found = []
@@ -67,8 +93,8 @@ def tokens_of(trace, outputs=True, ids=True):
 
 def decisions(trace):
     """Layers and experts of each token."""
-    return [[(layer, experts) for layer, _, experts, _ in layers] for _, _, its in tokens_of(trace) for _,
-            layers in its]
+    return [[(layer, experts) for layer, _, experts, _ in layers]
+            for _, _, its in tokens_of(trace) for _, layers in its]
 
 
 class Case(made_traces.Case):
@@ -79,9 +105,10 @@ class Case(made_traces.Case):
         self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
         return m.Trace(path.read_bytes())
 
-    def exported(self, form, *options, suffix=""):
-        path = self.folder / f"exported.{form}{suffix}"
-        self.quiet("export", "-f", form, "--force", "-o", path, *options, self.trace)
+    def exported(self, form, *options, trace=None):
+        path = self.folder / f"exported.{form}"
+        path.unlink(missing_ok=True) # nothing tells some of them from what others write
+        self.quiet("export", "-f", form, "-o", path, *options, trace or self.trace)
         return path
 
     def fails(self, content, *says, options=(), name="bad"):
@@ -117,14 +144,13 @@ class RoundTrips(Case):
         self.assertEqual(tokens_of(found), tokens_of(self.original()))
 
     def test_npy(self):
-        path = self.exported("npy", "--warmup", suffix=".npy")
-        found = self.imported(path, "--experts", N_EXPERT)
+        found = self.imported(self.exported("npy", "--warmup"), "--experts", N_EXPERT)
         self.assertEqual(tokens_of(found), tokens_of(self.original()))
         self.assertEqual([layer["layer"] for layer in found.tables[0][0]], [1, 2, 4])
 
     def test_npy_alone(self):
         """From the standard input there is nothing beside it."""
-        found = self.imported("-", "--experts", N_EXPERT, stdin=self.exported("npy", suffix=".npy").read_bytes())
+        found = self.imported("-", "--experts", N_EXPERT, stdin=self.exported("npy").read_bytes())
         place = {1: 0, 2: 1, 4: 2}
         self.assertEqual(decisions(found), [[(place[layer], experts) for layer, experts in its]
                                             for its in decisions(self.original(warmup=False))])
@@ -151,8 +177,8 @@ class RoundTrips(Case):
         self.assertIsNone(json.loads(self.quiet("info", "--json", self.folder / "imported.moetrace"))["sequences"])
 
     def counts(self):
-        counts = Counter((layer, one) for its in decisions(self.original(warmup=False)) for layer,
-                         experts in its for one in experts)
+        counts = Counter((layer, one) for its in decisions(self.original(warmup=False))
+                         for layer, experts in its for one in experts)
         return [[counts[layer, one] for one in range(N_EXPERT)] for layer in range(6)]
 
     def test_sglang(self):
@@ -161,8 +187,8 @@ class RoundTrips(Case):
         stats = self.folder / "stats.json"
         self.quiet("import", "--top-k", 2, "-m", "A model", "-o", stats, path)
         found = json.loads(self.run_cli("show", "--json", stats))
-        want = {str(layer): {str(one): n for one, n in enumerate(row)} for layer,
-                row in enumerate(self.counts()) if any(row)}
+        want = {str(layer): {str(one): n for one, n in enumerate(row)}
+                for layer, row in enumerate(self.counts()) if any(row)}
         self.assertEqual(found["per_layer"], want)
         self.assertEqual(found["layer_tokens"], {layer: sum(row.values()) // 2 for layer, row in want.items()})
         self.assertEqual((found["n_layer"], found["n_expert"], found["n_expert_used"]), (6, N_EXPERT, 2))
@@ -197,9 +223,8 @@ class RoundTrips(Case):
         script = "import numpy, sys\nnumpy.save(sys.argv[1], numpy.arange(24).reshape(2, 3, 4).astype('int16'))"
         subprocess.run([NUMPY, "-c", script, path], check=True)
         found = self.imported(path, "--experts", 24)
-        self.assertEqual(decisions(found), [[(layer,
-                                              [12 * token + 4 * layer + i for i in range(4)]) for layer in range(3)]
-                                            for token in range(2)])
+        want = [[(layer, [12 * token + 4 * layer + i for i in range(4)]) for layer in range(3)] for token in range(2)]
+        self.assertEqual(decisions(found), want)
 
 
 class RouteTraces(Case):
@@ -218,8 +243,8 @@ class RouteTraces(Case):
         self.assertEqual(found.ubatches[0].layers[0].weights, [[0.625, 0.375]] * 2)
         self.assertEqual(found.header["model"], {"name": None, "architecture": "qwen3moe", "file": "/m/a model.gguf",
                                                  "fingerprint": None})
-        self.assertEqual((found.header["n_layer"], found.header["phases_known"], found.header["engine"]), (3, True,
-                                                                                                           None))
+        self.assertEqual((found.header["n_layer"], found.header["phases_known"], found.header["engine"]),
+                         (3, True, None))
         self.assertEqual([(layer["layer"], layer["n_expert"], layer["n_expert_used"],
                            layer["tensors"][0]["expert_bytes"])
                           for layer in found.tables[0][0]], [(1, 8, 2, 100), (2, 8, 2, 50)])
@@ -230,8 +255,8 @@ class RouteTraces(Case):
         turned[0][-1] = "dropped"
         head = ROUTE_HEAD.splitlines()[:5]
         path = self.write("turned.csv", "\r\n".join(head + [",".join(row) for row in turned]))
-        self.assertEqual(tokens_of(self.imported(path)), tokens_of(self.imported(self.write("run.csv",
-                                                                                            route(self.CELLS)))))
+        plain = self.imported(self.write("run.csv", route(self.CELLS)))
+        self.assertEqual(tokens_of(self.imported(path)), tokens_of(plain))
         few = [",".join(row[1:6]) for row in rows]
         found = self.imported(self.write("few.csv", "\n".join(head + few)))
         self.assertEqual(decisions(found), decisions(self.imported(path)))
@@ -251,8 +276,8 @@ class RouteTraces(Case):
         self.fails(more + "0,1,4,1,0,60000,1,0,0\n0,1,4,1,1,6,1,0,0\n", "expert 60000 of layer 1, which has 8")
 
     def test_a_prompt_of_two_batches(self):
-        cells = [(0, 0, step, layer, (step, layer + 4)) for first in (0, 2) for layer in (1, 2) for step in (first,
-                                                                                                             first + 1)]
+        cells = [(0, 0, step, layer, (step, layer + 4))
+                 for first in (0, 2) for layer in (1, 2) for step in (first, first + 1)]
         found = self.imported(self.write("two.csv", route(cells)))
         self.assertEqual([[token.position for token in ubatch.tokens] for ubatch in found.ubatches], [[0, 1], [2, 3]])
 
@@ -267,8 +292,8 @@ class RouteTraces(Case):
 
     def test_what_is_wrong(self):
         good = route(self.CELLS)
-        row = lambda n, old, new: "\n".join(line.replace(old, new, 1) if i == n else line for i,
-                                            line in enumerate(good.split("\n"), 1))
+        row = lambda n, old, new: "\n".join(line.replace(old, new, 1) if i == n else line
+                                            for i, line in enumerate(good.split("\n"), 1))
         for content, *says in (
             (row(9, "0,0,1,1,0,7", "0,0,1,1,0,8"), "line 9, column 6", "expert 8", "which has 8"),
             (row(10, "0,0,1,1,1,0", "0,0,1,1,1,7"), "line 10, column 6", "expert 7 twice"),
@@ -289,8 +314,8 @@ class RouteTraces(Case):
             (good[:200], "no routing is in it"),
             (good.replace("0,0,0,1,0,3", "0,0\0,1,0,3"), "line 7", "a zero byte"),
             (route([*self.CELLS, (0, 0, 4, 1, (0, 1)), (0, 0, 5, 1, (0, 1)), (0, 0, 6, 1, (0, 1)), (0, 0, 4, 2, (0, 1)),
-                    (0, 0, 5, 2, (1, 0)), (0, 0, 6, 3,
-                                           (1, 0))]), "ubatch from line 21 on", "its 2 rows are neither all 3 tokens"),
+                    (0, 0, 5, 2, (1, 0)), (0, 0, 6, 3, (1, 0))]),
+             "ubatch from line 21 on", "its 2 rows are neither all 3 tokens"),
             (route([(0, 0, 0, 1, (0, 1)), (0, 0, 1, 1, (0, 1)), (0, 0, 0, 1, (0, 1))]), "line 11",
              "has this token already"),
         ):
@@ -298,6 +323,91 @@ class RouteTraces(Case):
                 self.fails(content, *says)
         self.fails(good, "--experts says 9", "leave that out", options=("--experts", 9))
         self.imported(self.write("same.csv", good), "--experts", 8, "--top-k", 2)
+
+
+class Models(Case):
+    """--model names a GGUF file, which tells what the format does not."""
+    ROWS = "1,3\n1,5\n2,7\n2,0\n"
+
+    def bytes_of(self, trace):
+        return {layer["layer"]: [tensor["expert_bytes"] for tensor in layer["tensors"]] for layer in trace.tables[0][0]}
+
+    def test_what_it_tells(self):
+        model = self.write("a.gguf", moe_model())
+        found = self.imported(self.write("rows.csv", self.ROWS), "--model", model)
+        self.assertEqual(decisions(found), [[(1, [3, 5]), (2, [7, 0])]])
+        self.assertEqual(found.header["model"], {"name": "A model", "architecture": "qwen3moe", "file": None,
+                                                 "fingerprint": None})
+        self.assertEqual(found.header["n_layer"], 3)
+        self.assertEqual(self.bytes_of(found), {1: [96], 2: [160]})
+        found = self.imported(self.write("rows.csv", self.ROWS), "--model", model, "--expert-bytes", 7)
+        self.assertEqual(self.bytes_of(found), {1: [7], 2: [7]})
+        found = self.imported(self.write("four.csv", "1,3\n1,5\n1,2\n1,0\n"), "--model", model, "--top-k", 4)
+        self.assertEqual(decisions(found), [[(1, [3, 5, 2, 0])]])
+
+    def test_a_multi_token_prediction_head(self):
+        model = self.write("mtp.gguf", moe_model({"qwen3moe.nextn_predict_layers": 1}))
+        found = self.imported(self.write("rows.csv", self.ROWS), "--model", model)
+        self.assertEqual((found.header["n_layer"], self.bytes_of(found)), (2, {1: [96], 2: []}))
+
+    def test_layers_of_an_array(self):
+        """As many as have experts: theirs. As many as there are: their places."""
+        model = self.write("a.gguf", moe_model())
+        found = self.imported(self.write("moe.npy", npy((1, 2, 2), [3, 5, 7, 0])), "--model", model)
+        self.assertEqual(decisions(found), [[(1, [3, 5]), (2, [7, 0])]])
+        found = self.imported(self.write("all.npy", npy((1, 3, 1), [-1, 5, 7])), "--model", model)
+        self.assertEqual(decisions(found), [[(1, [5]), (2, [7])]])
+        self.fails(npy((1, 4, 1), [1, 2, 3, 4]), "4 layers", f"{model} 2 with experts", "is that its model?",
+                   options=("--model", model))
+
+    def test_what_the_format_tells_itself(self):
+        """Its top-k too: a program may use fewer experts than the model was made for."""
+        cells = [(*place, experts[:1]) for *place, experts in RouteTraces.CELLS]
+        path = self.write("one.csv", route(cells, ROUTE_HEAD.replace("_used=2", "_used=1")))
+        found = self.imported(path, "--model", self.write("a.gguf", moe_model(n_layer=4)))
+        self.assertEqual((found.header["model"]["name"], found.header["model"]["file"]), ("A model", "/m/a model.gguf"))
+        self.assertEqual((found.header["n_layer"], self.bytes_of(found)), (3, {1: [100], 2: [50]}))
+
+    def test_statistics(self):
+        model = self.write("a.gguf", moe_model())
+        counts = json.dumps({"logical_count": [[0] * 8, [2] * 8, [4] * 8]})
+        found = json.loads(self.quiet("import", "--model", model, self.write("counts.json", counts)))
+        self.assertEqual(found["model"]["name"], "A model")
+        self.assertEqual((found["n_expert_used"], found["layer_tokens"]), (2, {"1": 8, "2": 16}))
+        self.fails('{"logical_count": [[1, 2]]}', "2 experts", f"{model} 8", "is that its model?",
+                   options=("--model", model))
+
+    def test_one_file_of_several(self):
+        model = self.write("a-00001-of-00002.gguf", moe_model({"split.count": 2}))
+        rows = self.write("rows.csv", self.ROWS)
+        self.run_cli("import", "--force", "-o", self.folder / "part.moetrace", "--model", model, rows)
+        self.assertIn(f"{model}: is not all of the model", self.stderr)
+        found = m.Trace((self.folder / "part.moetrace").read_bytes())
+        self.assertEqual((found.header["n_layer"], self.bytes_of(found)), (3, {1: [], 2: []}))
+        self.imported(rows, "--model", model, "--expert-bytes", "1KiB")
+
+    def test_a_name(self):
+        """What is there, and is no GGUF, is taken for a name."""
+        other = self.write("Large", "text")
+        found = self.imported(self.write("rows.csv", self.ROWS), "--model", other, "--experts", 8, "--top-k", 2)
+        self.assertEqual(found.header["model"]["name"], other)
+
+    def test_what_is_wrong(self):
+        for name, content, *says in (
+            ("absent.gguf", None, "No such file"),
+            ("text.gguf", "text", "text.gguf"),
+            ("short.gguf", moe_model()[:200], "short.gguf"),
+            ("dense.gguf", gguf({"general.architecture": "llama", "llama.block_count": 3}, {}), "tells of no experts"),
+        ):
+            with self.subTest(name):
+                path = self.folder / name if content is None else self.write(name, content)
+                self.refuses("import", "--model", path, "-o", self.folder / "none", self.write("rows.csv", self.ROWS),
+                             says=(f"{self.folder}/{name}", *says))
+        model = self.write("a.gguf", moe_model())
+        self.fails(self.ROWS, "has 9 experts in a layer", f"{model} 8", "is that its model?",
+                   options=("--model", model, "--experts", 9))
+        self.refuses("import", "--force", "--model", model, "-o", model, self.write("rows.csv", self.ROWS),
+                     says="is what is read")
 
 
 class Refusals(Case):
@@ -386,8 +496,8 @@ class Refusals(Case):
                 "output": False,
                 "warmup": False, "rejected": False, "layers": [{"layer": 3, "experts": [1, 2], "weights": [0.5, None]}]}
         experts = ("--experts", 8)
-        line = lambda **more: json.dumps(good, separators=(",", ":")) + "\n" + json.dumps({**good, **more},
-                                                                                          separators=(",", ":"))
+        dense = lambda value: json.dumps(value, separators=(",", ":"))
+        line = lambda **more: dense(good) + "\n" + dense({**good, **more})
         layer = lambda **more: line(layers=[{**good["layers"][0], **more}])
         self.imported(self.write("good.jsonl", line()), *experts)
         for content, *says in (
@@ -427,7 +537,7 @@ class Refusals(Case):
         ):
             with self.subTest(says=says):
                 self.fails(content, *says, options=hints)
-        self.fails("0,1\n0,2\n", "--top-k N", options=("--experts", 8))
+        self.fails("0,1\n0,2\n", "--top-k K", options=("--experts", 8))
         self.fails("0,1\n0,2\n", "--experts N", options=("--top-k", 2))
 
     def test_moe_cache_profile(self):
@@ -465,8 +575,9 @@ class Refusals(Case):
         path = self.write("run.csv", "0,1\n")
         for args, *says in (
             ((), "which file"), ((path, path), "one file"), (("-f", "xml", path), "'xml'", "route-trace"),
-            (("--experts", "0", path), "--experts"), (("--experts", "8x", path), "'8x'"), (("--top-k", "-1", path),
-                                                                                           "--top-k"),
+            (("--experts", "0", path), "--experts"), (("--experts", "8x", path), "'8x'"),
+            (("--experts", "65537", path), "from 1 to 65536"), (("--top-k", "-1", path), "--top-k"),
+            (("--expert-bytes", "0", path), "--expert-bytes"),
             (("--expert-bytes", "big", path), "'big'"), (("--nope", path), "--nope"), (("-o",), "-o needs a value"),
         ):
             self.refuses("import", *args, status=2, says=says)
@@ -508,8 +619,8 @@ class Outputs(Case):
         self.assertIn("standard input: does not tell how many experts", self.stderr)
 
     def test_a_disk_that_is_full(self):
-        large = self.write("large.csv", route([(0, 1, step, layer, (step % 7,
-                                                                    7)) for step in range(4000) for layer in (1, 2)]))
+        cells = [(0, 1, step, layer, (step % 7, 7)) for step in range(4000) for layer in (1, 2)]
+        large = self.write("large.csv", route(cells))
         before = sorted(os.listdir(self.folder))
         done = subprocess.run([CLI, "import", "-o", str(self.folder / "none"), large], capture_output=True, text=True,
                               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)))

@@ -15,6 +15,25 @@ static bool agree(const struct import * import, int32_t * told, int32_t hint, co
     return true;
 }
 
+// The file of a model may be of another one. Its top-k is not held against rows: programs may use fewer experts.
+static bool take_model(const struct import * import, const struct import_model * model, struct error * error) {
+    struct import_about * about = import_trace_about(import->trace);
+    if (about->n_expert > 0 && about->n_expert != model->n_expert) {
+        return error_set(error, "%s: has %d experts in a layer, and %s %d: is that its model?", import->input->name,
+                         (int) about->n_expert, model->path, (int) model->n_expert);
+    }
+    about->n_expert     = model->n_expert;
+    about->n_layer      = about->n_layer > 0          ? about->n_layer      : model->n_layer;
+    about->architecture = about->architecture != NULL ? about->architecture : model->architecture;
+    about->model        = about->model != NULL        ? about->model        : model->name;
+    for (size_t i = 0; import->hints->expert_bytes == 0 && i < model->n_layers; i++) {
+        if (!import_trace_has_bytes(import->trace, model->layers[i].layer)) {
+            import_trace_bytes(import->trace, model->layers[i].layer, model->layers[i].expert_bytes);
+        }
+    }
+    return true;
+}
+
 bool import_take_hints(struct import * import, struct error * error) {
     const struct import_hints * hints = import->hints;
     struct import_about       * about = import_trace_about(import->trace);
@@ -24,9 +43,12 @@ bool import_take_hints(struct import * import, struct error * error) {
     }
     about->model        = hints->model != NULL ? hints->model : about->model;
     about->expert_bytes = hints->expert_bytes;
+    if (hints->file != NULL && !take_model(import, hints->file, error)) {
+        return false;
+    }
     if (about->n_expert == 0) {
-        return error_set(error, "%s: does not tell how many experts a layer has: --experts N does",
-                         import->input->name);
+        return error_set(error, "%s: does not tell how many experts a layer has: --experts N does, or the model's GGUF "
+                                "file with --model", import->input->name);
     }
     return about->n_expert <= TRACE_EXPERTS_MAX
         || error_set(error, "%s: %d experts in a layer: %d at most", import->input->name, (int) about->n_expert,

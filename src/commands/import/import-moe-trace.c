@@ -113,9 +113,13 @@ static bool begin(struct moe_trace * moe, struct error * error) {
     if (!import_take_hints(moe->import, error)) {
         return false;
     }
+    if (about->n_used == 0 && moe->import->hints->file != NULL) {
+        about->n_used = moe->import->hints->file->n_used;
+    }
     moe->n_used = about->n_used;
-    return moe->n_used > 0 || error_set(error, "%s: does not tell how many experts a token has: --top-k N does",
-                                        moe->import->input->name);
+    return moe->n_used > 0
+        || error_set(error, "%s: does not tell how many experts a token has: --top-k K does, or the model's GGUF file "
+                            "with --model", moe->import->input->name);
 }
 
 static bool read(struct import * import, struct error * error) {

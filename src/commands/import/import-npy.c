@@ -187,12 +187,25 @@ static void close_file(struct npy_file * file) {
     *file = (struct npy_file) { 0 };
 }
 
+// Without numbers of layers, an array has one for each that has experts, or for each of the model.
+static bool number_layers(struct npy * npy, struct error * error) {
+    const struct import_model * model   = npy->import->hints->file;
+    const bool                  is_told = model != NULL && model->n_layers > 0;
+    const bool                  is_moe  = is_told && npy->n_layers == model->n_layers;
+    for (size_t i = 0; i < npy->n_layers; i++) {
+        npy->layers[i] = is_moe ? model->layers[i].layer : (int32_t) i;
+    }
+    return !is_told || is_moe || npy->n_layers == (size_t) model->n_layer
+        || error_set(error, "%s: has %zu layers, and %s %zu with experts: is that its model?", npy->experts.name,
+                     npy->n_layers, model->path, model->n_layers);
+}
+
 static bool read_layers(struct npy * npy, struct error * error) {
     struct npy_file file = { 0 };
     bool            ok   = open_beside(npy, &file, ".layers", error);
     npy->layers = memory_new(npy->n_layers, sizeof(*npy->layers));
-    for (size_t i = 0; i < npy->n_layers; i++) {
-        npy->layers[i] = (int32_t) i;
+    if (ok && file.file == NULL) {
+        ok = number_layers(npy, error);
     }
     if (ok && file.file != NULL) {
         ok = (strcmp(file.descr, "'<i4'") == 0 && file.n_dims == 1 && file.shape[0] == (int64_t) npy->n_layers)

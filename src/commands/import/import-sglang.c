@@ -95,10 +95,14 @@ static bool add_counts(struct import * import, const json_t * counts, struct err
     return ok;
 }
 
+static int32_t top_k_of(const struct import_hints * hints) {
+    return hints->n_used > 0 || hints->file == NULL ? hints->n_used : hints->file->n_used;
+}
+
 // Tokens follow from the counts where it is known how many experts each has.
 static void count_tokens(struct import * import) {
     struct statistics_section * section = &import->statistics->model;
-    const uint64_t              n_used  = (uint64_t) import->hints->n_used;
+    const uint64_t              n_used  = (uint64_t) top_k_of(import->hints);
     bool                        known   = n_used > 0;
     for (size_t i = 0; i < section->per_layer.n; i++) {
         uint64_t sum = 0;
@@ -112,9 +116,22 @@ static void count_tokens(struct import * import) {
     }
     section->layer_tokens.known = known;
     if (n_used > 0 && !known) {
-        error_warning("%s: the counts of a layer are no multiple of --top-k %d: tokens are left out",
+        error_warning("%s: the counts of a layer are no multiple of top-k %d: tokens are left out",
                       import->input->name, (int) n_used);
     }
+}
+
+static void name_model(struct import * import) {
+    struct statistics         * statistics = import->statistics;
+    const struct import_hints * hints      = import->hints;
+    const struct import_model * file       = hints->file;
+    const char                * name       = hints->model != NULL || file == NULL ? hints->model : file->name;
+    const bool                  has_kind   = file != NULL && file->architecture != NULL;
+    statistics->n_expert      = (int64_t) statistics->model.n_expert;
+    statistics->n_expert_used = top_k_of(hints) > 0 ? top_k_of(hints) : STATISTICS_UNKNOWN;
+    statistics->capture       = memory_text("import of sglang");
+    statistics->name          = name == NULL ? NULL : memory_text("%s", name);
+    statistics->architecture  = has_kind ? memory_text("%s", file->architecture) : NULL;
 }
 
 static bool fill(struct import * import, const json_t * counts, struct error * error) {
@@ -131,10 +148,11 @@ static bool fill(struct import * import, const json_t * counts, struct error * e
         return error_set(error, "%s: tells %zu experts itself, and --experts says %d: leave that out",
                          import->input->name, statistics->model.n_expert, (int) hints->n_expert);
     }
-    statistics->n_expert      = (int64_t) statistics->model.n_expert;
-    statistics->n_expert_used = hints->n_used > 0 ? hints->n_used : STATISTICS_UNKNOWN;
-    statistics->capture       = memory_text("import of sglang");
-    statistics->name          = hints->model == NULL ? NULL : memory_text("%s", hints->model);
+    if (hints->file != NULL && (size_t) hints->file->n_expert != statistics->model.n_expert) {
+        return error_set(error, "%s: has %zu experts in a layer, and %s %d: is that its model?", import->input->name,
+                         statistics->model.n_expert, hints->file->path, (int) hints->file->n_expert);
+    }
+    name_model(import);
     count_tokens(import);
     return true;
 }

@@ -89,9 +89,12 @@ void import_trace_bytes(struct import_trace * trace, int32_t layer, uint64_t exp
     trace->bytes[layer] = expert_bytes + 1;
 }
 
+bool import_trace_has_bytes(const struct import_trace * trace, int32_t layer) {
+    return (size_t) layer < trace->n_bytes && trace->bytes[layer] > 0;
+}
+
 static uint64_t bytes_of(const struct import_trace * trace, int32_t layer) {
-    const bool is_told = (size_t) layer < trace->n_bytes && trace->bytes[layer] > 0;
-    return is_told ? trace->bytes[layer] - 1 : trace->about.expert_bytes;
+    return import_trace_has_bytes(trace, layer) ? trace->bytes[layer] - 1 : trace->about.expert_bytes;
 }
 
 //

@@ -42,8 +42,9 @@ struct import_trace * import_trace_new  (FILE * out, const char * name);
 struct import_about * import_trace_about(struct import_trace * trace);
 void                  import_trace_free (struct import_trace * trace);
 
-// What one expert of a layer takes.
-void import_trace_bytes(struct import_trace * trace, int32_t layer, uint64_t expert_bytes);
+// What one expert of a layer takes, and whether that was told.
+void import_trace_bytes    (struct import_trace * trace, int32_t layer, uint64_t expert_bytes);
+bool import_trace_has_bytes(const struct import_trace * trace, int32_t layer);
 
 // The index of the token in this ubatch that was given this key before, or else of a new one, which `token` is then.
 int32_t import_trace_token (struct import_trace * trace, int64_t key, const struct expert_tracer_token * token);

@@ -72,7 +72,8 @@ static const struct option_spec options_known[] = {
     { 0, "force", OPTION_ON, OPTION_AT(force),
       .help = "replace whatever is there, not only an earlier routing trace, or statistics" },
     { 0, NULL, OPTION_GROUP, .help = "What the format does not tell of the model" },
-    { 'm', "model", OPTION_TEXT, OPTION_AT(model), .value = "NAME", .help = "its name" },
+    { 'm', "model", OPTION_FILE, OPTION_AT(model), .value = "NAME",
+      .help = "its name, or its GGUF file, which tells experts, top-k and what an expert of each layer takes" },
     { 0, "experts", OPTION_COUNT, OPTION_AT(n_expert), .value = "N", .min = 1, .max = TRACE_EXPERTS_MAX,
       .expects = "needs a number of experts from 1 to 65536",
       .help = "experts of a layer: only route-trace and sglang tell that themselves" },
@@ -97,7 +98,6 @@ static bool parse_options(struct options * options, int argc, char ** argv, int 
     options->output = options->output != NULL && strcmp(options->output, "-") == 0 ? NULL : options->output;
     options->file   = argv[0];
     options->hints  = (struct import_hints) {
-        .model        = options->model,
         .n_expert     = (int32_t) options->n_expert,
         .n_used       = (int32_t) options->n_used,
         .expert_bytes = options->expert_bytes,
@@ -239,10 +239,32 @@ static int import_file(const struct options * options) {
     return ok ? STATUS_OK : STATUS_FAILED;
 }
 
+// --model is a name or a file.
+static int import_with_model(struct options * options) {
+    if (options->model == NULL || !import_model_is_file(options->model)) {
+        options->hints.model = options->model;
+        return import_file(options);
+    }
+    struct error          error;
+    struct import_model * model = import_model_open(options->model, &error);
+    if (model == NULL) {
+        error_say("%s", error.text);
+        return STATUS_FAILED;
+    }
+    if (model->n_layers == 0 && options->expert_bytes == 0) {
+        error_warning("%s: is not all of the model: what an expert takes stays unknown, unless --expert-bytes tells",
+                      options->model);
+    }
+    options->hints.file = model;
+    const int status = import_file(options);
+    import_model_free(model);
+    return status;
+}
+
 static int import_main(int argc, char ** argv) {
     struct options options = { 0 };
     int            status;
-    return parse_options(&options, argc, argv, &status) ? import_file(&options) : status;
+    return parse_options(&options, argc, argv, &status) ? import_with_model(&options) : status;
 }
 
 const struct command command_import = {
