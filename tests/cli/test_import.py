@@ -22,7 +22,7 @@ from test_trace_commands import CLI, N_EXPERT, NUMPY, ROOT, TABLE, header, made,
 
 import moetrace as m
 
-SHARED = Path(os.environ.get("EXPERT_TRACER_SHARED", ROOT.parent / "shared" / "data"))
+SHARED = Path(os.environ.get("EXPERT_TRACER_SHARED") or ROOT.parent / "shared" / "data")
 REAL = {"qwen3-30b-a3b": (48, 128, 6, 28, 128, 38.0), "gpt-oss-120b": (36, 128, 2, 85, 64, 17.9)}
 ROUTE_HEAD = """# route_trace v1
 # model=/m/a model.gguf arch=qwen3moe n_layer=3 n_expert=8 n_expert_used=2
@@ -111,6 +111,32 @@ class Case(made_traces.Case):
         self.quiet("export", "-f", form, "-o", path, *options, trace or self.trace)
         return path
 
+    def csv_of(self, trace):
+        """The decisions of each token, as `export -f csv` has them."""
+        found = {}
+        for row in csv.DictReader(io.StringIO(self.quiet("export", "-f", "csv", trace))):
+            experts = [int(row[key]) for key in row if key.startswith("expert") and row[key]]
+            found.setdefault((row["context"], row["ubatch"], row["token"]), []).append((int(row["layer"]), experts))
+        return list(found.values())
+
+    def check_round_trips(self, trace, n_expert, n_used):
+        """Whatever it is exported to, it is the same when it is imported again."""
+        want = self.csv_of(trace)
+        hints = "--experts", n_expert
+        for form, *more in (("csv",), ("jsonl",), ("npy",), ("moe-trace", "--top-k", n_used), ("moe-cache-profile",)):
+            with self.subTest(form):
+                found = self.imported(self.exported(form, trace=trace), *hints, *more, name="again.moetrace")
+                self.assertEqual(self.csv_of(self.folder / "again.moetrace"), want)
+                self.assertEqual(decisions(found), want)
+        with self.subTest("sglang-json"):
+            stats = self.folder / "again.json"
+            stats.unlink(missing_ok=True)
+            self.quiet("import", "-o", stats, self.exported("sglang-json", trace=trace))
+            counts = Counter((layer, one) for its in want for layer, experts in its for one in experts)
+            found = json.loads(self.run_cli("show", "--json", stats))["per_layer"]
+            self.assertEqual({(int(layer), int(one)): n for layer, row in found.items() for one, n in row.items() if n},
+                             counts)
+
     def fails(self, content, *says, options=(), name="bad"):
         """It is refused, in one line that names the file, and nothing is left."""
         path = self.write(name, content)
@@ -129,6 +155,10 @@ class RoundTrips(Case):
         trace = m.Trace(m.joined(made()))
         trace.events = [each for each in trace.ubatches if not each.mtp and (warmup or not each.warmup)]
         return trace
+
+    def test_decisions(self):
+        self.check_round_trips(self.trace, N_EXPERT, 2)
+        self.assertEqual(self.csv_of(self.trace), decisions(self.original(warmup=False)))
 
     def test_csv(self):
         found = self.imported(self.exported("csv", "--warmup"), "--experts", N_EXPERT)
@@ -698,6 +728,12 @@ class RealTraces(Case):
 
     def test_gpt_oss(self):
         self.assertAlmostEqual(*self.check("gpt-oss-120b"), delta=0.06)
+
+    def test_round_trips(self):
+        for name, (_, n_expert, n_used, *_) in REAL.items():
+            with self.subTest(name):
+                self.imported(SHARED / f"{name}.route.csv")
+                self.check_round_trips(self.folder / "imported.moetrace", n_expert, n_used)
 
 
 if __name__ == "__main__":
