@@ -97,29 +97,71 @@ static uint64_t n_shared(struct neighbours * neighbours, const uint16_t * before
     return n;
 }
 
-void neighbours_row(struct neighbours * neighbours, struct neighbours_sequence * sequence,
-                    const struct neighbours_row * row) {
+struct neighbours_reuse neighbours_row(struct neighbours * neighbours, struct neighbours_sequence * sequence,
+                                       const struct neighbours_row * row) {
     struct remembered_row * before  = &sequence->rows[row->layer];
     uint16_t              * experts = sequence->experts + neighbours->offsets[row->layer];
+    struct neighbours_reuse reuse   = { 0, 0 };
     if (before->position >= 0 && before->life == row->life && row->position == before->position + 1) {
-        struct neighbours_reuse * reuse = &neighbours->reuse[row->layer][row->generation];
-        reuse->shared  += n_shared(neighbours, experts, before->n_experts, row);
-        reuse->experts += row->n_experts;
+        struct neighbours_reuse * sum = &neighbours->reuse[row->layer][row->generation];
+        reuse.shared  = n_shared(neighbours, experts, before->n_experts, row);
+        reuse.experts = row->n_experts;
+        sum->shared  += reuse.shared;
+        sum->experts += reuse.experts;
     }
     *before = (struct remembered_row) { row->life, row->position, (uint16_t) row->n_experts };
     memcpy(experts, row->experts, row->n_experts * sizeof(*experts));
+    return reuse;
 }
 
 struct neighbours_reuse neighbours_reuse(const struct neighbours * neighbours, size_t layer, bool generation) {
     return neighbours->reuse[layer][generation];
 }
 
+//
+// chance
+//
+
 double neighbours_chance(const uint64_t * counts, size_t n, size_t n_used) {
-    const uint64_t total = counts_sum(counts, n);
-    double         sum   = total == 0 ? (double) NAN : 0.0;
+    const double n_tokens = (double) counts_sum(counts, n) / (double) n_used;
+    double       pairs    = 0.0;
     for (size_t i = 0; i < n; i++) {
-        const double p = counts_share(counts[i], total);
-        sum += p * p;
+        pairs += (double) counts[i] * ((double) counts[i] - 1.0);
     }
-    return (double) n_used * sum;
+    return n_tokens < 2.0 ? (double) NAN : fmax(pairs, 0.0) / (n_tokens * (n_tokens - 1.0) * (double) n_used);
+}
+
+void neighbours_spread_add(struct neighbours_spread * spread, const struct neighbours_reuse * of_token) {
+    const double shared  = (double) of_token->shared;
+    const double experts = (double) of_token->experts;
+    if (of_token->experts > 0) {
+        spread->n++;
+        spread->shared          += shared;
+        spread->experts         += experts;
+        spread->shared_squares  += shared  * shared;
+        spread->experts_squares += experts * experts;
+        spread->products        += shared  * experts;
+    }
+}
+
+// The standard deviation of a ratio of sums; at least what it is where layers are independent of each other.
+static double deviation_of(const struct neighbours_spread * spread, double chance) {
+    const double share   = spread->shared / spread->experts;
+    const double squares = spread->shared_squares - 2.0 * share * spread->products
+                         + share * share * spread->experts_squares;
+    const double least   = spread->experts * chance * (1.0 - chance);
+    return sqrt(fmax(fmax(squares, least), 0.0)) / spread->experts;
+}
+
+#define QUANTILE 1.96 // of the normal distribution, 95 % within
+#define NOTHING  1e-9
+
+enum neighbours_verdict neighbours_judge(const struct neighbours_spread * spread, double chance) {
+    if (spread->n < NEIGHBOURS_LEAST || isnan(chance)) {
+        return NEIGHBOURS_FEW;
+    }
+    const double above     = spread->shared / spread->experts - chance;
+    const double deviation = deviation_of(spread, chance);
+    return above <= NOTHING || above <= QUANTILE * deviation ? NEIGHBOURS_CHANCE
+         : above <= 2.0 * QUANTILE * deviation           ? NEIGHBOURS_HARDLY : NEIGHBOURS_MORE;
 }

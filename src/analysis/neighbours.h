@@ -41,12 +41,42 @@ void                         neighbours_free         (struct neighbours * neighb
 struct neighbours_sequence * neighbours_sequence_new (const struct neighbours * neighbours);
 void                         neighbours_sequence_free(struct neighbours_sequence * sequence);
 
-// The next row of a sequence in a layer. Counted as what this token is, whatever the one before it was.
-void                    neighbours_row  (struct neighbours * neighbours, struct neighbours_sequence * sequence,
+// The next row of a sequence in a layer. Counted as what this token is, whatever the one before it was. Returns what it
+// adds, nothing where it has no neighbour.
+struct neighbours_reuse neighbours_row  (struct neighbours * neighbours, struct neighbours_sequence * sequence,
                                          const struct neighbours_row * row);
 struct neighbours_reuse neighbours_reuse(const struct neighbours * neighbours, size_t layer, bool generation);
 
-// The share that independent draws would have in common, each of n_used experts, expert i with the chance
-// n_used * p_i, p_i = counts[i] / sum of counts: n_used * sum of p_i^2. It is n_used / n where all are used alike.
-// NAN where nothing was counted.
+//
+// chance
+//
+
+// The share of its experts that a token has in common with another one of those that were counted, whichever: each of n
+// experts was used counts[i] times, n_used by each token. Of T tokens, the pairs that both use an expert over all pairs
+// of tokens: sum of counts[i] * (counts[i] - 1) / (T * (T - 1) * n_used). That is without bias: a token is not paired
+// with itself, as in the sum of squares of the shares it is. NAN where there are fewer than two tokens.
 double neighbours_chance(const uint64_t * counts, size_t n, size_t n_used);
+
+// What tokens and their neighbours have in common in all layers, and how much it spreads from token to token: layers of
+// one token are alike, so that tokens are what is independent if anything is.
+struct neighbours_spread {
+    uint64_t n; // tokens that have a neighbour
+    double   shared;
+    double   experts;
+    double   shared_squares;
+    double   experts_squares;
+    double   products;
+};
+
+void neighbours_spread_add(struct neighbours_spread * spread, const struct neighbours_reuse * of_token);
+
+enum neighbours_verdict {
+    NEIGHBOURS_FEW,    // too few tokens to tell
+    NEIGHBOURS_CHANCE, // what they share is within 95 % of chance, or below
+    NEIGHBOURS_HARDLY, // above that, but by less than as much again
+    NEIGHBOURS_MORE,
+};
+
+#define NEIGHBOURS_LEAST 8 // tokens
+
+enum neighbours_verdict neighbours_judge(const struct neighbours_spread * spread, double chance);

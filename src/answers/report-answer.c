@@ -83,12 +83,14 @@ static struct report_layer mean_of(const struct report_answer * report) {
             n              += 1.0;
             mean.entropy   += layer->entropy;
             mean.effective += layer->effective;
+            mean.uniform   += layer->uniform;
             mean.share     += layer->share;
             never_used     += (double) layer->never_used;
         }
     }
     mean.entropy   /= n;
     mean.effective /= n;
+    mean.uniform   /= n;
     mean.share     /= n;
     mean.never_used = n > 0.0 ? (size_t) lround(never_used / n) : 0;
     return mean;
@@ -133,7 +135,6 @@ static void fill_layers(struct report_answer * report) {
         report->layers[i] = look_at_layer(&counts->layers[i]);
     }
     report->reuse       = reuse_of_all(report);
-    report->mean        = mean_of(report);
     report->by_evenness = by_evenness(report);
     fill_ranges(report);
 }
@@ -171,15 +172,45 @@ static size_t n_slots_of(const struct routing_counts * counts, enum counted_part
     return n;
 }
 
+static const double mark_shares[REPORT_N_MARKS] = { 0.5, 0.8, 0.9, 0.99 };
+
 static void fill_marks(struct report_coverage * coverage, const struct evenness_slots * slots) {
-    static const int percents[REPORT_N_MARKS] = { 50, 80, 90, 99 };
     for (size_t i = 0; i < REPORT_N_MARKS; i++) {
-        const size_t n = evenness_coverage(slots, percents[i] / 100.0);
-        coverage->marks[i] = (struct report_mark) { percents[i], n, (double) n / (double) slots->n };
+        const size_t n       = evenness_coverage(slots, mark_shares[i]);
+        const int    percent = (int) lround(100.0 * mark_shares[i]);
+        coverage->marks[i] = (struct report_mark) { percent, n, (double) n / (double) slots->n };
     }
     for (int i = 0; i < REPORT_N_CURVE; i++) {
         coverage->curve[i] = evenness_covered(slots, i / 100.0);
     }
+}
+
+// What uniform routing of as many tokens would come to, of layers too.
+static bool fill_uniform(struct report_answer * report, enum counted_part part) {
+    const struct routing_counts * counts    = report->counts;
+    struct report_coverage      * coverage  = &report->coverage[part];
+    struct uniform_layer        * layers    = memory_new(counts->n_layers, sizeof(*layers));
+    struct uniform_range        * effective = memory_new(counts->n_layers, sizeof(*effective));
+    for (size_t i = 0; i < counts->n_layers; i++) {
+        const struct counted_layer * layer = &counts->layers[i];
+        const uint64_t               all   = counts_sum(layer->activations[part], layer->n_expert);
+        layers[i] = (struct uniform_layer) { all, layer->n_expert, layer->n_used < 1 ? 1 : (size_t) layer->n_used };
+    }
+    const struct uniform_study study = {
+        .n_shares  = REPORT_N_MARKS,
+        .shares    = mark_shares,
+        .coverage  = coverage->uniform,
+        .n_curve   = REPORT_N_CURVE,
+        .curve     = coverage->uniform_curve,
+        .effective = part == COUNTED_ALL ? effective : NULL,
+    };
+    const bool ok = uniform_study(layers, counts->n_layers, &study);
+    for (size_t i = 0; part == COUNTED_ALL && i < counts->n_layers; i++) {
+        report->layers[i].uniform = effective[i].mean;
+    }
+    free(layers);
+    free(effective);
+    return ok;
 }
 
 static bool fill_coverage(struct report_answer * report, enum counted_part part) {
@@ -195,9 +226,10 @@ static bool fill_coverage(struct report_answer * report, enum counted_part part)
     }
     coverage->is_known = n > 0 && counts_sum(all, n) > 0;
     coverage->n_slots  = n;
-    const bool ok = !coverage->is_known || evenness_slots_of(&slots, all, n);
+    bool ok = !coverage->is_known || evenness_slots_of(&slots, all, n);
     if (ok && coverage->is_known) {
         fill_marks(coverage, &slots);
+        ok = fill_uniform(report, part);
     }
     evenness_slots_free(&slots);
     free(all);
@@ -213,6 +245,58 @@ static bool fill_phases(struct report_answer * report, struct error * error) {
     report->main_phase = report->coverage[COUNTED_GENERATION].is_known ? COUNTED_GENERATION
                        : report->coverage[COUNTED_PROMPT].is_known     ? COUNTED_PROMPT : COUNTED_ALL;
     return true;
+}
+
+//
+// what it means
+//
+
+#define ENOUGH_OF_EACH 10.0 // activations of an expert: uniform routing uses all of them about alike then
+#define ALIKE          0.8  // of the experts that take half of the work by uniform routing
+#define FEW            0.4
+
+static enum report_evenness evenness_of(const struct report_coverage * coverage, double of_each) {
+    const struct uniform_range * uniform = &coverage->uniform[0];
+    const double                 slots   = (double) coverage->marks[0].slots;
+    const enum uniform_place     place   = uniform_place(uniform, slots, 1.0);
+    if (place == UNIFORM_BELOW) {
+        return slots < FEW   * uniform->mean ? REPORT_EVEN_FEW
+             : slots < ALIKE * uniform->mean ? REPORT_EVEN_SOME : REPORT_EVEN_ALIKE;
+    }
+    return of_each < ENOUGH_OF_EACH ? REPORT_EVEN_TOO_FEW
+         : place == UNIFORM_HARDLY  ? REPORT_EVEN_HARDLY : REPORT_EVEN_CHANCE;
+}
+
+// Upwards, to two digits.
+static int64_t rounded(double value) {
+    const double unit = value < 100.0 ? 1.0 : pow(10.0, floor(log10(value)) - 1.0);
+    return (int64_t) (ceil(value / unit) * unit);
+}
+
+static void judge_evenness(struct report_answer * report) {
+    const struct routing_counts  * counts   = report->counts;
+    const struct report_coverage * coverage = &report->coverage[report->main_phase];
+    const int64_t tokens[REPORT_N_PHASES] = { counts->tokens.all, counts->tokens.prompt, counts->tokens.generation };
+    uint64_t      all = 0;
+    for (size_t i = 0; coverage->is_known && i < counts->n_layers; i++) {
+        all += counts_sum(counts->layers[i].activations[report->main_phase], counts->layers[i].n_expert);
+    }
+    const double of_each = (double) all / (double) coverage->n_slots;
+    report->tokens_wanted = -1;
+    if (coverage->is_known) {
+        report->evenness = evenness_of(coverage, of_each);
+    }
+    if (coverage->is_known && tokens[report->main_phase] > 0) {
+        report->tokens_wanted = rounded((double) tokens[report->main_phase] * ENOUGH_OF_EACH / of_each);
+    }
+}
+
+static void judge_reuse(struct report_answer * report) {
+    const struct neighbours_spread * spreads = report->counts->spreads;
+    const double chances[N_TOKEN_PHASES] = { report->reuse.prompt_chance, report->reuse.generation_chance };
+    for (int phase = 0; phase < N_TOKEN_PHASES; phase++) {
+        report->reuse_verdicts[phase] = neighbours_judge(&spreads[phase], chances[phase]);
+    }
 }
 
 //
@@ -243,6 +327,9 @@ static bool fill(struct report_answer * report, const struct trace_filter * filt
     if (!fill_phases(report, error)) {
         return false;
     }
+    report->mean = mean_of(report);
+    judge_evenness(report);
+    judge_reuse   (report);
     if (counts->trace != NULL && report->activations > 0) {
         answer_cache(report, filter);
     }

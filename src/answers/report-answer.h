@@ -3,6 +3,7 @@
 #pragma once
 
 #include "analysis/evenness.h"
+#include "analysis/uniform.h"
 #include "answers/cache-answer.h"
 #include "answers/routing-counts.h"
 
@@ -21,6 +22,7 @@ struct report_reuse {
 struct report_layer {
     double              entropy;     // normalised, NAN: nothing was counted
     double              effective;   // likewise
+    double              uniform;     // what `effective` would be by uniform routing of as many tokens
     size_t              hottest;
     double              share;       // that the hottest has
     size_t              never_used;
@@ -35,10 +37,23 @@ struct report_mark {
 };
 
 struct report_coverage {
-    bool               is_known;
-    size_t             n_slots;
-    struct report_mark marks[REPORT_N_MARKS];
-    double             curve[REPORT_N_CURVE]; // share of the activations that the hottest slots take
+    bool                 is_known;
+    size_t               n_slots;
+    struct report_mark   marks[REPORT_N_MARKS];
+    double               curve[REPORT_N_CURVE];   // share of the activations that the hottest slots take
+    struct uniform_range uniform[REPORT_N_MARKS]; // slots that take as much by uniform routing of as many tokens
+    double               uniform_curve[REPORT_N_CURVE];
+};
+
+// How even the use of experts is, beside uniform routing of as many tokens.
+enum report_evenness {
+    REPORT_EVEN_UNKNOWN,
+    REPORT_EVEN_TOO_FEW, // tokens to tell
+    REPORT_EVEN_CHANCE,  // within what chance would have
+    REPORT_EVEN_HARDLY,  // outside of that, and not clearly
+    REPORT_EVEN_ALIKE,   // clearly less even, and not by much
+    REPORT_EVEN_SOME,    // experts are used more than others
+    REPORT_EVEN_FEW,     // experts do most of the work
 };
 
 // All layers of statistics added up.
@@ -70,7 +85,10 @@ struct report_answer {
     struct report_sum       sum;
     struct report_coverage  coverage[REPORT_N_PHASES];
     enum counted_part       main_phase;   // generation where there is any
+    enum report_evenness    evenness;     // in that phase
+    int64_t                 tokens_wanted; // of that phase, to tell; -1: how many there are is not known
     struct report_reuse     reuse;        // of all layers
+    enum neighbours_verdict reuse_verdicts[N_TOKEN_PHASES];
     uint64_t                activations;
     struct cache_answer   * cache;        // NULL: not known
     struct error            cache_error;  // why, where it is a trace

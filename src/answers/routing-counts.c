@@ -29,6 +29,7 @@ struct gathering {
     struct trace_lives          * lives;      // sequences, their life being 0
     int8_t                      * parts;      // of the ubatch's tokens: prompt or generation, 0: not chosen
     struct neighbours_sequence ** sequences;  // likewise, NULL: no neighbour of any
+    struct neighbours_reuse     * reuses;     // likewise, in all layers
     size_t                        room;
 };
 
@@ -48,6 +49,7 @@ static void make_room(struct gathering * gathering, size_t n_tokens) {
     if (n_tokens > gathering->room) {
         gathering->parts     = memory_resize(gathering->parts,     n_tokens, sizeof(*gathering->parts));
         gathering->sequences = memory_resize(gathering->sequences, n_tokens, sizeof(struct neighbours_sequence *));
+        gathering->reuses    = memory_resize(gathering->reuses,    n_tokens, sizeof(*gathering->reuses));
         gathering->room      = n_tokens;
     }
 }
@@ -64,6 +66,7 @@ static bool take_tokens(struct gathering * gathering, const struct trace_ubatch 
         const struct trace_token * token = &ubatch->tokens[i];
         gathering->parts    [i] = 0;
         gathering->sequences[i] = NULL;
+        gathering->reuses   [i] = (struct neighbours_reuse) { 0, 0 };
         if (!trace_filter_has_token(gathering->filter, ubatch, i)) {
             continue;
         }
@@ -100,7 +103,16 @@ static void take_neighbour(struct gathering * gathering, const struct trace_ubat
         .n_experts  = (size_t) n_used,
         .experts    = experts,
     };
-    neighbours_row(gathering->neighbours, gathering->sequences[i_token], &row);
+    const struct neighbours_reuse reuse = neighbours_row(gathering->neighbours, gathering->sequences[i_token], &row);
+    gathering->reuses[i_token].shared  += reuse.shared;
+    gathering->reuses[i_token].experts += reuse.experts;
+}
+
+static void take_reuses(const struct gathering * gathering, const struct trace_ubatch * ubatch) {
+    for (int32_t i = 0; i < ubatch->n_tokens; i++) {
+        const enum phase phase = ubatch->tokens[i].generation ? PHASE_GENERATION : PHASE_PROMPT;
+        neighbours_spread_add(&gathering->counts->spreads[phase], &gathering->reuses[i]);
+    }
 }
 
 static void take_layer(struct gathering * gathering, const struct trace_ubatch * ubatch,
@@ -139,6 +151,7 @@ static bool take_ubatch(void * self, const struct trace_ubatch * ubatch, struct 
             take_layer(gathering, ubatch, &ubatch->layers[i], gathering->places[layer]);
         }
     }
+    take_reuses(gathering, ubatch);
     return true;
 }
 
@@ -242,6 +255,7 @@ static bool gather(struct routing_counts * counts, const struct trace_filter * f
     forget_neighbours(&gathering);
     free(gathering.parts);
     free(gathering.sequences);
+    free(gathering.reuses);
     free(gathering.places);
     trace_shape_free(shape);
     return ok;

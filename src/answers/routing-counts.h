@@ -40,15 +40,16 @@ struct routing_tokens {
 };
 
 struct routing_counts {
-    const char            * path;       // as the user gave it
-    struct trace          * trace;      // NULL: statistics
-    struct statistics     * statistics; // NULL: a trace
-    struct answer_model     model;
-    struct routing_tokens   tokens;
-    struct trace_extent     extent;     // of a trace
-    size_t                  n_layers;   // that the filter chooses
-    struct counted_layer  * layers;     // ascending
-    uint64_t                lost;       // ubatches that do not check
+    const char             * path;       // as the user gave it
+    struct trace           * trace;      // NULL: statistics
+    struct statistics      * statistics; // NULL: a trace
+    struct answer_model      model;
+    struct routing_tokens    tokens;
+    struct trace_extent      extent;     // of a trace
+    size_t                   n_layers;   // that the filter chooses
+    struct counted_layer   * layers;     // ascending
+    struct neighbours_spread spreads[N_TOKEN_PHASES]; // of tokens, over these layers
+    uint64_t                 lost;       // ubatches that do not check
 };
 
 // Returns NULL where it cannot be read, or does not know what the filter asks for.

@@ -54,13 +54,14 @@ function heatSection(layers) {
 
 function coverageChart(coverage, phases) {
     const curve = (values) => percents(values.map((share, i) => [100 * i / (values.length - 1), share]));
+    const even  = coverage[phases.at(-1)[0]].uniform?.curve; // as many tokens, which bend the line by chance
     return {
         label:  "Share of activations that the hottest experts take.",
         x:      { name: "Experts, hottest first", max: 100, format: PERCENT.format,
             tip: (value) => `The hottest ${value.toFixed(0)}% of the experts` },
         y:      { ...PERCENT, name: "Share of all uses", max: 100 },
         series: [...phases.map(([phase]) => ({ key: phase, points: curve(coverage[phase].curve) })),
-            { key: "even", points: [[0, 0], [100, 100]] }],
+            { key: "even", points: even ? curve(even) : [[0, 0], [100, 100]] }],
     };
 }
 
@@ -77,7 +78,8 @@ function coverageSection(coverage) {
         makeChart(coverageChart(coverage, phases)),
         explained("Take the hottest experts of all layers, one after the other: "
             + "this is how much of the work they do together.",
-            "The further the line is above the dashed one, the more a few experts do."),
+            "The dashed line is what as many tokens show that use all experts alike: few tokens cannot touch them all.",
+            "The further a line is above it, the more a few experts do."),
         table("Experts that take so much of all uses", [
             { title: "Tokens", text: ([, name]) => name },
             ...MARKS.map((mark) => ({ title: `${mark}%`, text: cell(mark) })),
@@ -144,6 +146,9 @@ function layersSection(layers) {
             { title: "Evenness",  text: (layer) => decimal(layer.entropy, 3), hint: "Normalised entropy" },
             { title: "Effective", text: (layer) => decimal(layer.effective_experts, 1),
               hint: "Effective number of experts" },
+            ...(layers.some((layer) => isKnown(layer.uniform_effective))
+                ? [{ title: "By chance", hint: "Of as many tokens that use all experts alike",
+                     text: (layer) => decimal(layer.uniform_effective, 1) }] : []),
             { title: "Hottest",   text: (layer) => isKnown(layer.hottest)
                 ? `${layer.hottest.expert} (${percent(layer.hottest.share)})` : UNKNOWN },
             { title: "Never used", text: (layer) => count(layer.never_used) },

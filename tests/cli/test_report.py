@@ -133,6 +133,12 @@ def shares(counts):
     return [count / sum(counts) for count in counts]
 
 
+def chance_of(counts, n_used=N_USED):
+    """Of two tokens that are not the same, the share of experts in common."""
+    n_tokens = sum(counts) / n_used
+    return sum(count * (count - 1) for count in counts) / (n_tokens * (n_tokens - 1) * n_used)
+
+
 def entropy(p):
     return -sum(x * math.log2(x) for x in p if x)
 
@@ -144,6 +150,11 @@ def js(a, b):
 
 def hottest(counts, n):
     return sorted(range(len(counts)), key=lambda e: (-counts[e], e))[:n]
+
+
+def verdict_of(text):
+    """What a command prints first, in one line."""
+    return text.split("\n\n")[0].replace("\n", " ")
 
 
 def visible(line):
@@ -173,14 +184,15 @@ class Case(unittest.TestCase):
         return cls.write(name, m.joined(m.encode(header, [its_table or table()], events, chunk_every=4)))
 
     @classmethod
-    def statistics(cls, name, counts, per_layer=True, n_expert=N_EXPERT):
+    def statistics(cls, name, counts, per_layer=True, n_expert=N_EXPERT, n_used=N_USED, n_tokens=60):
         """counts: layer -> activations."""
         def activations(its):
             return {str(e): count for e, count in enumerate(its) if count}
         sums = [sum(its[e] for its in counts.values()) for e in range(n_expert)]
         layers = {"per_layer": {str(layer): activations(its) for layer, its in counts.items()}} if per_layer else {}
         return cls.write(name, json.dumps({"model": {"name": "Small"}, "n_expert": n_expert,
-                                           "n_expert_used": N_USED, "total_tokens": 60, "total_activations": sum(sums),
+                                           "n_expert_used": n_used, "total_tokens": n_tokens,
+                                           "total_activations": sum(sums),
                                            "expert_activations": activations(sums), **layers}))
 
     def run_cli(self, *args, status=0, stdin=None, **env):
@@ -254,8 +266,7 @@ class Report(Case):
         for phase, chance in (("prompt", "chance_prompt"), ("generation", "chance")):
             shared, every = expected.pairs[phase, il]
             self.assertAlmostEqual(layer["neighbours"][phase], shared / every, 6)
-            self.assertAlmostEqual(layer["neighbours"][chance],
-                                   N_USED * sum(x * x for x in shares(expected.list(phase, il))), 6)
+            self.assertAlmostEqual(layer["neighbours"][chance], chance_of(expected.list(phase, il)), 6)
 
     def test_reuse_of_all_layers(self):
         told, expected = self.json("report", self.a)["neighbours"], Expected(self.a)
@@ -284,9 +295,11 @@ class Report(Case):
             self.assertAlmostEqual(layer["hottest"]["share"], 1 / N_EXPERT, 9)
             self.assertEqual(layer["never_used"], 0)
             self.assertEqual(layer["neighbours"]["generation"], 0)
-            self.assertAlmostEqual(layer["neighbours"]["chance"], N_USED / N_EXPERT, 9)
+            self.assertAlmostEqual(layer["neighbours"]["chance"], chance_of([4] * N_EXPERT), 8)
         self.assertEqual([told["coverage"]["all"][key] for key in ("50", "80", "90", "99")], [24, 39, 44, 48])
-        self.assertIn("almost alike", told["verdict"])
+        self.assertIn("too few tokens", told["verdict"])
+        self.assertIn("no more of its experts in a layer with the token before it than by chance", told["verdict"])
+        self.assertEqual((told["evenness"]["found"], told["reuse"]["generation"]), ("too few", "chance"))
 
     def test_one_expert_always(self):
         one = table(n_used=1)
@@ -298,17 +311,85 @@ class Report(Case):
         self.assertEqual([told["coverage"]["all"][key] for key in ("50", "99", "slots")], [2, 3, 48])
         self.assertIn("Few experts", told["verdict"])
 
+    def test_the_verdict_comes_first(self):
+        told = self.json("report", self.a)
+        text = self.quiet("report", self.a, COLUMNS="60")
+        self.assertEqual(verdict_of(text), told["verdict"])
+        lines = text[:text.index("\nmodel ")].splitlines()
+        self.assertLessEqual(max(map(len, lines)), 60)
+        self.assertGreater(min(map(len, lines[:2])), 45)
+
+    def test_fits_80_columns(self):
+        for path in (self.a, self.statistics("fits.json", {1: [5, 0, 7] + [10 ** 9] * 13})):
+            for line in self.quiet("report", path)[:self.quiet("report", path).find("\ngeneration:")].splitlines():
+                self.assertLessEqual(len(line), 80, line)
+
+    def uniform(self, seed, n_tokens, n_expert, n_used, n_layers=4):
+        """Statistics of tokens that use all experts alike."""
+        rng = random.Random(seed)
+        counts = {layer: [0] * n_expert for layer in range(n_layers)}
+        for its in counts.values():
+            for _ in range(n_tokens):
+                for expert in rng.sample(range(n_expert), n_used):
+                    its[expert] += 1
+        return self.statistics("uniform.json", counts, n_expert=n_expert, n_used=n_used, n_tokens=n_tokens)
+
+    def test_uniform_routing_has_no_structure(self):
+        """However few or many tokens there are. Of the two thresholds of analysis.md, hardly is one in forty."""
+        found = Counter()
+        for seed, n_tokens in enumerate((2, 3, 7, 16, 60, 200, 1000)):
+            for n_expert, n_used in ((8, 2), (60, 4), (128, 8), (512, 10)):
+                told = self.json("report", self.uniform(seed, n_tokens, n_expert, n_used))
+                found[told["evenness"]["found"]] += 1
+                self.assertIn(told["evenness"]["found"], ("too few", "chance", "hardly"), (n_tokens, n_expert))
+                for word in ("Few experts", "Some experts"):
+                    self.assertNotIn(word, told["verdict"])
+                if n_tokens * n_used >= 10 * n_expert:
+                    self.assertNotEqual(told["evenness"]["found"], "too few")
+                else:
+                    self.assertIn(f"record about {told['evenness']['tokens_wanted']};", told["verdict"])
+                    self.assertAlmostEqual(told["evenness"]["tokens_wanted"], 10 * n_expert / n_used,
+                                           delta=5 + n_expert / n_used)
+                for layer in told["layers"]:
+                    self.assertAlmostEqual(layer["effective_experts"], layer["uniform_effective"],
+                                           delta=0.3 * n_expert)
+                    if n_tokens == 1000:
+                        self.assertAlmostEqual(layer["effective_experts"], layer["uniform_effective"],
+                                               delta=0.02 * n_expert)
+        self.assertLess(found["hardly"], 3)
+
+    def test_uniform_traces_have_none(self):
+        """Nor do their tokens stay at their experts."""
+        for seed, n_generated in enumerate((3, 12, 40, 150, 600)):
+            rng, rows = random.Random(seed), {}
+
+            def choose(layer, position, rank):
+                return rows.setdefault((layer, position), rng.sample(range(N_EXPERT), N_USED))[rank]
+            told = self.layers_of(choose, n_generated=n_generated)
+            self.assertIn(told["evenness"]["found"], ("too few", "chance", "hardly"), n_generated)
+            self.assertIn(told["reuse"]["generation"], ("too few", "chance", "hardly"), n_generated)
+            self.assertNotIn("would be chance", told["verdict"])
+
+    def test_skewed_routing_has_structure(self):
+        for weights, words in (([8] * 2 + [1] * 14, "Few experts do most of the work"),
+                               ([3] * 6 + [1] * 10, "Some experts are used more than others"),
+                               ([11] * 8 + [9] * 8, "Experts are used almost alike")):
+            path = self.statistics("skewed.json", {layer: [4000 * w for w in weights] for layer in range(4)})
+            self.assertIn(words, self.json("report", path)["verdict"])
+
     def test_half_of_the_experts_stay(self):
         told = self.layers_of(lambda layer, position, rank: (position + rank) % N_EXPERT)
         self.assertAlmostEqual(told["neighbours"]["generation"], 0.5)
         self.assertAlmostEqual(told["neighbours"]["prompt"], 0.5)
+        self.assertEqual(told["reuse"]["generation"], "more")
+        self.assertRegex(told["verdict"], r"A token shares 50% .* \(10% would be chance\)")
 
-    def test_ends_in_the_cache_answer(self):
+    def test_has_the_cache_answer(self):
         told = self.json("report", self.a)
         alone = self.json("cache", self.a)
         self.assertAlike({**told["cache"], "file": None}, {**alone, "file": None})
         self.assertTrue(told["verdict"].endswith(alone["verdict"]))
-        self.assertIn(" ".join(alone["verdict"].split()), " ".join(self.quiet("report", self.a).split()))
+        self.assertIn(alone["verdict"], verdict_of(self.quiet("report", self.a)))
 
     def test_text(self):
         text, told = self.quiet("report", self.a), self.json("report", self.a)
@@ -316,9 +397,9 @@ class Report(Case):
             self.assertIn(word, text)
         for layer in told["layers"]:
             row = next(line.split() for line in text.splitlines() if re.match(rf" +{layer['layer']} +[01]\.", line))
-            self.assertEqual(row[1:6], [f"{layer['entropy']:.3f}", f"{layer['effective_experts']:.1f}",
-                                        str(layer["hottest"]["expert"]), f"{100 * layer['hottest']['share']:.1f}%",
-                                        str(layer["never_used"])])
+            self.assertEqual(row[1:7], [f"{layer['entropy']:.3f}", f"{layer['effective_experts']:.1f}",
+                                        f"{layer['uniform_effective']:.1f}", str(layer["hottest"]["expert"]),
+                                        f"{100 * layer['hottest']['share']:.1f}%", str(layer["never_used"])])
         self.assertIn(f"{100 * told['neighbours']['generation']:.1f}% (", text)
         self.assertIn(f"{told['coverage']['generation']['90']} ", text)
 

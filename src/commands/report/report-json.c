@@ -48,6 +48,7 @@ static json_t * json_layer(const struct counted_layer * counts, const struct rep
     json_object_set_new(json, "activations",       json_activations(counts));
     json_object_set_new(json, "entropy",           json_value_real(layer->entropy));
     json_object_set_new(json, "effective_experts", json_value_real(layer->effective));
+    json_object_set_new(json, "uniform_effective", json_value_real(layer->uniform));
     json_object_set_new(json, "hottest",           json_hottest(layer));
     json_object_set_new(json, "never_used",        json_value_count(layer->never_used));
     json_object_set_new(json, "neighbours",        json_reuse(&layer->reuse));
@@ -74,18 +75,34 @@ static json_t * json_sum(const struct report_sum * sum) {
                      "never_used",        json_value_count(sum->never_used));
 }
 
+static void set_mark(json_t * json, int percent, json_t * value) {
+    char key[16];
+    snprintf(key, sizeof(key), "%d", percent);
+    json_object_set_new(json, key, value);
+}
+
+static json_t * json_uniform(const struct report_coverage * coverage) {
+    json_t * json = json_object();
+    for (size_t i = 0; i < REPORT_N_MARKS; i++) {
+        const struct uniform_range * range = &coverage->uniform[i];
+        set_mark(json, coverage->marks[i].percent, json_pack("{s:f, s:f, s:f}", "mean", range->mean,
+                                                             "low", range->low, "high", range->high));
+    }
+    json_object_set_new(json, "curve", json_value_reals(coverage->uniform_curve, REPORT_N_CURVE));
+    return json;
+}
+
 static json_t * json_coverage_of(const struct report_coverage * coverage) {
     if (!coverage->is_known) {
         return json_null();
     }
     json_t * json = json_object();
     for (size_t i = 0; i < REPORT_N_MARKS; i++) {
-        char key[16];
-        snprintf(key, sizeof(key), "%d", coverage->marks[i].percent);
-        json_object_set_new(json, key, json_value_count(coverage->marks[i].slots));
+        set_mark(json, coverage->marks[i].percent, json_value_count(coverage->marks[i].slots));
     }
-    json_object_set_new(json, "slots", json_value_count(coverage->n_slots));
-    json_object_set_new(json, "curve", json_value_reals(coverage->curve, REPORT_N_CURVE));
+    json_object_set_new(json, "slots",   json_value_count(coverage->n_slots));
+    json_object_set_new(json, "curve",   json_value_reals(coverage->curve, REPORT_N_CURVE));
+    json_object_set_new(json, "uniform", json_uniform(coverage));
     return json;
 }
 
@@ -105,6 +122,23 @@ static json_t * json_verdict(const struct report_answer * report) {
     return json;
 }
 
+// null where no layer tells.
+static json_t * json_evenness(const struct report_answer * report) {
+    static const char * const names [] = { NULL, "too few", "chance", "hardly", "alike", "some", "few" };
+    static const char * const phases[] = { "all", "prompt", "generation" };
+    if (report->evenness == REPORT_EVEN_UNKNOWN) {
+        return json_null();
+    }
+    return json_pack("{s:s, s:s, s:o}", "phase", phases[report->main_phase], "found", names[report->evenness],
+                     "tokens_wanted", json_value_number(report->tokens_wanted));
+}
+
+static json_t * json_reuse_found(const struct report_answer * report) {
+    static const char * const names[] = { "too few", "chance", "hardly", "more" };
+    return json_pack("{s:s, s:s}", "generation", names[report->reuse_verdicts[PHASE_GENERATION]],
+                     "prompt", names[report->reuse_verdicts[PHASE_PROMPT]]);
+}
+
 json_t * report_json(const struct report_answer * report) {
     const struct routing_counts * counts = report->counts;
     json_t * root = json_object();
@@ -116,7 +150,9 @@ json_t * report_json(const struct report_answer * report) {
     json_object_set_new(root, "layers",     json_layers(report));
     json_object_set_new(root, "sum",        json_sum(&report->sum));
     json_object_set_new(root, "coverage",   json_coverage(report));
+    json_object_set_new(root, "evenness",   json_evenness(report));
     json_object_set_new(root, "neighbours", json_reuse(&report->reuse));
+    json_object_set_new(root, "reuse",      json_reuse_found(report));
     json_object_set_new(root, "cache",      report->cache == NULL ? json_null() : cache_json(report->cache));
     json_object_set_new(root, "verdict",    json_verdict(report));
     return root;

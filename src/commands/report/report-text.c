@@ -2,8 +2,8 @@
 
 #include "commands/report/report-text.h"
 
-#include "base/clean.h"
 #include "commands/cache/cache-text.h"
+#include "commands/cache/cache-verdict.h"
 #include "commands/model-text.h"
 #include "commands/report/report-verdict.h"
 #include "tool/heatmap.h"
@@ -137,6 +137,11 @@ static void effective_text(const struct report_layer * layer, bool is_mean, char
     number_text(layer->effective, 1, "", text);
 }
 
+static void uniform_text(const struct report_layer * layer, bool is_mean, char * text) {
+    (void) is_mean;
+    number_text(layer->uniform, 1, "", text);
+}
+
 static void hottest_text(const struct report_layer * layer, bool is_mean, char * text) {
     if (is_mean || layer->share == 0.0) {
         strcpy(text, "-");
@@ -163,6 +168,7 @@ static void reuse_text(const struct report_layer * layer, bool is_mean, char * t
 static const struct column columns[] = {
     { "entropy",    7,  entropy_text   },
     { "effective",  9,  effective_text },
+    { "chance",     6,  uniform_text   },
     { "hottest",    7,  hottest_text   },
     { "share",      6,  share_text     },
     { "never used", 10, never_text     },
@@ -236,22 +242,33 @@ static void print_layers(const struct page * page) {
     if (n > 1) {
         print_table_row(page, "mean", &page->report->mean, true);
     }
+    terminal_style(page->terminal, TERMINAL_FAINT);
+    terminal_paragraph(page->terminal, "chance: the effective experts of as many tokens that use all experts alike");
+    terminal_style(page->terminal, TERMINAL_PLAIN);
 }
 
 //
 // coverage
 //
 
-// Room for shares alone.
+// Room for shares alone, and for what chance would have beside them.
 static bool is_narrow(const struct page * page) {
     return page->terminal->width < 50;
 }
 
-static void print_mark(const struct page * page, const struct report_mark * mark) {
+static bool is_wide(const struct page * page) {
+    return page->terminal->width >= 73;
+}
+
+static void print_mark(const struct page * page, const struct report_coverage * coverage, size_t i) {
+    const struct report_mark * mark = &coverage->marks[i];
     if (is_narrow(page)) {
         fprintf(page->terminal->out, "  %9.1f%%", 100.0 * mark->share);
     } else {
         fprintf(page->terminal->out, "  %6zu %5.1f%%", mark->slots, 100.0 * mark->share);
+    }
+    if (is_wide(page)) {
+        fprintf(page->terminal->out, "  %5.1f%%", 100.0 * coverage->uniform[i].mean / (double) coverage->n_slots);
     }
 }
 
@@ -262,6 +279,7 @@ static void print_coverage_head(const struct page * page) {
     for (int part = COUNTED_ALL; part < REPORT_N_PHASES; part++) {
         if (page->report->coverage[part].is_known) {
             fprintf(page->terminal->out, "  %*s", is_narrow(page) ? 10 : 13, heads[part]);
+            fputs(is_wide(page) ? "  chance" : "", page->terminal->out);
         }
     }
     terminal_style(page->terminal, TERMINAL_PLAIN);
@@ -276,13 +294,15 @@ static void print_coverage(const struct page * page) {
         fprintf(page->terminal->out, "%3d%%", coverage[COUNTED_ALL].marks[i].percent);
         for (int part = COUNTED_ALL; part < REPORT_N_PHASES; part++) {
             if (coverage[part].is_known) {
-                print_mark(page, &coverage[part].marks[i]);
+                print_mark(page, &coverage[part], i);
             }
         }
         fputc('\n', page->terminal->out);
     }
-    fprintf(page->terminal->out, "of the activations go to so many of %zu experts in all layers\n",
-            coverage[COUNTED_ALL].n_slots);
+    terminal_paragraph_free(page->terminal,
+                            memory_text("of the activations go to so many of %zu experts in all layers%s",
+                                        coverage[COUNTED_ALL].n_slots,
+                                        is_wide(page) ? "; chance: if all were used alike" : ""));
 }
 
 //
@@ -324,23 +344,31 @@ static void print_cache(const struct page * page) {
         fputc('\n', page->terminal->out);
         cache_text_print_verdict(report->cache, page->terminal);
     } else if (report->cache_error.text[0] != '\0') {
-        char * clean = clean_in_place(memory_text("%s", report->cache_error.text));
-        fprintf(page->terminal->out, "What a cache would hit cannot be told: %s\n", clean);
-        free(clean);
+        fputc('\n', page->terminal->out);
+        terminal_paragraph_free(page->terminal, memory_text("What a cache would hit cannot be told: %s",
+                                                            report->cache_error.text));
     }
 }
 
+// The answer first: what the routing is like, and what to do with device memory.
+static void print_verdicts(const struct page * page) {
+    const struct report_answer * report = page->report;
+    terminal_paragraph_free(page->terminal, report_verdict(report));
+    if (report->cache != NULL) {
+        terminal_paragraph_free(page->terminal, cache_verdict(report->cache));
+    }
+    fputc('\n', page->terminal->out);
+}
+
 void report_text_print(const struct report_answer * report, const struct terminal * terminal, bool per_layer) {
-    const struct page page    = { report, terminal, per_layer };
-    char            * verdict = report_verdict(report);
-    print_header(&page);
+    const struct page page = { report, terminal, per_layer };
+    print_verdicts(&page);
+    print_header  (&page);
     if (report->coverage[COUNTED_ALL].is_known) {
         print_layers    (&page);
         print_coverage  (&page);
         print_neighbours(&page);
         print_heatmap   (&page);
     }
-    fprintf(terminal->out, "\n%s\n", verdict);
     print_cache(&page);
-    free(verdict);
 }
