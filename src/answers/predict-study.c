@@ -21,27 +21,52 @@ struct last_row {
     uint16_t experts[];
 };
 
+// What is remembered of a sequence.
+struct followed {
+    int32_t  life;    // that it is in
+    uint64_t number;  // of the life, from 0 in the order in which lives begin
+    char   * rows;    // the last row of each layer, NULL: none yet
+};
+
 struct predicting {
     struct predict_study      * study;
     const struct trace_filter * filter;
-    struct trace_lives        * sequences; // their data: the rows of all layers. That of a life ends with the next one
+    struct trace_lives        * sequences; // their data: struct followed. That of a life ends with the next one
     size_t                      row_bytes;
     struct trace_halves         halves;
     bool                        settled;
     uint16_t                  * guess;
-    struct noted_life        ** of_tokens; // of a ubatch, NULL: not chosen
+    struct followed          ** of_tokens; // of a ubatch, NULL: not chosen
+    struct resample_token     * sampled;   // likewise, those that are chosen
+    uint32_t                  * units;     // theirs
+    uint64_t                 ** sums;      // of a ubatch's tokens
     size_t                      room;
+    uint64_t                    n_lives;
 };
 
-static struct last_row * last_row_of(const struct predicting * predicting, struct noted_life * sequence, size_t layer) {
+static struct last_row * last_row_of(const struct predicting * predicting, struct followed * sequence, size_t layer) {
     const size_t n_layers = predicting->study->shape->n_layers;
-    if (sequence->data == NULL) {
-        sequence->data = memory_new(n_layers, predicting->row_bytes);
+    if (sequence->rows == NULL) {
+        sequence->rows = memory_new(n_layers, predicting->row_bytes);
         for (size_t i = 0; i < n_layers; i++) {
             last_row_of(predicting, sequence, i)->position = -1;
         }
     }
-    return (struct last_row *) (void *) ((char *) sequence->data + layer * predicting->row_bytes);
+    return (struct last_row *) (void *) (sequence->rows + layer * predicting->row_bytes);
+}
+
+static struct followed * followed_of(struct predicting * predicting, int32_t context,
+                                     const struct trace_token * token) {
+    struct noted_life * noted = trace_lives_at(predicting->sequences, context, token->sequence, 0);
+    struct followed   * its   = noted->data;
+    if (its == NULL) {
+        noted->data = its = memory_new(1, sizeof(*its));
+        *its = (struct followed) { .life = token->life, .number = predicting->n_lives++ };
+    } else if (its->life != token->life) {
+        its->life   = token->life;
+        its->number = predicting->n_lives++;
+    }
+    return its;
 }
 
 static void remember(struct last_row * row, const struct trace_token * token, const uint16_t * experts,
@@ -69,20 +94,38 @@ struct row {
     size_t                 n_from;
     const uint16_t       * chosen;
     size_t                 n_chosen;
+    uint64_t             * sums;     // of the token's unit
 };
 
-static void judge(const struct predicting * predicting, const struct row * row) {
-    const enum phase phase     = row->generation ? PHASE_GENERATION : PHASE_PROMPT;
-    struct recall          * recalls   = row->layer->recalls[row->step][phase].guesses;
-    struct predictor       * predictor = row->layer->predictors[row->step];
-    const size_t             most      = recall_budget(RECALL_N_BUDGETS - 1, row->n_chosen);
-    const size_t             n         = predictor_guess(predictor, row->from, row->n_from, predicting->guess, most);
-    recall_judge(&recalls[PREDICT_LEARNED], predicting->guess, n, row->chosen, row->n_chosen);
-    recall_judge(&recalls[PREDICT_POPULAR], row->layer->popular, n, row->chosen, row->n_chosen);
-    recall_judge(&recalls[PREDICT_CONTROL], row->chosen, row->n_chosen, row->chosen, row->n_chosen);
-    if (row->step == PREDICT_NEXT_TOKEN) {
-        recall_judge(&recalls[PREDICT_REPEATED], row->from, row->n_from, row->chosen, row->n_chosen);
+size_t predict_series_chosen(enum predict_step step, enum phase phase) {
+    return ((size_t) step * N_TOKEN_PHASES + (size_t) phase) * (1 + PREDICT_N_GUESSES * RECALL_N_BUDGETS);
+}
+
+size_t predict_series_found(enum predict_step step, enum phase phase, enum predict_guess guess, size_t i_budget) {
+    return predict_series_chosen(step, phase) + 1 + (size_t) guess * RECALL_N_BUDGETS + i_budget;
+}
+
+static void judge_guess(const struct row * row, enum predict_guess guess, const uint16_t * guessed, size_t n) {
+    const enum phase phase = row->generation ? PHASE_GENERATION : PHASE_PROMPT;
+    struct recall    one   = { 0 };
+    recall_judge(&one, guessed, n, row->chosen, row->n_chosen);
+    recall_add(&row->layer->recalls[row->step][phase].guesses[guess], &one);
+    for (size_t i = 0; i < RECALL_N_BUDGETS; i++) {
+        row->sums[predict_series_found(row->step, phase, guess, i)] += one.found[i];
     }
+}
+
+static void judge(const struct predicting * predicting, const struct row * row) {
+    struct predictor * predictor = row->layer->predictors[row->step];
+    const size_t       most      = recall_budget(RECALL_N_BUDGETS - 1, row->n_chosen);
+    const size_t       n         = predictor_guess(predictor, row->from, row->n_from, predicting->guess, most);
+    judge_guess(row, PREDICT_LEARNED, predicting->guess, n);
+    judge_guess(row, PREDICT_POPULAR, row->layer->popular, n);
+    judge_guess(row, PREDICT_CONTROL, row->chosen, row->n_chosen);
+    if (row->step == PREDICT_NEXT_TOKEN) {
+        judge_guess(row, PREDICT_REPEATED, row->from, row->n_from);
+    }
+    row->sums[predict_series_chosen(row->step, row->generation ? PHASE_GENERATION : PHASE_PROMPT)] += row->n_chosen;
 }
 
 static void take_row(const struct predicting * predicting, const struct row * row) {
@@ -111,7 +154,7 @@ static void take_token(const struct predicting * predicting, const struct predic
     const struct trace_routing * routing  = place->routing;
     const int32_t                i_token  = routing->tokens == NULL ? i_row : routing->tokens[i_row];
     const struct trace_token   * token    = &place->ubatch->tokens[i_token];
-    struct noted_life          * sequence = predicting->of_tokens[i_token];
+    struct followed            * sequence = predicting->of_tokens[i_token];
     if (sequence == NULL) {
         return;
     }
@@ -120,6 +163,7 @@ static void take_token(const struct predicting * predicting, const struct predic
         .generation = token->generation,
         .chosen     = routing->experts + (size_t) i_row * (size_t) routing->n_used,
         .n_chosen   = (size_t) routing->n_used,
+        .sums       = predicting->sums[i_token],
     };
     count_activations(predicting, &row);
     const int32_t row_before = place->before == NULL ? -1 : trace_input_row(place->before, i_token);
@@ -143,21 +187,46 @@ static void take_token(const struct predicting * predicting, const struct predic
 // the trace
 //
 
-// Which tokens are chosen, and whose they are.
-static void take_tokens(struct predicting * predicting, const struct trace_ubatch * ubatch) {
-    if ((size_t) ubatch->n_tokens > predicting->room) {
-        predicting->room      = (size_t) ubatch->n_tokens;
-        predicting->of_tokens = memory_resize(predicting->of_tokens, predicting->room, sizeof(*predicting->of_tokens));
+static void make_room(struct predicting * predicting, size_t n_tokens) {
+    if (n_tokens > predicting->room) {
+        predicting->of_tokens = memory_resize(predicting->of_tokens, n_tokens, sizeof(struct followed *));
+        predicting->sampled   = memory_resize(predicting->sampled,   n_tokens, sizeof(*predicting->sampled));
+        predicting->units     = memory_resize(predicting->units,     n_tokens, sizeof(*predicting->units));
+        predicting->sums      = memory_resize(predicting->sums,      n_tokens, sizeof(uint64_t *));
+        predicting->room      = n_tokens;
     }
+}
+
+// The sums that each token's are added to: only what is judged has any. False: out of memory.
+static bool find_units(struct predicting * predicting, const struct trace_ubatch * ubatch, size_t n) {
+    struct resample * samples = predicting->study->samples;
+    if (predicting->settled && !resample_find(samples, n, predicting->sampled, predicting->units)) {
+        return false;
+    }
+    size_t at = 0;
+    for (int32_t i = 0; i < ubatch->n_tokens; i++) {
+        const bool is_judged = predicting->settled && predicting->of_tokens[i] != NULL;
+        predicting->sums[i] = is_judged ? resample_sums(samples, predicting->units[at++]) : NULL;
+    }
+    return true;
+}
+
+// Which tokens are chosen, and whose they are. False: out of memory.
+static bool take_tokens(struct predicting * predicting, const struct trace_ubatch * ubatch) {
+    size_t n = 0;
+    make_room(predicting, (size_t) ubatch->n_tokens);
     for (int32_t i = 0; i < ubatch->n_tokens; i++) {
         const struct trace_token * token = &ubatch->tokens[i];
         predicting->of_tokens[i] = NULL;
         if (trace_filter_has_token(predicting->filter, ubatch, i)) {
-            uint64_t * counts = predicting->settled ? predicting->study->judged : predicting->study->learned;
+            uint64_t        * counts = predicting->settled ? predicting->study->judged : predicting->study->learned;
+            struct followed * its    = followed_of(predicting, ubatch->context, token);
             counts[token->generation ? PHASE_GENERATION : PHASE_PROMPT]++;
-            predicting->of_tokens[i] = trace_lives_at(predicting->sequences, ubatch->context, token->sequence, 0);
+            predicting->of_tokens[i] = its;
+            predicting->sampled[n++] = (struct resample_token) { its->number, token->position };
         }
     }
+    return find_units(predicting, ubatch, n);
 }
 
 static bool settle_layer(struct predict_studied_layer * layer, size_t n_expert) {
@@ -195,10 +264,10 @@ static const struct trace_routing * routing_before(const struct predict_study * 
 static bool take_ubatch(void * self, const struct trace_ubatch * ubatch, struct error * error) {
     struct predicting                * predicting  = self;
     const struct predict_study * study = predicting->study;
-    if (trace_halves_take(&predicting->halves, ubatch) && !predicting->settled && !settle(predicting)) {
+    const bool is_half = trace_halves_take(&predicting->halves, ubatch) && !predicting->settled;
+    if ((is_half && !settle(predicting)) || !take_tokens(predicting, ubatch)) {
         return error_set(error, "out of memory");
     }
-    take_tokens(predicting, ubatch);
     for (size_t i = 0; i < ubatch->n_layers; i++) {
         const struct trace_routing * routing = &ubatch->layers[i];
         const int32_t                layer   = trace_shape_find(study->shape, routing->layer);
@@ -235,6 +304,15 @@ static bool new_layers(struct predict_study * study, const struct trace_filter *
     return ok;
 }
 
+static void forget_sequences(struct trace_lives * sequences) {
+    for (size_t i = 0; i < trace_lives_n(sequences); i++) {
+        struct followed * its = trace_lives_get(sequences, i)->data;
+        free(its == NULL ? NULL : its->rows);
+        free(its);
+    }
+    trace_lives_free(sequences);
+}
+
 static bool go_through(struct predict_study * study, struct trace_walk * walk, struct error * error) {
     if (!new_layers(study, walk->filter)) {
         return error_set(error, "out of memory: what follows from each of %d experts in %zu layers is too much, "
@@ -252,12 +330,12 @@ static bool go_through(struct predict_study * study, struct trace_walk * walk, s
     };
     walk->what = "predicting";
     const bool ok = trace_walk(walk, take_ubatch, &predicting, error);
-    for (size_t i = 0; i < trace_lives_n(predicting.sequences); i++) {
-        free(trace_lives_get(predicting.sequences, i)->data);
-    }
-    trace_lives_free(predicting.sequences);
+    forget_sequences(predicting.sequences);
     free(predicting.guess);
     free(predicting.of_tokens);
+    free(predicting.sampled);
+    free(predicting.units);
+    free(predicting.sums);
     return ok;
 }
 
@@ -304,7 +382,9 @@ struct predict_study * predict_study_new(const struct trace * trace, const struc
     struct trace_walk      walk  = { .trace = trace, .filter = filter, .what = "counting" };
     study->info  = trace_about(trace);
     study->shape = trace_shape_new(study->info, filter->mtp, NULL);
-    const bool ok = trace_extent(&walk, &study->extent, error) && go_through(study, &walk, error);
+    study->samples = resample_new(predict_series_chosen(PREDICT_N_STEPS, PHASE_PROMPT));
+    const bool ok = (study->samples != NULL || error_set(error, "out of memory"))
+                 && trace_extent(&walk, &study->extent, error) && go_through(study, &walk, error);
     *lost = walk.lost;
     if (!ok) {
         predict_study_free(study);
@@ -322,6 +402,7 @@ void predict_study_free(struct predict_study * study) {
         free(study->layers[i].popular);
     }
     free(study->layers);
+    resample_free(study->samples);
     trace_shape_free(study->shape);
     free(study);
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "analysis/predictor.h"
+#include "analysis/resample.h"
 #include "answers/predict-guesses.h"
 #include "routing/phase.h"
 #include "tool/error.h"
@@ -29,7 +30,12 @@ struct predict_study {
     struct predict_studied_layer * layers; // as in the shape
     uint64_t                       learned[N_TOKEN_PHASES]; // tokens
     uint64_t                       judged [N_TOKEN_PHASES];
+    struct resample              * samples; // sums of what was judged in all layers, by units of tokens
 };
+
+// Where the sums are: of the experts that were to be guessed, and of those that a guess found.
+size_t predict_series_chosen(enum predict_step step, enum phase phase);
+size_t predict_series_found (enum predict_step step, enum phase phase, enum predict_guess guess, size_t i_budget);
 
 // Goes through the trace twice. NULL, and why, where the question has no answer. *lost: ubatches that do not check.
 struct predict_study * predict_study_new (const struct trace * trace, const struct trace_filter * filter,

@@ -91,6 +91,9 @@ class Json(unittest.TestCase):
                                                        test_report.conversation(test_report.skewed(1), table))))
         tables = [test_predict.TABLE, test_predict.HEAD]
         cls.predict = write("predict", m.joined(m.encode(test_predict.header(), tables, test_predict.events())))
+        sure = [m.new_ubatch(i, test_predict.TABLE, its, test_predict.Routing(1, test_predict.noisy))
+                for i, its in enumerate(test_predict.generated(1200))]
+        cls.sure = write("sure", m.joined(m.encode(test_predict.header(), tables, sure)))
         one = m.new_ubatch(0, table, test_report.tokens(0, 0, 3), test_report.skewed(1))
         cls.short = write("short", m.joined(m.encode(m.new_header(n_layer=6), [table], [one])))
         unknown = [event for event in test_predict.events() if isinstance(event, m.Ubatch)]
@@ -132,7 +135,7 @@ class Json(unittest.TestCase):
         self.held_against_page("cache", "--vram", "1MiB", self.cache)
         self.held_against_page("cache", *machine, self.cache)
         self.held_against_page("cache", "--moe-cache-mib", "1,9", "--phase", "prompt", self.cache)
-        for path in self.traces:
+        for path in (*self.traces, self.sure):
             self.held_against_page("predict", path)
         self.held_against_page("predict", "--layer", "2-", self.predict)
         for pair in ((self.report, self.report), (self.statistics, self.statistics),

@@ -19,6 +19,30 @@ static void print_tokens(const struct terminal * terminal, const char * label, b
     terminal_field_free(terminal, label, text);
 }
 
+// Behind a share, as wide as "±12.3": nothing where its interval is not known, and no blanks at a line's end.
+static void print_half_interval(const struct terminal * terminal, const struct interval * interval, bool is_last) {
+    char text[16] = "";
+    if (!isnan(interval->low)) {
+        snprintf(text, sizeof(text), "%.1f", 50.0 * (interval->high - interval->low));
+        fprintf(terminal->out, " %s", terminal->utf8 ? "±" : "~");
+    }
+    if (is_last) {
+        fputs(text, terminal->out);
+    } else {
+        fprintf(terminal->out, "%-*s", isnan(interval->low) ? 6 : 4, text);
+    }
+}
+
+static void print_share(const struct terminal * terminal, double share, const struct interval * interval,
+                        bool is_last) {
+    if (isnan(share)) {
+        fprintf(terminal->out, "%11s", "-");
+    } else {
+        fprintf(terminal->out, "%9.1f %%", 100.0 * share);
+    }
+    print_half_interval(terminal, interval, is_last);
+}
+
 // "1.5x: 12"
 static void print_budget(const struct predict_answer * answer, FILE * out, size_t i_budget) {
     const size_t n    = answer->n_guesses[i_budget];
@@ -26,16 +50,8 @@ static void print_budget(const struct predict_answer * answer, FILE * out, size_
     if (n > 0) {
         text = memory_append(text, memory_text(": %zu", n));
     }
-    fprintf(out, "%11s", text);
+    fprintf(out, "%*s", i_budget == 0 ? 11 : 17, text);
     free(text);
-}
-
-static void print_share(FILE * out, double share) {
-    if (isnan(share)) {
-        fprintf(out, "%11s", "-");
-    } else {
-        fprintf(out, "%9.1f %%", 100.0 * share);
-    }
 }
 
 static void print_heading(const struct predict_answer * answer, const struct terminal * terminal, const char * title) {
@@ -58,7 +74,7 @@ static void print_shares(const struct terminal * terminal, enum predict_step ste
         terminal_style(terminal, guess == PREDICT_LEARNED ? TERMINAL_PLAIN : TERMINAL_FAINT);
         fprintf(terminal->out, "%-12s%-12s", guess == 0 ? label : "", names[guess]);
         for (size_t i = 0; i < RECALL_N_BUDGETS; i++) {
-            print_share(terminal->out, shares->shares[guess][i]);
+            print_share(terminal, shares->shares[guess][i], &shares->intervals[guess][i], i + 1 == RECALL_N_BUDGETS);
         }
         terminal_style(terminal, TERMINAL_PLAIN);
         fputc('\n', terminal->out);
@@ -92,8 +108,23 @@ static void print_layers(const struct predict_answer * answer, const struct term
     }
 }
 
+static void print_legend(const struct predict_answer * answer, const struct terminal * terminal) {
+    if (!answer->is_judged) {
+        return;
+    }
+    fputc('\n', terminal->out);
+    terminal_style(terminal, TERMINAL_FAINT);
+    terminal_paragraph_free(terminal, memory_text(
+        "Experts that were found among so many guesses, and half of the 95 %% interval, which takes %d lives of "
+        "sequences or blocks of %d tokens. learned: on the first half of the trace. popular: the most used of the "
+        "first half. repeated: those of the token before, again. control: the truth, which must be found.",
+        RESAMPLE_LEAST, RESAMPLE_BLOCK));
+    terminal_style(terminal, TERMINAL_PLAIN);
+}
+
 void predict_text_print(const struct predict_answer * answer, const struct terminal * terminal, bool per_layer) {
-    char * verdict = predict_verdict(answer);
+    terminal_paragraph_free(terminal, predict_verdict(answer));
+    fputc('\n', terminal->out);
     terminal_field_free(terminal, "model", model_text(&answer->model));
     print_tokens(terminal, "learned", answer->phases_known, answer->learned);
     print_tokens(terminal, "judged",  answer->phases_known, answer->judged);
@@ -102,6 +133,5 @@ void predict_text_print(const struct predict_answer * answer, const struct termi
     if (per_layer) {
         print_layers(answer, terminal);
     }
-    fprintf(terminal->out, "\n%s\n", verdict);
-    free(verdict);
+    print_legend(answer, terminal);
 }

@@ -94,7 +94,7 @@ const struct command command_predict = {
     .about   = "Tells what fetching experts ahead would gain: how many of the experts of a token's next layer, and "
                "of the next token in the same layer, are guessed from those just chosen, with 1, 1.5 and 2 guesses "
                "for each. What follows what is learned on the first half of the trace and judged on the second. "
-               "Beside it\n"
+               "Says which guess is best, and whether it is worth more than pinning popular experts. Beside it\n"
                "\n"
                "  popular     the experts that were used most in the first half\n"
                "  repeated    those of the token before, again\n"
