@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const double hot_shares[COMPARE_N_HOT] = { 0.1, 0.25, 0.5 };
 
@@ -154,13 +155,30 @@ static double hits_of(const struct routing_counts * learned, enum counted_part l
     return all > 0.0 ? hits / all : (double) NAN;
 }
 
-static double hits_of_other(const struct routing_counts * learned, const struct routing_counts * judged, double share) {
-    return hits_of(learned, COUNTED_ALL, judged, has_both_halves(judged) ? COUNTED_SECOND_HALF : COUNTED_ALL, share);
+// A list that is learned on more than the own one, or on what it is judged by, would look better than it is.
+static double hits_of_list(const struct routing_counts * learned, const struct routing_counts * judged, double share) {
+    return hits_of(learned, has_both_halves(learned) ? COUNTED_FIRST_HALF  : COUNTED_ALL,
+                   judged,  has_both_halves(judged)  ? COUNTED_SECOND_HALF : COUNTED_ALL, share);
 }
 
-static double hits_of_own(const struct routing_counts * counts, double share) {
-    return has_both_halves(counts) ? hits_of(counts, COUNTED_FIRST_HALF, counts, COUNTED_SECOND_HALF, share)
-                                   : hits_of(counts, COUNTED_ALL,        counts, COUNTED_ALL,         share);
+#define WORTH_HAVING 0.03 // of what the own list takes
+
+static bool loses(double by_other, double by_own) {
+    return by_own - by_other >= WORTH_HAVING * by_own;
+}
+
+static enum compare_sharing sharing_of(const struct compare_pair * pair) {
+    const struct compare_hot * hot = &pair->hot[COMPARE_QUARTER];
+    if (isnan(hot->a_on_b) || isnan(hot->b_on_b) || isnan(hot->b_on_a) || isnan(hot->a_on_a)) {
+        return COMPARE_UNKNOWN;
+    }
+    const bool b_loses = loses(hot->a_on_b, hot->b_on_b);
+    const bool a_loses = loses(hot->b_on_a, hot->a_on_a);
+    if ((a_loses || b_loses) && pair->times <= 1.0) {
+        return COMPARE_TOO_CLOSE;
+    }
+    return a_loses ? (b_loses ? COMPARE_NOT     : COMPARE_A_FOR_B)
+                   : (b_loses ? COMPARE_B_FOR_A : COMPARE_SHARE);
 }
 
 //
@@ -216,9 +234,11 @@ static void compare_pair(const struct compare_answer * comparison, struct compar
     pair->times         = pair->mean.divergence / pair->noise;
     for (size_t i = 0; i < COMPARE_N_HOT; i++) {
         const double share = hot_shares[i];
-        pair->hot[i] = (struct compare_hot) { share, hits_of_other(x, y, share), hits_of_own(y, share),
-                                              hits_of_other(y, x, share), hits_of_own(x, share) };
+        pair->hot[i] = (struct compare_hot) { share, hits_of_list(x, y, share), hits_of_list(y, y, share),
+                                              hits_of_list(y, x, share), hits_of_list(x, x, share) };
     }
+    pair->sharing    = sharing_of(pair);
+    pair->has_halves = has_both_halves(x) && has_both_halves(y);
 }
 
 static double mean_divergence(const struct routing_counts * a, const struct routing_counts * b) {
@@ -227,6 +247,63 @@ static double mean_divergence(const struct routing_counts * a, const struct rout
         add_to_mean(&mean, js_of(&a->layers[i], COUNTED_ALL, &b->layers[i], COUNTED_ALL));
     }
     return value_of_mean(mean);
+}
+
+//
+// names for sentences
+//
+
+// The last n parts of a path, without the ending.
+static char * tail_of(const char * path, int n_parts) {
+    const char * from = path + strlen(path);
+    while (from > path && (from[-1] != '/' || --n_parts > 0)) {
+        from--;
+    }
+    from += *from == '/';
+    const char * slash = strrchr(from, '/');
+    const char * dot   = strrchr(from, '.');
+    const bool   ends  = dot != NULL && dot > (slash == NULL ? from : slash + 1);
+    return memory_text("%.*s", ends ? (int) (dot - from) : (int) strlen(from), from);
+}
+
+static bool is_same_as_another(char * const * names, size_t n, size_t i) {
+    for (size_t k = 0; k < n; k++) {
+        if (k != i && strcmp(names[k], names[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// In the place of those that are the same. Takes the new ones.
+static void replace_same(char ** names, char ** others, size_t n) {
+    bool * same = memory_new(n, sizeof(*same));
+    for (size_t i = 0; i < n; i++) {
+        same[i] = is_same_as_another(names, n, i);
+    }
+    for (size_t i = 0; i < n; i++) {
+        free(same[i] ? names[i] : others[i]);
+        names[i] = same[i] ? others[i] : names[i];
+    }
+    free(same);
+}
+
+// With their folder where names are the same, and with their letter where that is too.
+static void fill_names(struct compare_answer * comparison) {
+    const size_t n       = comparison->n_files;
+    char      ** folders = memory_new(n, sizeof(char *));
+    char      ** letters = memory_new(n, sizeof(char *));
+    comparison->names    = memory_new(n, sizeof(char *));
+    for (size_t i = 0; i < n; i++) {
+        const char * path = routing_counts_name(comparison->files[i]);
+        comparison->names[i] = tail_of(path, 1);
+        folders[i]           = tail_of(path, 2);
+        letters[i]           = memory_append(tail_of(path, 1), memory_text(" (%c)", (char) ('A' + i)));
+    }
+    replace_same(comparison->names, folders, n);
+    replace_same(comparison->names, letters, n);
+    free(folders);
+    free(letters);
 }
 
 //
@@ -251,6 +328,7 @@ static bool load(struct compare_answer * comparison, char ** paths, size_t n_pat
 
 static void compare_all(struct compare_answer * comparison) {
     const size_t n = comparison->n_files;
+    fill_names(comparison);
     comparison->n_pairs = n - 1;
     comparison->pairs   = memory_new(n - 1, sizeof(*comparison->pairs));
     comparison->matrix  = memory_new(n * n, sizeof(*comparison->matrix));
@@ -276,7 +354,9 @@ struct compare_answer * compare_answer_new(char ** paths, size_t n_paths, const 
 void compare_answer_free(struct compare_answer * comparison) {
     for (size_t i = 0; i < comparison->n_files; i++) {
         routing_counts_free(comparison->files[i]);
+        free(comparison->names == NULL ? NULL : comparison->names[i]);
     }
+    free(comparison->names);
     for (size_t i = 0; i < comparison->n_pairs; i++) {
         free(comparison->pairs[i].layers);
         free(comparison->pairs[i].by_divergence);

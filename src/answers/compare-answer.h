@@ -16,8 +16,8 @@ struct compare_layer {
     double noise_b;
 };
 
-// What a hot set learned on one file takes of another's activations: of its second half where there are halves, and a
-// file's own hot set is learned on its first half.
+// What a hot set learned on one file takes of another's activations: learned on the first half, and judged on the
+// second, where there are halves. A file's own hot set is learned in the same way.
 struct compare_hot {
     double share; // of the experts of each layer
     double a_on_b;
@@ -33,6 +33,18 @@ struct compare_expert {
     double  b;
 };
 
+// Whether one hot list may serve both, by the hot quarter.
+enum compare_sharing {
+    COMPARE_UNKNOWN,   // nothing was counted in one of them
+    COMPARE_SHARE,     // either loses less than 3 % of what its own list takes
+    COMPARE_A_FOR_B,   // b does not lose by a's list, a does by b's
+    COMPARE_B_FOR_A,
+    COMPARE_NOT,       // either loses
+    COMPARE_TOO_CLOSE, // one loses, but both differ no more than the halves of one of them
+};
+
+#define COMPARE_QUARTER 1 // index of the hot quarter
+
 struct compare_pair {
     size_t                 a; // files
     size_t                 b;
@@ -42,6 +54,8 @@ struct compare_pair {
     double                 noise;         // of the two files, whichever differs more from itself; NAN: not known
     double                 times;         // as far from each other as `noise`
     struct compare_hot     hot[COMPARE_N_HOT];
+    enum compare_sharing   sharing;
+    bool                   has_halves;    // both; otherwise an own list is judged on what it was learned from
     size_t                 n_experts;
     struct compare_expert  experts[COMPARE_N_EXPERTS]; // the one that differs most first
 };
@@ -49,6 +63,7 @@ struct compare_pair {
 struct compare_answer {
     size_t                   n_files;
     struct routing_counts ** files;
+    char                  ** names;  // of the files, for sentences: without folder and ending, and distinct
     size_t                   n_pairs;
     struct compare_pair    * pairs;  // the first file with each of the others
     double                 * matrix; // [n_files][n_files] mean divergence

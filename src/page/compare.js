@@ -17,7 +17,7 @@ function fileTable(files) {
 // With three files and more: every one against every other.
 function matrixTable(files, matrix) {
     const others = files.map((_, i) => ({ title: letter(i), text: (row) => decimal(matrix[row][i], 4) }));
-    return table("Distance of each two, in bits", [{ title: "", text: letter }, ...others], files.map((_, i) => i));
+    return table("Divergence of each two, in bits", [{ title: "", text: letter }, ...others], files.map((_, i) => i));
 }
 
 function divergenceChart(pair) {
@@ -26,9 +26,9 @@ function divergenceChart(pair) {
                     noise_b: `Between the halves of ${letter(pair.b)}` };
     const series = ["divergence", "noise_a", "noise_b"].map((key) => ({ ...line(key), name: names[key] }));
     return {
-        label:  "Distance between the two routings, by layer.",
+        label:  "Divergence of the two routings, by layer.",
         x:      LAYERS,
-        y:      { name: "Jensen-Shannon distance, bits", format: (value) => String(Number(value.toFixed(4))),
+        y:      { name: "Jensen-Shannon divergence, bits", format: (value) => String(Number(value.toFixed(4))),
                   tip: (value) => value.toFixed(4) },
         series: series.filter((one) => one.points.length > 0),
     };
@@ -36,9 +36,9 @@ function divergenceChart(pair) {
 
 function divergenceSection(pair) {
     const noise = (key) => isKnown(pair.noise?.[key]) ? decimal(pair.noise[key], 4) : null;
-    return section("How far they are apart",
+    return section("How far they diverge",
         facts([
-            ["Distance, mean of the layers", `${decimal(pair.divergence, 4)} bits`],
+            ["Divergence, mean of the layers", `${decimal(pair.divergence, 4)} bits`],
             [`Between the halves of ${letter(pair.a)}`, noise("a") && `${noise("a")} bits`],
             [`Between the halves of ${letter(pair.b)}`, noise("b") && `${noise("b")} bits`],
             ["Hottest 10% in common", percent(pair.overlap)],
@@ -122,8 +122,8 @@ function hotSetSection(pair) {
             { title: "Experts kept", text: (row) => percent(row.share, 0) },
             column(a, b, "a_on_b"), column(b, b, "b_on_b"), column(b, a, "b_on_a"), column(a, a, "a_on_a"),
         ], pair.hot_set),
-        explained(`\u201c${a} on ${b}\u201d keeps the experts that are hottest in ${a}, `
-            + `and counts how much of ${b} they serve.`,
+        explained(`\u201c${a} on ${b}\u201d keeps the experts that are hottest in the first half of ${a}, `
+            + `and counts how much of the second half of ${b} they serve.`,
             `Where that is far below \u201c${b} on ${b}\u201d, what was learned on one does not carry over.`));
 }
 

@@ -622,7 +622,7 @@ class Compare(Case):
         for hot, n in zip(hot_sets, (2, 4, 8)):
             for one, other, key, own in ((a, b, "a_on_b", "b_on_b"), (b, a, "b_on_a", "a_on_a")):
                 judged = [other.half(1, layer) for layer in LAYERS]
-                self.assertAlmostEqual(hot[key], hits([one.list("all", layer) for layer in LAYERS], judged), 6)
+                self.assertAlmostEqual(hot[key], hits([one.half(0, layer) for layer in LAYERS], judged), 6)
                 self.assertAlmostEqual(hot[own], hits([other.half(0, layer) for layer in LAYERS], judged), 6)
 
     def check_experts(self, told, a, b):
@@ -638,6 +638,13 @@ class Compare(Case):
         pair, = told["pairs"]
         self.assertEqual((pair["divergence"], pair["overlap"], pair["experts"]), (0, 1, []))
         self.assertGreater(pair["noise"]["a"], 0)
+        for hot in pair["hot_set"]:
+            self.assertEqual(len(set(hot[key] for key in ("a_on_b", "b_on_b", "b_on_a", "a_on_a"))), 1)
+        for layer in pair["layers"]:
+            self.assertEqual((layer["divergence"], layer["overlap"]), (0, 1))
+            self.assertEqual(layer["noise_a"], layer["noise_b"])
+        self.assertEqual(pair["sharing"], "share")
+        self.assertRegex(told["verdict"], r"^One hot list serves both a \(A\) and a \(B\): ")
         self.assertIn("same experts equally often", told["verdict"])
 
     def test_nothing_in_common(self):
@@ -651,8 +658,72 @@ class Compare(Case):
 
     def test_verdict(self):
         same = self.trace("same.moetrace", conversation(skewed(1), table(), n_generated=60))
-        self.assertRegex(self.quiet("compare", self.a, self.b), r"differ [2-9]\.\d times as much as the halves")
+        told = self.json("compare", self.a, self.b)
+        self.assertRegex(told["verdict"], r"diverge [2-9]\.\d times as much as the halves")
         self.assertRegex(self.json("compare", self.a, same)["verdict"], "no more than the halves|hardly more")
+        text = self.quiet("compare", self.a, self.b)
+        self.assertEqual(verdict_of(text), told["verdict"])
+        self.assertEqual([line for line in text.splitlines() if len(line) > 80], [])
+
+    def test_a_hot_list_that_does_not_carry_over(self):
+        told = self.json("compare", self.a, self.b)
+        pair, = told["pairs"]
+        hot = {key: f"{100 * share:.0f}%" for key, share in pair["hot_set"][1].items()}
+        self.assertTrue(told["verdict"].startswith(
+            f"Do not share a hot list between a and b: a's hot quarter serves {hot['a_on_b']} of b, b's own "
+            f"{hot['b_on_b']}; b's hot quarter serves {hot['b_on_a']} of a, a's own {hot['a_on_a']}. They diverge "))
+        self.assertEqual(pair["sharing"], "not")
+
+    def test_a_hot_list_that_does(self):
+        """Other tokens of the same routing, and enough of them."""
+        a, b = (self.trace(f"{name}.moetrace", fixed(self.drawn(seed), n_generated=900))
+                for name, seed in (("one", 1), ("other", 2)))
+        told = self.json("compare", a, b)
+        self.assertEqual(told["pairs"][0]["sharing"], "share")
+        self.assertTrue(told["verdict"].startswith("One hot list serves both one and other: "))
+
+    def test_too_close_to_tell(self):
+        a, b = (self.trace(f"{name}.moetrace", fixed(self.drawn(seed, 1), n_generated=40))
+                for name, seed in (("one", 1), ("other", 8)))
+        told = self.json("compare", a, b)
+        self.assertEqual(told["pairs"][0]["sharing"], "too close")
+        self.assertIn("cannot be told, record more", told["verdict"])
+
+    def test_a_list_for_one_of_both(self):
+        """One uses all of the experts alike, the other a part: any list is as good for the first."""
+        even = self.trace("even.moetrace", fixed(lambda layer, position, rank: (2 * position + rank) % N_EXPERT))
+        few = self.trace("few.moetrace", fixed(lambda layer, position, rank: 8 + (2 * position + rank) % 4))
+        for args, sharing in (((few, even), "a for b"), ((even, few), "b for a")):
+            told = self.json("compare", *args)
+            self.assertEqual(told["pairs"][0]["sharing"], sharing)
+            self.assertTrue(told["verdict"].startswith("Only few's hot list serves both, and not even's: "))
+
+    @staticmethod
+    def drawn(seed, hot=8):
+        """The first experts are hot, whichever the seed."""
+        rng, rows = random.Random(seed), {}
+
+        def choose(layer, position, rank):
+            if (layer, position) not in rows:
+                weights = [hot] * 4 + [1] * 12
+                first = rng.choices(range(N_EXPERT), weights)[0]
+                weights[first] = 0
+                rows[layer, position] = [first, rng.choices(range(N_EXPERT), weights)[0]]
+            return rows[layer, position][rank]
+        return choose
+
+    def test_names(self):
+        """Without folder and ending, and distinct; never a path from the root."""
+        for folder in ("english", "german"):
+            (self.folder / folder).mkdir(exist_ok=True)
+        content = Path(self.a).read_bytes()
+        paths = [self.write(name, content)
+                 for name in ("english/run.moetrace", "german/run.moetrace", "code.v2.moetrace")]
+        self.assertEqual([its["name"] for its in self.json("compare", *paths)["files"]],
+                         ["english/run", "german/run", "code.v2"])
+        self.assertEqual([its["name"] for its in self.json("compare", paths[0], paths[2], paths[0])["files"]],
+                         ["run (A)", "code.v2", "run (C)"])
+        self.assertNotIn(str(self.folder), self.json("compare", *paths)["verdict"])
 
     def test_several(self):
         told = self.json("compare", self.a, self.b, self.a)
@@ -661,6 +732,9 @@ class Compare(Case):
         self.assertAlmostEqual(told["matrix"][1][2], told["pairs"][0]["divergence"], 6)
         text = self.quiet("compare", self.a, self.b, self.a)
         self.assertIn("Divergence of each from each", text)
+        many = self.quiet("compare", *[self.a, self.b] * 6)
+        self.assertEqual([line for line in many.splitlines() if len(line) > 80 and "/" not in line], [])
+        self.assertEqual(len(re.findall(r"^L  (?: *\d\.\d{4})+$", many, re.M)), 2)
         self.assertIn("C against A", text)
         self.assertNotIn("Divergence of each from each", self.quiet("compare", self.a, self.b))
 

@@ -350,7 +350,7 @@ class TestCompare(Case):
         self.check_drawn(tab, 1, 3)
         pair = document["pairs"][0]
         facts = self.facts(tab)
-        self.assertEqual(facts["Distance, mean of the layers"], f"{pair['divergence']:.4f} bits")
+        self.assertEqual(facts["Divergence, mean of the layers"], f"{pair['divergence']:.4f} bits")
         self.assertEqual(facts["Between the halves of B"], "0.0305 bits")
         rows = self.table(tab, "Share of their layer\u2019s uses")
         self.assertEqual([row[:4] for row in rows],
@@ -362,9 +362,9 @@ class TestCompare(Case):
         document = documents.compare(names=("chat", "code", "poems"))
         document["matrix"] = [[None, 0.1, 0.2], [0.1, None, 0.3], [0.2, 0.3, None]]
         tab = self.show(document)
-        self.assertEqual(self.table(tab, "Distance of each two, in bits")[1], ["B", "0.1000", "\u2013", "0.3000"])
+        self.assertEqual(self.table(tab, "Divergence of each two, in bits")[1], ["B", "0.1000", "\u2013", "0.3000"])
         self.press(tab, "B and C")
-        self.assertEqual(self.facts(tab)["Distance, mean of the layers"],
+        self.assertEqual(self.facts(tab)["Divergence, mean of the layers"],
                          f"{document['pairs'][2]['divergence']:.4f} bits")
         self.check_drawn(tab, 1, 3)
 
@@ -577,7 +577,7 @@ class TestCommands(Case):
     def test_compare(self):
         tab, document = self.page_of("compare", *self.traces)
         self.check_drawn(tab, 1, 3)
-        self.assertEqual(self.facts(tab)["Distance, mean of the layers"],
+        self.assertEqual(self.facts(tab)["Divergence, mean of the layers"],
                          f"{document['pairs'][0]['divergence']:.4f} bits")
 
 

@@ -9,8 +9,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-static json_t * json_file(const struct routing_counts * counts) {
-    return json_pack("{s:o, s:o, s:o}", "file", json_value_text(routing_counts_name(counts)),
+static json_t * json_file(const struct routing_counts * counts, const char * name) {
+    return json_pack("{s:o, s:o, s:o, s:o}", "file", json_value_text(routing_counts_name(counts)),
+                     "name", json_value_text(name),
                      "model", routing_json_model(&counts->model), "tokens", routing_json_tokens(&counts->tokens));
 }
 
@@ -38,6 +39,11 @@ static json_t * json_expert(const struct compare_expert * expert) {
                      "a", expert->a, "b", expert->b);
 }
 
+static const char * const sharings[] = {
+    [COMPARE_UNKNOWN] = NULL,      [COMPARE_SHARE]     = "share", [COMPARE_A_FOR_B]   = "a for b",
+    [COMPARE_B_FOR_A] = "b for a", [COMPARE_NOT]       = "not",   [COMPARE_TOO_CLOSE] = "too close",
+};
+
 static json_t * json_pair(const struct compare_answer * comparison, const struct compare_pair * pair) {
     const struct routing_counts * first   = comparison->files[0];
     json_t                      * hot     = json_array();
@@ -52,11 +58,12 @@ static json_t * json_pair(const struct compare_answer * comparison, const struct
     for (size_t i = 0; i < pair->n_experts; i++) {
         json_array_append_new(experts, json_expert(&pair->experts[i]));
     }
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:s?, s:o, s:o, s:o}",
                      "a", json_value_count(pair->a), "b", json_value_count(pair->b),
                      "divergence", json_value_real(pair->mean.divergence),
                      "overlap",    json_value_real(pair->mean.overlap),
-                     "noise", json_noise(&pair->mean), "hot_set", hot, "layers", layers, "experts", experts);
+                     "noise", json_noise(&pair->mean),
+                     "sharing", sharings[pair->sharing], "hot_set", hot, "layers", layers, "experts", experts);
 }
 
 static json_t * json_counts(const struct routing_counts * counts) {
@@ -82,7 +89,7 @@ json_t * compare_json(const struct compare_answer * comparison) {
     json_t * pairs  = json_array();
     json_t * counts = json_array();
     for (size_t i = 0; i < comparison->n_files; i++) {
-        json_array_append_new(files,  json_file  (comparison->files[i]));
+        json_array_append_new(files,  json_file  (comparison->files[i], comparison->names[i]));
         json_array_append_new(counts, json_counts(comparison->files[i]));
     }
     for (size_t i = 0; i < comparison->n_pairs; i++) {

@@ -157,37 +157,54 @@ static void print_pair(const struct page * page, const struct compare_pair * pai
 // all of them
 //
 
-static void print_matrix(const struct page * page) {
+static void print_matrix_columns(const struct page * page, size_t from, size_t to) {
     const size_t n = page->comparison->n_files;
-    fputc('\n', page->terminal->out);
-    print_styled(page, TERMINAL_STRONG, "Divergence of each from each");
     fputs(" ", page->terminal->out);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = from; i < to; i++) {
         fprintf(page->terminal->out, "  %6c", letter(i));
     }
     fputc('\n', page->terminal->out);
     for (size_t i = 0; i < n; i++) {
         fprintf(page->terminal->out, "%c", letter(i));
-        for (size_t k = 0; k < n; k++) {
+        for (size_t k = from; k < to; k++) {
             print_number(page, 6, "%.4f", page->comparison->matrix[i * n + k]);
         }
         fputc('\n', page->terminal->out);
     }
 }
 
-static void print_legend(const struct page * page) {
+static void print_matrix(const struct page * page) {
+    const size_t n    = page->comparison->n_files;
+    const size_t room = (page->terminal->width - 1) / 8; // columns side by side, the others below
     fputc('\n', page->terminal->out);
-    print_styled(page, TERMINAL_FAINT,
-                 "divergence: Jensen-Shannon, in bits: 0 alike, 1 no expert in common\n"
-                 "overlap: of the hottest 10% of the experts\n"
-                 "halves: the divergence of a trace's first half from its second\n"
-                 "A on B: what A's hottest experts take of B's second half; B on B: B's of\n"
-                 "its first half. Statistics have no halves: they are judged by themselves.");
+    print_styled(page, TERMINAL_STRONG, "Divergence of each from each");
+    for (size_t from = 0; from < n; from += room) {
+        print_matrix_columns(page, from, from + room < n ? from + room : n);
+    }
+}
+
+static void print_legend(const struct page * page) {
+    static const char * const lines[] = {
+        "divergence: Jensen-Shannon, in bits: 0 alike, 1 no expert in common",
+        "overlap: of the hottest 10% of the experts",
+        "halves: the divergence of a trace's first half from its second",
+        "A on B: what the hottest experts of A's first half take of B's second half. Statistics have no halves: they "
+        "are learned from as a whole, and judged by that.",
+    };
+    fputc('\n', page->terminal->out);
+    terminal_style(page->terminal, TERMINAL_FAINT);
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        terminal_paragraph(page->terminal, lines[i]);
+    }
+    terminal_style(page->terminal, TERMINAL_PLAIN);
 }
 
 void compare_text_print(const struct compare_answer * comparison, const struct terminal * terminal, bool per_layer) {
-    const struct page page    = { comparison, terminal, per_layer };
-    char            * verdict = compare_verdict(comparison);
+    const struct page page = { comparison, terminal, per_layer };
+    for (size_t i = 0; i < comparison->n_pairs; i++) {
+        terminal_paragraph_free(terminal, compare_pair_verdict(comparison, i));
+    }
+    fputc('\n', terminal->out);
     for (size_t i = 0; i < comparison->n_files; i++) {
         print_file(&page, i);
     }
@@ -198,6 +215,4 @@ void compare_text_print(const struct compare_answer * comparison, const struct t
         print_matrix(&page);
     }
     print_legend(&page);
-    fprintf(terminal->out, "\n%s\n", verdict);
-    free(verdict);
 }

@@ -4,4 +4,7 @@
 
 #include "answers/compare-answer.h"
 
+char * compare_pair_verdict(const struct compare_answer * comparison, size_t i_pair); // allocated
+
+// Of all pairs, one behind the other.
 char * compare_verdict(const struct compare_answer * comparison); // allocated

@@ -84,10 +84,11 @@ const struct command command_compare = {
     .name    = "compare",
     .summary = "tells how differently two workloads use the same experts",
     .usage   = "[OPTION]… A B [C…]",
-    .about   = "Tells how far the uses of experts in B, C… are from those in A, which experts differ most, and what "
-               "the hot experts of one are worth to the other; beside it, how far the halves of one trace are from "
-               "each other. Each is a routing trace of `run --routing`, or statistics of `run -o --per-layer`, of "
-               "models of the same shape; - the standard input. A warm-up is not counted.",
+    .about   = "Tells whether one hot list may serve several workloads: what the hot experts of A are worth to B, C… "
+               "beside their own, how far the uses of experts diverge, and which experts differ most; beside it, how "
+               "far the halves of one trace are from each other. Each is a routing trace of `run --routing`, or "
+               "statistics of `run -o --per-layer`, of models of the same shape; - the standard input. A warm-up is "
+               "not counted.",
     .options = options_known,
     .notes   = "Exits with 1 where a trace is damaged: what can be read of it is compared. docs/analysis.md tells "
                "what each number is.",
