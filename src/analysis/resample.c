@@ -170,15 +170,15 @@ uint64_t * resample_sums(struct resample * resample, uint32_t unit) {
 //
 
 // The sums of each unit of which there are requests, by lives or by blocks: `of_unit` [n_units][n_series].
-static size_t gather(const struct resample * resample, size_t first, const struct resample_draws * draws,
+static size_t gather(const struct resample * resample, size_t base, size_t first, const struct resample_draws * draws,
                      double * of_unit) {
     const size_t n_series = draws->n_series;
     uint64_t     life     = 0;
     size_t       n        = 0;
     for (size_t i = 0; i < resample->n_units; i++) {
         const struct unit * unit = &resample->units[i];
-        const uint64_t    * sums = resample->sums[unit->index] + first;
-        if (sums[0] == 0) {
+        const uint64_t    * sums = resample->sums[unit->index];
+        if (sums[base] == 0) {
             continue;
         }
         if (n == 0 || !draws->by_lives || unit->life != life) {
@@ -186,7 +186,7 @@ static size_t gather(const struct resample * resample, size_t first, const struc
             n++;
         }
         for (size_t k = 0; k < n_series; k++) {
-            of_unit[(n - 1) * n_series + k] += (double) sums[k];
+            of_unit[(n - 1) * n_series + k] += (double) sums[first + k];
         }
     }
     return n;
@@ -205,7 +205,7 @@ static void draw(struct resample_draws * draws, const double * of_unit) {
     }
 }
 
-static bool gather_units(const struct resample * resample, size_t first, struct resample_draws * draws,
+static bool gather_units(const struct resample * resample, size_t base, size_t first, struct resample_draws * draws,
                          double ** of_unit) {
     const size_t size = (resample->n_units + 1) * draws->n_series;
     draws->by_lives = true;
@@ -214,11 +214,11 @@ static bool gather_units(const struct resample * resample, size_t first, struct 
     if (draws->totals == NULL || *of_unit == NULL) {
         return false;
     }
-    draws->n_units = gather(resample, first, draws, *of_unit);
+    draws->n_units = gather(resample, base, first, draws, *of_unit);
     if (draws->n_units < RESAMPLE_LEAST) {
         memset(*of_unit, 0, size * sizeof(**of_unit));
         draws->by_lives = false;
-        draws->n_units  = gather(resample, first, draws, *of_unit);
+        draws->n_units  = gather(resample, base, first, draws, *of_unit);
     }
     for (size_t i = 0; i < draws->n_units * draws->n_series; i++) {
         draws->totals[i % draws->n_series] += (*of_unit)[i];
@@ -226,10 +226,11 @@ static bool gather_units(const struct resample * resample, size_t first, struct 
     return true;
 }
 
-bool resample_draw(const struct resample * resample, size_t first, size_t n_series, struct resample_draws * draws) {
+bool resample_draw(const struct resample * resample, size_t base, size_t first, size_t n_series,
+                   struct resample_draws * draws) {
     double * of_unit;
     *draws = (struct resample_draws) { .n_series = n_series };
-    bool ok = gather_units(resample, first, draws, &of_unit);
+    bool ok = gather_units(resample, base, first, draws, &of_unit);
     if (ok && draws->n_units >= RESAMPLE_LEAST) {
         draws->draws = calloc(RESAMPLE_DRAWS * n_series + 1, sizeof(*draws->draws));
         ok           = draws->draws != NULL;

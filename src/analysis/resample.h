@@ -52,9 +52,9 @@ struct resample_draws {
     double * draws;    // [RESAMPLE_DRAWS][n_series] NULL: fewer than RESAMPLE_LEAST units
 };
 
-// Of n_series series, from the one `first` on, which counts requests: units where it is 0 are none. False: out of
-// memory; the draws must be freed all the same.
-bool resample_draw      (const struct resample * resample, size_t first, size_t n_series,
+// Of n_series series, from the one `first` on. The series `base` counts requests: units where it is 0 are none. False:
+// out of memory; the draws must be freed all the same.
+bool resample_draw      (const struct resample * resample, size_t base, size_t first, size_t n_series,
                          struct resample_draws * draws);
 void resample_draws_free(struct resample_draws * draws);
 

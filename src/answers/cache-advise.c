@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#define MIB         0x1p20
 #define WORTH       0.03      // a gain below it is none worth having
 #define LINK_SHARE  (1.0 / 3) // of the memory's speed, that a link can be taken to have: PCIe 4.0 x16 beside two
                               // channels of DDR5 has more, PCIe 3.0 less
@@ -271,6 +272,9 @@ void cache_advise(struct cache_answer * answer, const struct cache_gathered * ga
     fill_time(advice, gathered);
     advice->ways[CACHE_USE_LAYERS] = answer->sizes[answer->row].layers;
     advice->ways[CACHE_USE_LLAMA]  = answer->sizes[answer->row].llama;
+    if (answer->sizes[answer->row].bytes < MIB) { // which cannot be typed
+        advice->ways[CACHE_USE_LLAMA] = (struct cache_way) { no_value(), no_value() };
+    }
     fill_link_share (advice);
     fill_kept_layers(answer, gathered, draws);
     fill_slots      (answer, gathered, draws);

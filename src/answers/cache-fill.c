@@ -75,8 +75,8 @@ static void fill_rates(struct cache_answer_rates * rates, const struct cache_gat
 
 static bool draw(const struct cache_gathered * gathered, enum cache_span span, size_t class,
                  struct resample_draws * draws) {
-    return resample_draw(gathered->samples, cache_series_first(gathered->n_sizes, span, class),
-                         cache_series_count_of(gathered->n_sizes), draws);
+    const size_t first = cache_series_first(gathered->n_sizes, span, class);
+    return resample_draw(gathered->samples, first, first, cache_series_count_of(gathered->n_sizes), draws);
 }
 
 static bool fill_whole_run(struct cache_answer * answer, const struct cache_gathered * gathered) {
@@ -94,7 +94,7 @@ static bool fill_whole_run(struct cache_answer * answer, const struct cache_gath
 
 static bool fill_oracle(struct cache_answer * answer, const struct cache_gathered * gathered) {
     struct resample_draws draws;
-    const bool ok = resample_draw(gathered->answers, 0, 1 + gathered->rows.n, &draws);
+    const bool ok = resample_draw(gathered->answers, 0, 0, 1 + gathered->rows.n, &draws);
     for (size_t i = 0; ok && i < answer->n_sizes; i++) {
         answer->sizes[i].judged[PHASE_GENERATION].oracle = share_of(&draws, 1 + i);
     }

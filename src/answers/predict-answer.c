@@ -37,7 +37,7 @@ static bool fill_intervals(struct predict_shares * shares, const struct predict_
                            enum phase phase) {
     struct resample_draws draws;
     const size_t          chosen = predict_series_chosen(step, phase);
-    const bool            ok     = resample_draw(study->samples, chosen, &draws);
+    const bool            ok     = resample_draw(study->samples, chosen, 0, predict_series_count(), &draws);
     shares->by_lives = draws.by_lives;
     shares->n_units  = draws.n_units;
     for (int guess = 0; ok && guess < PREDICT_N_GUESSES; guess++) {
@@ -177,7 +177,8 @@ static bool fill_contests(struct predict_answer * answer, const struct predict_s
     if (!answer->is_judged) {
         return true;
     }
-    const bool ok = resample_draw(study->samples, predict_series_chosen(step, answer->main_phase), &draws);
+    const size_t base = predict_series_chosen(step, answer->main_phase);
+    const bool   ok   = resample_draw(study->samples, base, 0, predict_series_count(), &draws);
     for (size_t i = 0; ok && i < PREDICT_N_CONTESTS; i++) {
         answer->contests[i].i_budget = i == 0 ? 0 : RECALL_N_BUDGETS - 1;
         fill_contest(answer, &answer->contests[i], &draws);

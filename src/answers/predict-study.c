@@ -101,6 +101,10 @@ size_t predict_series_chosen(enum predict_step step, enum phase phase) {
     return ((size_t) step * N_TOKEN_PHASES + (size_t) phase) * (1 + PREDICT_N_GUESSES * RECALL_N_BUDGETS);
 }
 
+size_t predict_series_count(void) {
+    return predict_series_chosen(PREDICT_N_STEPS, PHASE_PROMPT);
+}
+
 size_t predict_series_found(enum predict_step step, enum phase phase, enum predict_guess guess, size_t i_budget) {
     return predict_series_chosen(step, phase) + 1 + (size_t) guess * RECALL_N_BUDGETS + i_budget;
 }
@@ -382,7 +386,7 @@ struct predict_study * predict_study_new(const struct trace * trace, const struc
     struct trace_walk      walk  = { .trace = trace, .filter = filter, .what = "counting" };
     study->info  = trace_about(trace);
     study->shape = trace_shape_new(study->info, filter->mtp, NULL);
-    study->samples = resample_new(predict_series_chosen(PREDICT_N_STEPS, PHASE_PROMPT));
+    study->samples = resample_new(predict_series_count());
     const bool ok = (study->samples != NULL || error_set(error, "out of memory"))
                  && trace_extent(&walk, &study->extent, error) && go_through(study, &walk, error);
     *lost = walk.lost;

@@ -33,7 +33,8 @@ struct predict_study {
     struct resample              * samples; // sums of what was judged in all layers, by units of tokens
 };
 
-// Where the sums are: of the experts that were to be guessed, and of those that a guess found.
+// How many sums there are, and where: of the experts that were to be guessed, and of those that a guess found.
+size_t predict_series_count (void);
 size_t predict_series_chosen(enum predict_step step, enum phase phase);
 size_t predict_series_found (enum predict_step step, enum phase phase, enum predict_guess guess, size_t i_budget);
 

@@ -223,6 +223,6 @@ function budgetSection(budget) {
 }
 
 function cacheSections(cache) {
-    return [budgetSection(cache.budget), curvesSection(cache), wholeRunSection(cache), distancesSection(cache.distances),
-            concurrencySection(cache.concurrency)];
+    return [budgetSection(cache.budget), curvesSection(cache), wholeRunSection(cache),
+            distancesSection(cache.distances), concurrencySection(cache.concurrency)];
 }

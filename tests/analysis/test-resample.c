@@ -18,7 +18,7 @@ static void add(struct resample * resample, uint64_t life, int32_t position, uin
 
 static struct resample_draws draws_of(const struct resample * resample) {
     struct resample_draws draws;
-    assert_true(resample_draw(resample, REQUESTS, N_SERIES, &draws));
+    assert_true(resample_draw(resample, REQUESTS, 0, N_SERIES, &draws));
     return draws;
 }
 

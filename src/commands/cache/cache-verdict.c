@@ -76,7 +76,14 @@ static char * rates_text(const struct cache_answer * answer) {
             text = memory_append(text, memory_text(is_first ? " of what %s asks for" : "", cache_phase_name(answer)));
         }
     }
-    return memory_append(text, memory_text("%s", text[0] == '\0' ? "" : "."));
+    if (text[0] == '\0') {
+        const struct cache_value * shared = &answer->sizes[answer->row].judged[answer->phase].columns[CACHE_SHARED_LRU];
+        text = memory_append(text, memory_text("a list of %.0f%% of the experts that all layers share has ",
+                                               100 * answer->sizes[answer->row].share));
+        text = memory_append(text, cache_verdict_share(shared));
+        text = memory_append(text, memory_text(" of what %s asks for", cache_phase_name(answer)));
+    }
+    return memory_append(text, memory_text("."));
 }
 
 // "20.3 (20.1-20.4) tokens a second, 18.0 now"

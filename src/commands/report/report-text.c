@@ -341,8 +341,6 @@ static void print_cache(const struct page * page) {
     const struct report_answer * report = page->report;
     if (report->cache != NULL) {
         cache_text_print(report->cache, page->terminal, page->per_layer);
-        fputc('\n', page->terminal->out);
-        cache_text_print_verdict(report->cache, page->terminal);
     } else if (report->cache_error.text[0] != '\0') {
         fputc('\n', page->terminal->out);
         terminal_paragraph_free(page->terminal, memory_text("What a cache would hit cannot be told: %s",
@@ -355,7 +353,8 @@ static void print_verdicts(const struct page * page) {
     const struct report_answer * report = page->report;
     terminal_paragraph_free(page->terminal, report_verdict(report));
     if (report->cache != NULL) {
-        terminal_paragraph_free(page->terminal, cache_verdict(report->cache));
+        fputc('\n', page->terminal->out);
+        cache_text_print_verdict(report->cache, page->terminal);
     }
     fputc('\n', page->terminal->out);
 }
