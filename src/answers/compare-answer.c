@@ -163,22 +163,44 @@ static double hits_of_list(const struct routing_counts * learned, const struct r
 
 #define WORTH_HAVING 0.03 // of what the own list takes
 
-static bool loses(double by_other, double by_own) {
-    return by_own - by_other >= WORTH_HAVING * by_own;
+// Tokens that a list is judged by, in a layer.
+static double n_judged(const struct routing_counts * judged) {
+    const enum counted_part part = has_both_halves(judged) ? COUNTED_SECOND_HALF : COUNTED_ALL;
+    double                  n    = 0.0;
+    for (size_t i = 0; i < judged->n_layers; i++) {
+        const struct counted_layer * layer = &judged->layers[i];
+        n += (double) counts_sum(layer->activations[part], layer->n_expert) / (layer->n_used < 1 ? 1 : layer->n_used);
+    }
+    return n / (double) judged->n_layers;
 }
 
-static enum compare_sharing sharing_of(const struct compare_pair * pair) {
+enum loss { LOSS_NONE, LOSS_PERHAPS, LOSS_SURE };
+
+// As sure as if all layers of a token were served alike: two standard deviations of the difference are more than what
+// so many tokens differ by chance, if they are independent.
+static enum loss loss_of(double by_other, double by_own, double n_tokens) {
+    const double loss = by_own - by_other;
+    if (loss <= 0.0 || loss < WORTH_HAVING * by_own) {
+        return LOSS_NONE;
+    }
+    return loss > 2.0 * sqrt((by_own + by_other) / n_tokens) ? LOSS_SURE : LOSS_PERHAPS;
+}
+
+static enum compare_sharing sharing_of(const struct compare_pair * pair, const struct routing_counts * a,
+                                       const struct routing_counts * b) {
     const struct compare_hot * hot = &pair->hot[COMPARE_QUARTER];
     if (isnan(hot->a_on_b) || isnan(hot->b_on_b) || isnan(hot->b_on_a) || isnan(hot->a_on_a)) {
         return COMPARE_UNKNOWN;
     }
-    const bool b_loses = loses(hot->a_on_b, hot->b_on_b);
-    const bool a_loses = loses(hot->b_on_a, hot->a_on_a);
-    if ((a_loses || b_loses) && pair->times <= 1.0) {
+    const enum loss of_a = loss_of(hot->b_on_a, hot->a_on_a, n_judged(a));
+    const enum loss of_b = loss_of(hot->a_on_b, hot->b_on_b, n_judged(b));
+    if (of_a == LOSS_NONE && of_b == LOSS_NONE) {
+        return COMPARE_SHARE;
+    }
+    if (of_a != LOSS_SURE && of_b != LOSS_SURE) {
         return COMPARE_TOO_CLOSE;
     }
-    return a_loses ? (b_loses ? COMPARE_NOT     : COMPARE_A_FOR_B)
-                   : (b_loses ? COMPARE_B_FOR_A : COMPARE_SHARE);
+    return of_b == LOSS_NONE ? COMPARE_A_FOR_B : of_a == LOSS_NONE ? COMPARE_B_FOR_A : COMPARE_NOT;
 }
 
 //
@@ -237,7 +259,7 @@ static void compare_pair(const struct compare_answer * comparison, struct compar
         pair->hot[i] = (struct compare_hot) { share, hits_of_list(x, y, share), hits_of_list(y, y, share),
                                               hits_of_list(y, x, share), hits_of_list(x, x, share) };
     }
-    pair->sharing    = sharing_of(pair);
+    pair->sharing    = sharing_of(pair, x, y);
     pair->has_halves = has_both_halves(x) && has_both_halves(y);
 }
 

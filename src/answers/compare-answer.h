@@ -40,7 +40,7 @@ enum compare_sharing {
     COMPARE_A_FOR_B,   // b does not lose by a's list, a does by b's
     COMPARE_B_FOR_A,
     COMPARE_NOT,       // either loses
-    COMPARE_TOO_CLOSE, // one loses, but both differ no more than the halves of one of them
+    COMPARE_TOO_CLOSE, // one loses, but no more than so few tokens do by chance
 };
 
 #define COMPARE_QUARTER 1 // index of the hot quarter
