@@ -2,6 +2,7 @@
 
 #include "analysis/counts.h"
 #include "commands/commands.h"
+#include "commands/show-entropy.h"
 #include "statistics/statistics-file.h"
 #include "statistics/statistics-json.h"
 #include "tool/error.h"
@@ -175,18 +176,23 @@ static char * entropy_text(const uint64_t * activations, size_t n_expert) {
     return isnan(entropy) ? memory_text("-") : memory_text("%.3f", entropy);
 }
 
+// Of the numbers of experts, whatever their layers.
 static void print_summary(const struct terminal * terminal, const struct statistics_section * section) {
     const size_t n_expert = section->n_expert;
     const size_t n_tenth  = counts_tenth(n_expert);
     const double share    = counts_share_of_hottest(section->activations, n_expert, n_tenth);
     char       * entropy  = entropy_text(section->activations, n_expert);
+    if (n_layers_seen(section) > 1) {
+        terminal_field(terminal, "sum", "over the layers, whose experts of one number have nothing in common:");
+    }
     terminal_field_free(terminal, "never used",   memory_text("%zu of %zu experts",
                                                               counts_unused(section->activations, n_expert), n_expert));
     terminal_field_free(terminal, "hottest 10%",
-                        memory_text("%zu %s, with %.2f%% of the activations (%.2f%% if all were used alike)",
+                        memory_text("%zu %s, with %.2f%% of the activations (%.2f%% if used alike)",
                    n_tenth, n_tenth == 1 ? "expert" : "experts", 100.0 * share,
                    100.0 * (double) n_tenth / (double) n_expert));
-    terminal_field_free(terminal, "entropy",      memory_text("%s (1: all used alike, 0: only one used)", entropy));
+    terminal_field_free(terminal, "entropy",      memory_text("%s%s (1: all used alike, 0: only one used)", entropy,
+                                                              n_layers_seen(section) > 1 ? " of the sum" : ""));
     free(entropy);
 }
 
@@ -393,6 +399,7 @@ static void print_section(const struct terminal * terminal, const struct statist
     if (section->n_expert == 0) {
         return;
     }
+    show_entropy_print(terminal, statistics, section);
     print_summary(terminal, section);
     fputc('\n', terminal->out);
     if (options->per_layer) {

@@ -6,6 +6,7 @@ ten times as many damaged files are tried.
 """
 
 import json
+import math
 import os
 import random
 import re
@@ -647,6 +648,27 @@ class Show(Case):
         self.assertEqual(rows[0][:5], ["1", "1", "20", "52.63%", "52.63%"])
         self.assertEqual(rows[1][4], "78.95%")
         self.assertNotIn("\033", out)
+
+    def test_entropy_of_layers_comes_first(self):
+        """Then the sum over layers, whose experts have nothing in common, as such."""
+        text = self.cli("show", self.file("a.json", STATISTICS)).stdout
+        lines = text.splitlines()
+        entropies = [-sum(x / sum(its) * math.log2(x / sum(its)) for x in its) / 2 for its in ((8, 10, 2), (10, 8))]
+        at = next(i for i, line in enumerate(lines) if line.startswith("entropy"))
+        self.assertTrue(lines[at].startswith(f"entropy     {sum(entropies) / 2:.3f}, mean of 2 layers "))
+        self.assertEqual(lines[at + 1].strip(), f"layer 0: {entropies[0]:.3f}, layer 1: {entropies[1]:.3f}")
+        self.assertRegex(lines[at + 2], r"^ +0\.9\d\d if as many tokens used all experts alike$")
+        self.assertIn("nothing in common", lines[at + 3])
+        self.assertRegex(text, r"\nentropy +0\.734 of the sum ")
+        many = {str(layer): {"0": 10, "1": 10 + layer, "2": 10 + 2 * layer, "3": 10} for layer in range(12)}
+        text = self.cli("show", self.file("many.json", altered(per_layer=many, layer_tokens={}, n_layer=12,
+                                                               expert_activations={}, total_activations=0))).stdout
+        self.assertRegex(text, r"\n +least even: layer 11: [\d.]+, layer 10: [\d.]+, layer 9: ")
+        self.assertRegex(text, r"\n +most even: +layer 2: [\d.]+, layer 1: [\d.]+, layer 0: 1\.000\n")
+        self.assertEqual([line for line in text.splitlines() if len(line) > 80], [])
+        one = self.cli("show", self.file("m.json", MINIMAL)).stdout
+        self.assertNotIn("nothing in common", one)
+        self.assertEqual(one.count("entropy"), 1)
 
     def test_order_and_number(self):
         path = self.file("a.json", STATISTICS)
