@@ -5,7 +5,7 @@ requests and hits by span ("judged": the second half; "whole": all of it) and ki
 """
 
 import math
-from collections import Counter, namedtuple
+from collections import Counter, OrderedDict, namedtuple
 
 # layer: its index; experts: distinct, in the order in which they appear; rows: of experts, by token; lives: of tokens
 Step = namedtuple("Step", "layer experts rows lives kind second")
@@ -91,16 +91,18 @@ def passes(step, max_rows):
 
 
 def lru(run, where, max_rows):
-    recent = {cache: [] for cache in where.slots}
+    held = {cache: OrderedDict() for cache in where.slots}
     rates = Rates()
     for step in run:
         cache = where.key(step, 0)[0]
         keys = [where.key(step, e)[1] for e in step.experts]
-        held = set(recent[cache][:where.slots[cache]])
-        rates.add(step, sum(key in held for key in keys))
+        rates.add(step, sum(key in held[cache] for key in keys))
         if not passes(step, max_rows):
-            now = set(keys)
-            recent[cache] = keys[::-1] + [key for key in recent[cache] if key not in now]
+            for key in keys:
+                held[cache][key] = None
+                held[cache].move_to_end(key)
+            while len(held[cache]) > where.slots[cache]:
+                held[cache].popitem(last=False)
     return rates
 
 
@@ -162,13 +164,23 @@ def optimum(run, where, span, kind):
                 begin = last.get(key, 0 if span == "judged" else None)
                 last[key] = now
                 judged = step.kind == kind or (kind == "all" and step.kind != "warmup")
-                if judged and begin is not None and all(free[i] > 0 for i in range(begin, now)):
+                if judged and begin is not None and min(free[begin:now]) > 0:
                     hits += 1
-                    for i in range(begin, now):
-                        free[i] -= 1
+                    free[begin:now] = [n - 1 for n in free[begin:now]]
             rates.add(step, hits, (span,))
         last.clear()
     return rates
+
+
+class OneList:
+    """All layers share slots of as many bytes as their experts have on the mean, whatever each has."""
+
+    def __init__(self, shape, budget):
+        mean = sum(n * size for n, size in zip(shape.n_expert, shape.bytes)) / sum(shape.n_expert)
+        self.slots = {0: int(budget // mean)}
+
+    def key(self, step, expert):
+        return 0, (step.layer, expert)
 
 
 def belady(run, where):
@@ -242,7 +254,7 @@ def llama(run, shape, slots, max_rows, kept=(), held=None):
     """One list for the layers of a group, the most recent last. Returns its rates, and what it counts itself: in small
     and large steps, and in those that pass by."""
     groups = groups_of(shape)
-    held = {group: [] for group in slots} if held is None else held
+    held = {group: OrderedDict.fromkeys(held[group] if held else ()) for group in slots}
     rates, own = Rates(), {kind: [0, 0] for kind in ("small", "large", "passed")}
     for step in run:
         if step.layer in kept:
@@ -262,8 +274,11 @@ def llama(run, shape, slots, max_rows, kept=(), held=None):
         count[0] += len(keys)
         count[1] += len(there)
         if not passed:
-            cached = [key for key in cached if key not in there] + there
-            held[group] = (cached + sorted(key for key in keys if key not in there))[-slots[group]:]
+            for key in there + sorted(key for key in keys if key not in there):
+                cached[key] = None
+                cached.move_to_end(key)
+            while len(cached) > slots[group]:
+                cached.popitem(last=False)
     return rates, own
 
 
