@@ -81,7 +81,7 @@ show "$build/llama-expert-tracer" cat "${traces[@]}" -o "$all"
 page_option=(--html "$page")
 "$build/llama-expert-tracer" cache --html /dev/null "$all" >/dev/null 2>&1 || page_option=()
 show "$build/llama-expert-tracer" report "${page_option[@]}" "$all"
-show "$build/llama-expert-tracer" cache --vram 4MiB --pcie 25GB/s --ram 60GB/s --tg 1000 "$all"
+show "$build/llama-expert-tracer" cache --vram 4MiB "$all"
 show "$build/llama-expert-tracer" predict "$all"
 
 cat <<END

@@ -353,7 +353,7 @@ static json_t * requests_json(const struct cache_answer * answer) {
 json_t * cache_json(const struct cache_answer * answer) {
     char   * verdict = cache_verdict(answer);
     json_t * json    = json_object();
-    json_object_set_new(json, "llama_expert_tracer_cache", json_integer(2));
+    json_object_set_new(json, "llama_expert_tracer_cache", json_integer(1));
     json_object_set_new(json, "model",       routing_json_model(&answer->model));
     json_object_set_new(json, "tokens",      tokens_json(&answer->tokens));
     json_object_set_new(json, "requests",    requests_json(answer));

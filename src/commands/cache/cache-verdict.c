@@ -43,10 +43,10 @@ static char * size_text(const struct cache_answer * answer) {
     return memory_text("%s", quantity_text(answer->sizes[answer->row].bytes, size));
 }
 
-// "the last 3 layers", "the last layer".
+// "the last 3 layers": of those that have experts.
 static char * layers_text(const struct cache_answer * answer) {
     const size_t n = answer->sizes[answer->row].n_whole;
-    return n == 1 ? memory_text("the last layer with experts") : memory_text("the last %zu layers with experts", n);
+    return n == 1 ? memory_text("the last layer") : memory_text("the last %zu layers", n);
 }
 
 // "--moe-cache-mib 4"

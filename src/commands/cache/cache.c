@@ -62,12 +62,13 @@ static bool take_max_rows(const char * text, void * place, struct error * error)
 static const struct option_spec options_known[] = {
     { 0, "vram", OPTION_BYTES, OPTION_AT(questions.vram), .value = "SIZE", .min = 1 << 20,
       .expects = "needs a size of 1MiB at least, such as 6GiB",
-      .help    = "recommend how to use SIZE of device memory, such as 6GiB: for llama.cpp's cache, whole layers "
-                 "(--n-cpu-moe), equal slots in all layers, slots where they help most, or some layers as a whole "
-                 "beside a cache" },
+      .help    = "recommend how to use SIZE of device memory, such as 6GiB, in whole MiB: for llama.cpp's cache, whole "
+                 "layers (--n-cpu-moe), or some layers as a whole beside that cache (-ot). Without it advice is about "
+                 "a quarter of the experts" },
     { 0, "moe-cache-mib", OPTION_TEXT, 0, .value = "N", .take = take_budgets,
       .expects = "needs numbers of MiB, such as 2048 or 1024,2048,4096",
-      .help    = "also llama.cpp's own cache of this size: a list such as 1024,2048" },
+      .help    = "also rows of these sizes, as llama.cpp's option takes them: a list such as 1024,2048. Without --vram "
+                 "advice is about the largest" },
     { 0, "pcie", OPTION_RATE, OPTION_AT(questions.pcie), .value = "RATE", .expects = NEEDS_RATE,
       .help = "bytes a second from memory to the device, such as 25GB/s" },
     { 0, "ram", OPTION_RATE, OPTION_AT(questions.ram), .value = "RATE", .expects = NEEDS_RATE,
@@ -75,7 +76,7 @@ static const struct option_spec options_known[] = {
     { 0, "tg", OPTION_NUMBER, OPTION_AT(questions.tg), .value = "N",
       .expects = "needs generated tokens a second, such as 18",
       .help    = "tokens generated a second with the experts in memory; with --pcie and --ram: print the tokens a "
-                 "second to expect, and the hit rate at which a cache breaks even" },
+                 "second to expect at every size, and the hit rate at which a cache breaks even" },
     { 0, "vram-rate", OPTION_RATE, OPTION_AT(questions.vram_rate), .value = "RATE", .expects = NEEDS_RATE,
       .help = "bytes a second that the device reads from its own memory (default: as if no time)" },
     { 0, "max-rows", OPTION_TEXT, OPTION_AT(questions.max_rows), .value = "N", .take = take_max_rows,
@@ -180,11 +181,14 @@ const struct command command_cache = {
     .name    = "cache",
     .summary = "tells what a cache of experts would hit, and what to do with device memory",
     .usage   = "[OPTION]… FILE",
-    .about   = "Tells of how many requests for an expert a cache in device memory would have had it, for every "
-               "size: an LRU cache, one of the most frequently used, the hottest experts pinned, llama.cpp's own "
-               "--moe-cache-mib, and the best that any cache can do.",
+    .about   = "Tells what to give llama.cpp, what to expect of it, and how sure that is; below it, of how many "
+               "requests for an expert a cache in device memory would have had it, for every size: an LRU cache, one "
+               "of the most frequently used, the hottest experts pinned, llama.cpp's own --moe-cache-mib, and the "
+               "best that any cache can do, all of as many bytes.",
     .options = options_known,
-    .notes   = "The warm-up is seen by the caches, and not judged; with --no-warmup it is not seen either. A FILE "
-               "is what `run --routing` wrote, - the standard input. docs/analysis.md tells what the numbers mean.",
+    .notes   = "A verdict takes 8 conversations, or about 1000 generated tokens; where a trace has less, or does not "
+               "tell, it says how much more to record. The warm-up is seen by the caches, and not judged; with "
+               "--no-warmup it is not seen either. A FILE is what `run --routing` or `import` wrote, - the standard "
+               "input. docs/analysis.md tells what the numbers mean.",
     .main    = cache_main,
 };
