@@ -2,6 +2,7 @@
 
 #include "statistics/statistics-file.h"
 
+#include "base/other-file.h"
 #include "statistics/imatrix-file.h"
 #include "statistics/statistics-json.h"
 #include "tool/json-output.h"
@@ -78,6 +79,11 @@ static struct statistics * load_json(const char * name, int fd, struct file_text
     }
     if (text->size > MAX_BYTES) {
         return fail(error, name, "more than 1 GiB: this is no statistics file");
+    }
+    const size_t n_head = text->size < OTHER_FILE_HEAD ? text->size : OTHER_FILE_HEAD;
+    const char * advice = other_file(text->bytes, n_head, OTHER_THAN_STATISTICS);
+    if (advice != NULL) {
+        return fail(error, name, advice);
     }
     return statistics_json_parse(name, text->bytes, text->size, error);
 }

@@ -670,6 +670,34 @@ class Show(Case):
         self.assertNotIn("nothing in common", one)
         self.assertEqual(one.count("entropy"), 1)
 
+    def test_files_of_other_commands(self):
+        """Each names the command that reads it, whatever it was given to."""
+        import_it = "make a routing trace of it with `import`"
+        files = {
+            "trace":   (b"\x89MOET\r\n\x1a" + bytes(90), "a routing trace: use `report` or `info`"),
+            "counts":  (json.dumps(STATISTICS).encode(), "statistics: use `show`, `report`, `compare` or `merge`"),
+            "small":   (json.dumps(MINIMAL).encode(), "statistics: use `show`"),
+            "npy":     (b"\x93NUMPY\1\0v\0{}" + bytes(90), f"an npy array: {import_it}"),
+            "csv":     (b"ubatch,token,context,sequence,life,position,phase,\n", f"a csv export: {import_it}"),
+            "jsonl":   (b'{"ubatch":0,"token":1}\n', f"a jsonl export: {import_it}"),
+            "route":   (b"# route_trace v1\n", f"a route trace of BigMoeOnEdge: {import_it}"),
+            "pairs":   (b"layer,expert\n0,1\n", f"a moe-trace: {import_it}"),
+            "sglang":  (b'{"logical_count": [[1, 2]]}', "counts of SGLang: make statistics of them with `import`"),
+            "program": (b"\x7fELF" + bytes(90), "a program or library: `check` reads those"),
+        }
+        for name, (content, says) in files.items():
+            path = self.file(name, content)
+            for command in ("show", "merge", "info", "dump", "cat", "pack", "report", "cache", "compare", "predict"):
+                reads = {"counts", "small"} if command in ("show", "merge") else {"trace"}
+                reads = {"trace", "counts", "small"} if command in ("report", "compare") else reads
+                with self.subTest(command, file=name):
+                    args = (command, path, path) if command == "compare" else (command, path)
+                    done = subprocess.run([CLI, *args], capture_output=True, text=True, env=environment(), timeout=60)
+                    self.assertEqual(says in done.stderr, name not in reads, done.stderr)
+        for content, says in ((b"", "a GGUF model, which has no routing"),
+                              (b"imatrix.chunk_count", "an imatrix, which has counts: use `show`")):
+            self.refuses("info", self.file("m.gguf", b"GGUF" + bytes(20) + content + bytes(90)), says=("m.gguf", says))
+
     def test_order_and_number(self):
         path = self.file("a.json", STATISTICS)
         self.assertEqual([row[1] for row in self.rows("--sort", "id", path)], ["0", "1", "2", "3"])

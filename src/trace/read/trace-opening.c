@@ -3,6 +3,7 @@
 
 #include "trace/read/trace-opening.h"
 
+#include "base/other-file.h"
 #include "trace/read/trace-index.h"
 #include "trace/read/trace-records.h"
 
@@ -170,6 +171,13 @@ static void compare_with_end(struct trace_info * info, const struct opening * op
 
 #define IS_DAMAGED "its beginning is damaged, without which the rest tells nothing: copy it again, or trace again"
 
+static const char * what_else(const struct trace_source * source) {
+    char         head[OTHER_FILE_HEAD];
+    const size_t n      = trace_source_read(source, 0, head, sizeof(head));
+    const char * advice = other_file(head, n, OTHER_THAN_TRACES);
+    return advice != NULL ? advice : "not a routing trace: `llama-expert-tracer run --routing FILE` writes one";
+}
+
 static const char * read_header(struct opening * opening) {
     struct trace        * trace   = opening->trace;
     struct trace_buffer * payload = &opening->payload;
@@ -178,7 +186,7 @@ static const char * read_header(struct opening * opening) {
         return "the file is empty: the traced program has not evaluated anything yet, or had no room for it";
     }
     switch (trace_chunk_at(&trace->source, 0, &chunk)) {
-        case CHUNK_HEADER_FOREIGN: return "not a routing trace: `llama-expert-tracer run --routing FILE` writes one";
+        case CHUNK_HEADER_FOREIGN: return what_else(&trace->source);
         case CHUNK_HEADER_CUT_OFF: return "ends where it begins: copy it again, or trace again";
         case CHUNK_HEADER_NEWER:   return "written by a newer version of llama-expert-tracer: update this one";
         case CHUNK_HEADER_DAMAGED: return IS_DAMAGED;
