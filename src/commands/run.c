@@ -28,12 +28,15 @@
 #define KEEP_MAX        1e18
 #define SAMPLE_MAX      1e15
 #define SEED_MAX        0x1p53
+#define HOTTEST_MAX      1000
+#define HOTTEST_DEFAULT  "20"
 #define SIGN_DESCRIPTOR  100 // or above
 
 // What `run` passes on, each in a variable of its own.
 enum setting {
-    STATS, NAMES, PER_LAYER, WEIGHTS, TOKENS, N_SWITCHES,
-    OUTPUT = N_SWITCHES, ROUTING, INTERVAL, CAPTURE, ON_FULL, BUFFER, ROTATE_SIZE, ROTATE_TIME, SAMPLE, KEEP, N_SETTINGS
+    STATS, NAMES, PER_LAYER, WEIGHTS, TOKENS, QUIET, N_SWITCHES,
+    OUTPUT = N_SWITCHES, ROUTING, INTERVAL, CAPTURE, ON_FULL, BUFFER, ROTATE_SIZE, ROTATE_TIME, SAMPLE, KEEP, HOTTEST,
+    N_SETTINGS
 };
 
 static const char * const variables[N_SETTINGS] = {
@@ -42,6 +45,7 @@ static const char * const variables[N_SETTINGS] = {
     [PER_LAYER]   = "LLAMA_EXPERT_TRACE_PER_LAYER",
     [WEIGHTS]     = "LLAMA_EXPERT_TRACE_WEIGHTS",
     [TOKENS]      = "LLAMA_EXPERT_TRACE_TOKENS",
+    [QUIET]       = "LLAMA_EXPERT_TRACE_QUIET",
     [OUTPUT]      = "LLAMA_EXPERT_TRACE_OUTPUT",
     [ROUTING]     = "LLAMA_EXPERT_TRACE_ROUTING",
     [INTERVAL]    = "LLAMA_EXPERT_TRACE_INTERVAL",
@@ -52,6 +56,7 @@ static const char * const variables[N_SETTINGS] = {
     [ROTATE_TIME] = "LLAMA_EXPERT_TRACE_ROTATE_TIME",
     [SAMPLE]      = "LLAMA_EXPERT_TRACE_SAMPLE",
     [KEEP]        = "LLAMA_EXPERT_TRACE_KEEP",
+    [HOTTEST]     = "LLAMA_EXPERT_TRACE_HOTTEST",
 };
 
 // By setting.
@@ -116,6 +121,11 @@ static bool take_keep(const char * text, void * place, struct error * error) {
     return take_number(text, place, quantity_sizes, 0, KEEP_MAX);
 }
 
+static bool take_hottest(const char * text, void * place, struct error * error) {
+    (void) error;
+    return take_number(text, place, quantity_plain, 1, HOTTEST_MAX);
+}
+
 static bool take_sample(const char * text, void * place, struct error * error) {
     uint64_t n;
     uint64_t seed;
@@ -136,6 +146,11 @@ static const struct option_spec options_known[] = {
               "--routing is chosen)" },
     { 0, "names", OPTION_ON, OPTION_AT(switches[NAMES]), .help = "log the expert tensors of every activation" },
     { 0, "per-layer", OPTION_ON, OPTION_AT(switches[PER_LAYER]), .help = "break the statistics down by layer" },
+    { 0, "hottest", OPTION_TEXT, OPTION_AT(values[HOTTEST]), .value = "N", .take = take_hottest,
+      .expects = "needs a number of experts, 1 to 1000, or 0 for all",
+      .help    = "of each layer print the N hottest experts, where --output has all of them (default: 20; 0: all)" },
+    { 'q', "quiet", OPTION_ON, OPTION_AT(switches[QUIET]),
+      .help = "print nothing of the tracer's but what goes wrong, and names with --names" },
     { 'o', "output", OPTION_FILE, OPTION_AT(values[OUTPUT]), .value = "FILE", .take = take_output,
       .help = "write statistics to a JSON file (%p: process id, %m: model)" },
     { 0, "interval", OPTION_TEXT, OPTION_AT(values[INTERVAL]), .value = "SECONDS", .take = take_interval,
@@ -239,6 +254,9 @@ static bool set_environment(const struct options * options) {
         if (!set_setting(options, i)) {
             return false;
         }
+    }
+    if (getenv(variables[HOTTEST]) == NULL && !set_variable(variables[HOTTEST], HOTTEST_DEFAULT)) {
+        return false;
     }
     const bool something_else = is_set(variables[NAMES]) || is_set(variables[ROUTING]);
     const bool counts         = is_set(variables[OUTPUT]) || is_set(variables[PER_LAYER]);

@@ -32,6 +32,13 @@ static char                   run_name[64];
 static bool                   ends_are_watched;
 static bool                   has_ended;           // nobody listens any more
 
+// What goes wrong, and names, which somebody asked for.
+static void say_if_wrong(enum log_level level, const char * lines) {
+    if (level != LOG_INFO) {
+        host_log(level, lines);
+    }
+}
+
 static void say_aside(enum log_level level, const char * lines) {
     (void) level;
     host_log_to_stderr(lines);
@@ -101,7 +108,8 @@ static const struct routing_sink * library_sink(void) {
 
 // With the mutex. Takes the configuration over. Returns NULL where memory or room is used up.
 static struct expert_tracer * attach(struct config * config, const struct text * remarks, bool always) {
-    const struct tracer_setup setup  = { host_log, say_aside, run_name, always };
+    const log_fn              say    = config->quiet ? say_if_wrong : host_log;
+    const struct tracer_setup setup  = { say, say_aside, run_name, always };
     struct expert_tracer    * tracer = tracer_new(config, &setup);
     const int                 slot   = tracer && !has_ended ? sinks_attach(library_sink(), tracer) : -1;
     if (slot < 0) {

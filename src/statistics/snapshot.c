@@ -159,15 +159,52 @@ static struct percentage percentage(uint64_t part, uint64_t whole) {
     return percentage;
 }
 
-static void print_layers(struct text * text, const struct expert_tracer_snapshot * snapshot, bool mtp) {
+static void print_expert(struct text * text, const struct expert_tracer_layer * layer, int32_t expert) {
+    text_add(text, "    Expert %3d: %8" PRIu64 "\n", expert, layer->activations[expert]);
+}
+
+// The hottest expert that is less hot than this one, of equals the one with the lower id first. -1: none; before the
+// first one it is -1 too.
+static int32_t next_hottest(const struct expert_tracer_layer * layer, int32_t before) {
+    const uint64_t * counts = layer->activations;
+    int32_t          next   = -1;
+    for (int32_t i = 0; i < layer->n_expert; i++) {
+        const bool is_left = before < 0 || counts[i] < counts[before] || (counts[i] == counts[before] && i > before);
+        if (is_left && (next < 0 || counts[i] > counts[next])) {
+            next = i;
+        }
+    }
+    return next;
+}
+
+static void print_hottest(struct text * text, const struct expert_tracer_layer * layer, size_t hottest) {
+    uint64_t left = 0;
+    for (int32_t i = 0; i < layer->n_expert; i++) {
+        left += layer->activations[i];
+    }
+    int32_t expert = -1;
+    for (size_t i = 0; i < hottest; i++) {
+        expert = next_hottest(layer, expert);
+        left  -= layer->activations[expert];
+        print_expert(text, layer, expert);
+    }
+    text_add(text, "    and %zu more, %" PRIu64 " activations\n", (size_t) layer->n_expert - hottest, left);
+}
+
+static void print_layers(struct text * text, const struct expert_tracer_snapshot * snapshot, bool mtp,
+                         size_t hottest) {
     for (size_t i = 0; i < snapshot->n_layers; i++) {
         const struct expert_tracer_layer * layer = &snapshot->layers[i];
         if (layer->mtp != mtp) {
             continue;
         }
         text_add(text, "  Layer %d:\n", layer->layer);
+        if (hottest > 0 && layer->n_expert > 0 && hottest < (size_t) layer->n_expert) {
+            print_hottest(text, layer, hottest);
+            continue;
+        }
         for (int32_t expert = 0; expert < layer->n_expert; expert++) {
-            text_add(text, "    Expert %3d: %8" PRIu64 "\n", expert, layer->activations[expert]);
+            print_expert(text, layer, expert);
         }
     }
 }
@@ -176,7 +213,8 @@ static bool has_mtp(const struct expert_tracer_snapshot * snapshot) {
     return snapshot->n_layers > 0 && snapshot->layers[snapshot->n_layers - 1].mtp;
 }
 
-void snapshot_print(struct text * text, const struct expert_tracer_snapshot * snapshot, bool per_layer) {
+void snapshot_print(struct text * text, const struct expert_tracer_snapshot * snapshot, bool per_layer,
+                    size_t hottest) {
     text_add(text, "\n=== Expert Usage Statistics ===\n");
     text_add(text, "Total tokens: %" PRIu64 "\n", snapshot->total_tokens);
     text_add(text, "Total expert activations: %" PRIu64 "\n\n", snapshot->total_activations);
@@ -188,10 +226,10 @@ void snapshot_print(struct text * text, const struct expert_tracer_snapshot * sn
         return;
     }
     text_add(text, "\nPer-layer breakdown:\n");
-    print_layers(text, snapshot, false);
+    print_layers(text, snapshot, false, hottest);
     if (has_mtp(snapshot)) {
         text_add(text, "\nMulti-token-prediction head, %" PRIu64 " tokens:\n", snapshot->mtp_tokens);
-        print_layers(text, snapshot, true);
+        print_layers(text, snapshot, true, hottest);
     }
 }
 

@@ -17,8 +17,8 @@ struct snapshot_state {
 struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model, const struct counters * counts,
                                              const struct snapshot_state * state);
 
-// The specification's lines.
-void snapshot_print(struct text * text, const struct expert_tracer_snapshot * snapshot, bool per_layer);
+// The specification's lines; of each layer those of the `hottest` experts alone, hottest first, 0: all.
+void snapshot_print(struct text * text, const struct expert_tracer_snapshot * snapshot, bool per_layer, size_t hottest);
 
 // docs/statistics-format.md. `run` names the run of the program that this belongs to.
 void snapshot_write_json(struct text * text, const struct expert_tracer_snapshot * snapshot, bool per_layer,

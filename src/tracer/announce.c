@@ -72,7 +72,7 @@ static void print_statistics(struct tracer_model * model, const struct config * 
     if (snapshot && snapshot->total_activations == 0) {
         explain_nothing(&text, snapshot);
     } else if (snapshot && config->stats) {
-        snapshot_print(&text, snapshot, config->per_layer);
+        snapshot_print(&text, snapshot, config->per_layer, config->output != NULL ? config->hottest : 0);
     }
     if (snapshot == NULL || text.failed) {
         log_line(say, LOG_ERROR, "out of memory: the statistics cannot be printed");

@@ -21,10 +21,11 @@
 #define BUFFER_MAX       ((size_t) 1 << 40)
 #define ROTATE_SIZE_MIN  (1 << 20)
 #define SAMPLE_MAX       1e15
+#define HOTTEST_MAX      1000
 
 enum variable {
     STATS, NAMES, PER_LAYER, OUTPUT, INTERVAL, ROUTING, WEIGHTS, TOKENS, ON_FULL, BUFFER, ROTATE_SIZE, ROTATE_TIME,
-    SAMPLE, KEEP, N_VARIABLES
+    SAMPLE, KEEP, HOTTEST, QUIET, N_VARIABLES
 };
 
 static const char * const variable_names[N_VARIABLES] = {
@@ -42,6 +43,8 @@ static const char * const variable_names[N_VARIABLES] = {
     [ROTATE_TIME] = PREFIX "ROTATE_TIME",
     [SAMPLE]      = PREFIX "SAMPLE",
     [KEEP]        = PREFIX "KEEP",
+    [HOTTEST]     = PREFIX "HOTTEST",
+    [QUIET]       = PREFIX "QUIET",
 };
 
 static void complain(struct text * remarks, enum variable variable, const char * value, const char * advice) {
@@ -88,6 +91,11 @@ static double read_interval(struct text * remarks) {
         return INTERVAL_DEFAULT;
     }
     return seconds;
+}
+
+static size_t read_hottest(struct text * remarks) {
+    return (size_t) read_quantity(HOTTEST, quantity_plain, 1, HOTTEST_MAX, 0, remarks, "give how many experts of each "
+        "layer are printed, 1 to 1000; taken as all of them");
 }
 
 static bool read_on_full(struct text * remarks) {
@@ -209,6 +217,8 @@ bool config_from_env(struct config * config, struct text * remarks) {
         .stats     = read_switch(STATS, remarks),
         .names     = read_switch(NAMES, remarks),
         .per_layer = read_switch(PER_LAYER, remarks),
+        .hottest   = read_hottest(remarks),
+        .quiet     = read_switch(QUIET, remarks),
         .interval  = read_interval(remarks),
         .trace     = read_trace(remarks),
     };

@@ -11,6 +11,8 @@ struct config {
     bool   stats;
     bool   names;
     bool   per_layer;
+    size_t hottest;  // experts of each layer that are printed where a file has all of them, 0: all
+    bool   quiet;    // only what goes wrong is printed
     char * output;   // NULL: none
     double interval; // seconds, 0: only at the end
 

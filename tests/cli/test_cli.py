@@ -25,7 +25,7 @@ LIST = os.environ.get("EXPERT_TRACER_LIST", "")
 SOAK = 10 if os.environ.get("EXPERT_TRACER_SOAK") else 1
 CC = shutil.which(os.environ.get("CC", "cc")) or shutil.which("cc")
 NAMES = ("STATS", "NAMES", "PER_LAYER", "OUTPUT", "INTERVAL", "CAPTURE", "ROUTING", "BUFFER",
-         "ROTATE_SIZE", "ROTATE_TIME", "SAMPLE")
+         "ROTATE_SIZE", "ROTATE_TIME", "SAMPLE", "HOTTEST", "QUIET")
 
 STATISTICS = {
     "format": "llama-expert-tracer-statistics",
@@ -166,6 +166,7 @@ class Usage(Case):
         self.refuses("show", "--color", "blue", "x", status=2, says="--color")
         self.refuses("run", "--interval", "-1", "true", status=2, says="--interval")
         self.refuses("run", "--interval", "inf", "true", status=2, says="--interval")
+        self.refuses("run", "--hottest", "1001", "true", status=2, says="--hottest")
         self.refuses("run", "--capture", "callback", "true", status=2, says="--capture")
         self.refuses("run", "-o", "-", "true", status=2, says="standard output")
 
@@ -232,6 +233,8 @@ class Run(WithPrograms):
             (("--",),                          {"STATS": "1"}),
             (("--names",),                     {"NAMES": "1"}),
             (("--per-layer",),                 {"PER_LAYER": "1", "STATS": "1"}),
+            (("--hottest", "0"),               {"HOTTEST": "0", "STATS": "1"}),
+            (("-q", "-o", "/tmp/y"),           {"QUIET": "1", "OUTPUT": "/tmp/y", "STATS": "1"}),
             (("--interval", "2.5"),            {"INTERVAL": "2.5", "STATS": "1"}),
             (("--capture", "eval-callback"),   {"CAPTURE": "eval-callback", "STATS": "1"}),
             (("-o", "/tmp/y"),                   {"OUTPUT": "/tmp/y", "STATS": "1"}),
@@ -241,11 +244,12 @@ class Run(WithPrograms):
         ):
             seen = self.traced(*args)
             del seen["PRELOAD"]
-            self.assertEqual(seen, {**nothing, **expected}, args)
+            self.assertEqual(seen, {**nothing, "HOTTEST": "20", **expected}, args)
 
     def test_own_variables_stay(self):
         seen = self.traced("--per-layer", LLAMA_EXPERT_TRACE_OUTPUT="mine.json", LLAMA_EXPERT_TRACE_STATS="0")
         self.assertEqual((seen["OUTPUT"], seen["STATS"], seen["PER_LAYER"]), ("mine.json", "0", "1"))
+        self.assertEqual(self.traced(LLAMA_EXPERT_TRACE_HOTTEST="")["HOTTEST"], "")
         seen = self.traced("-o", "/other", "--stats", LLAMA_EXPERT_TRACE_OUTPUT="mine.json",
                            LLAMA_EXPERT_TRACE_STATS="0")
         self.assertEqual((seen["OUTPUT"], seen["STATS"]), ("/other", "1"))

@@ -12,7 +12,7 @@
 
 static const char * const variables[] = {
     "STATS", "NAMES", "PER_LAYER", "OUTPUT", "INTERVAL", "ROUTING", "WEIGHTS", "TOKENS", "ON_FULL", "BUFFER",
-    "ROTATE_SIZE", "ROTATE_TIME", "SAMPLE", "KEEP",
+    "ROTATE_SIZE", "ROTATE_TIME", "SAMPLE", "KEEP", "HOTTEST", "QUIET",
 };
 
 static void set(const char * variable, const char * value) {
@@ -132,6 +132,28 @@ static void a_trace_alone_counts_nothing(void ** state) {
     assert_int_equal(config.trace.rotate_size, 0);
     assert_true     (config.trace.rotate_time == 0);
     assert_int_equal(config.trace.sample, 1);
+    config_free(&config);
+}
+
+static void the_hottest_are_all_unless_it_is_said(void ** state) {
+    (void) state;
+    static const char * const refused[] = { "1001", "-1", "many", "0.5" };
+    set("STATS", "1");
+    struct config config = read(true, NULL);
+    assert_int_equal(config.hottest, 0);
+    assert_false(config.quiet);
+    config_free(&config);
+    set("HOTTEST", "20");
+    set("QUIET", "1");
+    config = read(true, NULL);
+    assert_int_equal(config.hottest, 20);
+    assert_true(config.quiet);
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        config_free(&config);
+        set("HOTTEST", refused[i]);
+        config = read(true, i == 0 ? "HOTTEST=1001 is not understood: give how many experts" : NULL);
+        assert_int_equal(config.hottest, 0);
+    }
     config_free(&config);
 }
 
@@ -363,6 +385,7 @@ int main(void) {
         cmocka_unit_test_setup(intervals, clear),
         cmocka_unit_test_setup(a_trace_alone_counts_nothing, clear),
         cmocka_unit_test_setup(what_a_trace_is_like, clear),
+        cmocka_unit_test_setup(the_hottest_are_all_unless_it_is_said, clear),
         cmocka_unit_test_setup(a_sample_is_a_whole_number, clear),
         cmocka_unit_test_setup(a_buffer_is_no_larger_than_the_machine, clear),
         cmocka_unit_test_setup(what_is_not_understood_of_a_trace, clear),

@@ -98,6 +98,36 @@ static void counts_and_prints(void ** state) {
     tracer_free(tracer);
 }
 
+// Where a file has the rest.
+static void prints_the_hottest_of_each_layer(void ** state) {
+    (void) state;
+    for (int with_file = 0; with_file < 2; with_file++) {
+        char                   path[] = "/tmp/unit-tracer-XXXXXX";
+        const int              fd     = mkstemp(path);
+        struct config          config = { .stats = true, .per_layer = true, .hottest = 2,
+                                          .output = with_file ? strdup(path) : NULL };
+        struct expert_tracer * tracer = tracer_new(&config, &setup);
+        void                 * context = tracer_sink.context_open(tracer, &model, "a context");
+        assert_true(fd >= 0);
+        said[0] = '\0';
+        decode(context, ROUTING_COUNT, layers, 2);
+        tracer_sink.context_close(context);
+        assert_non_null(strstr(said, "  Expert   1:        0 activations (0.00%)\n")); // the sum has all
+        assert_int_equal(with_file, strstr(said,
+            "  Layer 0:\n"
+            "    Expert   2:        2\n"
+            "    Expert   0:        1\n"
+            "    and 2 more, 1 activations\n"
+            "  Layer 1:\n"
+            "    Expert   0:        1\n"
+            "    Expert   2:        1\n"
+            "    and 2 more, 0 activations\n") != NULL);
+        tracer_free(tracer);
+        close(fd);
+        unlink(path);
+    }
+}
+
 static void contexts_of_a_model_are_summed_and_printed_with_the_last(void ** state) {
     (void) state;
     struct expert_tracer * tracer = start(true, false, false);
@@ -619,6 +649,7 @@ static void remarks_wait_for_the_first_batch(void ** state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counts_and_prints),
+        cmocka_unit_test(prints_the_hottest_of_each_layer),
         cmocka_unit_test(contexts_of_a_model_are_summed_and_printed_with_the_last),
         cmocka_unit_test(a_model_that_is_loaded_again_is_another),
         cmocka_unit_test(warmup_is_apart),
