@@ -571,7 +571,8 @@ class TestCommands(Case):
         self.assertIn(percent(document["sizes"][0]["generation"]["pooled_optimum"]), rows[0])
         rows = self.table(tab, "Hit rates of the whole run")
         self.assertIn(percent(document["sizes"][0]["whole_run"]["all"]["pooled_lru"]), rows[0])
-        self.assertEqual(self.texts(tab, ".options"), [document["recommendation"]["options"]])
+        options = document["recommendation"]["options"]
+        self.assertEqual(self.texts(tab, ".options"), [options] if options else [])
         self.assertTrue(self.table(tab, "Device memory for experts, judged by the generation"))
 
     def test_compare(self):

@@ -73,7 +73,8 @@ static char * rates_text(const struct cache_answer * answer) {
             text = memory_append(text, memory_text("%s", is_first ? "" : ", "));
             text = memory_append(text, use_text(answer, use));
             text = memory_append(text, memory_append(memory_text(" has "), cache_verdict_share(rate)));
-            text = memory_append(text, memory_text(is_first ? " of what %s asks for" : "", cache_phase_name(answer)));
+            text = memory_append(text, is_first ? memory_text(" of what %s asks for", cache_phase_name(answer))
+                                                : memory_text("%s", ""));
         }
     }
     if (text[0] == '\0') {

@@ -188,8 +188,8 @@ static void print_legend(const struct page * page) {
         "divergence: Jensen-Shannon, in bits: 0 alike, 1 no expert in common",
         "overlap: of the hottest 10% of the experts",
         "halves: the divergence of a trace's first half from its second",
-        "A on B: what the hottest experts of A's first half take of B's second half. Statistics have no halves: they "
-        "are learned from as a whole, and judged by that.",
+        ("A on B: what the hottest experts of A's first half take of B's second half. Statistics have no halves: they "
+         "are learned from as a whole, and judged by that."),
     };
     fputc('\n', page->terminal->out);
     terminal_style(page->terminal, TERMINAL_FAINT);
