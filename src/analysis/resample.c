@@ -145,24 +145,24 @@ static size_t make_unit(struct resample * resample, const struct unit * unit) {
     return place;
 }
 
-bool resample_find(struct resample * resample, size_t n, const struct resample_token * tokens, uint32_t * units) {
+bool resample_find(struct resample * resample, size_t n, const struct resample_token * tokens, uint64_t ** sums) {
     for (size_t i = 0; i < n; i++) {
+        sums[i] = NULL;
+        if (tokens[i].life == RESAMPLE_NOBODY) {
+            continue;
+        }
         const struct unit unit  = unit_of(resample, &tokens[i]);
         const size_t      place = make_unit(resample, &unit);
         if (place > RESAMPLE_MOST) {
             return false;
         }
-        units[i] = resample->units[place].index;
+        sums[i] = resample->sums[resample->units[place].index];
         if (resample->n_units > RESAMPLE_MOST) {
             make_room(resample);
             i = (size_t) -1; // those found so far are units of before
         }
     }
     return true;
-}
-
-uint64_t * resample_sums(struct resample * resample, uint32_t unit) {
-    return resample->sums[unit];
 }
 
 //

@@ -28,8 +28,10 @@ struct interval {
     double high;
 };
 
+#define RESAMPLE_NOBODY UINT64_MAX
+
 struct resample_token {
-    uint64_t life;     // from 0 in the order in which they begin
+    uint64_t life;     // from 0 in the order in which they begin; RESAMPLE_NOBODY: not looked at
     int32_t  position; // in it, below 0: not known
 };
 
@@ -39,9 +41,9 @@ struct resample;
 struct resample * resample_new (size_t n_series);
 void              resample_free(struct resample * resample);
 
-// units[n] of the tokens, which are good until the next call. False: out of memory.
-bool       resample_find(struct resample * resample, size_t n, const struct resample_token * tokens, uint32_t * units);
-uint64_t * resample_sums(struct resample * resample, uint32_t unit); // [n_series], to be added to
+// sums[n] of the tokens' units, NULL of nobody's: each is [n_series], to be added to until the next call. False: out of
+// memory.
+bool resample_find(struct resample * resample, size_t n, const struct resample_token * tokens, uint64_t ** sums);
 
 // The sums of all units, and of RESAMPLE_DRAWS times as many units drawn from them at random, always the same ones.
 struct resample_draws {

@@ -139,9 +139,8 @@ struct gathering {
     size_t                  n_lives;
     uint64_t                next_life;
     size_t                  room;
-    struct resample_token * tokens; // [room] of a ubatch, of the tokens that are chosen
-    uint32_t              * units;  // [room] likewise
-    uint64_t             ** sums;   // [room] by the ubatch's tokens, NULL: not chosen
+    struct resample_token * tokens; // [room] of a ubatch
+    uint64_t             ** sums;   // [room] likewise, NULL: not chosen
     uint64_t             ** asking; // [n_expert] by the experts of a step
     bool                  * hits;   // [n_expert] likewise
 };
@@ -151,10 +150,9 @@ static bool end_life(const struct cache_gathered * into, uint64_t life) {
     uint64_t     * hits     = memory_new(into->rows.n, sizeof(*hits));
     const uint64_t requests = cache_oracle_end_life(into->oracle, life, into->rows.n, into->oracle_slots, hits);
     const struct resample_token token = { life, 0 };
-    uint32_t                    unit;
-    bool                        ok = requests == 0 || resample_find(into->answers, 1, &token, &unit);
+    uint64_t                  * sums;
+    const bool                  ok = requests == 0 || resample_find(into->answers, 1, &token, &sums);
     if (ok && requests > 0) {
-        uint64_t * sums = resample_sums(into->answers, unit);
         sums[0] += requests;
         for (size_t i = 0; i < into->rows.n; i++) {
             sums[1 + i] += hits[i];
@@ -190,7 +188,6 @@ static bool life_of(struct gathering * gathering, int32_t context, const struct 
 static void make_room(struct gathering * gathering, size_t n_tokens) {
     if (n_tokens > gathering->room) {
         gathering->tokens = memory_resize(gathering->tokens, n_tokens, sizeof(*gathering->tokens));
-        gathering->units  = memory_resize(gathering->units,  n_tokens, sizeof(*gathering->units));
         gathering->sums   = memory_resize(gathering->sums,   n_tokens, sizeof(uint64_t *));
         gathering->room   = n_tokens;
     }
@@ -199,28 +196,16 @@ static void make_room(struct gathering * gathering, size_t n_tokens) {
 // Whose the ubatch's tokens are.
 static bool find_units(struct gathering * gathering, const struct trace_ubatch * ubatch) {
     const struct cache_gathered * into = gathering->into;
-    size_t                        n    = 0;
     make_room(gathering, (size_t) ubatch->n_tokens);
     for (int32_t i = 0; i < ubatch->n_tokens; i++) {
-        gathering->sums[i] = NULL;
-        if (trace_filter_has_token(into->questions.filter, ubatch, i)) {
-            struct resample_token * token = &gathering->tokens[n++];
-            token->position = ubatch->tokens[i].position;
-            if (!life_of(gathering, ubatch->context, &ubatch->tokens[i], &token->life)) {
-                return false;
-            }
+        struct resample_token * token = &gathering->tokens[i];
+        *token = (struct resample_token) { RESAMPLE_NOBODY, ubatch->tokens[i].position };
+        if (trace_filter_has_token(into->questions.filter, ubatch, i)
+                && !life_of(gathering, ubatch->context, &ubatch->tokens[i], &token->life)) {
+            return false;
         }
     }
-    if (!resample_find(into->samples, n, gathering->tokens, gathering->units)) {
-        return false;
-    }
-    n = 0;
-    for (int32_t i = 0; i < ubatch->n_tokens; i++) {
-        if (trace_filter_has_token(into->questions.filter, ubatch, i)) {
-            gathering->sums[i] = resample_sums(into->samples, gathering->units[n++]);
-        }
-    }
-    return true;
+    return resample_find(into->samples, (size_t) ubatch->n_tokens, gathering->tokens, gathering->sums);
 }
 
 //
@@ -245,13 +230,9 @@ static bool take_row(const struct cache_gathered * into, const struct trace_rout
 
 static bool take_tokens(const struct gathering * gathering, const struct trace_ubatch * ubatch, bool judged) {
     const struct cache_gathered * into = gathering->into;
-    size_t                        n    = 0;
     for (int32_t i = 0; i < ubatch->n_tokens; i++) {
-        if (gathering->sums[i] == NULL) {
-            continue;
-        }
-        const uint64_t life = gathering->tokens[n++].life;
-        if (!ubatch->tokens[i].generation) {
+        const uint64_t life = gathering->tokens[i].life;
+        if (life == RESAMPLE_NOBODY || !ubatch->tokens[i].generation) {
             continue;
         }
         const bool is_kept = concurrency_token(into->concurrency, life);
@@ -369,7 +350,6 @@ static bool go_through(struct cache_gathered * gathered, struct trace_walk * wal
     trace_step_free(&gathering.step);
     free(gathering.lives);
     free(gathering.tokens);
-    free(gathering.units);
     free(gathering.sums);
     free(gathering.asking);
     free(gathering.hits);

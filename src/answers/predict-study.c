@@ -37,9 +37,8 @@ struct predicting {
     bool                        settled;
     uint16_t                  * guess;
     struct followed          ** of_tokens; // of a ubatch, NULL: not chosen
-    struct resample_token     * sampled;   // likewise, those that are chosen
-    uint32_t                  * units;     // theirs
-    uint64_t                 ** sums;      // of a ubatch's tokens
+    struct resample_token     * sampled;   // likewise
+    uint64_t                 ** sums;      // likewise, NULL: learned from, or not chosen
     size_t                      room;
     uint64_t                    n_lives;
 };
@@ -195,42 +194,27 @@ static void make_room(struct predicting * predicting, size_t n_tokens) {
     if (n_tokens > predicting->room) {
         predicting->of_tokens = memory_resize(predicting->of_tokens, n_tokens, sizeof(struct followed *));
         predicting->sampled   = memory_resize(predicting->sampled,   n_tokens, sizeof(*predicting->sampled));
-        predicting->units     = memory_resize(predicting->units,     n_tokens, sizeof(*predicting->units));
         predicting->sums      = memory_resize(predicting->sums,      n_tokens, sizeof(uint64_t *));
         predicting->room      = n_tokens;
     }
 }
 
-// The sums that each token's are added to: only what is judged has any. False: out of memory.
-static bool find_units(struct predicting * predicting, const struct trace_ubatch * ubatch, size_t n) {
-    struct resample * samples = predicting->study->samples;
-    if (predicting->settled && !resample_find(samples, n, predicting->sampled, predicting->units)) {
-        return false;
-    }
-    size_t at = 0;
-    for (int32_t i = 0; i < ubatch->n_tokens; i++) {
-        const bool is_judged = predicting->settled && predicting->of_tokens[i] != NULL;
-        predicting->sums[i] = is_judged ? resample_sums(samples, predicting->units[at++]) : NULL;
-    }
-    return true;
-}
-
 // Which tokens are chosen, and whose they are. False: out of memory.
 static bool take_tokens(struct predicting * predicting, const struct trace_ubatch * ubatch) {
-    size_t n = 0;
     make_room(predicting, (size_t) ubatch->n_tokens);
     for (int32_t i = 0; i < ubatch->n_tokens; i++) {
         const struct trace_token * token = &ubatch->tokens[i];
         predicting->of_tokens[i] = NULL;
+        predicting->sampled  [i] = (struct resample_token) { RESAMPLE_NOBODY, token->position };
         if (trace_filter_has_token(predicting->filter, ubatch, i)) {
             uint64_t        * counts = predicting->settled ? predicting->study->judged : predicting->study->learned;
             struct followed * its    = followed_of(predicting, ubatch->context, token);
             counts[token->generation ? PHASE_GENERATION : PHASE_PROMPT]++;
             predicting->of_tokens[i] = its;
-            predicting->sampled[n++] = (struct resample_token) { its->number, token->position };
+            predicting->sampled[i].life = predicting->settled ? its->number : RESAMPLE_NOBODY;
         }
     }
-    return find_units(predicting, ubatch, n);
+    return resample_find(predicting->study->samples, (size_t) ubatch->n_tokens, predicting->sampled, predicting->sums);
 }
 
 static bool settle_layer(struct predict_studied_layer * layer, size_t n_expert) {
@@ -338,7 +322,6 @@ static bool go_through(struct predict_study * study, struct trace_walk * walk, s
     free(predicting.guess);
     free(predicting.of_tokens);
     free(predicting.sampled);
-    free(predicting.units);
     free(predicting.sums);
     return ok;
 }

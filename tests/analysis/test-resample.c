@@ -10,10 +10,10 @@ enum { REQUESTS, HITS, N_SERIES };
 
 static void add(struct resample * resample, uint64_t life, int32_t position, uint64_t requests, uint64_t hits) {
     const struct resample_token token = { life, position };
-    uint32_t                    unit;
-    assert_true(resample_find(resample, 1, &token, &unit));
-    resample_sums(resample, unit)[REQUESTS] += requests;
-    resample_sums(resample, unit)[HITS]     += hits;
+    uint64_t                  * sums;
+    assert_true(resample_find(resample, 1, &token, &sums));
+    sums[REQUESTS] += requests;
+    sums[HITS]     += hits;
 }
 
 static struct resample_draws draws_of(const struct resample * resample) {
@@ -88,18 +88,24 @@ static void test_tokens_of_a_ubatch_are_found_together(void ** state) {
     (void) state;
     struct resample     * resample = resample_new(N_SERIES);
     struct resample_token tokens[2 * RESAMPLE_MOST];
-    uint32_t              units [2 * RESAMPLE_MOST];
+    uint64_t            * sums  [2 * RESAMPLE_MOST];
     for (size_t i = 0; i < 2 * RESAMPLE_MOST; i++) {
         tokens[i] = (struct resample_token) { i, -1 };
     }
-    assert_true(resample_find(resample, 2 * RESAMPLE_MOST, tokens, units));
+    assert_true(resample_find(resample, 2 * RESAMPLE_MOST, tokens, sums));
     for (size_t i = 0; i < 2 * RESAMPLE_MOST; i++) {
-        assert_int_equal(units[i], units[i - i % 2]);
-        resample_sums(resample, units[i])[REQUESTS]++;
+        assert_ptr_equal(sums[i], sums[i - i % 2]);
+        sums[i][REQUESTS]++;
     }
     struct resample_draws draws = draws_of(resample);
     assert_int_equal(draws.n_units, RESAMPLE_MOST);
     resample_draws_free(&draws);
+
+    tokens[1].life = RESAMPLE_NOBODY;
+    assert_true(resample_find(resample, 3, tokens, sums));
+    assert_non_null(sums[0]);
+    assert_null(sums[1]);
+    assert_non_null(sums[2]);
     resample_free(resample);
 }
 
