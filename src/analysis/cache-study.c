@@ -42,11 +42,6 @@ struct studied_layer {
     struct caches caches;
 };
 
-struct group {
-    size_t        n_layers;
-    struct caches caches;
-};
-
 struct cache_study {
     int32_t                max_rows;
     enum cache_half        half;
@@ -54,7 +49,7 @@ struct cache_study {
     size_t                 n_layers;
     struct studied_layer * layers;
     size_t                 n_groups;
-    struct group         * groups;
+    struct caches        * groups;
     size_t                 n_expert; // the most of any layer
     uint32_t             * keys;     // [n_expert] of a step
     uint32_t             * pooled;   // [n_expert] of a step, in its group
@@ -139,8 +134,7 @@ static bool layer_make(struct studied_layer * layer, size_t i_layer, const struc
     return caches->sizes != NULL && caches_make(caches, options->half_life);
 }
 
-static bool group_make(struct group * group, size_t i_group, const struct cache_options * options) {
-    struct caches * caches = &group->caches;
+static bool group_make(struct caches * caches, size_t i_group, const struct cache_options * options) {
     caches->is_shared = true;
     caches->n_sizes   = options->n_sizes;
     caches->sizes     = calloc(options->n_sizes + 1, sizeof(*caches->sizes));
@@ -154,12 +148,11 @@ static bool group_make(struct group * group, size_t i_group, const struct cache_
 static void place(struct cache_study * study, const struct cache_layer * layers) {
     for (size_t i = 0; i < study->n_layers; i++) {
         struct studied_layer * layer = &study->layers[i];
-        struct group         * group = &study->groups[layers[i].group];
-        layer->n_expert  = (size_t) layers[i].n_expert;
-        layer->group     = (size_t) layers[i].group;
-        layer->first     = (uint32_t) group->caches.n_keys;
-        group->n_layers += 1;
-        group->caches.n_keys += layer->n_expert;
+        struct caches        * group = &study->groups[layers[i].group];
+        layer->n_expert = (size_t) layers[i].n_expert;
+        layer->group    = (size_t) layers[i].group;
+        layer->first    = (uint32_t) group->n_keys;
+        group->n_keys  += layer->n_expert;
         study->n_expert = layer->n_expert > study->n_expert ? layer->n_expert : study->n_expert;
     }
 }
@@ -219,7 +212,7 @@ void cache_study_free(struct cache_study * study) {
         caches_free(&study->layers[i].caches);
     }
     for (size_t i = 0; study->groups && i < study->n_groups; i++) {
-        caches_free(&study->groups[i].caches);
+        caches_free(&study->groups[i]);
     }
     free(study->layers);
     free(study->groups);
@@ -378,7 +371,7 @@ static bool begin_second_half(struct cache_study * study) {
         ok = caches_begin_second_half(&study->layers[i].caches);
     }
     for (size_t i = 0; ok && i < study->n_groups; i++) {
-        ok = caches_begin_second_half(&study->groups[i].caches);
+        ok = caches_begin_second_half(&study->groups[i]);
     }
     return ok;
 }
@@ -400,14 +393,13 @@ bool cache_study_step(struct cache_study * study, const struct cache_step * step
         return false;
     }
     struct studied_layer * layer = &study->layers[step->layer];
-    struct group         * group = &study->groups[layer->group];
     for (size_t i = 0; i < step->n_experts; i++) {
         study->keys[i]   = step->experts[i];
         study->pooled[i] = layer->first + step->experts[i];
     }
     cache_series_requests(step, study->n_sizes);
-    caches_step(study, &layer->caches, step, study->keys);
-    caches_step(study, &group->caches, step, study->pooled);
+    caches_step(study, &layer->caches,               step, study->keys);
+    caches_step(study, &study->groups[layer->group], step, study->pooled);
     return true;
 }
 
@@ -441,7 +433,7 @@ struct cache_hits cache_study_layer_at(const struct cache_study * study, enum ca
 
 struct cache_hits cache_study_shared(const struct cache_study * study, enum cache_column column, int32_t group,
                                      size_t n_slots, enum phase class, enum cache_half half) {
-    return hits_of_caches(&study->groups[group].caches, column, n_slots, class, half);
+    return hits_of_caches(&study->groups[group], column, n_slots, class, half);
 }
 
 uint64_t cache_study_distances(const struct cache_study * study, size_t layer, enum phase class,
@@ -453,7 +445,7 @@ uint64_t cache_study_distances(const struct cache_study * study, size_t layer, e
 }
 
 size_t cache_study_recent(const struct cache_study * study, int32_t group, struct cache_expert * experts) {
-    const struct lru_curve * lru = study->groups[group].caches.lru;
+    const struct lru_curve * lru = study->groups[group].lru;
     size_t                   n   = 0;
     for (int pass = 0; pass < 2; pass++) { // first how many there are: the nearest is the last
         for (size_t i = 0; i < study->n_layers; i++) {

@@ -41,10 +41,14 @@ enum cache_reason {
     CACHE_BECAUSE_LINK,        // by what is served, which takes a link of some speed
 };
 
+// What a list that layers share serves where CACHE_BECAUSE_UNKNOWN is all that can be said, against pinned experts.
+enum cache_shares { CACHE_SHARES_ARE_CHANCE, CACHE_SHARES_ARE_BETTER, CACHE_SHARES_ARE_WORSE, CACHE_SHARES_ARE_ALIKE };
+
 struct cache_advice {
     bool               is_asked;     // for a budget; otherwise it is about a quarter of the experts
     enum cache_use     use;
     enum cache_reason  reason;
+    enum cache_shares  shares;       // where bytes are not known
     enum cache_use     best;         // by its value alone: other than `use` where the difference is none worth having
     uint64_t           more_tokens;  // to be recorded for a verdict, or to tell `best` from `use`; 0: not needed
 

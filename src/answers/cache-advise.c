@@ -4,12 +4,12 @@
 #include "answers/cache-advise.h"
 
 #include "analysis/cache-time.h"
+#include "answers/worth.h"
 
 #include <math.h>
 #include <stdlib.h>
 
 #define MIB         0x1p20
-#define WORTH       0.03      // a gain below it is none worth having
 #define LINK_SHARE  (1.0 / 3) // of the memory's speed, that a link can be taken to have: PCIe 4.0 x16 beside two
                               // channels of DDR5 has more, PCIe 3.0 less
 #define ROUND       100       // tokens to be recorded are named in so many
@@ -49,10 +49,7 @@ static struct cache_way way_of(const struct cache_gathered * gathered, struct ca
 
 static struct cache_value planned_rate(const struct cache_gathered * gathered, const struct resample_draws * draws,
                                        enum cache_column column) {
-    const size_t          series   = cache_series_of(gathered->n_sizes, column, gathered->rows.n);
-    const struct interval interval = resample_share(draws, series, 0);
-    const double          requests = draws->totals[0];
-    return (struct cache_value) { requests > 0 ? draws->totals[series] / requests : NAN, interval.low, interval.high };
+    return cache_value_of(draws, cache_series_of(gathered->n_sizes, column, gathered->rows.n));
 }
 
 static void fill_simple_ways(struct cache_answer * answer, const struct cache_gathered * gathered) {
@@ -142,11 +139,15 @@ static double half_width(const struct cache_value * value) {
 }
 
 static bool is_worth_more(const struct cache_value * a, const struct cache_value * b) {
-    return a->value >= (1 + WORTH) * b->value;
+    return a->value >= (1 + WORTH_HAVING) * b->value;
 }
 
 static bool is_surely_more(const struct cache_value * a, const struct cache_value * b) {
     return isnan(a->low) || isnan(b->high) || a->low > b->high;
+}
+
+static bool is_clearly_more(const struct cache_value * a, const struct cache_value * b) {
+    return is_worth_more(a, b) && is_surely_more(a, b);
 }
 
 static uint64_t rounded_up(double tokens) {
@@ -197,7 +198,7 @@ static void choose_by_time(struct cache_answer * answer) {
     const struct cache_value * best = &advice->ways[advice->best].tokens_per_second;
     for (advice->use = 0; advice->use < advice->best; advice->use++) {
         const struct cache_value * tokens = &advice->ways[advice->use].tokens_per_second;
-        if (is_known(tokens) && !(is_worth_more(best, tokens) && is_surely_more(best, tokens))) {
+        if (is_known(tokens) && !is_clearly_more(best, tokens)) {
             break;
         }
     }
@@ -221,12 +222,23 @@ static void choose_by_rates(struct cache_answer * answer) {
     advice->best   = plain;
     advice->use    = plain;
     advice->reason = is_below_floor(answer) ? CACHE_BECAUSE_FLOOR : CACHE_BECAUSE_CHANCE;
-    if (is_known(cache) && cache->low > (1 + WORTH) * share && cache->low > layers->value) {
+    if (is_known(cache) && cache->low > (1 + WORTH_HAVING) * share && cache->low > layers->value) {
         const bool is_enough = advice->link_share.high <= LINK_SHARE;
         advice->best   = CACHE_USE_LLAMA;
         advice->use    = is_enough ? CACHE_USE_LLAMA : plain;
         advice->reason = CACHE_BECAUSE_LINK;
     }
+}
+
+// Where no option can be named.
+static enum cache_shares shares_of(const struct cache_answer * answer) {
+    const struct cache_answer_size * size   = &answer->sizes[answer->row];
+    const struct cache_value       * shared = &size->judged[answer->phase].columns[CACHE_SHARED_LRU];
+    const struct cache_value       * pinned = &size->judged[answer->phase].columns[CACHE_SHARED_STATIC];
+    const struct cache_value         chance = { size->share, size->share, size->share };
+    return !is_clearly_more(shared, &chance) && !is_clearly_more(pinned, &chance) ? CACHE_SHARES_ARE_CHANCE
+         : is_clearly_more(shared, pinned) ? CACHE_SHARES_ARE_BETTER
+         : is_clearly_more(pinned, shared) ? CACHE_SHARES_ARE_WORSE : CACHE_SHARES_ARE_ALIKE;
 }
 
 static bool has_too_little(const struct cache_answer * answer) {
@@ -250,13 +262,14 @@ static void choose(struct cache_answer * answer) {
     } else if (answer->phase == PHASE_PROMPT) {
         advice->reason      = CACHE_BECAUSE_PROMPTS;
         advice->more_tokens = tokens_to_judge(answer);
-    } else if (advice->time_is_known && advice->time_share < WORTH) {
+    } else if (advice->time_is_known && advice->time_share < WORTH_HAVING) {
         advice->reason = CACHE_BECAUSE_LITTLE_TIME;
     } else if (answer->units[answer->phase].n < RESAMPLE_LEAST) {
         advice->reason      = CACHE_BECAUSE_RECORD_MORE;
         advice->more_tokens = tokens_to_judge(answer);
     } else if (!answer->bytes_known) {
         advice->reason = CACHE_BECAUSE_UNKNOWN;
+        advice->shares = shares_of(answer);
     } else if (advice->time_is_known) {
         choose_by_time(answer);
     } else {

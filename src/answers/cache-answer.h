@@ -76,7 +76,6 @@ struct cache_answer {
     enum phase                      phase;         // that most people wait for: generation, where there is any
     size_t                          n_sizes;
     struct cache_answer_size      * sizes;         // [n_sizes] ascending
-    size_t                          quarter;       // the size that is the nearest to a quarter of all experts
     size_t                          row;           // the size that advice is about
     double                        * lru[CACHE_ANSWER_N_PHASES];      // [n_expert + 1] rates by slots
     struct cache_answer_layer     * layers;        // [n_layers] ascending

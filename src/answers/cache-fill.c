@@ -56,18 +56,12 @@ static bool is_known_in(const struct cache_gathered * gathered, enum cache_span 
     }
 }
 
-static struct cache_value share_of(const struct resample_draws * draws, size_t series) {
-    const struct interval interval = resample_share(draws, series, 0);
-    const double          requests = draws->totals[0];
-    return (struct cache_value) { requests > 0 ? draws->totals[series] / requests : NAN, interval.low, interval.high };
-}
-
 static void fill_rates(struct cache_answer_rates * rates, const struct cache_gathered * gathered,
                        const struct resample_draws * draws, enum cache_span span, size_t i_size) {
     const struct cache_value unknown = { NAN, NAN, NAN };
     for (enum cache_column column = 0; column < CACHE_N_COLUMNS; column++) {
         const bool is_known = is_known_in(gathered, span, column, i_size);
-        rates->columns[column] = is_known ? share_of(draws, cache_series_of(gathered->n_sizes, column, i_size))
+        rates->columns[column] = is_known ? cache_value_of(draws, cache_series_of(gathered->n_sizes, column, i_size))
                                           : unknown;
     }
     rates->oracle = unknown;
@@ -96,36 +90,44 @@ static bool fill_oracle(struct cache_answer * answer, const struct cache_gathere
     struct resample_draws draws;
     const bool ok = resample_draw(gathered->answers, 0, 0, 1 + gathered->rows.n, &draws);
     for (size_t i = 0; ok && i < answer->n_sizes; i++) {
-        answer->sizes[i].judged[PHASE_GENERATION].oracle = share_of(&draws, 1 + i);
+        answer->sizes[i].judged[PHASE_GENERATION].oracle = cache_value_of(&draws, 1 + i);
     }
     resample_draws_free(&draws);
     return ok;
 }
 
+static void fill_phase(struct cache_answer * answer, const struct cache_gathered * gathered,
+                       const struct resample_draws * draws, enum phase phase) {
+    answer->requests[phase] = (uint64_t) draws->totals[0];
+    answer->units   [phase] = (struct cache_answer_units) { draws->by_lives, draws->n_units };
+    for (size_t i = 0; i < answer->n_sizes; i++) {
+        fill_rates(&answer->sizes[i].judged[phase], gathered, draws, CACHE_JUDGED, i);
+    }
+}
+
+// Generation where there is any that was judged, unless the trace is about prompts.
+static enum phase main_phase(const struct cache_answer * answer, enum phase wanted) {
+    return answer->requests[wanted] > 0 ? wanted : wanted == PHASE_PROMPT ? PHASE_GENERATION : PHASE_PROMPT;
+}
+
+// The second half, and what it means.
 static bool fill_judged(struct cache_answer * answer, const struct cache_gathered * gathered) {
-    bool ok = true;
+    struct resample_draws draws[CACHE_ANSWER_N_PHASES] = { { 0 } };
+    bool                  ok = true;
     for (enum phase phase = 0; ok && phase < CACHE_ANSWER_N_PHASES; phase++) {
-        struct resample_draws draws;
-        ok = draw(gathered, CACHE_JUDGED, phase, &draws);
-        for (size_t i = 0; ok && i < answer->n_sizes; i++) {
-            fill_rates(&answer->sizes[i].judged[phase], gathered, &draws, CACHE_JUDGED, i);
-        }
+        ok = draw(gathered, CACHE_JUDGED, phase, &draws[phase]);
         if (ok) {
-            answer->requests[phase] = (uint64_t) draws.totals[0];
-            answer->units[phase]    = (struct cache_answer_units) { draws.by_lives, draws.n_units };
+            fill_phase(answer, gathered, &draws[phase], phase);
         }
-        resample_draws_free(&draws);
     }
-    return ok;
-}
-
-static bool fill_advice(struct cache_answer * answer, const struct cache_gathered * gathered) {
-    struct resample_draws draws;
-    const bool            ok = draw(gathered, CACHE_JUDGED, answer->phase, &draws);
+    ok = ok && fill_oracle(answer, gathered);
     if (ok) {
-        cache_advise(answer, gathered, &draws);
+        answer->phase = main_phase(answer, gathered->phase);
+        cache_advise(answer, gathered, &draws[answer->phase]);
     }
-    resample_draws_free(&draws);
+    for (enum phase phase = 0; phase < CACHE_ANSWER_N_PHASES; phase++) {
+        resample_draws_free(&draws[phase]);
+    }
     return ok;
 }
 
@@ -133,7 +135,6 @@ static void fill_sizes(struct cache_answer * answer, const struct cache_gathered
     const struct trace_shape * shape = gathered->shape;
     answer->n_sizes = gathered->rows.n;
     answer->sizes   = memory_new(gathered->rows.n, sizeof(*answer->sizes));
-    answer->quarter = gathered->rows.quarter;
     answer->row     = cache_gathered_row(gathered);
     answer->floor   = cache_rows_floor(shape);
     for (size_t i = 0; i < gathered->rows.n; i++) {
@@ -257,12 +258,7 @@ static bool fill(struct cache_answer * answer, const struct cache_gathered * gat
     fill_layers     (answer, gathered);
     fill_distances  (answer, gathered);
     fill_concurrency(answer, gathered);
-    if (!fill_judged(answer, gathered) || !fill_whole_run(answer, gathered) || !fill_oracle(answer, gathered)) {
-        return false;
-    }
-    answer->phase = answer->requests[gathered->phase] > 0 ? gathered->phase
-                  : gathered->phase == PHASE_PROMPT       ? PHASE_GENERATION : PHASE_PROMPT;
-    return fill_advice(answer, gathered);
+    return fill_whole_run(answer, gathered) && fill_judged(answer, gathered);
 }
 
 struct cache_answer * cache_fill(const struct trace * trace, const struct cache_questions * questions,

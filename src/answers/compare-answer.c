@@ -4,6 +4,7 @@
 
 #include "analysis/counts.h"
 #include "analysis/divergence.h"
+#include "answers/worth.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -160,8 +161,6 @@ static double hits_of_list(const struct routing_counts * learned, const struct r
     return hits_of(learned, has_both_halves(learned) ? COUNTED_FIRST_HALF  : COUNTED_ALL,
                    judged,  has_both_halves(judged)  ? COUNTED_SECOND_HALF : COUNTED_ALL, share);
 }
-
-#define WORTH_HAVING 0.03 // of what the own list takes
 
 // Tokens that a list is judged by, in a layer.
 static double n_judged(const struct routing_counts * judged) {

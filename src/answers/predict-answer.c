@@ -3,12 +3,11 @@
 #include "answers/predict-answer.h"
 
 #include "answers/predict-study.h"
+#include "answers/worth.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define WORTH_HAVING 0.03 // of what the other one finds
 
 bool predict_is_asked(enum predict_step step, enum predict_guess guess, size_t i_budget) {
     return guess != PREDICT_REPEATED || (step == PREDICT_NEXT_TOKEN && i_budget == 0);

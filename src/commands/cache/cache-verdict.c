@@ -12,7 +12,6 @@
 #include <stdlib.h>
 
 #define NEAR_FLOOR 1.5 // so many times as much as the floor, and less, is near it
-#define WORTH      1.03
 
 const char * cache_phase_name(const struct cache_answer * answer) {
     return answer->phase == PHASE_GENERATION ? "generation" : "the prompt";
@@ -127,23 +126,19 @@ static char * of_prompts(const struct cache_answer * answer) {
 // of shares
 //
 
-static bool is_more(const struct cache_value * a, const struct cache_value * b) {
-    return a->value >= WORTH * b->value && a->low > b->high;
-}
-
 static char * of_shares(const struct cache_answer * answer) {
-    const struct cache_answer_size * size    = &answer->sizes[answer->row];
-    const struct cache_value       * rates   = size->judged[answer->phase].columns;
-    const struct cache_value       * shared  = &rates[CACHE_SHARED_LRU];
-    const struct cache_value       * pinned  = &rates[CACHE_SHARED_STATIC];
-    const struct cache_value         chance  = { size->share, size->share, size->share };
-    const char * what = !is_more(shared, &chance) && !is_more(pinned, &chance)
-                            ? "Neither a cache nor pinned experts serve more than their share of the experts"
-                      : is_more(shared, pinned) ? "A cache that follows the routing serves more than pinned experts"
-                      : is_more(pinned, shared) ? "Pinned experts serve more than a cache that follows the routing"
-                      : "Between a cache and pinned experts there is no difference worth having";
-    char * text = memory_text("%s: with %.0f%% of the experts on the device a shared LRU list serves ", what,
-                              100 * size->share);
+    static const char * const beginnings[] = {
+        [CACHE_SHARES_ARE_CHANCE] = "Neither a cache nor pinned experts serve more than their share of the experts",
+        [CACHE_SHARES_ARE_BETTER] = "A cache that follows the routing serves more than pinned experts",
+        [CACHE_SHARES_ARE_WORSE]  = "Pinned experts serve more than a cache that follows the routing",
+        [CACHE_SHARES_ARE_ALIKE]  = "Between a cache and pinned experts there is no difference worth having",
+    };
+    const struct cache_answer_size * size   = &answer->sizes[answer->row];
+    const struct cache_value       * rates  = size->judged[answer->phase].columns;
+    const struct cache_value       * shared = &rates[CACHE_SHARED_LRU];
+    const struct cache_value       * pinned = &rates[CACHE_SHARED_STATIC];
+    char * text = memory_text("%s: with %.0f%% of the experts on the device a shared LRU list serves ",
+                              beginnings[answer->advice.shares], 100 * size->share);
     text = joined(text, cache_verdict_share(shared));
     text = joined(text, memory_text(" of what %s asks for, the hottest pinned ", cache_phase_name(answer)));
     text = joined(text, cache_verdict_share(pinned));
