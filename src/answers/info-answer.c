@@ -59,6 +59,8 @@ static bool count(struct info_answer * answer, const struct trace * trace, struc
     answer->contexts  = trace_lives_n_contexts(lives);
     answer->sequences = trace_lives_n_sequences(lives);
     answer->lives     = trace_lives_n(lives);
+    answer->knows_sequences = answer->info->phases_known && answer->info->shared_window == 0
+                           && (answer->sequences > 0 || answer->tokens == 0);
     trace_lives_free(lives);
     trace_cursor_free(cursor);
     return !trace_input_changed(trace, error);

@@ -44,6 +44,7 @@ struct info_answer {
     uint64_t                  warmup_activations;
     size_t                    contexts;
     size_t                    sequences;
+    bool                      knows_sequences; // what was imported may have phases and no sequences
     size_t                    lives;
     int64_t                   begin;         // microseconds since 1970, of the first ubatch
     int64_t                   end;           // of the last one

@@ -22,34 +22,24 @@ static const char * const column_names[N_COLUMNS] = {
     "expert0", "weight0",
 };
 
+#define REQUIRED (1u << UBATCH | 1u << TOKEN | 1u << LAYER | 1u << EXPERTS)
+
 struct csv {
-    struct import * import;
-    size_t          columns[N_COLUMNS]; // from 1, 0: there is none
-    int32_t         n_used;             // columns of experts
-    int64_t         ubatch;
-    int32_t         context;
-    bool            warmup;
-    uint64_t        first_line;         // of the ubatch, 0: there is none yet
-    int32_t         experts[TRACE_USED_MAX];
-    float           gates  [TRACE_USED_MAX];
+    struct import      * import;
+    size_t               columns[N_COLUMNS]; // from 1, 0: there is none
+    int32_t              n_used;             // columns of experts
+    struct import_ubatch ubatch;
+    int32_t              experts[TRACE_USED_MAX];
+    float                gates  [TRACE_USED_MAX];
 };
 
 static bool recognises(const char * head, size_t size) {
-    return size >= strlen(FIRST_COLUMNS) && memcmp(head, FIRST_COLUMNS, strlen(FIRST_COLUMNS)) == 0;
+    return import_begins_as(head, size, FIRST_COLUMNS);
 }
 
 //
 // the names of the columns
 //
-
-static size_t find_column(const struct import_input * input, const char * name) {
-    for (size_t i = 0; i < input->n_cells; i++) {
-        if (strcmp(input->cells[i], name) == 0) {
-            return i + 1;
-        }
-    }
-    return 0;
-}
 
 // How many columns there are of name0, name1 and so on, one behind the other.
 static int32_t count_columns(const struct import_input * input, size_t first, const char * name) {
@@ -64,13 +54,8 @@ static int32_t count_columns(const struct import_input * input, size_t first, co
 
 static bool read_columns(struct csv * csv, struct error * error) {
     struct import_input * input = csv->import->input;
-    import_input_split(input);
-    for (int i = 0; i < N_COLUMNS; i++) {
-        csv->columns[i] = find_column(input, column_names[i]);
-        if (csv->columns[i] == 0 && (i == UBATCH || i == TOKEN || i == LAYER || i == EXPERTS)) {
-            return import_input_fail(input, 0, error, "no column %s: the names of the columns are to be here",
-                                     column_names[i]);
-        }
+    if (!import_input_columns(input, column_names, N_COLUMNS, REQUIRED, csv->columns, error)) {
+        return false;
     }
     csv->n_used = count_columns(input, csv->columns[EXPERTS], "expert");
     return csv->columns[WEIGHTS] == 0 || count_columns(input, csv->columns[WEIGHTS], "weight") == csv->n_used
@@ -197,35 +182,18 @@ static bool begin(struct csv * csv, struct error * error) {
     return import_take_hints(csv->import, error);
 }
 
-static bool end_ubatch(struct csv * csv, struct error * error) {
-    return import_end_ubatch(csv->import, "line", csv->first_line, csv->context, csv->warmup, error);
-}
-
 static bool read_row(struct csv * csv, struct error * error) {
     struct import_input * input = csv->import->input;
-    int64_t               ubatch;
+    struct import_ubatch  its   = { .first_line = input->number };
     int64_t               key;
-    int32_t               context;
-    bool                  warmup;
     bool                  rejected;
     import_input_split(input);
-    const bool first = csv->first_line == 0;
-    if (!import_input_number(input, csv->columns[UBATCH], "ubatch", 0, INT64_MAX, &ubatch, error)
-            || !import_input_number(input, csv->columns[TOKEN], "token", 0, INT32_MAX - 1, &key, error)
-            || !read_cell(csv, CONTEXT, INT32_MAX - 1, 0, &context, error) || !read_flag(csv, WARMUP, &warmup, error)
-            || !read_flag(csv, REJECTED, &rejected, error) || (first && !begin(csv, error))) {
-        return false;
-    }
-    if (first || ubatch != csv->ubatch || context != csv->context) {
-        if (!end_ubatch(csv, error)) {
-            return false;
-        }
-        csv->first_line = input->number;
-        csv->ubatch     = ubatch;
-        csv->context    = context;
-        csv->warmup     = warmup;
-    }
-    return take_row(csv, key, rejected, error);
+    return import_input_number(input, csv->columns[UBATCH], "ubatch", 0, INT64_MAX, &its.number, error)
+        && import_input_number(input, csv->columns[TOKEN], "token", 0, INT32_MAX - 1, &key, error)
+        && read_cell(csv, CONTEXT, INT32_MAX - 1, 0, &its.context, error)
+        && read_flag(csv, WARMUP, &its.warmup, error) && read_flag(csv, REJECTED, &rejected, error)
+        && (csv->ubatch.first_line > 0 || begin(csv, error))
+        && import_enter_ubatch(csv->import, &csv->ubatch, &its, error) && take_row(csv, key, rejected, error);
 }
 
 static bool read_lines(struct csv * csv, struct error * error) {
@@ -236,7 +204,7 @@ static bool read_lines(struct csv * csv, struct error * error) {
         ok = line == IMPORT_LINE && (input->number == 1 ? read_columns(csv, error)
                                      : input->line[0] == '\0' || read_row(csv, error));
     }
-    return ok && end_ubatch(csv, error);
+    return ok && import_leave_ubatch(csv->import, &csv->ubatch, error);
 }
 
 static bool read(struct import * import, struct error * error) {

@@ -4,6 +4,13 @@
 
 #include "trace/format/trace-format.h"
 
+#include <string.h>
+
+bool import_begins_as(const char * head, size_t size, const char * beginning) {
+    const size_t n = strlen(beginning);
+    return size >= n && memcmp(head, beginning, n) == 0;
+}
+
 // A number that the file tells, the caller, or both.
 static bool agree(const struct import * import, int32_t * told, int32_t hint, const char * option,
                   struct error * error) {
@@ -69,6 +76,21 @@ bool import_end_ubatch(struct import * import, const char * what, uint64_t first
     char         place[64];
     snprintf(place, sizeof(place), "ubatch from %s %llu on: ", what, (unsigned long long) first);
     return import_trace_ubatch(import->trace, context, warmup, &why) || place_error(import, &why, place, error);
+}
+
+bool import_leave_ubatch(struct import * import, const struct import_ubatch * current, struct error * error) {
+    return import_end_ubatch(import, "line", current->first_line, current->context, current->warmup, error);
+}
+
+bool import_enter_ubatch(struct import * import, struct import_ubatch * current, const struct import_ubatch * next,
+                         struct error * error) {
+    const bool is_first = current->first_line == 0;
+    if (!is_first && next->number == current->number && next->context == current->context) {
+        return true;
+    }
+    const bool ok = import_leave_ubatch(import, current, error);
+    *current = ok ? *next : *current;
+    return ok;
 }
 
 bool import_end_trace(struct import * import, struct error * error) {

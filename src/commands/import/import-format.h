@@ -37,6 +37,9 @@ struct import_format {
     bool      (* read)      (struct import * import, struct error * error);
 };
 
+// Whether these bytes, the first of a file, begin so.
+bool import_begins_as(const char * head, size_t size, const char * beginning);
+
 // Fills in what the format does not tell: once, when all that it does tell is in the trace's import_about. False where
 // the two differ, or something is still not known.
 bool import_take_hints(struct import * import, struct error * error);
@@ -44,6 +47,19 @@ bool import_take_hints(struct import * import, struct error * error);
 // See import_trace_ubatch(). `what` is line or token, and `first` where the ubatch begins.
 bool import_end_ubatch(struct import * import, const char * what, uint64_t first, int32_t context, bool warmup,
                        struct error * error);
+
+// Of formats whose rows name their ubatch.
+struct import_ubatch {
+    int64_t  number;
+    int32_t  context;
+    bool     warmup;
+    uint64_t first_line; // 0: there is none yet
+};
+
+// Ends the current ubatch where the next row is of another one, which is current then.
+bool import_enter_ubatch(struct import * import, struct import_ubatch * current, const struct import_ubatch * next,
+                         struct error * error);
+bool import_leave_ubatch(struct import * import, const struct import_ubatch * current, struct error * error);
 
 // See import_trace_end().
 bool import_end_trace(struct import * import, struct error * error);

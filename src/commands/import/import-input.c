@@ -112,6 +112,28 @@ void import_input_split(struct import_input * input) {
     add_cell(input, cell);
 }
 
+static size_t find_cell(const struct import_input * input, const char * name) {
+    for (size_t i = 0; i < input->n_cells; i++) {
+        if (strcmp(input->cells[i], name) == 0) {
+            return i + 1;
+        }
+    }
+    return 0;
+}
+
+bool import_input_columns(struct import_input * input, const char * const * names, size_t n, unsigned required,
+                          size_t * columns, struct error * error) {
+    import_input_split(input);
+    for (size_t i = 0; i < n; i++) {
+        columns[i] = find_cell(input, names[i]);
+        if (columns[i] == 0 && (required >> i & 1) != 0) {
+            return import_input_fail(input, 0, error, "no column %s: the names of the columns are to be here",
+                                     names[i]);
+        }
+    }
+    return true;
+}
+
 bool import_input_fail(const struct import_input * input, size_t cell, struct error * error, const char * format, ...) {
     struct error what;
     va_list      args;

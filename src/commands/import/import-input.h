@@ -41,6 +41,11 @@ enum import_line import_input_line(struct import_input * input, struct error * e
 // Cuts the line at its commas.
 void import_input_split(struct import_input * input);
 
+// Finds the cells, counted from 1, that are these names, in the line that has the names of the columns; 0: there is
+// none. False, and why, where one of `required` is missing: a bit for each name, the lowest for the first.
+bool import_input_columns(struct import_input * input, const char * const * names, size_t n, unsigned required,
+                          size_t * columns, struct error * error);
+
 // Always false. The text comes behind the file's name, the line and, unless it is 0, the cell, counted from 1.
 bool import_input_fail(const struct import_input * input, size_t cell, struct error * error, const char * format, ...)
     __attribute__((format(printf, 4, 5)));

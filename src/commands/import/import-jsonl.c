@@ -10,18 +10,14 @@
 #include <string.h>
 
 struct jsonl {
-    struct import * import;
-    int64_t         ubatch;
-    int32_t         context;
-    bool            warmup;
-    uint64_t        first_line; // of the ubatch, 0: there is none yet
-    int32_t         experts[TRACE_USED_MAX];
-    float           gates  [TRACE_USED_MAX];
+    struct import      * import;
+    struct import_ubatch ubatch;
+    int32_t              experts[TRACE_USED_MAX];
+    float                gates  [TRACE_USED_MAX];
 };
 
 static bool recognises(const char * head, size_t size) {
-    static const char first[] = "{\"ubatch\":";
-    return size >= strlen(first) && memcmp(head, first, strlen(first)) == 0;
+    return import_begins_as(head, size, "{\"ubatch\":");
 }
 
 static bool fail(const struct jsonl * jsonl, const char * where, const char * what, struct error * error) {
@@ -148,32 +144,15 @@ static bool begin(const struct jsonl * jsonl, const json_t * object, struct erro
     return import_take_hints(jsonl->import, error);
 }
 
-static bool end_ubatch(const struct jsonl * jsonl, struct error * error) {
-    return import_end_ubatch(jsonl->import, "line", jsonl->first_line, jsonl->context, jsonl->warmup, error);
-}
-
 // Goes on in another ubatch where the object is of one.
 static bool enter_ubatch(struct jsonl * jsonl, const json_t * object, struct error * error) {
-    const bool first = jsonl->first_line == 0;
-    int64_t    ubatch;
-    int32_t    context;
-    bool       warmup;
-    if (!read_number(jsonl, object, "ubatch", INT64_MAX, -1, &ubatch, error)
-            || (ubatch < 0 && !fail(jsonl, "ubatch", "is missing", error))
-            || !read_small(jsonl, object, "context", 0, &context, error)
-            || !read_flag(jsonl, object, "warmup", &warmup, error) || (first && !begin(jsonl, object, error))) {
-        return false;
-    }
-    if (first || ubatch != jsonl->ubatch || context != jsonl->context) {
-        if (!end_ubatch(jsonl, error)) {
-            return false;
-        }
-        jsonl->first_line = jsonl->import->input->number;
-        jsonl->ubatch     = ubatch;
-        jsonl->context    = context;
-        jsonl->warmup     = warmup;
-    }
-    return true;
+    struct import_ubatch its = { .first_line = jsonl->import->input->number };
+    return read_number(jsonl, object, "ubatch", INT64_MAX, -1, &its.number, error)
+        && (its.number >= 0 || fail(jsonl, "ubatch", "is missing", error))
+        && read_small(jsonl, object, "context", 0, &its.context, error)
+        && read_flag(jsonl, object, "warmup", &its.warmup, error)
+        && (jsonl->ubatch.first_line > 0 || begin(jsonl, object, error))
+        && import_enter_ubatch(jsonl->import, &jsonl->ubatch, &its, error);
 }
 
 static bool read_object(struct jsonl * jsonl, const json_t * object, struct error * error) {
@@ -219,7 +198,7 @@ static bool read_lines(struct jsonl * jsonl, struct error * error) {
     while (ok && (line = import_input_line(input, error)) != IMPORT_END) {
         ok = line == IMPORT_LINE && (input->line[0] == '\0' || read_line(jsonl, error));
     }
-    return ok && end_ubatch(jsonl, error);
+    return ok && import_leave_ubatch(jsonl->import, &jsonl->ubatch, error);
 }
 
 // The writer wants to know at the beginning whether there will be token ids and weights.

@@ -50,7 +50,7 @@ struct npy {
 };
 
 static bool recognises(const char * head, size_t size) {
-    return size >= MAGIC_SIZE && memcmp(head, MAGIC, MAGIC_SIZE) == 0;
+    return import_begins_as(head, size, MAGIC);
 }
 
 static uint64_t get(const uint8_t * at, size_t n) {

@@ -16,6 +16,8 @@ enum column { TURN, PHASE, STEP, LAYER, SLOT, EXPERT, WEIGHT, N_COLUMNS };
 
 static const char * const column_names[N_COLUMNS] = { "turn", "phase", "step", "layer", "slot", "expert", "weight" };
 
+#define REQUIRED (1u << PHASE | 1u << STEP | 1u << LAYER | 1u << SLOT | 1u << EXPERT)
+
 // Which cell of the matrix a row is of: one token in one layer.
 struct place_of_row {
     int32_t turn;
@@ -41,7 +43,7 @@ struct route_trace {
 };
 
 static bool recognises(const char * head, size_t size) {
-    return size >= strlen(FIRST_LINE) && memcmp(head, FIRST_LINE, strlen(FIRST_LINE)) == 0;
+    return import_begins_as(head, size, FIRST_LINE);
 }
 
 //
@@ -124,15 +126,8 @@ static bool read_comment(struct route_trace * route, struct error * error) {
 static bool read_columns(struct route_trace * route, struct error * error) {
     struct import_input * input = route->import->input;
     struct import_about * about = import_trace_about(route->import->trace);
-    import_input_split(input);
-    for (int column = 0; column < N_COLUMNS; column++) {
-        for (size_t i = 0; i < input->n_cells && route->columns[column] == 0; i++) {
-            route->columns[column] = strcmp(input->cells[i], column_names[column]) == 0 ? i + 1 : 0;
-        }
-        if (route->columns[column] == 0 && column != TURN && column != WEIGHT) {
-            return import_input_fail(input, 0, error, "no column %s: the names of the columns are to be here",
-                                     column_names[column]);
-        }
+    if (!import_input_columns(input, column_names, N_COLUMNS, REQUIRED, route->columns, error)) {
+        return false;
     }
     about->phases_known = true;
     about->weights      = route->columns[WEIGHT] > 0;

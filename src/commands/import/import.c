@@ -109,10 +109,6 @@ static bool parse_options(struct options * options, int argc, char ** argv, int 
 // the format
 //
 
-static bool begins_as(const char * head, size_t size, const char * beginning) {
-    return size >= strlen(beginning) && memcmp(head, beginning, strlen(beginning)) == 0;
-}
-
 // NULL, and what it is or what to do.
 static const struct import_format * recognise(const struct import_input * input, struct error * error) {
     char         head[HEAD_SIZE + 1];
@@ -125,9 +121,9 @@ static const struct import_format * recognise(const struct import_input * input,
     }
     if (n == 0) {
         error_set(error, "%s: is empty", input->name);
-    } else if (begins_as(head, n, TRACE_MAGIC)) {
+    } else if (import_begins_as(head, n, TRACE_MAGIC)) {
         error_set(error, "%s: is a routing trace already", input->name);
-    } else if (begins_as(head, n, "{\n  \"format\": \"llama-expert-tracer")) {
+    } else if (import_begins_as(head, n, "{\n  \"format\": \"llama-expert-tracer")) {
         error_set(error, "%s: is a statistics file already", input->name);
     } else {
         char * known = options_choices(format_choices);

@@ -2,7 +2,6 @@
 
 #include "commands/info/info-json.h"
 
-#include "commands/info/info-sequences.h"
 #include "tool/json-values.h"
 
 static json_t * json_model(const struct trace_info * info) {
@@ -74,7 +73,7 @@ static void add_origin(json_t * root, const char * path, const struct info_answe
 
 static void add_counts(json_t * root, const struct info_answer * answer) {
     const struct trace_info * info  = answer->info;
-    const bool                known = info_knows_sequences(answer);
+    const bool                known = answer->knows_sequences;
     if (info->shared_window > 0) {
         json_object_set_new(root, "shared",   json_sharing(info));
     }

@@ -2,7 +2,6 @@
 
 #include "commands/info/info-text.h"
 
-#include "commands/info/info-sequences.h"
 #include "commands/model-text.h"
 
 #include <inttypes.h>
@@ -112,7 +111,7 @@ static void print_sharing(const struct terminal * terminal, const struct trace_i
 }
 
 static void print_sequences(const struct terminal * terminal, const struct info_answer * answer) {
-    if (!info_knows_sequences(answer)) {
+    if (!answer->knows_sequences) {
         terminal_field(terminal, "sequences", "unknown");
         return;
     }
