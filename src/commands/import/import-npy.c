@@ -92,7 +92,10 @@ static char * parse_descr(const char * value) {
 }
 
 static bool parse_shape(struct npy_file * file, const char * value) {
-    bool ok = value != NULL && *value == '(';
+    if (value == NULL || *value != '(') {
+        return false;
+    }
+    bool ok = true;
     for (const char * at = value + 1; ok && *at != ')';) {
         char * end;
         errno = 0;
