@@ -31,7 +31,8 @@ GUEST = {
     "trace/format":    ("base",),
     "trace/write":     ("base", "routing", "trace/format"),
     "statistics":      ("base", "routing"),
-    "tracer":          ("base", "routing", "statistics", "trace/write"),
+    "live":            ("base", "routing", "statistics"),
+    "tracer":          ("base", "routing", "statistics", "trace/write", "live"),
     "library":         ("base", "routing", "engine/upstream", "engine/hooks", "engine/context", "engine/capture",
                         "tracer"),
 }
@@ -45,6 +46,7 @@ TOOL = {
     "tool/launch":   ("base", "tool"),
     "tool/input":    ("base", "routing", "gguf", "trace/format", "trace/read", "trace/rewrite", "tool"),
     "statistics":    ("base", "routing", "analysis", "gguf", "tool"),
+    "live":          ("base", "routing", "statistics", "tool"),
     "built-in":      ("base", "tool", "engine/upstream"),
     "answers":       ("base", "routing", "analysis", "statistics", "trace/read", "tool", "tool/input"),
 }

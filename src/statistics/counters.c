@@ -20,63 +20,77 @@ static inline void describe_layer(struct counters_layer * layer, int32_t n_exper
     }
 }
 
-static void add_row(struct counters * counts, const struct counters * from, int32_t index) {
+static void add_row(struct counters_table * table, const struct counters_table * from, int32_t index) {
     const struct counters_layer * layer    = &from->layers[index];
-    const int32_t               n_expert = layer->n_expert;
-    const uint64_t              n_tokens = counter_get(&layer->n_tokens);
+    const int32_t                 n_expert = layer->n_expert;
+    const uint64_t                n_tokens = counter_get(&layer->n_tokens);
     if (n_expert > 0) {
-        describe_layer(&counts->layers[index], n_expert, layer->n_used);
+        describe_layer(&table->layers[index], n_expert, layer->n_used);
     }
     if (n_tokens == 0) {
         return; // no activations either
     }
-    _Atomic uint64_t       * row    = counters_row(counts, index);
-    const _Atomic uint64_t * source = counters_row(from,   index);
+    _Atomic uint64_t       * row    = counters_row(table, index);
+    const _Atomic uint64_t * source = counters_row(from,  index);
     for (int32_t i = 0; i < n_expert; i++) {
         counter_add(&row[i], counter_get(&source[i]));
     }
-    counter_add(&counts->layers[index].n_tokens, n_tokens);
+    counter_add(&table->layers[index].n_tokens, n_tokens);
 }
 
-static void add_rows(struct counters * counts, const struct counters * from) {
+void counters_add_table(struct counters_table * table, const struct counters_table * from) {
     for (int32_t i = 0; i < from->n_layers; i++) {
-        add_row(counts, from, i);
+        add_row(table, from, i);
     }
 }
 
-bool counters_make_room(struct counters * counts, int32_t n_layers, int32_t n_expert) {
-    if (counters_have_room(counts, n_layers, n_expert)) {
+size_t counters_block_size(int32_t n_layers, int32_t n_expert) {
+    return (size_t) n_layers * (sizeof(struct counters_layer) + (size_t) n_expert * sizeof(uint64_t));
+}
+
+static void * take_block(const struct memory_source * memory, size_t size) {
+    return memory ? memory->take(memory->self, size) : cache_line_alloc(size);
+}
+
+void counters_free_table(struct counters_table * table) {
+    const struct memory_source * memory = table->memory;
+    if (memory && table->layers) {
+        memory->give(memory->self, table->layers, counters_block_size(table->n_layers, table->n_expert));
+    } else {
+        free(table->layers);
+    }
+    *table = (struct counters_table) { .memory = memory };
+}
+
+bool counters_make_room(struct counters_table * table, int32_t n_layers, int32_t n_expert) {
+    if (counters_have_room(table, n_layers, n_expert)) {
         return true;
     }
-    struct counters grown = {
-        .n_layers = greater_of(n_layers, counts->n_layers),
-        .n_expert = greater_of(n_expert, counts->n_expert),
+    struct counters_table grown = {
+        .n_layers = greater_of(n_layers, table->n_layers),
+        .n_expert = greater_of(n_expert, table->n_expert),
+        .memory   = table->memory,
     };
-    const size_t layers_size = (size_t) grown.n_layers * sizeof(*grown.layers);
-    const size_t words_size  = (size_t) grown.n_layers * (size_t) grown.n_expert * sizeof(*grown.activations);
-    grown.layers = cache_line_alloc(layers_size + words_size);
-    if (!grown.layers) {
+    grown.layers = take_block(table->memory, counters_block_size(grown.n_layers, grown.n_expert));
+    if (grown.layers == NULL) {
         return false;
     }
     grown.activations = (_Atomic uint64_t *) (grown.layers + grown.n_layers);
-    add_rows(&grown, counts);
-    free(counts->layers);
-    counts->n_layers    = grown.n_layers;
-    counts->n_expert    = grown.n_expert;
-    counts->layers      = grown.layers;
-    counts->activations = grown.activations;
+    counters_add_table(&grown, table);
+    counters_free_table(table);
+    *table = grown;
     return true;
 }
 
-bool counters_add_layer(struct counters * counts, const struct routing_layer * routed) {
-    if (!counters_have_room(counts, routed->layer + 1, routed->n_expert)) {
+bool counters_add_layer(struct counters_table * table, const struct routing_layer * routed) {
+    if (!counters_have_room(table, routed->layer + 1, routed->n_expert)) {
         return false;
     }
-    struct counters_layer * layer = &counts->layers[routed->layer];
+    struct counters_layer * layer = &table->layers[routed->layer];
     describe_layer(layer, routed->n_expert, routed->n_used);
     counter_add(&layer->n_tokens, (uint64_t) routed->n_tokens);
 
-    _Atomic uint64_t * row     = counters_row(counts, routed->layer);
+    _Atomic uint64_t * row     = counters_row(table, routed->layer);
     const int32_t    * experts = routed->experts;
     const size_t       n       = (size_t) routed->n_tokens * (size_t) routed->n_used;
     for (size_t i = 0; i < n; i++) {
@@ -85,42 +99,54 @@ bool counters_add_layer(struct counters * counts, const struct routing_layer * r
     return true;
 }
 
+void counters_add_totals(struct counters_totals * totals, const struct counters_totals * from) {
+    counter_add(&totals->n_tokens,        counter_get(&from->n_tokens));
+    counter_add(&totals->n_prompt,        counter_get(&from->n_prompt));
+    counter_add(&totals->n_generation,    counter_get(&from->n_generation));
+    counter_add(&totals->n_warmup,        counter_get(&from->n_warmup));
+    counter_add(&totals->n_mtp,           counter_get(&from->n_mtp));
+    counter_add(&totals->n_lost,          counter_get(&from->n_lost));
+    counter_add(&totals->n_lost_ubatches, counter_get(&from->n_lost_ubatches));
+}
+
 bool counters_add(struct counters * counts, const struct counters * from) {
-    if (!counters_make_room(counts, from->n_layers, from->n_expert)) {
+    if (!counters_make_room(&counts->table, from->table.n_layers, from->table.n_expert)) {
         return false;
     }
-    add_rows(counts, from);
-    counter_add(&counts->n_tokens,     counter_get(&from->n_tokens));
-    counter_add(&counts->n_prompt,     counter_get(&from->n_prompt));
-    counter_add(&counts->n_generation, counter_get(&from->n_generation));
-    counter_add(&counts->n_warmup,     counter_get(&from->n_warmup));
-    counter_add(&counts->n_mtp,        counter_get(&from->n_mtp));
-    counter_add(&counts->n_lost,       counter_get(&from->n_lost));
-    counter_add(&counts->n_lost_ubatches, counter_get(&from->n_lost_ubatches));
+    counters_add_table (&counts->table,  &from->table);
+    counters_add_totals(&counts->totals, &from->totals);
     return true;
 }
 
-void counters_reset(struct counters * counts) {
-    for (int32_t i = 0; i < counts->n_layers; i++) {
-        if (counter_get(&counts->layers[i].n_tokens) == 0) {
+void counters_reset_table(struct counters_table * table) {
+    for (int32_t i = 0; i < table->n_layers; i++) {
+        if (counter_get(&table->layers[i].n_tokens) == 0) {
             continue;
         }
-        counter_set(&counts->layers[i].n_tokens, 0);
-        _Atomic uint64_t * row = counters_row(counts, i);
-        for (int32_t expert = 0; expert < counts->n_expert; expert++) {
+        counter_set(&table->layers[i].n_tokens, 0);
+        _Atomic uint64_t * row = counters_row(table, i);
+        for (int32_t expert = 0; expert < table->n_expert; expert++) {
             counter_set(&row[expert], 0);
         }
     }
-    counter_set(&counts->n_tokens,     0);
-    counter_set(&counts->n_prompt,     0);
-    counter_set(&counts->n_generation, 0);
-    counter_set(&counts->n_warmup,     0);
-    counter_set(&counts->n_mtp,        0);
-    counter_set(&counts->n_lost,       0);
-    counter_set(&counts->n_lost_ubatches, 0);
+}
+
+void counters_reset_totals(struct counters_totals * totals) {
+    counter_set(&totals->n_tokens,        0);
+    counter_set(&totals->n_prompt,        0);
+    counter_set(&totals->n_generation,    0);
+    counter_set(&totals->n_warmup,        0);
+    counter_set(&totals->n_mtp,           0);
+    counter_set(&totals->n_lost,          0);
+    counter_set(&totals->n_lost_ubatches, 0);
+}
+
+void counters_reset(struct counters * counts) {
+    counters_reset_table (&counts->table);
+    counters_reset_totals(&counts->totals);
 }
 
 void counters_free(struct counters * counts) {
-    free(counts->layers);
-    *counts = (struct counters) { 0 };
+    counters_free_table(&counts->table);
+    counters_reset_totals(&counts->totals);
 }

@@ -52,14 +52,14 @@ static void sum_layer(struct expert_tracer_snapshot * snapshot, uint64_t * total
 
 struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model, const struct counters * counts,
                                              const struct snapshot_state * state) {
-    const uint64_t n_lost_ubatches = counter_get(&counts->n_lost_ubatches);
+    const uint64_t n_lost_ubatches = counter_get(&counts->totals.n_lost_ubatches);
     size_t  n_layers = 0;
     size_t  n_words  = 0;
     int32_t n_expert = 0; // without a multi-token-prediction head
     int32_t n_used   = 0;
     int32_t highest  = -1;
-    for (int32_t i = 0; i < counts->n_layers; i++) {
-        const struct counters_layer * layer = &counts->layers[i];
+    for (int32_t i = 0; i < counts->table.n_layers; i++) {
+        const struct counters_layer * layer = &counts->table.layers[i];
         if (layer->n_expert == 0) {
             continue;
         }
@@ -98,23 +98,23 @@ struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model,
         .n_layer           = model->n_layer > 0 ? model->n_layer : highest + 1,
         .n_expert          = n_expert,
         .n_used            = n_used,
-        .total_tokens      = counter_get(&counts->n_tokens),
-        .prompt_tokens     = counter_get(&counts->n_prompt),
-        .generation_tokens = counter_get(&counts->n_generation),
-        .warmup_tokens     = counter_get(&counts->n_warmup),
-        .mtp_tokens        = counter_get(&counts->n_mtp),
+        .total_tokens      = counter_get(&counts->totals.n_tokens),
+        .prompt_tokens     = counter_get(&counts->totals.n_prompt),
+        .generation_tokens = counter_get(&counts->totals.n_generation),
+        .warmup_tokens     = counter_get(&counts->totals.n_warmup),
+        .mtp_tokens        = counter_get(&counts->totals.n_mtp),
         .activations       = word,
         .n_layers          = n_layers,
         .layers            = layers,
         .lost_ubatches     = n_lost_ubatches,
-        .lost_tokens       = counter_get(&counts->n_lost),
+        .lost_tokens       = counter_get(&counts->totals.n_lost),
         .lost_reason       = n_lost_ubatches > 0 ? state->lost_reason : NULL,
         .stopped           = state->stopped,
     };
     uint64_t * totals = word;
     word += n_expert;
-    for (int32_t i = 0; i < counts->n_layers; i++) {
-        const struct counters_layer * from = &counts->layers[i];
+    for (int32_t i = 0; i < counts->table.n_layers; i++) {
+        const struct counters_layer * from = &counts->table.layers[i];
         if (from->n_expert == 0) {
             continue;
         }
@@ -124,7 +124,7 @@ struct expert_tracer_snapshot * snapshot_new(const struct routing_model * model,
             .n_used      = from->n_used,
             .mtp         = layer_is_mtp(model, i),
             .n_tokens    = counter_get(&from->n_tokens),
-            .activations = row_copy(word, counters_row(counts, i), from->n_expert),
+            .activations = row_copy(word, counters_row(&counts->table, i), from->n_expert),
         };
         if (!layers->mtp) {
             sum_layer(snapshot, totals, layers);

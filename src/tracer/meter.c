@@ -37,8 +37,8 @@ struct meter * meter_new(int32_t n_layers, int32_t n_expert) {
     pthread_mutex_init(&meter->mutex, NULL);
     n_layers = believable(n_layers);
     n_expert = believable(n_expert);
-    if (!counters_make_room(&meter->counts, n_layers, n_expert) ||
-        !counters_make_room(&meter->pending, n_layers, n_expert)) {
+    if (!counters_make_room(&meter->counts.table, n_layers, n_expert) ||
+        !counters_make_room(&meter->pending.table, n_layers, n_expert)) {
         meter_free(meter);
         return NULL;
     }
@@ -58,7 +58,7 @@ void meter_free(struct meter * meter) {
 
 static bool make_room_locked(struct meter * meter, struct counters * counts, int32_t n_layers, int32_t n_expert) {
     pthread_mutex_lock(&meter->mutex);
-    const bool made = counters_make_room(counts, n_layers, n_expert);
+    const bool made = counters_make_room(&counts->table, n_layers, n_expert);
     pthread_mutex_unlock(&meter->mutex);
     return made;
 }
@@ -74,11 +74,11 @@ static bool make_room_for(struct meter * meter, const struct routing_ubatch * ub
         n_layers = layer->layer    >= n_layers ? layer->layer + 1 : n_layers;
         n_expert = layer->n_expert >  n_expert ? layer->n_expert  : n_expert;
     }
-    if (counters_have_room(&meter->counts, n_layers, n_expert) &&
-        counters_have_room(&meter->pending, n_layers, n_expert)) {
+    if (counters_have_room(&meter->counts.table, n_layers, n_expert) &&
+        counters_have_room(&meter->pending.table, n_layers, n_expert)) {
         return true;
     }
-    n_layers += n_layers > counts->n_layers ? LAYERS_MORE : 0;
+    n_layers += n_layers > counts->table.n_layers ? LAYERS_MORE : 0;
     return make_room_locked(meter, &meter->counts, n_layers, n_expert) &&
            make_room_locked(meter, &meter->pending, n_layers, n_expert);
 }
@@ -119,12 +119,12 @@ bool meter_ubatch(struct meter * meter, const struct routing_ubatch * ubatch, bo
     const bool      has_room   = make_room_for(meter, ubatch);
     const bool      with_mutex = change_begin(meter);
     for (int32_t i = 0; i < ubatch->n_layers && has_room; i++) {
-        counters_add_layer(counts, &ubatch->layers[i]);
+        counters_add_layer(&counts->table, &ubatch->layers[i]);
     }
-    counter_add(is_mtp ? &counts->n_mtp : &counts->n_tokens, ubatch->n_tokens);
+    counter_add(is_mtp ? &counts->totals.n_mtp : &counts->totals.n_tokens, ubatch->n_tokens);
     if (ubatch->lost || !has_room) {
-        counter_add(&counts->n_lost_ubatches, ubatch->lost ? ubatch->n_lost : 1);
-        counter_add(&counts->n_lost, ubatch->n_tokens);
+        counter_add(&counts->totals.n_lost_ubatches, ubatch->lost ? ubatch->n_lost : 1);
+        counter_add(&counts->totals.n_lost, ubatch->n_tokens);
     }
     change_end(meter, with_mutex);
     return has_room;
@@ -140,13 +140,13 @@ void meter_decode(struct meter * meter, const struct routing_decode * decode, bo
     struct counters * counts     = counters_of(meter, decode->fate);
     const bool      with_mutex = change_begin(meter);
     if (decode->fate == ROUTING_WARMUP) {
-        counter_add(&counts->n_warmup, decode->n_prompt + decode->n_generation);
+        counter_add(&counts->totals.n_warmup, decode->n_prompt + decode->n_generation);
     } else if (is_mtp) {
-        correct(&counts->n_mtp, decode->n_correction);
+        correct(&counts->totals.n_mtp, decode->n_correction);
     } else {
-        correct(&counts->n_tokens, decode->n_correction);
-        counter_add(&counts->n_prompt,     decode->n_prompt);
-        counter_add(&counts->n_generation, decode->n_generation);
+        correct(&counts->totals.n_tokens, decode->n_correction);
+        counter_add(&counts->totals.n_prompt,     decode->n_prompt);
+        counter_add(&counts->totals.n_generation, decode->n_generation);
     }
     change_end(meter, with_mutex);
 }
@@ -154,7 +154,7 @@ void meter_decode(struct meter * meter, const struct routing_decode * decode, bo
 void meter_settle(struct meter * meter, bool warmup) {
     const bool with_mutex = change_begin(meter);
     if (warmup) {
-        counter_add(&meter->counts.n_warmup, counter_get(&meter->pending.n_tokens));
+        counter_add(&meter->counts.totals.n_warmup, counter_get(&meter->pending.totals.n_tokens));
     } else {
         counters_add(&meter->counts, &meter->pending); // there is room
     }
@@ -199,8 +199,10 @@ static void read_whole(struct meter * meter, struct counters * copy) {
 bool meter_read(struct meter * meter, struct counters * sum) {
     struct counters copy = { 0 };
     pthread_mutex_lock(&meter->mutex);
-    const bool has_room = counters_make_room(&copy, meter->counts.n_layers,  meter->counts.n_expert) &&
-                          counters_make_room(&copy, meter->pending.n_layers, meter->pending.n_expert);
+    const struct counters_table * counts  = &meter->counts.table;
+    const struct counters_table * pending = &meter->pending.table;
+    const bool has_room = counters_make_room(&copy.table, counts->n_layers,  counts->n_expert) &&
+                          counters_make_room(&copy.table, pending->n_layers, pending->n_expert);
     if (has_room) {
         read_whole(meter, &copy);
     }

@@ -38,10 +38,10 @@ static void decode(struct meter * meter, enum routing_fate fate, int64_t n_corre
 
 // Every layer of every ubatch is there, and nothing else.
 static void assert_whole(const struct counters * counts, uint64_t n_ubatches) {
-    assert_int_equal(counts->n_tokens, N_ROWS * n_ubatches);
+    assert_int_equal(counts->totals.n_tokens, N_ROWS * n_ubatches);
     for (int32_t i = 0; i < N_LAYERS && n_ubatches > 0; i++) {
-        const _Atomic uint64_t * row = counters_row(counts, i);
-        assert_int_equal(counts->layers[i].n_tokens, N_ROWS * n_ubatches);
+        const _Atomic uint64_t * row = counters_row(&counts->table, i);
+        assert_int_equal(counts->table.layers[i].n_tokens, N_ROWS * n_ubatches);
         assert_int_equal(counter_get(&row[0]),  1 * n_ubatches);
         assert_int_equal(counter_get(&row[9]),  3 * n_ubatches);
         assert_int_equal(counter_get(&row[63]), 1 * n_ubatches);
@@ -96,8 +96,8 @@ static void room_grows_around_what_was_counted(void ** state) {
     assert_true(count(meter, ROUTING_COUNT));
     assert_true(meter_read(meter, &sum));
     assert_whole(&sum, 2);
-    assert_int_equal(sum.layers[N_LAYERS].n_expert, 2 * N_EXPERT);
-    assert_int_equal(counter_get(&counters_row(&sum, N_LAYERS)[127]), 1);
+    assert_int_equal(sum.table.layers[N_LAYERS].n_expert, 2 * N_EXPERT);
+    assert_int_equal(counter_get(&counters_row(&sum.table, N_LAYERS)[127]), 1);
     counters_free(&sum);
     meter_free(meter);
 }
@@ -118,9 +118,9 @@ static void what_is_pending_is_settled(void ** state) {
 
     struct counters sum = { 0 };
     assert_true(meter_read(meter, &sum));
-    assert_int_equal(sum.n_prompt, 1);
-    assert_int_equal(sum.n_generation, 1);
-    assert_int_equal(sum.n_warmup, N_ROWS);
+    assert_int_equal(sum.totals.n_prompt, 1);
+    assert_int_equal(sum.totals.n_generation, 1);
+    assert_int_equal(sum.totals.n_warmup, N_ROWS);
     counters_free(&sum);
     meter_free(meter);
 }
@@ -142,8 +142,8 @@ static void a_reset_is_seen_at_once_and_once(void ** state) {
     meter_reset(meter);
     meter_reset(meter);
     assert_true(meter_read(meter, &sum));
-    assert_int_equal(sum.n_warmup, 0);
-    assert_int_equal(sum.layers[N_LAYERS - 1].n_expert, N_EXPERT); // what is known of layers stays
+    assert_int_equal(sum.totals.n_warmup, 0);
+    assert_int_equal(sum.table.layers[N_LAYERS - 1].n_expert, N_EXPERT); // what is known of layers stays
     counters_free(&sum);
     meter_free(meter);
 }
@@ -193,8 +193,8 @@ static void read_often(struct writing * writing, int times) {
         const unsigned least = atomic_load(&writing->n_ubatches);
         assert_true(meter_read(writing->meter, &sum));
         const unsigned most  = atomic_load(&writing->n_begun);
-        assert_whole(&sum, sum.n_tokens / N_ROWS);
-        assert_in_range(sum.n_tokens / N_ROWS, least, most);
+        assert_whole(&sum, sum.totals.n_tokens / N_ROWS);
+        assert_in_range(sum.totals.n_tokens / N_ROWS, least, most);
         counters_free(&sum);
     }
 }
@@ -265,7 +265,7 @@ static void who_reads_sees_whole_ubatches_while_room_is_made(void ** state) {
     for (int i = 0; i < 200; i++) {
         struct counters sum = { 0 };
         assert_true(meter_read(writing.meter, &sum));
-        assert_whole(&sum, sum.n_tokens / N_ROWS);
+        assert_whole(&sum, sum.totals.n_tokens / N_ROWS);
         counters_free(&sum);
     }
     atomic_store(&writing.done, true);
@@ -291,7 +291,7 @@ static void resets_take_whole_ubatches(void ** state) {
     for (int i = 0; i < 500; i++) {
         struct counters sum = { 0 };
         assert_true(meter_read(writing.meter, &sum));
-        assert_whole(&sum, sum.n_tokens / N_ROWS);
+        assert_whole(&sum, sum.totals.n_tokens / N_ROWS);
         counters_free(&sum);
     }
     atomic_store(&writing.done, true);
