@@ -44,3 +44,7 @@ int descriptor_open(int directory, const char * path, int flags, mode_t mode) {
     // one of them was closed by another thread meanwhile
     return fd >= 0 && fd < DESCRIPTORS_STANDARD ? move_up(fd) : fd;
 }
+
+int descriptor_take(int fd) {
+    return fd < 0 ? -errno : fd < DESCRIPTORS_STANDARD ? move_up(fd) : fd;
+}

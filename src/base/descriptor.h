@@ -7,3 +7,7 @@
 
 // As openat(), with O_CLOEXEC. `mode` where `flags` have O_CREAT. Returns the descriptor, or -errno.
 int descriptor_open(int directory, const char * path, int flags, mode_t mode);
+
+// For one that comes from another call, with errno where that failed (negative). Returns the descriptor, another one
+// perhaps, or -errno.
+int descriptor_take(int fd);

@@ -31,10 +31,11 @@
 #define HOTTEST_MAX      1000
 #define HOTTEST_DEFAULT  "20"
 #define SIGN_DESCRIPTOR  100 // or above
+#define LIVE_VARIABLE    "LLAMA_EXPERT_TRACE_LIVE"
 
 // What `run` passes on, each in a variable of its own.
 enum setting {
-    STATS, NAMES, PER_LAYER, WEIGHTS, TOKENS, QUIET, N_SWITCHES,
+    STATS, NAMES, PER_LAYER, WEIGHTS, TOKENS, QUIET, DORMANT, N_SWITCHES,
     OUTPUT = N_SWITCHES, ROUTING, INTERVAL, CAPTURE, ON_FULL, BUFFER, ROTATE_SIZE, ROTATE_TIME, SAMPLE, KEEP, HOTTEST,
     N_SETTINGS
 };
@@ -46,6 +47,7 @@ static const char * const variables[N_SETTINGS] = {
     [WEIGHTS]     = "LLAMA_EXPERT_TRACE_WEIGHTS",
     [TOKENS]      = "LLAMA_EXPERT_TRACE_TOKENS",
     [QUIET]       = "LLAMA_EXPERT_TRACE_QUIET",
+    [DORMANT]     = "LLAMA_EXPERT_TRACE_DORMANT",
     [OUTPUT]      = "LLAMA_EXPERT_TRACE_OUTPUT",
     [ROUTING]     = "LLAMA_EXPERT_TRACE_ROUTING",
     [INTERVAL]    = "LLAMA_EXPERT_TRACE_INTERVAL",
@@ -63,6 +65,7 @@ static const char * const variables[N_SETTINGS] = {
 struct options {
     bool         switches[N_SWITCHES];
     const char * values[N_SETTINGS]; // NULL: not chosen
+    bool         hides;              // not shown while it runs
 };
 
 //
@@ -151,6 +154,10 @@ static const struct option_spec options_known[] = {
       .help    = "of each layer print the N hottest experts, where --output has all of them (default: 20; 0: all)" },
     { 'q', "quiet", OPTION_ON, OPTION_AT(switches[QUIET]),
       .help = "print nothing of the tracer's but what goes wrong, and names with --names" },
+    { 0, "dormant", OPTION_ON, OPTION_AT(switches[DORMANT]),
+      .help = "count nothing, at next to no cost, until `llama-expert-tracer ctl PID start` asks for it" },
+    { 0, "no-live", OPTION_ON, OPTION_AT(hides),
+      .help = "do not let `ps`, `ctl` and `serve` see it while it runs" },
     { 'o', "output", OPTION_FILE, OPTION_AT(values[OUTPUT]), .value = "FILE", .take = take_output,
       .help = "write statistics to a JSON file (%p: process id, %m: model)" },
     { 0, "interval", OPTION_TEXT, OPTION_AT(values[INTERVAL]), .value = "SECONDS", .take = take_interval,
@@ -256,6 +263,9 @@ static bool set_environment(const struct options * options) {
         }
     }
     if (getenv(variables[HOTTEST]) == NULL && !set_variable(variables[HOTTEST], HOTTEST_DEFAULT)) {
+        return false;
+    }
+    if (!options->hides && getenv(LIVE_VARIABLE) == NULL && !set_variable(LIVE_VARIABLE, "1")) {
         return false;
     }
     const bool something_else = is_set(variables[NAMES]) || is_set(variables[ROUTING]);
@@ -389,7 +399,14 @@ static int run(const struct options * options, char ** argv) {
 static int run_main(int argc, char ** argv) {
     struct options options = { 0 };
     int            status;
-    return parse_options(&options, argc, &argv, &status) ? run(&options, argv) : status;
+    if (!parse_options(&options, argc, &argv, &status)) {
+        return status;
+    }
+    if (options.switches[DORMANT] && (options.hides || options.switches[NAMES] || options.values[ROUTING] != NULL)) {
+        return command_usage_error(&command_run, "--dormant begins with everything off, until `ctl` starts it: without "
+            "--no-live, --names and --routing. `ctl` has `names on` and `record FILE`");
+    }
+    return run(&options, argv);
 }
 
 const struct command command_run = {

@@ -9,6 +9,7 @@
 #include "library/sudden-end.h"
 #include "llama-expert-tracer.h"
 #include "routing/sinks.h"
+#include "tracer/announce.h"
 #include "tracer/listener.h"
 #include "tracer/periodic-writer.h"
 #include "tracer/tracer.h"
@@ -118,7 +119,7 @@ static struct expert_tracer * attach(struct config * config, const struct text *
         }
         return NULL;
     }
-    tracer_remark(tracer, remarks->data);
+    announce_later(tracer, remarks->data);
     attached[slot] = tracer;
     if (!ends_are_watched) {
         ends_are_watched = true;
@@ -150,9 +151,12 @@ static bool follow_environment(void) {
                 "out of memory: not all that LLAMA_EXPERT_TRACE_* asks for is done, or nothing");
         }
     }
+    if (config.dormant) {
+        run_sign_leave(); // it may be that nobody ever asks for anything
+    }
     if (from_env) {
         tracer_configure(from_env, &config);
-        tracer_remark(from_env, remarks.data);
+        announce_later(from_env, remarks.data);
     } else if (asked || remarks.data) {
         from_env = attach(&config, &remarks, false);
     } else {

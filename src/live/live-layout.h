@@ -87,12 +87,11 @@ struct live_table {
 
 // Bits of live_meter.asked, below its number.
 enum {
-    LIVE_ORDER_RESET   = 1,
-    LIVE_ORDER_START   = 2,
-    LIVE_ORDER_STOP    = 4,
-    LIVE_ORDER_CONFIG  = 8,  // something else is to be done otherwise
-    LIVE_ORDER_AT_ONCE = 16, // not with the next batch
-    LIVE_ORDER_STEP    = 32, // number of the next order, times this
+    LIVE_ORDER_RESET  = 1,
+    LIVE_ORDER_START  = 2,
+    LIVE_ORDER_STOP   = 4,
+    LIVE_ORDER_CONFIG = 8,  // something else is to be done otherwise
+    LIVE_ORDER_STEP   = 16, // number of the next order, times this
 };
 
 // One thread writes it; the sequence is odd meanwhile.
@@ -107,7 +106,7 @@ struct live_meter {
     struct counters_totals pending;     // perhaps a warm-up's: to be added for now
 
     _Alignas(128)
-    _Atomic uint32_t       asked;       // the last order; a reset that is not done: all counts are zero
+    _Atomic uint32_t       asked;       // the last order
     struct live_table      counts_table;
     struct live_table      pending_table;
 };

@@ -80,10 +80,11 @@ struct routing_rejection {
     int32_t  n;
 };
 
-// What a listener wants to know beyond the counts.
+// What a listener wants to know.
 enum {
-    ROUTING_WANTS_TOKENS = 1,
-    ROUTING_WANTS_GATES  = 2,
+    ROUTING_WANTS_TOKENS  = 1,
+    ROUTING_WANTS_GATES   = 2,
+    ROUTING_WANTS_ROUTING = 4, // anything at all: without it nothing is read, and nothing delivered
 };
 
 // Tokens of one call of llama_decode, known when it has returned.

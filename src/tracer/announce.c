@@ -42,6 +42,18 @@ void announce_beginning(struct expert_tracer * tracer, bool stats, bool names, b
     }
 }
 
+void announce_later(struct expert_tracer * tracer, const char * remarks) {
+    if (remarks == NULL) {
+        return;
+    }
+    struct text all = { 0 };
+    pthread_mutex_lock(&tracer->mutex);
+    text_add(&all, "%s%s", tracer->remarks ? tracer->remarks : "", remarks);
+    free(tracer->remarks);
+    tracer->remarks = all.data;
+    pthread_mutex_unlock(&tracer->mutex);
+}
+
 static void explain_nothing(struct text * text, const struct expert_tracer_snapshot * snapshot) {
     const char   * name     = snapshot->name ? snapshot->name : snapshot->file ? snapshot->file : "the model";
     const uint64_t n_tokens = snapshot->total_tokens + snapshot->warmup_tokens;

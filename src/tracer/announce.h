@@ -13,3 +13,6 @@ void announce_statistics(struct tracer_model * model, log_fn say);
 // Reports, once, that memory ran out: there may be no end of it.
 void announce_no_memory  (struct expert_tracer * tracer, log_fn say, const char * consequence);
 void announce_not_counted(struct expert_tracer * tracer);
+
+// Lines to be logged when the next context evaluates its first batch, NULL: none. They are copied.
+void announce_later(struct expert_tracer * tracer, const char * remarks);

@@ -25,7 +25,7 @@
 
 enum variable {
     STATS, NAMES, PER_LAYER, OUTPUT, INTERVAL, ROUTING, WEIGHTS, TOKENS, ON_FULL, BUFFER, ROTATE_SIZE, ROTATE_TIME,
-    SAMPLE, KEEP, HOTTEST, QUIET, N_VARIABLES
+    SAMPLE, KEEP, HOTTEST, QUIET, LIVE, DORMANT, N_VARIABLES
 };
 
 static const char * const variable_names[N_VARIABLES] = {
@@ -45,6 +45,8 @@ static const char * const variable_names[N_VARIABLES] = {
     [KEEP]        = PREFIX "KEEP",
     [HOTTEST]     = PREFIX "HOTTEST",
     [QUIET]       = PREFIX "QUIET",
+    [LIVE]        = PREFIX "LIVE",
+    [DORMANT]     = PREFIX "DORMANT",
 };
 
 static void complain(struct text * remarks, enum variable variable, const char * value, const char * advice) {
@@ -114,6 +116,17 @@ static bool read_on_full(struct text * remarks) {
 static const char * read_path(enum variable variable) {
     const char * value = secure_getenv(variable_names[variable]);
     return value && *value && strcmp(value, "0") != 0 ? value : NULL;
+}
+
+// What is asked for later needs somebody who can be asked.
+static const char * read_live(bool is_dormant, struct text * remarks) {
+    const char * value = read_path(LIVE);
+    if (value && strcmp(value, "1") != 0 && value[0] != '/') {
+        complain(remarks, LIVE, value, "1 is on, 0 or nothing is off, and the path of a folder that nobody else can "
+            "write, from / on, is where it is shown; taken as 1");
+        value = "1";
+    }
+    return value == NULL && is_dormant ? "1" : value;
 }
 
 static double buffer_max(void) {
@@ -221,9 +234,10 @@ bool config_from_env(struct config * config, struct text * remarks) {
         .quiet     = read_switch(QUIET, remarks),
         .interval  = read_interval(remarks),
         .trace     = read_trace(remarks),
+        .dormant   = read_switch(DORMANT, remarks),
     };
     if (!take_path(&config->output, read_path(OUTPUT)) || !take_path(&config->routing, read_path(ROUTING)) ||
-        !part_paths(config, remarks)) {
+        !take_path(&config->live, read_live(config->dormant, remarks)) || !part_paths(config, remarks)) {
         text_add_line(remarks, "out of memory; nothing is traced");
         config_free(config);
     }
@@ -237,7 +251,7 @@ bool config_from_env(struct config * config, struct text * remarks) {
             text_add_line(remarks, "%s turns counting on", variable_names[config->output ? OUTPUT : PER_LAYER]);
         }
     }
-    return config->stats || config->names || config->routing;
+    return config->stats || config->names || config->routing || config->live;
 }
 
 static double interval_in_range(double seconds) {
@@ -285,8 +299,9 @@ bool config_copy(struct config * config, const struct config * from) {
     *config = *from;
     config->routing = NULL;
     config->folder  = NULL;
+    config->live    = NULL;
     if (!take_path(&config->output, from->output) || !take_path(&config->routing, from->routing) ||
-        !take_path(&config->folder, from->folder)) {
+        !take_path(&config->folder, from->folder) || !take_path(&config->live, from->live)) {
         config_free(config);
         return false;
     }
@@ -297,5 +312,6 @@ void config_free(struct config * config) {
     free(config->output);
     free(config->routing);
     free(config->folder);
+    free(config->live);
     *config = (struct config) { 0 };
 }

@@ -19,6 +19,9 @@ struct config {
     char               * routing; // NULL: none
     struct trace_options trace;   // but for its paths
 
+    char * live;     // where the memory is shown: "1", or a folder; NULL: nowhere
+    bool   dormant;  // nothing is counted until that is asked for
+
     char * folder;   // that the paths are relative to; NULL: the current one
 };
 

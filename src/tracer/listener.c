@@ -47,17 +47,33 @@ static void log_names(struct tracer_context * context, const struct routing_ubat
     keep_names(&context->names);
 }
 
+// What a context does beside counting, as it is wanted now. By the thread that evaluates it, before a batch of which
+// that holds.
+static void on_order(void * self) {
+    struct tracer_context * context = self;
+    struct expert_tracer  * tracer  = context->model->tracer;
+    model_trace_join(context);
+    pthread_mutex_lock(&tracer->mutex);
+    context->ring       = atomic_load(&tracer->is_watched) ? context->ring_offered : NULL;
+    context->logs_names = context->model->config.names;
+    context->does_more  = context->logs_names || context->stream || context->lacks_stream || context->ring;
+    pthread_mutex_unlock(&tracer->mutex);
+}
+
 // With the tracer's mutex. Returns NULL where memory runs out.
 static struct tracer_context * tracer_context_new(struct expert_tracer * tracer, const struct routing_model * about,
                                                   const void * key) {
-    struct tracer_model   * model   = model_find_or_add(tracer, about);
-    struct tracer_context * context = model   ? cache_line_alloc(sizeof(*context))                     : NULL;
-    struct meter          * meter   = context ? meter_new(model->about.n_layer, model->about.n_expert) : NULL;
+    struct tracer_model    * model   = model_find_or_add(tracer, about);
+    struct tracer_context  * context = model ? cache_line_alloc(sizeof(*context)) : NULL;
+    const struct meter_place place   = {
+        .live    = tracer->live,          .kind  = LIVE_CONTEXT, .is_off = !atomic_load(&tracer->is_counting),
+        .context = tracer->n_contexts + 1, .model = model ? model->number : 0,
+    };
+    struct meter * meter = context ? meter_new(model->about.n_layer, model->about.n_expert, &place) : NULL;
     if (meter == NULL) {
         free(context);
         return NULL;
     }
-    atomic_init(&context->is_in_batch, false);
     if (model->contexts == NULL) {
         config_free(&model->config);
         if (!config_copy(&model->config, &tracer->config)) {
@@ -66,6 +82,7 @@ static struct tracer_context * tracer_context_new(struct expert_tracer * tracer,
             return NULL;
         }
         model->config.folder = folder_current();
+        model->config.names  = atomic_load(&tracer->is_naming);
     }
     if (model->config.output || model->config.routing) {
         periodic_writer_start(&tracer->writer); // without a thread the output is made at the end
@@ -73,7 +90,12 @@ static struct tracer_context * tracer_context_new(struct expert_tracer * tracer,
     }
     context->model  = model;
     context->key    = key;
+    context->number = ++tracer->n_contexts;
     context->meter  = meter;
+    if (atomic_load(&tracer->is_watched)) {
+        context->ring_offered = live_ring_new(tracer->live, model->number, context->number);
+    }
+    meter_on_order(meter, on_order, context);
     context->next   = model->contexts;
     model->contexts = context;
     return context;
@@ -86,7 +108,7 @@ static void * on_context_open(void * self, const struct routing_model * about, c
     const bool stats   = tracer->config.stats;
     const bool names   = tracer->config.names;
     const bool routing = tracer->config.routing;
-    const bool wanted  = stats || names || routing || tracer->setup.always;
+    const bool wanted  = stats || names || routing || tracer->live || tracer->setup.always;
     struct tracer_context * context = wanted ? tracer_context_new(tracer, about, context_key) : NULL;
     pthread_mutex_unlock(&tracer->mutex);
 
@@ -97,7 +119,7 @@ static void * on_context_open(void * self, const struct routing_model * about, c
         }
         return wanted ? ROUTING_NO_MEMORY : NULL;
     }
-    model_trace_join(context);
+    on_order(context);
     return context;
 }
 
@@ -106,7 +128,11 @@ static unsigned on_wants(void * self) {
     const bool             asked  = atomic_load_explicit(&tracer->traces, memory_order_relaxed) ||
                                     atomic_load_explicit(&tracer->n_subscriptions, memory_order_relaxed) > 0;
     const bool             gates  = asked && atomic_load_explicit(&tracer->with_gates, memory_order_relaxed);
-    return (asked ? ROUTING_WANTS_TOKENS : 0) | (gates ? ROUTING_WANTS_GATES : 0);
+    const bool             shows  = atomic_load_explicit(&tracer->is_watched, memory_order_relaxed);
+    const bool             counts = atomic_load_explicit(&tracer->is_counting, memory_order_relaxed) ||
+                                    atomic_load_explicit(&tracer->is_naming, memory_order_relaxed);
+    return (asked || shows ? ROUTING_WANTS_TOKENS : 0) | (gates ? ROUTING_WANTS_GATES : 0) |
+           (asked || shows || counts ? ROUTING_WANTS_ROUTING : 0);
 }
 
 static void on_layer(void * self, const struct routing_layer * layer, const struct routing_ubatch * ubatch) {
@@ -147,6 +173,21 @@ static void note_missing(struct tracer_model * model, const struct routing_ubatc
     }
 }
 
+static void do_more(struct tracer_context * context, const struct routing_ubatch * ubatch) {
+    if (context->logs_names && ubatch->fate != ROUTING_WARMUP) {
+        log_names(context, ubatch);
+    }
+    if (context->lacks_stream) {
+        model_trace_lack(context, ubatch);
+    }
+    if (context->stream) {
+        trace_stream_ubatch(context->stream, ubatch, context->is_mtp);
+    }
+    if (context->ring) {
+        live_ring_ubatch(context->ring, ubatch, context->is_mtp);
+    }
+}
+
 static void on_ubatch(void * self, const struct routing_ubatch * ubatch) {
     struct tracer_context * context = self;
     struct tracer_model   * model   = context->model;
@@ -157,23 +198,14 @@ static void on_ubatch(void * self, const struct routing_ubatch * ubatch) {
     note_capture(model, ubatch->capture);
     note_missing(model, ubatch);
     context->is_mtp = is_mtp(model, ubatch);
-    const bool is_in_batch = model->about.phases_known && ubatch->n_tokens > 0;
-    atomic_store_explicit(&context->is_in_batch, is_in_batch, memory_order_relaxed);
-    if (ubatch->fate != ROUTING_WARMUP) {
-        if (!meter_ubatch(context->meter, ubatch, context->is_mtp)) {
-            note_reason(&model->lost_reason, ROUTING_LACKS_MEMORY);
-            announce_not_counted(model->tracer);
-        }
-        if (model->config.names) {
-            log_names(context, ubatch);
-        }
+    const bool goes_on = model->about.phases_known && ubatch->n_tokens > 0;
+    if (!meter_ubatch(context->meter, ubatch, context->is_mtp, goes_on)) {
+        note_reason(&model->lost_reason, ROUTING_LACKS_MEMORY);
+        announce_not_counted(model->tracer);
     }
     model_note_news(model, true);
-    if (context->lacks_stream) {
-        model_trace_lack(context, ubatch);
-    }
-    if (context->stream) {
-        trace_stream_ubatch(context->stream, ubatch, context->is_mtp);
+    if (context->does_more) {
+        do_more(context, ubatch);
     }
 }
 
@@ -183,7 +215,6 @@ static void on_decode(void * self, const struct routing_decode * decode) {
     if (decode->phases_lost) {
         atomic_store(&context->model->phases_lost, true);
     }
-    atomic_store_explicit(&context->is_in_batch, false, memory_order_relaxed);
     model_note_news(context->model, false);
 }
 
@@ -201,6 +232,9 @@ static void on_settle(void * self, bool warmup) {
     if (context->stream) {
         trace_stream_settle(context->stream, warmup);
     }
+    if (context->ring) {
+        live_ring_settle(context->ring, warmup);
+    }
 }
 
 static void on_cut(void * self, const struct routing_cut * cut) {
@@ -208,12 +242,18 @@ static void on_cut(void * self, const struct routing_cut * cut) {
     if (context->stream) {
         trace_stream_cut(context->stream, cut);
     }
+    if (context->ring) {
+        live_ring_cut(context->ring, cut);
+    }
 }
 
 static void on_reject(void * self, const struct routing_rejection * rejection) {
     struct tracer_context * context = self;
     if (context->stream) {
         trace_stream_reject(context->stream, rejection);
+    }
+    if (context->ring) {
+        live_ring_reject(context->ring, rejection);
     }
 }
 
@@ -229,7 +269,7 @@ static void on_context_close(void * self) {
         link = &(*link)->next;
     }
     *link = context->next;
-    const bool is_summed = meter_read(context->meter, &model->closed);
+    const bool is_summed = meter_close_into(context->meter, model->closed);
     if (!is_summed) {
         context->next   = model->unsummed;
         model->unsummed = context;

@@ -5,14 +5,17 @@
 
 #include "statistics/snapshot.h"
 #include "trace/write/trace-stream.h"
+#include "tracer/model-show.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char ended_amid_batch[] = "the program ended while it evaluated";
 
 void tracer_context_free(struct tracer_context * context) {
     trace_stream_free(context->stream);
+    live_ring_free(context->ring_offered);
     meter_free(context->meter);
     text_free(&context->names);
     text_free(&context->pending_names);
@@ -27,15 +30,33 @@ static void contexts_free(struct tracer_context * contexts) {
     }
 }
 
+void retired_trace_free(struct retired_trace * retired) {
+    trace_writer_free(retired->writer);
+    free(retired->path);
+    if (retired->fd >= 0) {
+        close(retired->fd);
+    }
+    free(retired);
+}
+
 void model_free(struct tracer_model * model) {
     contexts_free(model->contexts);
     contexts_free(model->unsummed);
-    counters_free(&model->closed);
+    meter_free(model->closed);
     config_free(&model->config);
     output_release(&model->output);
     free(model->wanted);
     trace_writer_free(model->trace);
     free(model->trace_path);
+    if (model->trace_fd >= 0) {
+        close(model->trace_fd);
+    }
+    while (model->retired) {
+        struct retired_trace * retired = model->retired;
+        model->retired = retired->next;
+        retired_trace_free(retired);
+    }
+    model_hide(model);
     pthread_mutex_destroy(&model->output_mutex);
     for (size_t i = 0; i < MODEL_N_STRINGS; i++) {
         free(model->strings[i]);
@@ -49,8 +70,11 @@ static struct tracer_model * model_new(struct expert_tracer * tracer, const stru
     if (model == NULL) {
         return NULL;
     }
-    model->tracer = tracer;
-    model->about  = *about;
+    model->tracer   = tracer;
+    model->number   = ++tracer->n_models;
+    model->entry    = -1;
+    model->trace_fd = -1;
+    model->about    = *about;
     model->output = (struct output) OUTPUT_UNCLAIMED;
     atomic_init(&model->capture, about->capture);
     pthread_mutex_init(&model->output_mutex, NULL);
@@ -63,10 +87,13 @@ static struct tracer_model * model_new(struct expert_tracer * tracer, const stru
         whole             = whole && (model->strings[i] || *strings[i] == NULL);
         *strings[i]       = model->strings[i];
     }
-    if (!whole) {
+    const struct meter_place place = { .live = tracer->live, .kind = LIVE_CLOSED, .model = model->number };
+    model->closed = whole ? meter_new(0, 0, &place) : NULL;
+    if (model->closed == NULL) {
         model_free(model);
         return NULL;
     }
+    model_show(model);
     return model;
 }
 
@@ -148,7 +175,7 @@ static bool sum_contexts(const struct tracer_context * contexts, struct counters
 // With the tracer's mutex.
 static bool is_amid_batch(const struct tracer_model * model) {
     const struct tracer_context * context = model->contexts;
-    while (context && !atomic_load(&context->is_in_batch)) {
+    while (context && !meter_is_in_batch(context->meter)) {
         context = context->next;
     }
     return context;
@@ -167,7 +194,7 @@ struct expert_tracer_snapshot * model_snapshot(struct tracer_model * model, bool
     about.phases_known = about.phases_known && !atomic_load(&model->phases_lost);
 
     pthread_mutex_lock(&model->tracer->mutex);
-    const bool whole = counters_add(&sum, &model->closed) && sum_contexts(model->contexts, &sum) &&
+    const bool whole = meter_read(model->closed, &sum) && sum_contexts(model->contexts, &sum) &&
                        sum_contexts(model->unsummed, &sum);
     state.stopped  = model_stopped(model, is_end);
     state.complete = is_end || model->contexts == NULL;

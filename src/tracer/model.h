@@ -10,6 +10,9 @@ void tracer_context_free(struct tracer_context * context);
 // With the tracer's mutex. The model of this key that is loaded. Returns NULL where memory runs out.
 struct tracer_model * model_find_or_add(struct expert_tracer * tracer, const struct routing_model * about);
 
+// Its writer has ended.
+void retired_trace_free(struct retired_trace * retired);
+
 // Frees a model that is in no list.
 void model_free(struct tracer_model * model);
 

@@ -1,13 +1,16 @@
 // What a tracer is made of: the models that it has met, their contexts, and who is called for what it hears. For the
 // sources of this room alone; tracer.h and listener.h are what others see.
 //
-// Locks are taken in this order: a model's output_mutex, the tracer's mutex, a meter's mutex. None of them is held
-// while the program is called, but for the subscriptions' own. What is counted is counted without them, and what
-// contexts in different threads share is only read then.
+// Locks are taken in this order: a model's output_mutex, the tracer's mutex, a meter's mutex, the live memory's. None
+// of them is held while the program is called, but for the subscriptions' own. What is counted is counted without them,
+// and what contexts in different threads share is only read then.
 
 #pragma once
 
 #include "base/text.h"
+#include "live/live-memory.h"
+#include "live/live-ring.h"
+#include "live/live-server.h"
 #include "routing/routing.h"
 #include "statistics/counters.h"
 #include "trace/write/trace-writer.h"
@@ -26,27 +29,46 @@
 struct tracer_context {
     struct tracer_model   * model;
     const void            * key;
+    uint32_t                number;        // in the process, from 1
     struct meter          * meter;
+    bool                    does_more;     // than count: one of the next four
+    bool                    logs_names;
     struct trace_stream   * stream;        // NULL: it is not in a routing trace
+    bool                    lacks_stream;  // it should be in a routing trace, and there was no memory for that
+    struct live_ring_writer * ring;        // NULL: nobody watches
+    struct trace_writer   * recorder;      // of the stream; with the tracer's mutex, as the next one
+    struct live_ring_writer * ring_offered; // for when somebody watches, NULL: there is none yet
     struct text             names;         // of one ubatch, the memory is kept
     struct text             pending_names; // perhaps a warm-up's
-    bool                    lacks_stream;  // it should be in a routing trace, and there was no memory for that
     uint64_t                n_unrecorded;  // tokens that are not in it therefore
     uint64_t                n_unrecorded_ubatches;
-    atomic_bool             is_in_batch;   // a ubatch of a batch was delivered, and not its end
     bool                    is_mtp;        // the batch that is decoded was evaluated by a multi-token-prediction head
     struct tracer_context * next;
 };
 
+// A routing trace that nothing more is recorded in. Contexts that evaluated nothing since may have a stream in it.
+struct retired_trace {
+    struct trace_writer   * writer;
+    char                  * path;
+    int                     fd;            // that it was to be written to, -1: none
+    bool                    is_ending;     // somebody sees to it
+    bool                    is_ended;
+    struct retired_trace  * next;
+};
+
 struct tracer_model {
     struct expert_tracer  * tracer;
+    uint32_t                number;        // in the process, from 1
+    int                     entry;         // in the live memory, -1: none
+    struct live_model     * shown;         // there
+    size_t                  shown_size;
     struct routing_model    about;         // with the strings below
     char                  * strings[MODEL_N_STRINGS];
     struct config           config;
     bool                    unloaded;      // its key may come back as another model
     bool                    finished;      // and all that is written of it is
     int                     n_holders;     // who works on it, or on its place in the list: it stays meanwhile
-    struct counters         closed;        // of contexts that are freed
+    struct meter          * closed;        // what contexts counted that are freed
     struct tracer_context * contexts;
     struct tracer_context * unsummed;      // freed, and there was no memory to add what they counted to `closed`
     const char * _Atomic    lost_reason;   // why some routing is not known, NULL: all of it is
@@ -64,6 +86,9 @@ struct tracer_model {
 
     struct trace_writer   * trace;         // NULL: none; with the tracer's mutex
     char                  * trace_path;    // that it was made for
+    int                     trace_fd;      // that it is written to, -1: it has a path
+    bool                    trace_ordered; // begun or ended by request: the configuration does not matter any more
+    struct retired_trace  * retired;
 
     struct tracer_model   * next;
 };
@@ -86,6 +111,15 @@ struct expert_tracer {
     pthread_mutex_t         subscription_mutex;
     struct subscription     subscriptions[SUBSCRIPTIONS_MAX];
     atomic_int              n_subscriptions;
-    atomic_bool             traces;        // a routing trace is configured
+    atomic_bool             traces;        // a routing trace is configured or was asked for
     atomic_bool             with_gates;    // gate weights are
+    atomic_bool             is_counting;
+    atomic_bool             is_naming;
+    atomic_bool             is_watched;
+
+    struct live_memory    * live;          // NULL: nobody sees this tracer
+    struct live_server    * server;
+    struct live_name        live_name;
+    uint32_t                n_models;      // that were given numbers; with the mutex, as the next one
+    uint32_t                n_contexts;
 };

@@ -13,6 +13,8 @@
 #include "tracer/model.h"
 #include "tracer/output.h"
 #include "tracer/periodic-writer.h"
+#include "tracer/showing.h"
+#include "tracer/switches.h"
 #include "tracer/tracer-state.h"
 
 #include <errno.h>
@@ -56,6 +58,7 @@ static void stop_thread(struct expert_tracer * tracer) {
 static void note_wants(struct expert_tracer * tracer) {
     atomic_store(&tracer->traces,     tracer->config.routing != NULL);
     atomic_store(&tracer->with_gates, tracer->config.trace.weights);
+    switches_note(tracer);
 }
 
 struct expert_tracer * tracer_new(struct config * config, const struct tracer_setup * setup) {
@@ -69,7 +72,10 @@ struct expert_tracer * tracer_new(struct config * config, const struct tracer_se
     periodic_writer_init(&tracer->writer, write_models, tracer, tracer->config.interval);
     pthread_mutex_init(&tracer->mutex, NULL);
     pthread_mutex_init(&tracer->subscription_mutex, NULL);
+    atomic_store(&tracer->is_counting, !tracer->config.dormant);
+    atomic_store(&tracer->is_naming,   tracer->config.names);
     note_wants(tracer);
+    showing_begin(tracer);
     return tracer;
 }
 
@@ -84,18 +90,6 @@ void tracer_configure(struct expert_tracer * tracer, struct config * config) {
     pthread_mutex_unlock(&tracer->mutex);
 }
 
-void tracer_remark(struct expert_tracer * tracer, const char * remarks) {
-    if (remarks == NULL) {
-        return;
-    }
-    struct text all = { 0 };
-    pthread_mutex_lock(&tracer->mutex);
-    text_add(&all, "%s%s", tracer->remarks ? tracer->remarks : "", remarks);
-    free(tracer->remarks);
-    tracer->remarks = all.data;
-    pthread_mutex_unlock(&tracer->mutex);
-}
-
 static bool model_is_in_use(struct tracer_model * model) {
     pthread_mutex_lock(&model->tracer->mutex);
     const bool in_use = model->contexts != NULL;
@@ -104,6 +98,7 @@ static bool model_is_in_use(struct tracer_model * model) {
 }
 
 void tracer_finish(struct expert_tracer * tracer) {
+    showing_end(tracer);
     stop_thread(tracer);
     for (struct tracer_model * model = model_first(tracer); model; model = model_next(model)) {
         announce_statistics(model, tracer->setup.say);
@@ -121,6 +116,7 @@ void tracer_free(struct expert_tracer * tracer) {
         tracer->models = model->next;
         model_free(model);
     }
+    live_memory_free(tracer->live);
     config_free(&tracer->config);
     free(tracer->remarks);
     pthread_mutex_destroy(&tracer->mutex);
@@ -129,12 +125,18 @@ void tracer_free(struct expert_tracer * tracer) {
 }
 
 void tracer_abandon(struct expert_tracer * tracer) {
+    if (tracer->server) {
+        live_server_abandon(tracer->server);
+    }
     for (struct tracer_model * model = tracer->models; model; model = model->next) {
         if (model->output.fd >= 0) {
             close(model->output.fd); // the lock is the parent's
         }
         if (model->trace) {
             trace_writer_abandon(model->trace);
+        }
+        for (struct retired_trace * retired = model->retired; retired; retired = retired->next) {
+            trace_writer_abandon(retired->writer);
         }
     }
 }
@@ -167,8 +169,9 @@ void expert_tracer_reset(struct expert_tracer * tracer) {
         return;
     }
     pthread_mutex_lock(&tracer->mutex);
+    live_memory_change(tracer->live);
     for (struct tracer_model * model = tracer->models; model; model = model->next) {
-        counters_reset(&model->closed);
+        meter_reset(model->closed);
         for (struct tracer_context * context = model->unsummed; context; context = context->next) {
             meter_reset(context->meter);
         }
@@ -177,6 +180,7 @@ void expert_tracer_reset(struct expert_tracer * tracer) {
         }
         atomic_store(&model->news_to_write, true);
     }
+    live_memory_change_end(tracer->live);
     pthread_mutex_unlock(&tracer->mutex);
 }
 

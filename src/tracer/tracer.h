@@ -14,9 +14,6 @@ void                   tracer_free(struct expert_tracer * tracer);
 // What new models' counts are printed and exported to from now on. Takes the configuration over.
 void tracer_configure(struct expert_tracer * tracer, struct config * config);
 
-// Lines to be logged when the next context evaluates its first batch, NULL: none. They are copied.
-void tracer_remark(struct expert_tracer * tracer, const char * remarks);
-
 // The program ends: prints, exports and records what was not yet.
 void tracer_finish(struct expert_tracer * tracer);
 

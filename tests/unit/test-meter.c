@@ -9,12 +9,15 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { N_LAYERS = 24, N_EXPERT = 64, N_USED = 4, N_ROWS = 2 };
 
 static const int32_t experts[N_ROWS * N_USED] = { 0, 9, 63, 9, 1, 2, 3, 9 };
 
 static struct routing_layer layers[N_LAYERS];
+
+static const struct meter_place nowhere;
 
 static int setup(void ** state) {
     (void) state;
@@ -27,7 +30,7 @@ static int setup(void ** state) {
 
 static bool count(struct meter * meter, enum routing_fate fate) {
     const struct routing_ubatch ubatch = { .fate = fate, .n_tokens = N_ROWS, .n_layers = N_LAYERS, .layers = layers };
-    return meter_ubatch(meter, &ubatch, false);
+    return meter_ubatch(meter, &ubatch, false, false);
 }
 
 static void decode(struct meter * meter, enum routing_fate fate, int64_t n_correction) {
@@ -58,7 +61,7 @@ static void assert_counted(struct meter * meter, uint64_t n_ubatches) {
 
 static void counts_in_the_room_that_is_told(void ** state) {
     (void) state;
-    struct meter * meter = meter_new(N_LAYERS, N_EXPERT);
+    struct meter * meter = meter_new(N_LAYERS, N_EXPERT, &nowhere);
     assert_counted(meter, 0);
     for (uint64_t i = 1; i < 4; i++) {
         assert_true(count(meter, ROUTING_COUNT));
@@ -73,7 +76,7 @@ static void makes_room_for_what_was_not_told(void ** state) {
         { 0, 0 }, { N_LAYERS, 0 }, { 0, N_EXPERT }, { 3, N_EXPERT }, { N_LAYERS, 3 }, { -1, -1 }, { 1 << 30, 1 << 30 },
     };
     for (size_t i = 0; i < sizeof(told) / sizeof(told[0]); i++) {
-        struct meter * meter = meter_new(told[i].n_layers, told[i].n_expert);
+        struct meter * meter = meter_new(told[i].n_layers, told[i].n_expert, &nowhere);
         assert_true(count(meter, ROUTING_COUNT));
         assert_true(count(meter, ROUTING_PENDING));
         assert_counted(meter, 2);
@@ -88,10 +91,10 @@ static void room_grows_around_what_was_counted(void ** state) {
     struct routing_layer  more  = { .layer = N_LAYERS, .n_expert = 2 * N_EXPERT, .n_used = 1, .n_tokens = 1,
                                     .experts = (int32_t[]) { 127 } };
     struct routing_ubatch other = { .fate = ROUTING_PENDING, .n_layers = 1, .layers = &more };
-    struct meter        * meter = meter_new(N_LAYERS, N_EXPERT);
+    struct meter        * meter = meter_new(N_LAYERS, N_EXPERT, &nowhere);
     struct counters         sum   = { 0 };
     assert_true(count(meter, ROUTING_COUNT));
-    assert_true(meter_ubatch(meter, &other, false)); // in what is pending
+    assert_true(meter_ubatch(meter, &other, false, false)); // in what is pending
     meter_settle(meter, false); // and where it belongs
     assert_true(count(meter, ROUTING_COUNT));
     assert_true(meter_read(meter, &sum));
@@ -104,7 +107,7 @@ static void room_grows_around_what_was_counted(void ** state) {
 
 static void what_is_pending_is_settled(void ** state) {
     (void) state;
-    struct meter * meter = meter_new(N_LAYERS, N_EXPERT);
+    struct meter * meter = meter_new(N_LAYERS, N_EXPERT, &nowhere);
     count (meter, ROUTING_PENDING);
     decode(meter, ROUTING_PENDING, 0);
     assert_counted(meter, 1);
@@ -127,7 +130,7 @@ static void what_is_pending_is_settled(void ** state) {
 
 static void a_reset_is_seen_at_once_and_once(void ** state) {
     (void) state;
-    struct meter * meter = meter_new(N_LAYERS, N_EXPERT);
+    struct meter * meter = meter_new(N_LAYERS, N_EXPERT, &nowhere);
     count(meter, ROUTING_COUNT);
     count(meter, ROUTING_PENDING);
     meter_reset(meter);
@@ -150,7 +153,7 @@ static void a_reset_is_seen_at_once_and_once(void ** state) {
 
 static void a_reset_inside_a_batch_leaves_nothing_to_take_back(void ** state) {
     (void) state;
-    struct meter * meter = meter_new(N_LAYERS, N_EXPERT);
+    struct meter * meter = meter_new(N_LAYERS, N_EXPERT, &nowhere);
     count(meter, ROUTING_COUNT);
     meter_reset(meter);
     decode(meter, ROUTING_COUNT, -1);
@@ -158,6 +161,94 @@ static void a_reset_inside_a_batch_leaves_nothing_to_take_back(void ** state) {
     count(meter, ROUTING_COUNT);
     assert_counted(meter, 1);
     meter_free(meter);
+}
+
+//
+// orders
+//
+
+static uint64_t ubatch_number;
+
+// Of a batch of two ubatches.
+static void count_next(struct meter * meter, bool goes_on) {
+    const struct routing_ubatch ubatch = {
+        .n_tokens = N_ROWS, .n_layers = N_LAYERS, .layers = layers, .number = ubatch_number++,
+    };
+    assert_true(meter_ubatch(meter, &ubatch, false, goes_on));
+}
+
+static void assert_holds(struct meter * meter, bool holds, uint64_t from) {
+    uint64_t ubatch;
+    assert_int_equal(meter_holds(meter, &ubatch), holds);
+    if (holds) {
+        assert_int_equal(ubatch, from);
+    }
+}
+
+static void an_order_holds_from_the_next_batch(void ** state) {
+    (void) state;
+    struct meter * meter = meter_new(N_LAYERS, N_EXPERT, &nowhere);
+    ubatch_number = 0;
+    count_next(meter, true);
+    meter_order(meter, LIVE_ORDER_STOP);
+    assert_holds(meter, false, 0);
+    count_next(meter, true); // of the same batch
+    assert_counted(meter, 2);
+    assert_holds(meter, false, 0);
+    decode(meter, ROUTING_COUNT, 0);
+    assert_holds(meter, true, 2);
+    count_next(meter, true);
+    decode(meter, ROUTING_COUNT, 0);
+    assert_counted(meter, 2);
+
+    meter_order(meter, LIVE_ORDER_RESET); // nothing is evaluated: at once
+    assert_counted(meter, 0);
+    assert_holds(meter, true, 3);
+    meter_order(meter, LIVE_ORDER_START);
+    assert_holds(meter, true, 3);
+    count_next(meter, true);
+    assert_counted(meter, 1);
+    meter_order(meter, LIVE_ORDER_RESET);
+    meter_order(meter, LIVE_ORDER_STOP); // and what was ordered before
+    assert_counted(meter, 1);
+    decode(meter, ROUTING_COUNT, 0);
+    assert_counted(meter, 0);
+    assert_holds(meter, true, 4);
+    meter_free(meter);
+}
+
+static void note_order(void * n) {
+    ++*(int *) n;
+}
+
+static void what_only_the_thread_can_do_it_does_before_the_next_batch(void ** state) {
+    (void) state;
+    struct meter * meter = meter_new(N_LAYERS, N_EXPERT, &nowhere);
+    int            n     = 0;
+    ubatch_number = 5;
+    meter_on_order(meter, note_order, &n);
+    count_next(meter, false);
+    meter_order(meter, LIVE_ORDER_CONFIG);
+    assert_holds(meter, true, 6); // already known
+    assert_int_equal(n, 0);
+    count_next(meter, false);
+    assert_int_equal(n, 1);
+    assert_holds(meter, true, 6);
+    count_next(meter, false);
+    assert_int_equal(n, 1);
+    meter_free(meter);
+}
+
+static void what_a_context_counted_goes_to_the_closed_ones(void ** state) {
+    (void) state;
+    struct meter * meter  = meter_new(N_LAYERS, N_EXPERT, &nowhere);
+    struct meter * closed = meter_new(0, 0, &nowhere);
+    count(meter, ROUTING_COUNT);
+    count(meter, ROUTING_PENDING);
+    assert_true(meter_close_into(meter, closed));
+    assert_counted(closed, 2);
+    meter_free(meter);
+    meter_free(closed);
 }
 
 //
@@ -201,7 +292,7 @@ static void read_often(struct writing * writing, int times) {
 
 static void who_reads_sees_whole_ubatches(void ** state) {
     (void) state;
-    struct writing writing = { .meter = meter_new(0, 0) };
+    struct writing writing = { .meter = meter_new(0, 0, &nowhere) };
     pthread_t      thread;
     assert_int_equal(pthread_create(&thread, NULL, count_on, &writing), 0);
     while (atomic_load(&writing.n_ubatches) == 0) {
@@ -223,7 +314,7 @@ static void * read_once(void * meter) {
 
 static void who_does_not_get_through_is_waited_for(void ** state) {
     (void) state;
-    struct meter * meter = meter_new(N_LAYERS, N_EXPERT);
+    struct meter * meter = meter_new(N_LAYERS, N_EXPERT, &nowhere);
     pthread_t      reader;
     count(meter, ROUTING_COUNT);
     assert_false(change_begin(meter));
@@ -252,14 +343,14 @@ static void * grow_on(void * data) {
                                               .n_tokens = 1, .experts = expert };
         const struct routing_ubatch other = { .fate = ROUTING_COUNT, .n_layers = 1, .layers = &more };
         assert_true(count(writing->meter, ROUTING_COUNT));
-        assert_true(meter_ubatch(writing->meter, &other, false));
+        assert_true(meter_ubatch(writing->meter, &other, false, false));
     }
     return NULL;
 }
 
 static void who_reads_sees_whole_ubatches_while_room_is_made(void ** state) {
     (void) state;
-    struct writing writing = { .meter = meter_new(N_LAYERS, N_EXPERT) };
+    struct writing writing = { .meter = meter_new(N_LAYERS, N_EXPERT, &nowhere) };
     pthread_t      thread;
     assert_int_equal(pthread_create(&thread, NULL, grow_on, &writing), 0);
     for (int i = 0; i < 200; i++) {
@@ -273,17 +364,20 @@ static void who_reads_sees_whole_ubatches_while_room_is_made(void ** state) {
     meter_free(writing.meter);
 }
 
+// With a pause: the mutex does not go to who waited longest.
 static void * reset_on(void * data) {
-    struct writing * writing = data;
+    struct writing      * writing = data;
+    const struct timespec pause   = { 0, 100000 };
     while (!atomic_load(&writing->done)) {
         meter_reset(writing->meter);
+        nanosleep(&pause, NULL);
     }
     return NULL;
 }
 
 static void resets_take_whole_ubatches(void ** state) {
     (void) state;
-    struct writing writing = { .meter = meter_new(N_LAYERS, N_EXPERT) };
+    struct writing writing = { .meter = meter_new(N_LAYERS, N_EXPERT, &nowhere) };
     pthread_t      writer;
     pthread_t      resetter;
     assert_int_equal(pthread_create(&writer,   NULL, count_on, &writing), 0);
@@ -308,6 +402,9 @@ int main(void) {
         cmocka_unit_test(what_is_pending_is_settled),
         cmocka_unit_test(a_reset_is_seen_at_once_and_once),
         cmocka_unit_test(a_reset_inside_a_batch_leaves_nothing_to_take_back),
+        cmocka_unit_test(an_order_holds_from_the_next_batch),
+        cmocka_unit_test(what_only_the_thread_can_do_it_does_before_the_next_batch),
+        cmocka_unit_test(what_a_context_counted_goes_to_the_closed_ones),
         cmocka_unit_test(who_reads_sees_whole_ubatches),
         cmocka_unit_test(who_does_not_get_through_is_waited_for),
         cmocka_unit_test(who_reads_sees_whole_ubatches_while_room_is_made),

@@ -48,7 +48,7 @@ static void * on_open(void * self, const struct routing_model * about, const voi
     return lacks_memory ? ROUTING_NO_MEMORY : self;
 }
 
-static unsigned wants(void * self) { (void) self; return ROUTING_WANTS_TOKENS; }
+static unsigned wants(void * self) { (void) self; return ROUTING_WANTS_ROUTING | ROUTING_WANTS_TOKENS; }
 
 static void on_ubatch(void * self, const struct routing_ubatch * ubatch) {
     (void) self;

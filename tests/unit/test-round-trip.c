@@ -91,6 +91,7 @@ static int write_trace(const int * descriptor) {
     const struct trace_options options = {
         .path = "run.moetrace", .buffer = 1 << 20, .sample = 1, .weights = true, .tokens = true, .wait = true,
         .descriptor = descriptor,
+        .is_foreign = descriptor != NULL,
     };
     struct trace_writer      * writer   = trace_writer_new(&options, &model, "run-1", ignore, ignore);
     struct trace_stream      * stream   = trace_stream_new(writer);

@@ -2,6 +2,7 @@
 
 #include "unit.h"
 
+#include "tracer/announce.h"
 #include "tracer/listener.h"
 #include "tracer/tracer.h"
 
@@ -636,8 +637,8 @@ static void the_thread_follows_the_interval(void ** state) {
 static void remarks_wait_for_the_first_batch(void ** state) {
     (void) state;
     struct expert_tracer * tracer = start(false, false, false);
-    tracer_remark(tracer, "a remark\n");
-    tracer_remark(tracer, "another\n");
+    announce_later(tracer, "a remark\n");
+    announce_later(tracer, "another\n");
     assert_string_equal(said, "");
     assert_null(tracer_sink.context_open(tracer, &model, "a context"));
     assert_string_equal(said, "a remark\nanother\n");

@@ -8,6 +8,9 @@
 // What it comes to, and what to type.
 void cache_text_print_verdict(const struct cache_answer * answer, const struct terminal * terminal);
 
+// What it comes to, and what to type.
+void cache_text_print_verdict(const struct cache_answer * answer, const struct terminal * terminal);
+
 void cache_text_print(const struct cache_answer * answer, const struct terminal * terminal, bool per_layer);
 
 // Which model it is, above that.

@@ -302,6 +302,7 @@ static bool begin_writer(struct import_trace * trace, struct error * error) {
         .wait       = true,
         .buffer     = BUFFER_SIZE,
         .descriptor = &trace->descriptor,
+        .is_foreign = true,
     };
     atomic_store(&has_failed, false);
     trace->writer = trace_writer_new(&options, &trace->model, "", listen, listen);

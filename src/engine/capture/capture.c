@@ -196,13 +196,20 @@ static bool uses_graph(const struct tap * tap) {
     return tap->in_graph && tap->program_fn == NULL;
 }
 
+// Memory is reserved for taps although nobody wants them yet: later there may be none left. That is done outside of
+// batches mostly.
+static bool is_worth_tapping(void) {
+    const struct context * context = context_current();
+    return sinks_any() && (context == NULL || context_is_wanted(context));
+}
+
 // The graph's first node of ours, or the end of its building: before that, nothing is known of it.
 static void begin_graph(struct tap * tap) {
     if (tap->is_begun) {
         return;
     }
     tap->is_begun = true;
-    if (!uses_graph(tap) || tap->gave_up || !sinks_any()) {
+    if (!uses_graph(tap) || tap->gave_up || !is_worth_tapping()) {
         graph_taps_drop(&tap->graph);
         return;
     }
@@ -254,23 +261,13 @@ void capture_on_set_input(const struct ggml_tensor * tensor) {
     }
 }
 
-// Of a tensor that stacks experts, or a cache's slots for them. A row of the product has an element for each row of an
-// expert. 0: not known.
-static size_t bytes_of_one(const struct real * real, const struct ggml_tensor * weights,
-                           const struct ggml_tensor * product) {
-    const int64_t n_products  = real->ggml_nrows(product);
-    const int64_t expert_rows = n_products  > 0 ? real->ggml_nelements(product) / n_products : 0;
-    const int64_t n_stacked   = expert_rows > 0 ? real->ggml_nrows(weights) / expert_rows    : 0;
-    return n_stacked > 0 ? real->ggml_nbytes(weights) / (size_t) n_stacked : 0;
-}
-
 void capture_on_mul_mat_id(const struct real * real, struct ggml_context * ctx, const struct ggml_tensor * weights,
                            struct ggml_tensor * ids, const struct ggml_tensor * product) {
     struct tap * tap = building ? tap_find(building) : NULL;
     if (tap == NULL) {
         return;
     }
-    const size_t   expert_bytes = bytes_of_one(real, weights, product);
+    const size_t   expert_bytes = layer_bytes_of_one(real, weights, product);
     struct layer * layer        = layers_add_tensor(&tap->layers, real->ggml_get_name(weights), expert_bytes);
     if (layer == NULL) {
         return;
@@ -499,9 +496,23 @@ static struct call_result compute_and_lose(const struct call * call, struct cont
     return result;
 }
 
+static bool is_routing_wanted(void) {
+    const struct context * context = context_current();
+    return context ? context_is_wanted(context) : sinks_want() & ROUTING_WANTS_ROUTING;
+}
+
+// Nobody wants to know.
+static struct call_result compute_unread(struct tap * tap, const struct call * call) {
+    await_flights(tap);
+    if (tap->has_our_callback) {
+        set_callback(tap, false);
+    }
+    return call_on(call);
+}
+
 // There is no tap. Where that is for lack of memory, what the context evaluates is lost.
 static struct call_result compute_untapped(const struct call * call) {
-    const bool       is_lost = atomic_load_explicit(&has_untapped, memory_order_relaxed);
+    const bool       is_lost = atomic_load_explicit(&has_untapped, memory_order_relaxed) && is_routing_wanted();
     struct context * context = is_lost ? context_current() : NULL;
     const bool       is_open = context && (context_open(context, NULL) || context->sinks.lacks_memory);
     const bool       loses   = is_open || (is_lost && context_is_lacking());
@@ -538,6 +549,9 @@ struct call_result capture_compute(const struct call * call) {
     just_made = NULL;
     if (tap == NULL) {
         return compute_untapped(call);
+    }
+    if (!is_routing_wanted()) {
+        return compute_unread(tap, call);
     }
     if (tap->gave_up) {
         struct context * context = context_current() ? context_current() : tap->unseen;

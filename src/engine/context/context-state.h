@@ -62,6 +62,7 @@ struct context {
 
     // the batch that is being decoded
     const struct batch      * batch;       // NULL: none, or nothing is known of it
+    bool                      is_wanted;   // somebody wants its routing: its ubatches are read, and its end delivered
     bool                      is_batch_lost; // for lack of memory: it may be a warm-up
     uint64_t                  number;      // of the batch, from 0
     bool                      is_split;    // somebody wants to know its tokens

@@ -139,6 +139,10 @@ static void deliver_earlier_losses(struct context * context) {
     }
 }
 
+bool context_is_wanted(const struct context * context) {
+    return context->seen ? context->is_wanted : sinks_want() & ROUTING_WANTS_ROUTING;
+}
+
 bool context_open(struct context * context, const char * capture) {
     if (!context->opened) {
         context->opened = true;
@@ -256,7 +260,9 @@ struct context * context_decode_begin(const struct real * real, const struct lla
         n_lacking += is_wanted;
         return NULL;
     }
-    const bool is_asked = sinks_want() & ROUTING_WANTS_TOKENS;
+    const unsigned wants    = sinks_want();
+    const bool     is_asked = wants & ROUTING_WANTS_TOKENS;
+    context->is_wanted     = wants & ROUTING_WANTS_ROUTING;
     context->n_evaluated   = 0;
     context->n_drafted     = 0;
     context->batch         = batch_n_tokens(batch) > 0 ? batch : NULL;
@@ -278,9 +284,12 @@ void context_decode_end(struct context * context, const struct batch * batch, in
     current        = context->outer;
     context->batch = NULL;
     context->number++;
-    if (!context->opened || (status != 0 && context->n_evaluated == 0)) {
+    if (status != 0 && context->n_evaluated == 0) {
         return;
     }
-    const struct routing_decode decode = phases_end(context, batch, status);
+    const struct routing_decode decode = phases_end(context, batch, status); // who asked is remembered in any case
+    if (!context->opened || !context->is_wanted) {
+        return;
+    }
     context_events_add(context, (struct context_event) { .kind = CONTEXT_DECODED, .decode = decode });
 }

@@ -29,6 +29,9 @@ struct context * context_current(void);
 // A context that is not seen, recognised by one of its model's expert tensors.
 struct context * context_new_unseen(const struct real * real, const void * sched, const void * model_key);
 
+// Whether anybody wants to know what it routes now: in all of a batch, or in none.
+bool context_is_wanted(const struct context * context);
+
 // The first ubatch of the context is about to be computed, or a further one. `capture` names the way of reading.
 // Returns whether anybody is interested.
 bool context_open(struct context * context, const char * capture);

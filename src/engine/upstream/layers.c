@@ -281,3 +281,11 @@ void routing_compact(int32_t * out, const char * from, size_t stride, int32_t n_
         memcpy(out + (size_t) i * (size_t) n_used, from + (size_t) i * stride, (size_t) n_used * sizeof(int32_t));
     }
 }
+
+size_t layer_bytes_of_one(const struct real * real, const struct ggml_tensor * weights,
+                          const struct ggml_tensor * product) {
+    const int64_t n_products  = real->ggml_nrows(product);
+    const int64_t expert_rows = n_products  > 0 ? real->ggml_nelements(product) / n_products : 0;
+    const int64_t n_stacked   = expert_rows > 0 ? real->ggml_nrows(weights) / expert_rows    : 0;
+    return n_stacked > 0 ? real->ggml_nbytes(weights) / (size_t) n_stacked : 0;
+}

@@ -95,3 +95,8 @@ void routing_compact(int32_t * out, const char * from, size_t stride, int32_t n_
 bool routing_is_in_range(const struct routing_layer * routed);
 
 extern const char routing_looks_wrong[]; // what is said where it is not as it should be
+
+// Of a tensor that stacks experts, or a cache's slots for them. A row of the product has an element for each row of an
+// expert. 0: not known.
+size_t layer_bytes_of_one(const struct real * real, const struct ggml_tensor * weights,
+                          const struct ggml_tensor * product);

@@ -18,7 +18,7 @@ struct trace_options {
     uint64_t     sample;      // one batch in so many, 1: all
     uint64_t     seed;        // of the choice (trace-sampling.h), 0: a new one
     uint64_t     keep;        // bytes of all files of this path, the oldest are deleted; 0: no limit
-    const int  * descriptor;  // an empty file that the caller has open, and whose routing is not of this process: that
-                              // is written, `path` is its name in messages, and no model's file is read. NULL: `path`
-                              // is claimed
+    const int  * descriptor;  // an empty file that the caller has open: that is written, `path` is its name in
+                              // messages. NULL: `path` is claimed
+    bool         is_foreign;  // the routing is not of this process: no model's file is read
 };

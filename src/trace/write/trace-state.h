@@ -38,6 +38,7 @@ enum trace_state {
 
 struct trace_writer {
     struct trace_options   options;
+    int                    descriptor;   // that it is written to, -1: `path` is claimed
     char                 * path;
     char                 * folder;       // that it is relative to, NULL: the current one
     log_fn                 say;

@@ -93,7 +93,7 @@ static void write_end(struct trace_writer * writer) {
 // Returns 0, or -errno.
 static int open_file(struct trace_writer * writer) {
     struct trace_about * about = &writer->delivery.about;
-    const char         * model = writer->options.descriptor != NULL ? NULL : about->model->file;
+    const char         * model = writer->options.is_foreign ? NULL : about->model->file;
     char               * path  = folder_path(writer->folder, writer->path);
     about->fingerprint = model != NULL && fingerprint_read(model, writer->fingerprint) ? writer->fingerprint : NULL;
     const int error = path != NULL ? trace_delivery_open(&writer->delivery, path) : -ENOMEM;
@@ -239,6 +239,7 @@ struct trace_writer * trace_writer_new(const struct trace_options * options, con
     writer->options.sample = options->sample > 0 ? options->sample : 1;
     writer->options.seed   = writer->options.sample == 1 ? 0 :
                              options->seed > 0           ? options->seed : trace_sampling_new_seed();
+    writer->descriptor     = options->descriptor != NULL ? *options->descriptor : -1;
     writer->path           = path;
     writer->folder         = folder;
     writer->say            = say;
@@ -255,7 +256,7 @@ struct trace_writer * trace_writer_new(const struct trace_options * options, con
         .rotate_size = options->rotate_size,
         .rotate_time = options->rotate_time,
         .limit       = options->keep,
-        .descriptor  = options->descriptor,
+        .descriptor  = options->descriptor != NULL ? &writer->descriptor : NULL,
         .say         = say_aside,
         .file        = TRACE_FILE_NONE,
     };
