@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A stock llama-server is watched and steered while it runs.
 
-What its memory says is read by tests/engine/live.py, which knows docs/live-format.md alone, and is held against what the
-oracle models route. In full, with a thousand windows, with EXPERT_TRACER_SOAK=1: otherwise thirty.
+What its memory says is read by tests/engine/live.py, which knows docs/live-format.md alone, and is held against what
+the oracle models route. In full, with a thousand windows, with EXPERT_TRACER_SOAK=1: otherwise thirty.
 """
 
 import contextlib

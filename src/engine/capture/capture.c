@@ -398,8 +398,9 @@ struct call_result capture_alloc_graph(const struct call * call) {
     return result;
 }
 
+// Programs do that several times a token.
 void capture_on_synchronize(void * sched) {
-    struct tap * tap = tap_find(sched);
+    struct tap * tap = flights_any() ? tap_find(sched) : NULL;
     if (tap) {
         landed(tap, flights_land(&tap->flights, &tap->graph));
     }
@@ -590,6 +591,7 @@ struct call_result capture_compute(const struct call * call) {
 
 void capture_forget_all(void) {
     keyed_forget_all(&taps);
+    flights_forget_all();
     device_memory_forget_all();
     building  = NULL;
     just_made = NULL;

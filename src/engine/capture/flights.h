@@ -47,6 +47,12 @@ void flights_mark(struct flights * flights, const struct graph_taps * taps);
 bool flights_add(struct flights * flights, struct graph_taps * taps, struct context * context,
                  struct ubatch_tokens * tokens);
 
+// Whether anything is on its way in any of the process's flights.
+bool flights_any(void);
+
+// In the child of a fork: nothing is.
+void flights_forget_all(void);
+
 // The devices are idle: tells all that was on its way. Returns false where something of it is not as it should be.
 bool flights_land(struct flights * flights, struct graph_taps * taps);
 
