@@ -10,6 +10,7 @@
 const struct command * const commands[] = {
     &command_run,
     &command_check,
+    &command_ps,
     &command_report,
     &command_cache,
     &command_compare,
