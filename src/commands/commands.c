@@ -11,6 +11,7 @@ const struct command * const commands[] = {
     &command_run,
     &command_check,
     &command_ps,
+    &command_ctl,
     &command_report,
     &command_cache,
     &command_compare,

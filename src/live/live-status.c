@@ -40,7 +40,7 @@ static struct live_status * take(const json_t * answer) {
     status->started  = (int64_t) count_of(answer, "started");
     status->counting = json_is_true(json_object_get(answer, "counting"));
     status->names    = json_is_true(json_object_get(answer, "names"));
-    status->watched  = count_of(answer, "watchers") > 0;
+    status->watched  = json_is_true(json_object_get(answer, "watched"));
     status->interval = json_number_value(json_object_get(answer, "interval"));
     status->n_models = json_array_size(models);
     status->models   = memory_new(status->n_models, sizeof(*status->models));

@@ -43,7 +43,7 @@ def section(text, begin, end):
 
 class Help(unittest.TestCase):
     def test_every_command(self):
-        self.assertEqual(len(commands()), 18)
+        self.assertEqual(len(commands()), 19)
         for command in commands():
             text = run(CLI, command, "--help")
             self.assertTrue(text.startswith(f"usage: llama-expert-tracer {command} "), text)
@@ -132,7 +132,7 @@ class Bash(unittest.TestCase):
 
     def test_commands(self):
         self.assertEqual(self.complete("re"), ["report"])
-        self.assertEqual(self.complete("c"), ["check", "cache", "compare", "cat", "completion"])
+        self.assertEqual(self.complete("c"), ["check", "ctl", "cache", "compare", "cat", "completion"])
         self.assertEqual(self.complete("--v"), ["--version"])
         self.assertEqual(set(self.complete("")), {*commands(), "--help", "--version"})
         self.assertEqual(self.complete("help", "me"), ["merge"])

@@ -122,6 +122,9 @@ static void add_models(const struct listing * listing, const struct ps_row * row
     if (row->status->n_models == 0) {
         add_without_model(listing, row, row->status->program, on_text(row->status, NULL));
     }
+    if (row->pid <= 0) { // it is in a container, and has this name for `ctl`
+        table_note(listing->table, memory_text("  name: %s", row->process->name.text));
+    }
 }
 
 static void add_other(const struct listing * listing, const struct ps_row * row) {
