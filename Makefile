@@ -89,7 +89,7 @@ soak: engines models ## run what takes hours: a busy server (MINUTES=60), kills 
 	@BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 python3 bench/soak.py --minutes $(MINUTES)
 	@EXPERT_TRACER_BUILD=$(abspath $(BUILD)) PYTHONDONTWRITEBYTECODE=1 \
 		python3 bench/soak-restarts.py --kills $(KILLS)
-	@for test in memory endings; do \
+	@for test in memory endings live; do \
 		EXPERT_TRACER_SOAK=1 EXPERT_TRACER_BUILD=$(abspath $(BUILD)) PYTHONDONTWRITEBYTECODE=1 \
 			python3 tests/engine/test_$$test.py || exit 1; \
 	done

@@ -84,10 +84,25 @@ show "$build/llama-expert-tracer" report "${page_option[@]}" "$all"
 show "$build/llama-expert-tracer" cache --vram 4MiB "$all"
 show "$build/llama-expert-tracer" predict "$all"
 
+printf '\nA server that runs is seen, and steered, at no cost to it:\n'
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+"$build/llama-expert-tracer" run --quiet -- "$build/engine/bin/llama-server" -m "$model" -t 1 -np 2 -c 2048 \
+    --port "$port" </dev/null >"$build/demo-server.log" 2>&1 &
+server=$!
+trap 'kill "$server" 2>/dev/null || true' EXIT
+python3 scripts/ask-server.py "$port" "${prompts[english]}"
+show "$build/llama-expert-tracer" ps
+show "$build/llama-expert-tracer" ctl "$server" status
+kill "$server"
+wait "$server" 2>/dev/null || true
+trap - EXIT
+
 cat <<END
 
 The statistics are in $stats, the traces in $build/demo*.moetrace${page_option:+, the page in $page}.
 Next, with a model and a program of your own:
   $build/llama-expert-tracer run --per-layer -o stats.json --routing run.moetrace -- llama-server -m model.gguf
   $build/llama-expert-tracer report --html report.html run.moetrace
+While it runs:
+  $build/llama-expert-tracer ps
 END
