@@ -82,7 +82,7 @@ static void look_into_folders(struct live_processes * processes) {
 //
 
 struct mapped {
-    bool memory; // of ours, that others may look at
+    bool memory; // of ours, to write to: those who look at it may not
     bool library;
     bool engine;
 };
@@ -91,10 +91,16 @@ static bool begins(const char * text, const char * with) {
     return strncmp(text, with, strlen(with)) == 0;
 }
 
-static void look_at_mapping(const char * path, struct mapped * mapped) {
+// "7f0000000000-7f0000010000 rw-s 00000000 00:01 5 /memfd:llama-expert-tracer (deleted)"
+static void look_at_mapping(const char * line, struct mapped * mapped) {
+    const char * rights = strchr(line, ' ');
+    const char * path   = strchr(line, '/');
+    if (rights == NULL || path == NULL) {
+        return;
+    }
     const char * name = strrchr(path, '/') + 1;
     if (begins(path, MEMORY)) {
-        mapped->memory = true;
+        mapped->memory = mapped->memory || rights[2] == 'w';
     } else if (begins(name, LIBRARY)) {
         mapped->library = true;
     } else if (begins(name, ENGINE) && strstr(name, ".so") != NULL) {
@@ -111,10 +117,7 @@ static bool read_mappings(long pid, struct mapped * mapped) {
     snprintf(path, sizeof(path), "/proc/%ld/maps", pid);
     FILE * file = fopen(path, "re");
     while (file != NULL && getline(&line, &room, file) > 0) {
-        const char * its = strchr(line, '/');
-        if (its != NULL) {
-            look_at_mapping(its, mapped);
-        }
+        look_at_mapping(line, mapped);
     }
     free(line);
     return file != NULL && fclose(file) == 0;

@@ -18,6 +18,7 @@ import socket
 import stat
 import struct
 import sys
+import threading
 
 SIZE = 1 << 16
 NAME = f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -39,8 +40,7 @@ def take_name(folder):
     hidden = f"{folder}/.{NAME}.lock.aaaaaa.tmp"
     lock = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    os.rename(hidden, f"{folder}/{NAME}.lock")
-    return lock
+    os.rename(hidden, f"{folder}/{NAME}.lock") # it stays open
 
 
 def listen(folder):
@@ -80,6 +80,14 @@ def answer(client, words, fd, answers, memory):
 
 
 def serve(client, answers, memory):
+    with client:
+        try:
+            serve_requests(client, answers, memory)
+        except OSError:
+            pass
+
+
+def serve_requests(client, answers, memory):
     while True:
         data, beside, _, _ = client.recvmsg(65536, socket.CMSG_SPACE(16))
         if not data:
@@ -88,7 +96,7 @@ def serve(client, answers, memory):
         for _, _, content in beside:
             fds.frombytes(content[:len(content) // 4 * 4])
         words = data.decode(errors="surrogateescape").split("\0")[:-1]
-        print(json.dumps({"words": words, "files": [describe(fd) for fd in fds]}), flush=True)
+        print(json.dumps({"words": words, "files": [describe(fd) for fd in fds]}) + "\n", end="", flush=True)
         goes_on = answer(client, words, fds[0] if fds else None, answers, memory)
         for fd in fds:
             os.close(fd)
@@ -103,17 +111,12 @@ def main():
     memory_sent = {"nothing": None, "a pipe": os.pipe()[0]}.get(answers.pop("memory", ""), fd)
     if answers.pop("version", 1) != 1:
         memory[8] = 2
-    lock = take_name(folder)
+    take_name(folder)
     server = listen(folder)
     print(NAME, flush=True)
     while True:
-        client, _ = server.accept()
-        with client:
-            try:
-                serve(client, answers, memory_sent)
-            except OSError:
-                pass
-    os.close(lock)
+        client, _ = server.accept() # somebody else may be looking at all tracers of the machine
+        threading.Thread(target=serve, args=(client, answers, memory_sent), daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -42,9 +42,11 @@ static char * user_text(uid_t user) {
     return entry == NULL ? memory_text("%lu", (unsigned long) user) : memory_text("%s", entry->pw_name);
 }
 
-// "llama.cpp 0.7.0, ggml 0.9.0 (/usr/lib/libllama.so)" without what is behind the release.
+// The release alone, "0.7.0" of "llama.cpp 0.7.0, ggml 0.9.0 (/usr/lib/libllama.so)", where it is told.
 static char * engine_text(const char * engine) {
-    char * text = text_or_dash(engine);
+    static const char name[] = "llama.cpp ";
+    const bool   is_known = engine != NULL && strncmp(engine, name, strlen(name)) == 0 && engine[strlen(name)] != '(';
+    char       * text     = text_or_dash(is_known ? engine + strlen(name) : engine);
     text[strcspn(text, ",(")] = '\0';
     for (size_t n = strlen(text); n > 0 && text[n - 1] == ' '; n--) {
         text[n - 1] = '\0';
