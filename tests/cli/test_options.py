@@ -51,7 +51,7 @@ class Help(unittest.TestCase):
             self.assertEqual(run(CLI, "help", command), text)
             for line in text.splitlines():
                 self.assertLessEqual(len(line), 80, line)
-        self.assertEqual(len(options("run")), 17)
+        self.assertEqual(len(options("run")), 19)
         self.assertEqual(len(options("cache")), 23)
 
     def test_every_option_is_taken(self):
