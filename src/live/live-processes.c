@@ -269,7 +269,9 @@ static int compare(const void * a, const void * b) {
 void live_processes_find(struct live_processes * processes, bool others) {
     *processes = (struct live_processes) { 0 };
     look_into_folders(processes);
-    look_into_proc(processes, others);
+    if (!live_folder_is_named(getenv(LIVE_FOLDER_VARIABLE))) {
+        look_into_proc(processes, others);
+    }
     if (processes->n > 0) {
         qsort(processes->all, processes->n, sizeof(*processes->all), compare);
     }

@@ -23,6 +23,7 @@ struct live_processes {
     size_t                n;
 };
 
-// Those whose tracer can be watched. Root finds everybody's. `others`: and those that have llama.cpp's library.
+// Those whose tracer can be watched. Root finds everybody's. `others`: and those that have llama.cpp's library. Where
+// LLAMA_EXPERT_TRACE_LIVE names a folder, those of that folder alone.
 void live_processes_find(struct live_processes * processes, bool others);
 void live_processes_free(struct live_processes * processes);
