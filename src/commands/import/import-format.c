@@ -23,7 +23,7 @@ static bool agree(const struct import * import, int32_t * told, int32_t hint, co
 }
 
 // The file of a model may be of another one. Its top-k is not held against rows: programs may use fewer experts.
-static bool take_model(const struct import * import, const struct import_model * model, struct error * error) {
+static bool take_model(const struct import * import, const struct gguf_model * model, struct error * error) {
     struct import_about * about = import_trace_about(import->trace);
     if (about->n_expert > 0 && about->n_expert != model->n_expert) {
         return error_set(error, "%s: has %d experts in a layer, and %s %d: is that its model?", import->input->name,

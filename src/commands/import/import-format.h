@@ -4,10 +4,10 @@
 #pragma once
 
 #include "commands/import/import-input.h"
-#include "commands/import/import-model.h"
 #include "commands/import/import-trace.h"
 #include "statistics/statistics.h"
 #include "tool/error.h"
+#include "tool/input/gguf-model.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -16,7 +16,7 @@
 // What the caller says of a model, where a format does not: 0 or NULL where nothing was said.
 struct import_hints {
     const char                * model;        // its name
-    const struct import_model * file;         // of it
+    const struct gguf_model   * file;         // of it
     int32_t                     n_expert;
     int32_t                     n_used;       // top-k
     uint64_t                    expert_bytes;

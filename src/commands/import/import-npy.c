@@ -192,9 +192,9 @@ static void close_file(struct npy_file * file) {
 
 // Without numbers of layers, an array has one for each that has experts, or for each of the model.
 static bool number_layers(struct npy * npy, struct error * error) {
-    const struct import_model * model   = npy->import->hints->file;
-    const bool                  is_told = model != NULL && model->n_layers > 0;
-    const bool                  is_moe  = is_told && npy->n_layers == model->n_layers;
+    const struct gguf_model * model   = npy->import->hints->file;
+    const bool                is_told = model != NULL && model->n_layers > 0;
+    const bool                is_moe  = is_told && npy->n_layers == model->n_layers;
     for (size_t i = 0; i < npy->n_layers; i++) {
         npy->layers[i] = is_moe ? model->layers[i].layer : (int32_t) i;
     }

@@ -124,7 +124,7 @@ static void count_tokens(struct import * import) {
 static void name_model(struct import * import) {
     struct statistics         * statistics = import->statistics;
     const struct import_hints * hints      = import->hints;
-    const struct import_model * file       = hints->file;
+    const struct gguf_model   * file       = hints->file;
     const char                * name       = hints->model != NULL || file == NULL ? hints->model : file->name;
     const bool                  has_kind   = file != NULL && file->architecture != NULL;
     statistics->n_expert      = (int64_t) statistics->model.n_expert;

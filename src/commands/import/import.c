@@ -237,12 +237,12 @@ static int import_file(const struct options * options) {
 
 // --model is a name or a file.
 static int import_with_model(struct options * options) {
-    if (options->model == NULL || !import_model_is_file(options->model)) {
+    if (options->model == NULL || !gguf_model_is_file(options->model)) {
         options->hints.model = options->model;
         return import_file(options);
     }
     struct error          error;
-    struct import_model * model = import_model_open(options->model, &error);
+    struct gguf_model * model = gguf_model_open(options->model, &error);
     if (model == NULL) {
         error_say("%s", error.text);
         return STATUS_FAILED;
@@ -253,7 +253,7 @@ static int import_with_model(struct options * options) {
     }
     options->hints.file = model;
     const int status = import_file(options);
-    import_model_free(model);
+    gguf_model_free(model);
     return status;
 }
 

@@ -1,6 +1,6 @@
 // Reads a GGUF file's header: experts and top-k from its keys, bytes of experts from the shapes of their tensors.
 
-#include "commands/import/import-model.h"
+#include "tool/input/gguf-model.h"
 
 #include "gguf/gguf-reader.h"
 #include "tool/output-file.h"
@@ -31,7 +31,7 @@ static bool begins_as_gguf(const char * path) {
     return ok;
 }
 
-bool import_model_is_file(const char * text) {
+bool gguf_model_is_file(const char * text) {
     return ends_in(text, ENDING) || begins_as_gguf(text);
 }
 
@@ -53,7 +53,7 @@ static int32_t number_of(const struct gguf_file * file, const char * architectur
     return ok ? (int32_t) number : 0;
 }
 
-static void read_keys(struct import_model * model, const struct gguf_file * file) {
+static void read_keys(struct gguf_model * model, const struct gguf_file * file) {
     model->name         = text_of(file, "general.name");
     model->architecture = text_of(file, "general.architecture");
     model->n_expert     = number_of(file, model->architecture, "expert_count", TRACE_EXPERTS_MAX);
@@ -76,7 +76,7 @@ static int32_t layer_of_tensor(const char * name) {
     return ok && layer >= 0 && layer < TRACE_LAYERS_MAX ? layer : -1;
 }
 
-static struct import_model_layer * layer_at(struct import_model * model, int32_t layer) {
+static struct gguf_model_layer * layer_at(struct gguf_model * model, int32_t layer) {
     size_t at = model->n_layers;
     while (at > 0 && model->layers[at - 1].layer > layer) {
         at--;
@@ -87,12 +87,12 @@ static struct import_model_layer * layer_at(struct import_model * model, int32_t
     model->layers = memory_resize(model->layers, model->n_layers + 1, sizeof(*model->layers));
     memmove(model->layers + at + 1, model->layers + at, (model->n_layers - at) * sizeof(*model->layers));
     model->n_layers++;
-    model->layers[at] = (struct import_model_layer) { layer, 0 };
+    model->layers[at] = (struct gguf_model_layer) { layer, 0 };
     return &model->layers[at];
 }
 
 // Experts lie one behind the other, along the third dimension.
-static void read_tensors(struct import_model * model, const struct gguf_file * file) {
+static void read_tensors(struct gguf_model * model, const struct gguf_file * file) {
     for (size_t i = 0; i < gguf_file_n_tensors(file); i++) {
         const struct gguf_file_tensor * tensor = gguf_file_tensor(file, i);
         const int32_t                   layer  = layer_of_tensor(tensor->name);
@@ -108,12 +108,12 @@ static bool is_whole(const struct gguf_file * file) {
     return !gguf_file_get_u64(file, "split.count", &n_files) || n_files <= 1;
 }
 
-struct import_model * import_model_open(const char * path, struct error * error) {
+struct gguf_model * gguf_model_open(const char * path, struct error * error) {
     struct gguf_file * file = gguf_file_open(path, error->text, sizeof(error->text));
     if (file == NULL) {
         return NULL;
     }
-    struct import_model * model = memory_new(1, sizeof(*model));
+    struct gguf_model * model = memory_new(1, sizeof(*model));
     output_file_protect(path);
     model->path = path;
     read_keys(model, file);
@@ -122,7 +122,7 @@ struct import_model * import_model_open(const char * path, struct error * error)
     }
     gguf_file_close(file);
     if (model->n_expert == 0) {
-        import_model_free(model);
+        gguf_model_free(model);
         error_set(error, "%s: tells of no experts: name the GGUF file of a Mixture-of-Experts model (of one in several "
                          "files, the first)", path);
         return NULL;
@@ -130,7 +130,7 @@ struct import_model * import_model_open(const char * path, struct error * error)
     return model;
 }
 
-void import_model_free(struct import_model * model) {
+void gguf_model_free(struct gguf_model * model) {
     if (model != NULL) {
         free(model->name);
         free(model->architecture);
