@@ -47,6 +47,7 @@ TOOL = {
     "tool/input":    ("base", "routing", "gguf", "trace/format", "trace/read", "trace/rewrite", "tool"),
     "statistics":    ("base", "routing", "analysis", "gguf", "tool"),
     "live":          ("base", "routing", "statistics", "tool"),
+    "serve":         ("base", "routing", "analysis", "statistics", "trace/write", "live", "tool", "tool/input"),
     "built-in":      ("base", "tool", "engine/upstream"),
     "answers":       ("base", "routing", "analysis", "statistics", "trace/read", "tool", "tool/input"),
 }

@@ -34,6 +34,7 @@ for_build() {
     command_from pkg-config pkg-config
     library_from libjansson-dev jansson
     library_from zlib1g-dev zlib
+    library_from libmicrohttpd-dev libmicrohttpd
     echo '#include <stdlib.h>' | cc -E - >/dev/null 2>&1 || missing+=(libc6-dev)
 }
 
@@ -63,6 +64,7 @@ for_test() {
     command_from g++ c++
     command_from patch patch
     command_from chromium chromium
+    command_from prometheus promtool
     module_from python3-numpy numpy
 }
 

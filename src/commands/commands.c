@@ -17,6 +17,7 @@ const struct command * const commands[] = {
     &command_compare,
     &command_predict,
     &command_show,
+    &command_serve,
     &command_merge,
     &command_info,
     &command_dump,

@@ -15,6 +15,7 @@ extern const struct command command_cache;
 extern const struct command command_compare;
 extern const struct command command_predict;
 extern const struct command command_show;
+extern const struct command command_serve;
 extern const struct command command_merge;
 extern const struct command command_info;
 extern const struct command command_dump;
