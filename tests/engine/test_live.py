@@ -5,18 +5,22 @@ What its memory says is read by tests/engine/live.py, which knows docs/live-form
 the oracle models route. In full, with a thousand windows, with EXPERT_TRACER_SOAK=1: otherwise thirty.
 """
 
+import concurrent.futures
 import contextlib
 import os
 import random
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import unittest
+import urllib.request
 
 import live
-from harness import GPT_OSS, MIXTRAL, Server, forget, main, run, wait_for
+from harness import COMMAND, GPT_OSS, MIXTRAL, Server, environment, forget, main, run, wait_for
 from traces import Trace, TraceTestCase, Ubatch
 
 N_WINDOWS = 1000 if os.environ.get("EXPERT_TRACER_SOAK") else 30
@@ -235,6 +239,53 @@ class Watching(LiveTestCase):
         self.assertEqual(list(self.live.iterdir()), [])
 
 
+class Serving(LiveTestCase):
+    """`llama-expert-tracer serve` beside the server."""
+
+    @contextlib.contextmanager
+    def serve(self, *options):
+        env = environment(preload=False, LLAMA_EXPERT_TRACE_LIVE=str(self.live))
+        with subprocess.Popen([COMMAND, "serve", "--listen", "127.0.0.1:0", *options], env=env, text=True,
+                              stderr=subprocess.PIPE) as process:
+            try:
+                address = re.search(r"http://[0-9.:]+", process.stderr.readline())[0]
+                yield address
+            finally:
+                process.terminate()
+                self.assertEqual(process.wait(timeout=30), 0)
+
+    def metrics(self, address):
+        """Values by name and labels."""
+        text = urllib.request.urlopen(f"{address}/metrics", timeout=60).read().decode()
+        lines = [line for line in text.splitlines() if line and line[0] != "#"]
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+    def test_metrics(self):
+        """They agree with the statistics file to the last activation; a hundred scrapes and one who dawdles change
+        nothing."""
+        with self.server(**self.trace()) as server, self.serve("--per-expert") as address:
+            host, port = address.removeprefix("http://").split(":")
+            with self.load(server), socket.create_connection((host, int(port))) as slow:
+                slow.sendall(b"GET /metrics HTTP/1.1\r\nHost: ")
+                with concurrent.futures.ThreadPoolExecutor(25) as pool:
+                    for metrics in pool.map(lambda _: self.metrics(address), range(100)):
+                        self.assertTrue(metrics)
+            last = self.metrics(address)
+            server.stop()
+        statistics = self.stats()
+        experts = {}
+        for name, value in last.items():
+            if name.startswith("llama_expert_tracer_expert_activations_total{"):
+                labels = dict(re.findall(r'(\w+)="([^"]*)"', name))
+                experts.setdefault(labels["layer"], {})[labels["expert"]] = value
+        self.assertEqual({layer: {e: n for e, n in row.items() if n} for layer, row in statistics["per_layer"].items()},
+                         {layer: {e: n for e, n in row.items() if n} for layer, row in experts.items()})
+        for phase in ("prompt", "generation"):
+            values = [value for name, value in last.items()
+                      if name.startswith("llama_expert_tracer_tokens_total{") and f'phase="{phase}"' in name]
+            self.assertEqual(values, [statistics[f"{phase}_tokens"]])
+
+
 class Survival(LiveTestCase):
     def test_hostile_clients(self):
         """Garbage, silence, floods and the impatient change nothing for others."""
@@ -314,13 +365,13 @@ class Survival(LiveTestCase):
         """Is refused, and what he does in /tmp reaches nobody."""
         with self.server() as server, self.connection() as connection:
             self.folder.chmod(0o755)
-            socket = next(self.live.glob("*.sock"))
+            name = next(self.live.glob("*.sock"))
             for mode in (0o700, 0o755):
                 self.live.chmod(mode)
                 attempt = "import os, socket, sys\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\n" \
                           "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n" \
                           "s.connect(sys.argv[1])"
-                done = subprocess.run([sys.executable, "-c", attempt, socket], capture_output=True, text=True)
+                done = subprocess.run([sys.executable, "-c", attempt, name], capture_output=True, text=True)
                 self.assertIn("PermissionError", done.stderr)
             self.complete(server)
             self.assertIn("models", connection.ask("status"))
