@@ -398,9 +398,8 @@ struct call_result capture_alloc_graph(const struct call * call) {
     return result;
 }
 
-// Programs do that several times a token.
 void capture_on_synchronize(void * sched) {
-    struct tap * tap = flights_any() ? tap_find(sched) : NULL;
+    struct tap * tap = tap_find(sched);
     if (tap) {
         landed(tap, flights_land(&tap->flights, &tap->graph));
     }

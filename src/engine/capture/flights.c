@@ -5,7 +5,6 @@
 #include "engine/capture/device-memory.h"
 #include "engine/context/context-events.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -156,21 +155,17 @@ static bool tell(struct flights * flights, const struct flight * flight, const c
 }
 
 // Takes the oldest out of the ring. It stays as it is until a further one takes off.
-static atomic_int n_in_the_air; // of all schedulers
-
-bool flights_any(void) {
-    return atomic_load_explicit(&n_in_the_air, memory_order_relaxed) > 0;
-}
+atomic_int flights_in_the_air;
 
 void flights_forget_all(void) {
-    atomic_store(&n_in_the_air, 0);
+    atomic_store(&flights_in_the_air, 0);
 }
 
 static struct flight * take_first(struct flights * flights) {
     struct flight * flight = &flights->ring[flights->first];
     flights->first = (flights->first + 1) % FLIGHTS_MAX;
     flights->n--;
-    atomic_fetch_sub_explicit(&n_in_the_air, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&flights_in_the_air, 1, memory_order_relaxed);
     return flight;
 }
 
@@ -338,7 +333,7 @@ bool flights_add(struct flights * flights, struct graph_taps * taps, struct cont
     flight->n_tokens = n_tokens;
     swap_tokens(&flight->tokens, tokens);
     flights->n++;
-    atomic_fetch_add_explicit(&n_in_the_air, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&flights_in_the_air, 1, memory_order_relaxed);
     context_events_ubatch_started(context);
     return is_right;
 }

@@ -7,6 +7,8 @@
 #include "engine/capture/tokens.h"
 #include "engine/context/context.h"
 
+#include <stdatomic.h>
+
 #define FLIGHTS_MAX 4
 
 extern const char flights_name[]; // what this way is called
@@ -47,8 +49,11 @@ void flights_mark(struct flights * flights, const struct graph_taps * taps);
 bool flights_add(struct flights * flights, struct graph_taps * taps, struct context * context,
                  struct ubatch_tokens * tokens);
 
-// Whether anything is on its way in any of the process's flights.
-bool flights_any(void);
+extern atomic_int flights_in_the_air; // ubatches, of all of the process's flights
+
+static inline bool flights_any(void) {
+    return atomic_load_explicit(&flights_in_the_air, memory_order_relaxed) > 0;
+}
 
 // In the child of a fork: nothing is.
 void flights_forget_all(void);

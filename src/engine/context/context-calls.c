@@ -13,6 +13,8 @@ void context_on_free(const struct llama_context * key) {
     }
 }
 
+atomic_bool context_embeddings_read;
+
 static void note_read(const struct llama_context * key, bool embeddings) {
     struct context * context = context_of_key(key);
     if (context) {
@@ -25,6 +27,7 @@ void context_on_logits_read(const struct llama_context * key) {
 }
 
 void context_on_embeddings_read(const struct llama_context * key) {
+    atomic_store_explicit(&context_embeddings_read, true, memory_order_relaxed);
     note_read(key, true);
 }
 

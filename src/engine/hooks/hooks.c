@@ -4,6 +4,7 @@
 #include "engine/hooks/hooks.h"
 
 #include "engine/capture/capture.h"
+#include "engine/capture/flights.h"
 #include "engine/context/context-calls.h"
 #include "engine/context/context.h"
 #include "engine/context/models.h"
@@ -30,28 +31,37 @@
 // A hook: what the caller reaches, and in front of what that does, `struct call_result hook_NAME(const struct call *)`.
 // `needs_llama`: the function is libllama's, not libggml's; `large`: `_large` where it takes large parameters by value.
 // A program finds our names whatever its release has, by dlsym or as weak symbols: what is not there fails with
-// `failure`.
-#define HOOK_OF(name, needs_llama, large, failure)                                                                \
-    static struct call_result hook_##name(const struct call * call);                                              \
-    EXPORTED struct call_result HOOKED(name)(CALL_PARAMETERS(large));                                             \
-    struct call_result HOOKED(name)(CALL_PARAMETERS(large)) {                                                     \
-        const struct real * real = real_behind(__builtin_return_address(0), needs_llama);                         \
-        const struct call   call = {                                                                              \
-            .real     = real,                                                                                     \
-            .fn       = (void (*)(void)) real->name,                                                              \
-            .integers = CALL_INTEGERS_RECEIVED,                                                                   \
-            .floats   = CALL_FLOATS_RECEIVED,                                                                     \
-            .words    = CALL_WORDS_RECEIVED(large),                                                               \
-            .is_large = sizeof(struct call_words##large) > sizeof(struct call_words),                             \
-        };                                                                                                        \
-        return call.fn ? hook_##name(&call) : absent(#name, failure);                                             \
-    }                                                                                                             \
+// `failure`. Calls for which `is_needed` is false are passed on as they are: some come ten times a token.
+#define HOOK_OF(name, needs_llama, large, failure, is_needed)                                  \
+    static struct call_result hook_##name(const struct call * call);                           \
+    EXPORTED struct call_result HOOKED(name)(CALL_PARAMETERS(large));                          \
+    struct call_result HOOKED(name)(CALL_PARAMETERS(large)) {                                  \
+        const struct real * real = real_behind_fast(__builtin_return_address(0), needs_llama); \
+        if (!(is_needed) && real->name) {                                                      \
+            call_fn##large next;                                                               \
+            memcpy(&next, &real->name, sizeof(next));                                          \
+            const struct call_result result = next(CALL_ARGUMENTS);                            \
+            call_is_over();                                                                    \
+            return result;                                                                     \
+        }                                                                                      \
+        const struct call   call = {                                                           \
+            .real     = real,                                                                  \
+            .fn       = (void (*)(void)) real->name,                                           \
+            .integers = CALL_INTEGERS_RECEIVED,                                                \
+            .floats   = CALL_FLOATS_RECEIVED,                                                  \
+            .words    = CALL_WORDS_RECEIVED(large),                                            \
+            .is_large = sizeof(struct call_words##large) > sizeof(struct call_words),          \
+        };                                                                                     \
+        return call.fn ? hook_##name(&call) : absent(#name, failure);                          \
+    }                                                                                          \
     static struct call_result hook_##name(const struct call * call)
 
-#define HOOK_GGML(name)           HOOK_OF(name, false, , 0)
-#define HOOK_LLAMA(name)          HOOK_OF(name, true, , 0)
-#define HOOK_LLAMA_STATUS(name)   HOOK_OF(name, true, , -1)
-#define HOOK_LLAMA_LARGE(name)    HOOK_OF(name, true, _large, 0)
+#define HOOK_GGML(name)                   HOOK_OF(name, false, , 0, true)
+#define HOOK_GGML_WHERE(name, is_needed)  HOOK_OF(name, false, , 0, is_needed)
+#define HOOK_LLAMA(name)                  HOOK_OF(name, true, , 0, true)
+#define HOOK_LLAMA_WHERE(name, is_needed) HOOK_OF(name, true, , 0, is_needed)
+#define HOOK_LLAMA_STATUS(name)           HOOK_OF(name, true, , -1, true)
+#define HOOK_LLAMA_LARGE(name)            HOOK_OF(name, true, _large, 0, true)
 
 static struct call_result absent(const char * name, int failure) {
     log_line(host_log, LOG_ERROR, "the program called %s, which this release of llama.cpp does not have", name);
@@ -138,7 +148,7 @@ HOOK_GGML(ggml_new_graph_custom) {
 // What is variable cannot be passed on: the name is made here, of whatever length, and cut by the engine.
 EXPORTED struct ggml_tensor * HOOKED(ggml_format_name)(struct ggml_tensor * tensor, const char * format, ...);
 struct ggml_tensor * HOOKED(ggml_format_name)(struct ggml_tensor * tensor, const char * format, ...) {
-    const struct real * real = real_behind(__builtin_return_address(0), false);
+    const struct real * real = real_behind_fast(__builtin_return_address(0), false);
     char    name[NAME_ROOM];
     va_list arguments;
     va_start(arguments, format);
@@ -195,7 +205,7 @@ HOOK_GGML(ggml_backend_sched_graph_compute_async) {
     return capture_compute(call);
 }
 
-HOOK_GGML(ggml_backend_sched_synchronize) {
+HOOK_GGML_WHERE(ggml_backend_sched_synchronize, flights_any()) {
     const struct call_result result = call_on(call);
     capture_on_synchronize(call_pointer(call, 0));
     return result;
@@ -385,17 +395,17 @@ static struct call_result read_embeddings(const struct call * call) {
     return call_on(call);
 }
 
-HOOK_LLAMA(llama_get_logits)             { return read_logits(call); }
-HOOK_LLAMA(llama_get_logits_ith)         { return read_logits(call); }
-HOOK_LLAMA(llama_get_sampled_token_ith)  { return read_logits(call); }
-HOOK_LLAMA(llama_get_sampled_probs_ith)  { return read_logits(call); }
-HOOK_LLAMA(llama_get_sampled_logits_ith) { return read_logits(call); }
+HOOK_LLAMA_WHERE(llama_get_logits, context_reads_embeddings()) { return read_logits(call); }
+HOOK_LLAMA_WHERE(llama_get_logits_ith, context_reads_embeddings()) { return read_logits(call); }
+HOOK_LLAMA_WHERE(llama_get_sampled_token_ith, context_reads_embeddings()) { return read_logits(call); }
+HOOK_LLAMA_WHERE(llama_get_sampled_probs_ith, context_reads_embeddings()) { return read_logits(call); }
+HOOK_LLAMA_WHERE(llama_get_sampled_logits_ith, context_reads_embeddings()) { return read_logits(call); }
 
 HOOK_LLAMA(llama_get_embeddings)         { return read_embeddings(call); }
 HOOK_LLAMA(llama_get_embeddings_ith)     { return read_embeddings(call); }
 HOOK_LLAMA(llama_get_embeddings_seq)     { return read_embeddings(call); }
 
-HOOK_LLAMA(llama_sampler_sample) {
+HOOK_LLAMA_WHERE(llama_sampler_sample, context_reads_embeddings()) {
     context_on_logits_read(call_pointer(call, 1));
     return call_on(call);
 }

@@ -84,17 +84,29 @@ struct call {
 // The parameters of a hook. `large`: `_large`, or nothing.
 #define CALL_PARAMETERS(large) CALL_INTEGER_PARAMETERS, CALL_FLOAT_PARAMETERS, CALL_WORD_PARAMETERS(large)
 
+// The same, as the arguments of another function that takes them.
+#if CALL_STRUCT_IS_ON_STACK
+#    define CALL_ARGUMENTS r0, r1, r2, r3, r4, r5, f0, f1, f2, f3, f4, f5, f6, f7, words
+#else
+#    define CALL_ARGUMENTS r0, r1, r2, r3, r4, r5, r6, r7, f0, f1, f2, f3, f4, f5, f6, f7, \
+                           w0, w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, w15
+#endif
+
 typedef struct call_result (*call_fn)      (CALL_PARAMETERS());
 typedef struct call_result (*call_fn_large)(CALL_PARAMETERS(_large));
+
+// Behind a call, so that it is no tail call: that would write the words back to where the caller has them, and what is
+// behind its arguments may have changed meanwhile.
+static inline void call_is_over(void) {
+    __asm__ volatile("" : : : "memory");
+}
 
 // Calls the engine's function with what was passed to us, and returns what it returned.
 static inline struct call_result call_on(const struct call * call) {
     const struct call_result result = call->is_large
         ? ((call_fn_large) call->fn)(CALL_INTEGERS_OF(call), CALL_FLOATS_OF(call), CALL_WORDS_OF(call, _large))
         : ((call_fn)       call->fn)(CALL_INTEGERS_OF(call), CALL_FLOATS_OF(call), CALL_WORDS_OF(call, ));
-    // Not as a tail call: that would write the words back to where the caller has them, and what is behind its
-    // arguments may have changed meanwhile.
-    __asm__ volatile("" : : : "memory");
+    call_is_over();
     return result;
 }
 

@@ -4,7 +4,7 @@
 
 #include "base/fork-reset.h"
 
-static struct keyed * keyed_search(struct keyed_list * list, const void * key) {
+static struct keyed * look_for(struct keyed_list * list, const void * key) {
     pthread_mutex_lock(&list->mutex);
     struct keyed * thing = list->first;
     while (thing && thing->key != key) {
@@ -14,16 +14,10 @@ static struct keyed * keyed_search(struct keyed_list * list, const void * key) {
     return thing;
 }
 
-void * keyed_find(struct keyed_list * list, struct keyed_last * last, const void * key) {
-    if (atomic_load_explicit(&list->n, memory_order_relaxed) == 0) {
-        return NULL;
-    }
-    const unsigned generation = atomic_load_explicit(&list->generation, memory_order_acquire);
-    if (last->key != key || last->generation != generation) {
-        last->found      = keyed_search(list, key);
-        last->key        = key;
-        last->generation = generation;
-    }
+void * keyed_search(struct keyed_list * list, struct keyed_last * last, const void * key, unsigned generation) {
+    last->found      = look_for(list, key);
+    last->key        = key;
+    last->generation = generation;
     return last->found;
 }
 

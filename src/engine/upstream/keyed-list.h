@@ -29,8 +29,19 @@ struct keyed_last {
     unsigned       generation;
 };
 
+// For keyed_find(): looks for what the thread did not find last.
+void * keyed_search(struct keyed_list * list, struct keyed_last * last, const void * key, unsigned generation);
+
 // Returns NULL where there is none. Whoever removes a thing sees to it that nobody uses it any more.
-void * keyed_find  (struct keyed_list * list, struct keyed_last * last, const void * key);
+static inline void * keyed_find(struct keyed_list * list, struct keyed_last * last, const void * key) {
+    if (atomic_load_explicit(&list->n, memory_order_relaxed) == 0) {
+        return NULL;
+    }
+    const unsigned generation = atomic_load_explicit(&list->generation, memory_order_acquire);
+    return last->key == key && last->generation == generation ? last->found
+                                                              : keyed_search(list, last, key, generation);
+}
+
 void   keyed_add   (struct keyed_list * list, struct keyed * thing);
 void   keyed_remove(struct keyed_list * list, struct keyed * thing);
 

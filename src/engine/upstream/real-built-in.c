@@ -15,6 +15,8 @@ __attribute__((visibility("default"))) const char * expert_tracer_built_in(void)
     return "llama-expert-tracer is built in";
 }
 
+_Atomic(const struct real *) real_of_all;
+
 const struct real * real_behind(const void * caller, bool needs_llama) {
     (void) caller;
     (void) needs_llama;

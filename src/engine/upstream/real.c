@@ -22,6 +22,7 @@ struct real_scope {
 
 static pthread_mutex_t               scope_mutex = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic(struct real_scope *)  scopes;       // of callers whose engine is not in the global scope
+_Atomic(const struct real *)          real_of_all;
 static _Atomic(struct real *)        global_real;  // of everybody else's, once libllama is there
 static const struct real             nothing;
 
@@ -94,6 +95,7 @@ static const struct real * scope_add(const void * caller, bool needs_llama) {
         }
         return NULL;
     }
+    atomic_store_explicit(&real_of_all, NULL, memory_order_release);
     scope->low    = range.low;
     scope->high   = range.high;
     scope->handle = handle;
@@ -132,6 +134,9 @@ static const struct real * search(const void * caller, bool needs_llama) {
         static struct real global;
         find_all(&global, RTLD_NEXT);
         atomic_store_explicit(&global_real, &global, memory_order_release);
+        if (atomic_load_explicit(&scopes, memory_order_relaxed) == NULL) {
+            atomic_store_explicit(&real_of_all, &global, memory_order_release);
+        }
         return &global;
     }
     if (needs_llama || !find(RTLD_NEXT, "ggml_backend_sched_graph_compute_async")) {

@@ -5,6 +5,7 @@
 
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -219,3 +220,12 @@ struct real {
 // reached without us. `needs_llama`: it called a function of libllama, not of libggml. Never NULL, but what a program
 // has found through us alone (dlsym, weak symbols) is not there. Thread-safe.
 const struct real * real_behind(const void * caller, bool needs_llama);
+
+// The one engine that all callers have, as mostly. NULL: that depends on the caller, or is not known yet.
+extern _Atomic(const struct real *) real_of_all;
+
+// real_behind(), for who asks dozens of times a token.
+static inline const struct real * real_behind_fast(const void * caller, bool needs_llama) {
+    const struct real * real = atomic_load_explicit(&real_of_all, memory_order_acquire);
+    return real ? real : real_behind(caller, needs_llama);
+}
