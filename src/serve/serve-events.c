@@ -89,6 +89,7 @@ static void make_place(struct serve_events * events) {
 static struct event * add(const struct serve_source * source, enum event_kind kind, size_t more) {
     struct serve_events * events = source->events;
     struct event        * event  = memory_new(1, sizeof(*event) + more);
+    forget_oldest(events);
     atomic_init(&event->n_users, 1);
     event->size    = sizeof(*event) + more;
     event->kind    = kind;
@@ -164,7 +165,6 @@ static void take_ubatch(void * self, const struct routing_ubatch * ubatch, bool 
     for (int32_t i = 0; i < ubatch->n_layers; i++) {
         copy_layer(&layers[i], &at);
     }
-    forget_oldest(source->events);
 }
 
 static void take_settle(void * self, bool warmup) {

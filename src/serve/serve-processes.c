@@ -17,6 +17,7 @@
 #define LOOK_EVERY 1  // seconds
 #define TRY_AFTER  10 // likewise, who did not answer
 #define SHY_MAX    64
+#define CELLS_MAX  ((uint64_t) 1 << 20) // layers times experts, of all models of a process
 
 // Who did not answer, so that it does not cost the others time again at once.
 struct shy_process {
@@ -304,9 +305,23 @@ struct serve_process * serve_processes_find(struct serve_processes * processes, 
     return found;
 }
 
+// What no model has would make an answer of any size: the process may be anybody's.
+static bool is_sensible(const struct live_view * view) {
+    uint64_t n_cells = 0;
+    for (size_t i = 0; i < view->n_models && n_cells <= CELLS_MAX; i++) {
+        const struct counters_table * table = &view->models[i].counts.table;
+        n_cells += (uint64_t) table->n_layers * ((uint64_t) table->n_expert + 1);
+    }
+    return view->n_models <= LIVE_ENTRIES_MAX && n_cells <= CELLS_MAX;
+}
+
 bool serve_processes_read(struct serve_processes * processes, const struct serve_process * process,
                           struct live_view * view, struct error * error) {
-    const bool ok = live_view_read(&process->client.map, view, error);
+    bool ok = live_view_read(&process->client.map, view, error);
+    if (ok && !is_sensible(view)) {
+        live_view_free(view);
+        ok = error_set(error, "it shows more layers and experts than any model has");
+    }
     pthread_mutex_lock(&processes->mutex);
     processes->n_errors += !ok;
     pthread_mutex_unlock(&processes->mutex);

@@ -79,7 +79,7 @@ static struct source * source_of(struct watch * watch, const struct live_segment
 
 static void find_rings(struct watch * watch) {
     const struct live_map * map = &watch->client.map;
-    for (size_t i = 0; i < map->n_entries; i++) {
+    for (size_t i = 0; i < map->n_entries && watch->n_sources < LIVE_ENTRIES_MAX; i++) {
         const struct live_segment segment = live_map_segment(map, i);
         if (segment.kind == LIVE_RING) {
             source_of(watch, &segment);
