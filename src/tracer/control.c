@@ -310,8 +310,6 @@ static bool begin_record(struct expert_tracer * tracer, struct live_request * re
         request->fd = error ? request->fd : -1;
     }
     if (model && !error) {
-        atomic_store(&tracer->traces, true);
-        atomic_store(&tracer->with_gates, atomic_load(&tracer->with_gates) || is_set(request, "weights"));
         periodic_writer_start(&tracer->writer);
         order(tracer, LIVE_ORDER_CONFIG);
         switches_note(tracer);
@@ -339,17 +337,6 @@ static bool on_record(struct expert_tracer * tracer, struct live_request * reque
     return holds;
 }
 
-// With the mutex.
-static void note_traces(struct expert_tracer * tracer) {
-    bool any = tracer->config.routing;
-    for (const struct tracer_model * model = tracer->models; model; model = model->next) {
-        any = any || model->trace;
-    }
-    atomic_store(&tracer->traces, any);
-    atomic_store(&tracer->with_gates, any && atomic_load(&tracer->with_gates));
-    switches_note(tracer);
-}
-
 static int stop_recording(struct expert_tracer * tracer, const struct live_request * request) {
     const double number = number_of(request, "model", 0);
     int          n      = 0;
@@ -362,7 +349,7 @@ static int stop_recording(struct expert_tracer * tracer, const struct live_reque
     }
     if (n > 0) {
         order(tracer, LIVE_ORDER_CONFIG);
-        note_traces(tracer);
+        switches_note(tracer);
     }
     pthread_mutex_unlock(&tracer->mutex);
     return n;

@@ -187,7 +187,8 @@ int model_trace_order(struct tracer_model * model, const struct trace_options * 
         model->trace_fd = -1;
         return -ENOMEM;
     }
-    model->trace_ordered = true;
+    model->trace_ordered     = true;
+    model->trace_has_weights = options->weights;
     return 0;
 }
 

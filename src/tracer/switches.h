@@ -1,4 +1,5 @@
-// What of a tracer's work is on, for those who look at its live memory.
+// What of a tracer's work is on: for the engine, which reads no more than somebody wants, and for those who look at its
+// live memory.
 
 #pragma once
 

@@ -88,6 +88,7 @@ struct tracer_model {
     char                  * trace_path;    // that it was made for
     int                     trace_fd;      // that it is written to, -1: it has a path
     bool                    trace_ordered; // begun or ended by request: the configuration does not matter any more
+    bool                    trace_has_weights; // asked for with it
     struct retired_trace  * retired;
 
     struct tracer_model   * next;
@@ -102,6 +103,8 @@ struct expert_tracer {
     struct tracer_setup     setup;
     pthread_mutex_t         mutex;         // of what follows
     struct config           config;        // for new models
+    bool                    asked_names;   // by the configuration; a request may have changed it since, like the next
+    double                  asked_interval;
     struct tracer_model   * models;        // in the order of their first batch
     char                  * remarks;       // to be said when the first batch comes
     bool                    greeted;

@@ -54,13 +54,6 @@ static void stop_thread(struct expert_tracer * tracer) {
 // the tracer
 //
 
-// With the mutex, or before anybody else knows of the tracer.
-static void note_wants(struct expert_tracer * tracer) {
-    atomic_store(&tracer->traces,     tracer->config.routing != NULL);
-    atomic_store(&tracer->with_gates, tracer->config.trace.weights);
-    switches_note(tracer);
-}
-
 struct expert_tracer * tracer_new(struct config * config, const struct tracer_setup * setup) {
     struct expert_tracer * tracer = calloc(1, sizeof(*tracer));
     if (tracer == NULL) {
@@ -74,19 +67,28 @@ struct expert_tracer * tracer_new(struct config * config, const struct tracer_se
     pthread_mutex_init(&tracer->subscription_mutex, NULL);
     atomic_store(&tracer->is_counting, !tracer->config.dormant);
     atomic_store(&tracer->is_naming,   tracer->config.names);
-    note_wants(tracer);
+    tracer->asked_names    = tracer->config.names;
+    tracer->asked_interval = tracer->config.interval;
+    switches_note(tracer);
     showing_begin(tracer);
     return tracer;
 }
 
 void tracer_configure(struct expert_tracer * tracer, struct config * config) {
     pthread_mutex_lock(&tracer->mutex);
-    if (tracer->config.interval != config->interval) {
+    if (tracer->asked_interval != config->interval) {
+        tracer->asked_interval = config->interval;
         periodic_writer_set_interval(&tracer->writer, config->interval);
+    } else {
+        config->interval = tracer->config.interval;
+    }
+    if (tracer->asked_names != config->names) {
+        tracer->asked_names = config->names;
+        atomic_store(&tracer->is_naming, config->names);
     }
     config_free(&tracer->config);
     tracer->config = *config;
-    note_wants(tracer);
+    switches_note(tracer);
     pthread_mutex_unlock(&tracer->mutex);
 }
 

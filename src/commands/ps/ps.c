@@ -75,8 +75,8 @@ const struct command command_ps = {
                "that have llama.cpp loaded and could be traced. Root sees everybody's, and those in containers.",
     .options = options_known,
     .notes   = "ON is what the tracer does: counting, names (log each tensor), trace (record the routing), or dormant. "
-               "A process is looked for in $XDG_RUNTIME_DIR/llama-expert-tracer, in /tmp/llama-expert-tracer-UID and in "
-               "/proc; where LLAMA_EXPERT_TRACE_LIVE names a folder, in that folder alone.",
+               "A process is looked for in $XDG_RUNTIME_DIR/llama-expert-tracer, in /tmp/llama-expert-tracer-UID and "
+               "in /proc; where LLAMA_EXPERT_TRACE_LIVE names a folder, in that folder alone.",
     .operand = COMMAND_OPERAND_WORD,
     .words   = (const char * const []) { NULL },
     .main    = ps_main,
