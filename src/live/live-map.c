@@ -10,6 +10,7 @@
 #include <time.h>
 
 #define LIVE_MAP_SIZE_MAX ((uint64_t) 1 << 30)
+#define ENTRIES_MAX       4096 // far more than any release has
 
 // Shrinking under the mapping would end this process.
 static bool is_sealed(int fd) {
@@ -30,7 +31,7 @@ static bool check_header(struct live_map * map, struct error * error) {
     map->entry_size = header->entry_size;
     map->n_entries  = header->n_entries;
     if (map->entry_size < sizeof(struct live_entry) || map->entry_size % 8 != 0 || map->entries_at < sizeof(*header) ||
-        map->n_entries > LIVE_MAP_SIZE_MAX / map->entry_size ||
+        map->n_entries > ENTRIES_MAX ||
         live_map_at(map, map->entries_at, map->n_entries * map->entry_size) == NULL) {
         return error_set(error, "its live memory is damaged: its entries are not where they should be");
     }
