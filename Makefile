@@ -61,12 +61,12 @@ check: ## run what needs no engine and no network, in a minute (SANITIZE=address
 		-DEXPERT_TRACER_SANITIZE="$(SANITIZE)" >/dev/null
 	@cmake --build $(CHECK_BUILD) -j $(JOBS) -- --no-print-directory --quiet
 	@ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 \
-		ctest --test-dir $(CHECK_BUILD) -L check --output-on-failure -j $$((2 * $(JOBS))) --quiet \
+		ctest --test-dir $(CHECK_BUILD) -L check --output-on-failure -j $$((2 * $(JOBS))) --quiet --timeout 300 \
 		-O $(CHECK_BUILD)/check.log || { cat $(CHECK_BUILD)/check.log; exit 1; }
 	@tail -n 3 $(CHECK_BUILD)/check.log | grep 'Total Test time' | sed 's/^/check: passed. /'
 
 test: configure-tests ## run all tests on stock programs and old releases
-	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
+	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS) --timeout 300
 
 test-in-tree: configure-tests ## build llama.cpp with the tracer in it, and test that alone
 	@ctest --test-dir $(BUILD) --output-on-failure -R in-tree

@@ -21,6 +21,7 @@ struct meter {
     int                   entry;   // there
     meter_order_fn        on_order;
     void                * self;
+    atomic_bool           is_inside; // the thread that evaluates changes the counters, without the mutex
 
     _Alignas(CACHE_LINE)
     atomic_bool           is_waited_for; // a reader does not get through: the counters change with the mutex
@@ -132,8 +133,8 @@ static bool make_room_locked(struct meter * meter, int32_t n_layers, int32_t n_e
     return made;
 }
 
-// Before the sequence becomes odd: who has the mutex may be waiting for an even one. There is as much room in both, so
-// that what is pending fits in where it goes. Returns false where memory runs out.
+// Before it is inside: who has the mutex may be waiting for it. There is as much room in both, so that what is pending
+// fits in where it goes. Returns false where memory runs out.
 static bool make_room_for(struct meter * meter, const struct routing_ubatch * ubatch) {
     int32_t n_layers = 0;
     int32_t n_expert = 0;
@@ -173,16 +174,17 @@ static void step(struct meter * meter, memory_order order) {
     atomic_store_explicit(&meter->shown->sequence, sequence + 1, order);
 }
 
-// First the sequence becomes odd, and then it is seen who waits for it and what is ordered: who waits or orders does
-// that first, and looks at the sequence then (Dekker). Returns whether the mutex is taken.
+// First it says that it is inside, and then it looks who waits and what is ordered: who waits or orders says that first,
+// and looks whether it is inside then (Dekker). One at a time changes the sequence: who is inside, or has the mutex while
+// nobody is. Returns whether the mutex is taken.
 static bool meter_enter(struct meter * meter) {
-    step(meter, memory_order_seq_cst);
+    atomic_store(&meter->is_inside, true);
     const bool with_mutex = atomic_load(&meter->is_waited_for);
     if (with_mutex) {
-        step(meter, memory_order_release);
+        atomic_store(&meter->is_inside, false);
         pthread_mutex_lock(&meter->mutex);
-        step(meter, memory_order_seq_cst);
     }
+    step(meter, memory_order_relaxed);
     atomic_thread_fence(memory_order_release);
     return with_mutex;
 }
@@ -191,6 +193,8 @@ static void change_end(struct meter * meter, bool with_mutex) {
     step(meter, memory_order_release);
     if (with_mutex) {
         pthread_mutex_unlock(&meter->mutex);
+    } else {
+        atomic_store_explicit(&meter->is_inside, false, memory_order_release);
     }
 }
 
@@ -304,7 +308,7 @@ void meter_settle(struct meter * meter, bool warmup) {
 // With the mutex: keeps the thread that evaluates out, which may be counting at this moment.
 static void keep_out(struct meter * meter) {
     atomic_store(&meter->is_waited_for, true);
-    while (atomic_load(&meter->shown->sequence) % 2 != 0) {
+    while (atomic_load(&meter->is_inside)) {
         sched_yield();
     }
 }
