@@ -1,0 +1,132 @@
+// What a running model does, at one moment and in the seconds before it: plain values, filled once, which the terminal
+// and the page only read. Counts are the tracer's own; what depends on the order of tokens is of what was routed since
+// the watch began, as its ring has no more.
+
+#pragma once
+
+#include "live/live-layout.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define WATCH_SECONDS_MAX  60 // the longest window, but for WATCH_ALL
+#define WATCH_ALL          0  // since counting began: the start, or the last reset
+#define WATCH_N_HOT        64
+#define WATCH_N_SEQUENCES  64
+#define WATCH_N_SIZES      12
+
+// NAN, here and below: not known, or of nothing.
+struct watch_layer {
+    int32_t          layer;    // as in blk.<layer>.
+    int32_t          n_expert;
+    int32_t          n_used;
+    uint64_t         activations;
+    const uint64_t * counts;   // [n_expert] in the window
+    double           entropy;  // normalised: 1 is even
+    size_t           hottest;  // expert
+    double           share;    // of the layer's activations, that it has
+    size_t           unused;   // experts
+};
+
+// An expert of a layer.
+struct watch_slot {
+    size_t   layer;  // index into layers
+    uint16_t expert;
+    uint64_t count;
+    double   share;  // of its layer's activations
+};
+
+// A sequence that was routed since the watch began. On llama-server its number is the slot's.
+struct watch_sequence {
+    uint32_t context;
+    int32_t  sequence;
+    int32_t  life;         // conversations that it had before
+    int32_t  position;     // of its last token, -1: not known
+    bool     generation;   // what its last token was
+    double   age;          // seconds since its last token
+    uint64_t n_prompt;     // tokens of this life, since the watch began
+    uint64_t n_generation;
+    double   rate;         // tokens a second in the window
+    double   used;         // share of all slots of the model that this life has used
+};
+
+struct watch_share {
+    double   share; // NAN: nothing was asked for
+    uint64_t of;    // what it is of
+};
+
+// A cache of as many bytes for the whole model, as the table of `cache` has them.
+struct watch_size {
+    double             slots;       // in each layer, on the mean
+    double             share;       // of all experts
+    double             bytes;       // NAN: not known
+    bool               is_asked;
+    size_t             llama_slots; // of llama.cpp's cache, 0: it is off
+    struct watch_share lru;         // of requests that are served, in the window: each layer's own cache
+    struct watch_share llama;       // llama.cpp's own cache
+    struct watch_share lru_all;     // since the watch began, from an empty cache on
+    struct watch_share llama_all;
+};
+
+// How far the last minute is from what was counted before it.
+struct watch_drift {
+    double divergence; // Jensen-Shannon, bits, mean of the layers; NAN: too little was counted
+    double noise;      // of the halves of the minute from each other
+    double times;      // divergence of the noise
+};
+
+struct watch_frame {
+    // who
+    int64_t                 pid;       // as it is seen from here, 0: it is not
+    const char            * program;
+    const char            * tracer;
+    int64_t                 started;   // microseconds since 1970
+    int64_t                 time;      // of this frame, likewise
+    uint32_t                switches;  // LIVE_COUNTS and so on
+    const char            * model;     // NULL: not known, like the next three
+    const char            * architecture;
+    const char            * engine;
+    const char            * capture;
+    size_t                  n_contexts;
+    size_t                  n_models;  // that the process has, this is one of them
+    uint32_t                number;    // its own
+    bool                    phases_known;
+
+    // how much
+    double                  window;    // seconds that the window has really, NAN: WATCH_ALL
+    uint64_t                n_tokens;  // since counting began
+    uint64_t                n_prompt;
+    uint64_t                n_generation;
+    uint64_t                n_lost;    // of n_tokens: their routing is not known
+    double                  rate_prompt;     // tokens a second, of the last second
+    double                  rate_generation;
+    double                  window_prompt;   // likewise, in the window; NAN: WATCH_ALL
+    double                  window_generation;
+
+    // which experts, in the window
+    size_t                  n_layers;
+    struct watch_layer    * layers;
+    int32_t                 n_expert;  // the most of any layer
+    size_t                  n_slots;   // experts of all layers
+    uint64_t                activations;
+    double                  entropy;   // mean of the layers
+    size_t                  n_hot;
+    struct watch_slot       hot[WATCH_N_HOT]; // the most used first
+    struct watch_drift      drift;
+
+    // in which order
+    double                  watched;   // seconds
+    uint64_t                n_watched; // tokens that were seen in the ring
+    uint64_t                overrun;   // bytes that were overwritten before they were read
+    struct watch_share      reuse_prompt;     // of a token's experts, those that the token before it had too
+    struct watch_share      reuse_generation;
+    size_t                  n_sequences;
+    struct watch_sequence   sequences[WATCH_N_SEQUENCES]; // the last ones, by context and number
+    size_t                  n_sizes;
+    struct watch_size       sizes[WATCH_N_SIZES];
+    bool                    bytes_known;
+    double                  all_bytes; // of all experts, NAN: not known
+};
+
+void watch_frame_free(struct watch_frame * frame); // NULL is ignored
