@@ -61,8 +61,8 @@ check: ## run what needs no engine and no network, in a minute (SANITIZE=address
 		-DEXPERT_TRACER_SANITIZE="$(SANITIZE)" >/dev/null
 	@cmake --build $(CHECK_BUILD) -j $(JOBS) -- --no-print-directory --quiet
 	@ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 \
-		ctest --test-dir $(CHECK_BUILD) -L check --output-on-failure -j $$((2 * $(JOBS))) --quiet --timeout 300 \
-		-O $(CHECK_BUILD)/check.log || { cat $(CHECK_BUILD)/check.log; exit 1; }
+		ctest --test-dir $(CHECK_BUILD) -L check --output-on-failure --timeout 300 -j $$((2 * $(JOBS))) \
+		--quiet -O $(CHECK_BUILD)/check.log || { cat $(CHECK_BUILD)/check.log; exit 1; }
 	@tail -n 3 $(CHECK_BUILD)/check.log | grep 'Total Test time' | sed 's/^/check: passed. /'
 
 test: configure-tests ## run all tests on stock programs and old releases

@@ -126,9 +126,12 @@ static bool find_table(struct reading * reading, const struct live_table * shown
         return true;
     }
     const uint64_t size = table_size(table->n_layers, table->n_expert);
-    table->layers      = (struct counters_layer *) (uintptr_t) take_bytes(reading, offset, size);
-    table->activations = (_Atomic uint64_t *) (table->layers + (table->layers == NULL ? 0 : table->n_layers));
-    return table->layers != NULL;
+    table->layers = (struct counters_layer *) (uintptr_t) take_bytes(reading, offset, size);
+    if (table->layers == NULL) {
+        return false;
+    }
+    table->activations = (_Atomic uint64_t *) (table->layers + table->n_layers);
+    return true;
 }
 
 static bool is_sound(const struct counters_table * table) {

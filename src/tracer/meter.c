@@ -174,9 +174,9 @@ static void step(struct meter * meter, memory_order order) {
     atomic_store_explicit(&meter->shown->sequence, sequence + 1, order);
 }
 
-// First it says that it is inside, and then it looks who waits and what is ordered: who waits or orders says that first,
-// and looks whether it is inside then (Dekker). One at a time changes the sequence: who is inside, or has the mutex while
-// nobody is. Returns whether the mutex is taken.
+// First it says that it is inside, and then it looks who waits and what is ordered: who waits or orders says that
+// first, and looks whether it is inside then (Dekker). One at a time changes the sequence: who is inside, or has the
+// mutex while nobody is. Returns whether the mutex is taken.
 static bool meter_enter(struct meter * meter) {
     atomic_store(&meter->is_inside, true);
     const bool with_mutex = atomic_load(&meter->is_waited_for);
