@@ -50,6 +50,8 @@ TOOL = {
     "serve":         ("base", "routing", "analysis", "statistics", "trace/write", "live", "tool", "tool/input"),
     "built-in":      ("base", "tool", "engine/upstream"),
     "answers":       ("base", "routing", "analysis", "statistics", "trace/read", "tool", "tool/input"),
+    "watch":         ("base", "routing", "analysis", "statistics", "trace/read", "live", "tool", "tool/input",
+                      "answers"),
 }
 TOOL["commands"] = (*TOOL, "base", "routing", "trace/format", "trace/write")
 

@@ -3,7 +3,7 @@
 
 #include "serve/serve-recent.h"
 
-#include "live/live-tail.h"
+#include "live/live-tails.h"
 #include "serve/serve-events.h"
 #include "serve/serve-study.h"
 #include "tool/input/gguf-model.h"
@@ -18,11 +18,6 @@
 #define ROOM       ((size_t) 64 << 20)  // bytes of events, of one process
 #define WATCH_MAX  16                   // processes
 
-struct source {
-    struct serve_source  its; // model and context
-    struct live_tail   * tail;
-};
-
 // Of one model.
 struct known_bytes {
     uint32_t           model;
@@ -34,11 +29,9 @@ struct watch {
     struct serve_process * process; // held
     struct live_client     client;  // that watches
     struct serve_events  * events;
-    struct source        * sources;
-    size_t                 n_sources;
+    struct live_tails    * tails;
     struct known_bytes   * bytes;
     size_t                 n_bytes;
-    uint64_t               overrun; // of sources that are gone
     double                 since;   // seconds of the monotonic clock
     double                 until;
 };
@@ -63,52 +56,20 @@ static double seconds(void) {
 // rings
 //
 
-static struct source * source_of(struct watch * watch, const struct live_segment * segment) {
-    for (size_t i = 0; i < watch->n_sources; i++) {
-        struct source * source = &watch->sources[i];
-        if (source->its.model == segment->model && source->its.context == segment->context) {
-            return source;
-        }
-    }
-    watch->sources = memory_resize(watch->sources, watch->n_sources + 1, sizeof(*watch->sources));
-    struct source * source = &watch->sources[watch->n_sources++];
-    source->its  = (struct serve_source) { watch->events, segment->model, segment->context };
-    source->tail = live_tail_new(segment->model, segment->context, true);
+static void * open_source(void * self, uint32_t model, uint32_t context) {
+    struct serve_source * source = memory_new(1, sizeof(*source));
+    *source = (struct serve_source) { self, model, context };
     return source;
 }
 
-static void find_rings(struct watch * watch) {
-    const struct live_map * map = &watch->client.map;
-    for (size_t i = 0; i < map->n_entries && watch->n_sources < LIVE_ENTRIES_MAX; i++) {
-        const struct live_segment segment = live_map_segment(map, i);
-        if (segment.kind == LIVE_RING) {
-            source_of(watch, &segment);
-        }
-    }
+static void close_source(void * self, void * opened) {
+    (void) self;
+    free(opened);
 }
 
-static void drop_source(struct watch * watch, size_t i) {
-    watch->overrun += live_tail_overrun(watch->sources[i].tail);
-    live_tail_free(watch->sources[i].tail);
-    watch->sources[i] = watch->sources[--watch->n_sources];
-}
-
-static void read_rings(struct watch * watch) {
-    find_rings(watch);
-    for (size_t i = watch->n_sources; i > 0; i--) {
-        struct source * source = &watch->sources[i - 1];
-        if (live_tail_read(source->tail, &watch->client.map, &serve_events_sink, &source->its) == LIVE_TAIL_GONE) {
-            drop_source(watch, i - 1);
-        }
-    }
-}
-
-static uint64_t overrun_of(const struct watch * watch) {
-    uint64_t overrun = watch->overrun;
-    for (size_t i = 0; i < watch->n_sources; i++) {
-        overrun += live_tail_overrun(watch->sources[i].tail);
-    }
-    return overrun;
+static struct live_tails * new_tails(struct serve_events * events) {
+    const struct live_tails_receiver receiver = { &serve_events_sink, open_source, close_source, events };
+    return live_tails_new(&receiver);
 }
 
 //
@@ -117,16 +78,13 @@ static uint64_t overrun_of(const struct watch * watch) {
 
 static void free_watch(struct serve_recents * recents, struct watch * watch) {
     live_client_close(&watch->client);
-    while (watch->n_sources > 0) {
-        drop_source(watch, watch->n_sources - 1);
-    }
+    live_tails_free(watch->tails);
     for (size_t i = 0; i < watch->n_bytes; i++) {
         free(watch->bytes[i].bytes.layers);
     }
     serve_events_free(watch->events);
     serve_processes_release(recents->processes, watch->process);
     free(watch->bytes);
-    free(watch->sources);
     free(watch);
 }
 
@@ -148,6 +106,7 @@ static struct watch * new_watch(struct serve_recents * recents, struct serve_pro
     watch->process = process;
     watch->client  = client;
     watch->events  = serve_events_new(ROOM);
+    watch->tails   = new_tails(watch->events);
     watch->since   = seconds();
     serve_processes_hold(recents->processes, process);
     return watch;
@@ -195,7 +154,7 @@ static void read_all(struct serve_recents * recents) {
             recents->n_watches--;
             free_watch(recents, watch);
         } else {
-            read_rings(watch);
+            live_tails_read(watch->tails, &watch->client.map);
             at = &watch->next;
         }
     }
@@ -297,12 +256,12 @@ bool serve_recents_ask(struct serve_recents * recents, struct serve_process * pr
         return false;
     }
     watch->until = seconds() + WATCH_TIME;
-    read_rings(watch);
+    live_tails_read(watch->tails, &watch->client.map);
     const struct serve_bytes known  = bytes_of(watch, model);
     struct serve_bytes       bytes  = copy_bytes(&known);
     struct serve_events    * events = serve_events_copy(watch->events);
     recent->seconds = seconds() - watch->since;
-    recent->overrun = overrun_of(watch);
+    recent->overrun = live_tails_overrun(watch->tails);
     pthread_mutex_unlock(&recents->mutex);
 
     const bool ok = write_trace(events, model, &bytes, recent, error);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "live/live-layout.h"
+#include "routing/phase.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -56,17 +57,19 @@ struct watch_share {
     uint64_t of;    // what it is of
 };
 
-// A cache of as many bytes for the whole model, as the table of `cache` has them.
+// A cache of as many bytes for the whole model, as the table of `cache` has them. A ubatch that has a token of a prompt
+// is of prompts.
 struct watch_size {
     double             slots;       // in each layer, on the mean
     double             share;       // of all experts
     double             bytes;       // NAN: not known
     bool               is_asked;
     size_t             llama_slots; // of llama.cpp's cache, 0: it is off
-    struct watch_share lru;         // of requests that are served, in the window: each layer's own cache
-    struct watch_share llama;       // llama.cpp's own cache
-    struct watch_share lru_all;     // since the watch began, from an empty cache on
-    struct watch_share llama_all;
+    // by phase, of requests, those that are served: by an LRU cache of each layer, and by llama.cpp's own
+    struct watch_share lru      [N_TOKEN_PHASES]; // in the window
+    struct watch_share llama    [N_TOKEN_PHASES];
+    struct watch_share lru_all  [N_TOKEN_PHASES]; // since the watch began, from an empty cache on
+    struct watch_share llama_all[N_TOKEN_PHASES];
 };
 
 // How far the last minute is from what was counted before it.
@@ -79,15 +82,15 @@ struct watch_drift {
 struct watch_frame {
     // who
     int64_t                 pid;       // as it is seen from here, 0: it is not
-    const char            * program;
-    const char            * tracer;
+    char                  * program;
+    char                  * tracer;
     int64_t                 started;   // microseconds since 1970
     int64_t                 time;      // of this frame, likewise
     uint32_t                switches;  // LIVE_COUNTS and so on
-    const char            * model;     // NULL: not known, like the next three
-    const char            * architecture;
-    const char            * engine;
-    const char            * capture;
+    char                  * model;     // NULL: not known, like the next three
+    char                  * architecture;
+    char                  * engine;
+    char                  * capture;
     size_t                  n_contexts;
     size_t                  n_models;  // that the process has, this is one of them
     uint32_t                number;    // its own
@@ -99,14 +102,13 @@ struct watch_frame {
     uint64_t                n_prompt;
     uint64_t                n_generation;
     uint64_t                n_lost;    // of n_tokens: their routing is not known
-    double                  rate_prompt;     // tokens a second, of the last second
-    double                  rate_generation;
-    double                  window_prompt;   // likewise, in the window; NAN: WATCH_ALL
-    double                  window_generation;
+    double                  rate       [N_TOKEN_PHASES]; // tokens a second, in the last second
+    double                  window_rate[N_TOKEN_PHASES]; // and in the window; NAN: WATCH_ALL
 
     // which experts, in the window
     size_t                  n_layers;
     struct watch_layer    * layers;
+    uint64_t              * cells;     // their counts, one layer behind the other: the frame's own
     int32_t                 n_expert;  // the most of any layer
     size_t                  n_slots;   // experts of all layers
     uint64_t                activations;
@@ -119,8 +121,7 @@ struct watch_frame {
     double                  watched;   // seconds
     uint64_t                n_watched; // tokens that were seen in the ring
     uint64_t                overrun;   // bytes that were overwritten before they were read
-    struct watch_share      reuse_prompt;     // of a token's experts, those that the token before it had too
-    struct watch_share      reuse_generation;
+    struct watch_share      reuse[N_TOKEN_PHASES]; // of a token's experts, those that the one before it had too
     size_t                  n_sequences;
     struct watch_sequence   sequences[WATCH_N_SEQUENCES]; // the last ones, by context and number
     size_t                  n_sizes;
@@ -129,4 +130,5 @@ struct watch_frame {
     double                  all_bytes; // of all experts, NAN: not known
 };
 
-void watch_frame_free(struct watch_frame * frame); // NULL is ignored
+// What watch_look() returned; NULL is ignored.
+void watch_frame_free(struct watch_frame * frame);

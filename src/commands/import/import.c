@@ -243,6 +243,7 @@ static int import_with_model(struct options * options) {
     }
     struct error          error;
     struct gguf_model * model = gguf_model_open(options->model, &error);
+    output_file_protect(options->model);
     if (model == NULL) {
         error_say("%s", error.text);
         return STATUS_FAILED;

@@ -3,7 +3,6 @@
 #include "tool/input/gguf-model.h"
 
 #include "gguf/gguf-reader.h"
-#include "tool/output-file.h"
 #include "trace/format/trace-format.h"
 
 #include <stdio.h>
@@ -87,8 +86,15 @@ static struct gguf_model_layer * layer_at(struct gguf_model * model, int32_t lay
     model->layers = memory_resize(model->layers, model->n_layers + 1, sizeof(*model->layers));
     memmove(model->layers + at + 1, model->layers + at, (model->n_layers - at) * sizeof(*model->layers));
     model->n_layers++;
-    model->layers[at] = (struct gguf_model_layer) { layer, 0 };
+    model->layers[at] = (struct gguf_model_layer) { .layer = layer };
     return &model->layers[at];
+}
+
+static void add_tensor(struct gguf_model_layer * layer, uint64_t bytes) {
+    layer->expert_bytes += bytes;
+    if (layer->n_tensors < GGUF_MODEL_TENSORS_MAX) {
+        layer->tensor_bytes[layer->n_tensors++] = bytes;
+    }
 }
 
 // Experts lie one behind the other, along the third dimension.
@@ -98,7 +104,7 @@ static void read_tensors(struct gguf_model * model, const struct gguf_file * fil
         const int32_t                   layer  = layer_of_tensor(tensor->name);
         const bool                      is_mtp = model->n_layer > 0 && layer >= model->n_layer;
         if (layer >= 0 && !is_mtp && tensor->ne[2] == (uint64_t) model->n_expert) {
-            layer_at(model, layer)->expert_bytes += tensor->nbytes / tensor->ne[2];
+            add_tensor(layer_at(model, layer), tensor->nbytes / tensor->ne[2]);
         }
     }
 }
@@ -114,7 +120,6 @@ struct gguf_model * gguf_model_open(const char * path, struct error * error) {
         return NULL;
     }
     struct gguf_model * model = memory_new(1, sizeof(*model));
-    output_file_protect(path);
     model->path = path;
     read_keys(model, file);
     if (is_whole(file)) {

@@ -8,9 +8,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define GGUF_MODEL_TENSORS_MAX 4 // of a layer's experts
+
 struct gguf_model_layer {
     int32_t  layer;
     uint64_t expert_bytes; // of one expert, in all of its tensors
+    size_t   n_tensors;
+    uint64_t tensor_bytes[GGUF_MODEL_TENSORS_MAX]; // of one expert in each, in the order of the file
 };
 
 struct gguf_model {
