@@ -1,5 +1,5 @@
-// What caches of experts would have served of what is routed, as it comes: at the sizes of `cache`'s table, an LRU cache
-// of each layer and llama.cpp's own (docs/analysis.md).
+// What caches of experts would have served of what is routed, as it comes: at the sizes of the table of `cache`, an LRU
+// cache of each layer and llama.cpp's own (docs/analysis.md).
 
 #pragma once
 
