@@ -96,7 +96,7 @@ soak: engines models ## run what takes hours: a busy server (MINUTES=60), kills 
 	@EXPERT_TRACER_SOAK=1 EXPERT_TRACER_CLI=$(abspath $(BUILD))/llama-expert-tracer \
 		python3 tests/cli/test_cli.py BadInput Check.test_damaged_programs
 
-FUZZERS = trace statistics gguf elf tree settings
+FUZZERS = trace statistics gguf elf tree settings live-request live-memory
 
 fuzz: configure-tests ## run every fuzzer for an hour (MINUTES=60), side by side at low priority
 	@cd $(BUILD)/tests/fuzz && for name in $(FUZZERS); do \

@@ -61,6 +61,36 @@ def settings():
         ("yes", "2", "-1", "x", "1e9", "x", "", " ", "maybe", "1TiB", "-5", "1.5.2", "1.5", "0x10", "auto")))
 
 
+def live_requests():
+    yield "all", "\n".join((" status", " stop", " start", " reset", "!dump", "!record weights=1 tokens=1 sample=2",
+                            " record-stop", " names on=1", " interval seconds=0.5", " wait", " nothing=1"))
+
+
+def live_memory():
+    """A model of a layer with two experts, a context of it, and its ring with one ubatch."""
+    model, meter, table, ring, size = 640, 768, 1152, 1280, 4096
+    data = bytearray(size)
+
+    def put(form, at, *values):
+        struct.pack_into("=" + form, data, at, *values)
+
+    put("8sIIIIQqq32s256s32s", 0, b"MOELIVE\0", 1, 512, 32, 3, size, 1, 7, b"7-1", b"/usr/bin/llama-server", b"0.1.0")
+    put("IIQ", 384, 2, 9, 0)
+    for i, entry in enumerate(((1, 1, 0, 0, model, 64), (2, 1, 1, 0, meter, 384), (4, 1, 1, 0, ring, size - ring))):
+        put("IIIIQQ", 512 + 32 * i, *entry)
+    put("iiiI2I", model, 1, 2, 1, 1, 56, 1)
+    put("s", model + 56, b"m")
+    put("7Q", meter + 32, 1, 0, 1, 0, 0, 0, 0)
+    put("iiQ", meter + 264, 1, 2, table)
+    put("iiQ2Q", table, 2, 1, 1, 0, 1)
+    record = struct.pack("=IIIiQQqIIiiiIiiiiIIHHHH", 96, 1, 8 | 16, 0, 0, 0, 1, 1, 1, 0, 0, 0, 3, 0, 2, 1, 1, 0, 32,
+                         1, 0, 0, 0)
+    put("QQ", ring, 256, 2048)
+    put("QQ", ring + 128, len(record), len(record))
+    put(f"{len(record)}s", ring + 256, record)
+    yield "memory", bytes(data)
+
+
 def write(folder, seeds):
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in seeds:
@@ -72,6 +102,8 @@ def main():
     write(folder / "gguf", models())
     write(folder / "statistics", statistics())
     write(folder / "settings", settings())
+    write(folder / "live-request", live_requests())
+    write(folder / "live-memory", live_memory())
     write(folder / "elf", [("script", '#!/usr/bin/env bash\nset -e\nexec docker run --rm image llama-server "$@"\n')])
     shutil.copy(library, folder / "elf" / "library")
     write(folder / "tree", [(path.name, path.read_bytes()) for path in sorted(tree.glob("**/real.h"))] + [
