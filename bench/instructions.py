@@ -6,9 +6,14 @@ a difference of about a thousand instructions a token between two ways is nothin
 """
 
 import collections
+import contextlib
+import dataclasses
 import re
+import socket
 import subprocess
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 from client import environment
@@ -54,21 +59,68 @@ class Count:
                 objects["cob"] = ""  # a call without one stays in its object
 
 
-def count(client, model, way, sizes, library, preload):
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """How a run is traced: what the client does, and what its environment has."""
+    client: str
+    preload: tuple = ()
+    settings: tuple = ()    # (variable, value)
+    is_shown: bool = False  # in a live memory
+    is_watched: bool = False
+
+    def environment(self, folder):
+        shown = {"LLAMA_EXPERT_TRACE_LIVE": str(folder)} if self.is_shown else {}
+        return environment(self.preload) | dict(self.settings) | shown
+
+
+@contextlib.contextmanager
+def watching(folder, wanted):
+    """Watches the tracer that shows itself in the folder from its first moment on, as a viewer does."""
+    ended = threading.Event()
+    answers = []
+
+    def watch():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            while not ended.is_set():
+                for path in folder.glob("*.sock"):
+                    connection.connect(str(path))
+                    connection.send(b"watch\0")
+                    answers.append(connection.recv(65536))
+                    ended.wait()
+                time.sleep(0.01)
+
+    thread = threading.Thread(target=watch)
+    if wanted:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if wanted:
+            thread.join()
+    if wanted and not answers:
+        raise RuntimeError("nothing could be watched")
+
+
+def count(client, model, way, sizes, library):
     with tempfile.TemporaryDirectory(prefix="expert-tracer-bench-") as folder:
         profile = Path(folder) / "profile"
+        shown = Path(folder) / "live"
+        shown.mkdir(0o700)
         command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}", str(client),
                    "--model", str(model), "--threads", "1", "--ctx", "256", "--routing", f"{folder}/run.moetrace"]
-        done = subprocess.run(command, input=f"run {way} {sizes[0]} {sizes[1]}\n", env=environment(preload), text=True,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        with watching(shown, way.is_watched):
+            done = subprocess.run(command, input=f"run {way.client} {sizes[0]} {sizes[1]}\n",
+                                  env=way.environment(shown), text=True, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.PIPE)
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
         return Count(profile, library)
 
 
-def per_token(client, model, way, few, many, library, preload):
+def per_token(client, model, way, few, many, library):
     """Instructions of one token, of all and of the tracer itself,
     from two runs of so many (prompt, generated) tokens."""
-    fewer, more = (count(client, model, way, sizes, library, preload) for sizes in (few, many))
+    fewer, more = (count(client, model, way, sizes, library) for sizes in (few, many))
     n = sum(many) - sum(few)
     return (more.total - fewer.total) / n, (more.ours - fewer.ours) / n
