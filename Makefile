@@ -17,7 +17,7 @@ ifneq ($(words $(abspath $(BUILD)x)),1)
 endif
 
 .DEFAULT_GOAL := all
-.PHONY: all engine engines models models-full demo check test test-in-tree configure-tests bench privacy soak fuzz \
+.PHONY: all engine engines models models-full demo demo-live check test test-in-tree configure-tests bench privacy soak fuzz \
         train model-card engine-table screenshot install clean help
 
 all: ## build the library and the command
@@ -42,6 +42,9 @@ models-full: models ## and models of published size, sparse files of 223 MB toge
 
 demo: engine all ## trace llama-cli and show what it did
 	@BUILD=$(BUILD) scripts/demo.sh
+
+demo-live: engine all ## watch a llama-server while it answers, in the terminal and as a page
+	@BUILD=$(BUILD) scripts/demo-live.sh
 
 configure-tests: engines models-full
 	@scripts/fetch-source.sh $(BUILD)/llama.cpp-0.5.0
