@@ -7,8 +7,10 @@
 
 #include <jansson.h>
 #include <microhttpd.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +24,7 @@
 #define IDLE_TIME         90000 // until the next request
 #define MEMORY_OF_REQUEST (16 << 10)
 #define STACK             (512 << 10)
+#define STREAM_BUFFER     (64 << 10) // of the system, so that a client that does not read is seen to
 #define BODY_MAX          4096  // what comes with a POST is not looked at
 #define HTTP_TOO_LARGE    413   // which versions of the library call differently
 
@@ -39,6 +42,19 @@ struct serve_http {
     pthread_mutex_t              mutex;
     struct visitor             * visitors;
     size_t                       n_visitors;
+    atomic_bool                  ends;
+};
+
+// A stream under way: what it has made last, and how much of that is sent.
+struct flow {
+    struct serve_http     * http;
+    struct MHD_Connection * connection;
+    int                     fd;
+    struct serve_stream     stream;
+    char                  * text;
+    size_t                  size;
+    size_t                  sent;
+    bool                    ended;
 };
 
 static int64_t now(void) {
@@ -135,24 +151,23 @@ struct serve_response serve_response_error(unsigned status, const char * format,
     json_t * json    = json_pack("{s:o}", "error", message != NULL ? message : json_string("an error that is no text"));
     char   * body    = json_dumps(json, JSON_COMPACT);
     json_decref(json);
-    return (struct serve_response) { status, "application/json", body, body == NULL ? 0 : strlen(body) };
+    return (struct serve_response) {
+        .status = status, .type = "application/json", .body = body, .size = body == NULL ? 0 : strlen(body),
+    };
 }
+
+#define POLICY "default-src 'none'; frame-ancestors 'none'"
 
 static const char * const headers[][2] = {
     { "X-Content-Type-Options",       "nosniff" },
     { "Cache-Control",                "no-store" },
-    { "Content-Security-Policy",      "default-src 'none'; frame-ancestors 'none'" },
     { "Cross-Origin-Resource-Policy", "same-origin" },
     { "Referrer-Policy",              "no-referrer" },
 };
 
-static enum MHD_Result respond(struct MHD_Connection * connection, const struct serve_response * response) {
-    struct MHD_Response * out = MHD_create_response_from_buffer(response->size, response->body, MHD_RESPMEM_MUST_FREE);
-    if (out == NULL) {
-        free(response->body);
-        return MHD_NO;
-    }
+static void add_headers(struct MHD_Response * out, const struct serve_response * response) {
     MHD_add_response_header(out, "Content-Type", response->type);
+    MHD_add_response_header(out, "Content-Security-Policy", response->policy == NULL ? POLICY : response->policy);
     for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
         MHD_add_response_header(out, headers[i][0], headers[i][1]);
     }
@@ -162,9 +177,87 @@ static enum MHD_Result respond(struct MHD_Connection * connection, const struct 
     if (response->status == MHD_HTTP_METHOD_NOT_ALLOWED) {
         MHD_add_response_header(out, "Allow", "GET, HEAD, POST");
     }
+}
+
+static enum MHD_Result respond(struct MHD_Connection * connection, const struct serve_response * response,
+                               struct MHD_Response * out) {
+    if (out == NULL) {
+        return MHD_NO;
+    }
+    add_headers(out, response);
     const enum MHD_Result result = MHD_queue_response(connection, response->status, out);
     MHD_destroy_response(out);
     return result;
+}
+
+static enum MHD_Result respond_body(struct MHD_Connection * connection, const struct serve_response * response) {
+    struct MHD_Response * out = MHD_create_response_from_buffer(response->size, response->body, MHD_RESPMEM_MUST_FREE);
+    if (out == NULL) {
+        free(response->body);
+    }
+    return respond(connection, response, out);
+}
+
+//
+// streams
+//
+
+static void free_flow(void * self) {
+    struct flow * flow = self;
+    flow->stream.free(flow->stream.self);
+    free(flow->text);
+    free(flow);
+}
+
+// A client that has hung up, and would be noticed by what is sent next but one.
+static bool is_gone(int fd) {
+    struct pollfd end = { fd, POLLRDHUP, 0 };
+    return poll(&end, 1, 0) > 0;
+}
+
+// Waits until there is something to send. False: there never will be.
+static bool fill(struct flow * flow) {
+    while (flow->sent == flow->size) {
+        if (flow->ended || atomic_load(&flow->http->ends) || is_gone(flow->fd)) {
+            return false;
+        }
+        free(flow->text);
+        flow->text  = NULL;
+        flow->ended = !flow->stream.next(flow->stream.self, &flow->text);
+        flow->size  = flow->text == NULL ? 0 : strlen(flow->text);
+        flow->sent  = 0;
+    }
+    return true;
+}
+
+// Called when all that it returned before is sent: from then on its client has time for the next part.
+static ssize_t flow_on(void * self, uint64_t position, char * to, size_t room) {
+    (void) position;
+    struct flow * flow = self;
+    set_deadline(flow->http, flow->connection, 0);
+    if (!fill(flow)) {
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    }
+    const size_t size = flow->size - flow->sent < room ? flow->size - flow->sent : room;
+    memcpy(to, flow->text + flow->sent, size);
+    flow->sent += size;
+    set_deadline(flow->http, flow->connection, RESPONSE_TIME);
+    return (ssize_t) size;
+}
+
+static enum MHD_Result respond_stream(struct serve_http * http, struct MHD_Connection * connection,
+                                      const struct serve_response * response) {
+    const int     buffer = STREAM_BUFFER;
+    const int     fd     = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    struct flow * flow   = memory_new(1, sizeof(*flow));
+    *flow = (struct flow) { .http = http, .connection = connection, .fd = fd, .stream = response->stream };
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer));
+    struct MHD_Response * out = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BUFFER, flow_on, flow,
+                                                                  free_flow);
+    if (out == NULL) {
+        free_flow(flow);
+    }
+    return respond(connection, response, out);
 }
 
 //
@@ -240,7 +333,8 @@ static enum MHD_Result on_request(void * self, struct MHD_Connection * connectio
     set_deadline(http, connection, 0);
     const struct serve_response response = answer(http, &request, method, *received);
     set_deadline(http, connection, RESPONSE_TIME);
-    return respond(connection, &response);
+    return response.stream.next != NULL ? respond_stream(http, connection, &response)
+                                        : respond_body(connection, &response);
 }
 
 static void on_completed(void * self, struct MHD_Connection * connection, void ** context,
@@ -283,6 +377,7 @@ struct serve_http * serve_http_start(int fd, const struct serve_address * addres
 }
 
 void serve_http_stop(struct serve_http * http) {
+    atomic_store(&http->ends, true);
     MHD_stop_daemon(http->daemon);
     pthread_mutex_destroy(&http->mutex);
     free(http);

@@ -21,11 +21,22 @@ struct serve_request {
 const char * serve_request_value (const struct serve_request * request, const char * key);   // behind the `?`
 const char * serve_request_header(const struct serve_request * request, const char * name);
 
+// An answer that goes on, made by functions that the thread of its connection calls.
+struct serve_stream {
+    // Waits a moment for what comes next: allocated text, or NULL where there is nothing yet. False: it has ended,
+    // behind the text that there may be.
+    bool (* next)(void * self, char ** text);
+    void (* free)(void * self);
+    void  * self;
+};
+
 struct serve_response {
-    unsigned     status;
-    const char * type;   // a static string
-    char       * body;   // allocated
-    size_t       size;
+    unsigned            status;
+    const char        * type;   // a static string
+    char              * body;   // allocated; NULL: it is a stream
+    size_t              size;
+    struct serve_stream stream;
+    const char        * policy; // of its contents (CSP), a static string; NULL: it may have none
 };
 
 // A response of one JSON object, {"error": …}.
@@ -40,7 +51,8 @@ struct serve_http;
 // Begins to serve on a listening socket, which belongs to it then. `address` is kept. NULL, and why.
 struct serve_http * serve_http_start(int fd, const struct serve_address * address, serve_handler handler, void * self,
                                      struct error * error);
-void                serve_http_stop (struct serve_http * http); // when those who are being answered have their answers
+// When those who are being answered have their answers; streams end at once.
+void                serve_http_stop (struct serve_http * http);
 
 // Ends connections that are too slow: to be called a few times a second.
 void                serve_http_tick (struct serve_http * http);

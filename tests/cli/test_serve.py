@@ -60,7 +60,8 @@ class Server:
         self.process = subprocess.Popen([CLI, "serve", "--listen", listen or f"{host}:0", *options], text=True,
                                         stderr=subprocess.PIPE, env=environment)
         first = self.process.stderr.readline()
-        match = re.fullmatch(r"llama-expert-tracer: (http://(\S+):(\d+))/metrics\n", first)
+        match = re.fullmatch(r"llama-expert-tracer: (http://(\S+):(\d+))/ in a browser, /metrics for Prometheus\n",
+                             first)
         assert match, first
         self.address, self.host, self.port = match[1], match[2].strip("[]"), int(match[3])
         self.token = None

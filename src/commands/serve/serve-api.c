@@ -3,6 +3,7 @@
 #include "commands/serve/serve-api.h"
 
 #include "commands/live-json.h"
+#include "commands/serve/serve-page.h"
 #include "live/live-status.h"
 #include "serve/serve-guard.h"
 #include "serve/serve-metrics.h"
@@ -29,7 +30,7 @@ struct question {
 
 static struct serve_response text_response(const char * type, char * body) {
     return body == NULL ? serve_response_error(500, "out of memory")
-                        : (struct serve_response) { 200, type, body, strlen(body) };
+                        : (struct serve_response) { .status = 200, .type = type, .body = body, .size = strlen(body) };
 }
 
 // Takes the reference.
@@ -314,6 +315,53 @@ static struct serve_response answer_question(struct question * question, const s
 }
 
 //
+// live
+//
+
+// The number of the model that is asked for by its label; 0 where none is asked for: the busiest. False: it has none of
+// that name.
+static bool number_of_model(const struct question * question, const char * label, uint32_t * number) {
+    struct error     error;
+    struct live_view view;
+    *number = 0;
+    if (label == NULL) {
+        return true;
+    }
+    if (!serve_processes_read(question->api->processes, question->process, &view, &error)) {
+        return false;
+    }
+    struct serve_model       * models = serve_models_new(&view);
+    const struct serve_model * found  = choose_model(models, view.n_models, label);
+    *number = found == NULL ? 0 : found->model->number;
+    free(models);
+    live_view_free(&view);
+    return *number != 0;
+}
+
+static struct serve_response change_live(const struct question * question, const struct watch_question * asked) {
+    const char * stream = serve_request_value(question->request, "stream");
+    return stream != NULL && serve_live_change(question->api->lives, stream, asked)
+        ? json_response(json_object()) : serve_response_error(404, "no stream has this name");
+}
+
+static struct serve_response answer_live(struct question * question) {
+    struct watch_question asked;
+    if (!serve_live_window(serve_request_value(question->request, "window"), &asked.window)) {
+        return serve_response_error(400, "?window= is a number of seconds, 1 to %d, or all", WATCH_SECONDS_MAX);
+    }
+    if (!number_of_model(question, serve_request_value(question->request, "model"), &asked.model)) {
+        return serve_response_error(404, "it has no model of this name: " API " has those that are there");
+    }
+    return question->request->is_post ? change_live(question, &asked)
+                                      : serve_live_open(question->api->lives, question->process, &asked);
+}
+
+// Whoever knows a stream's name may ask it something else.
+static bool is_live(const char * what) {
+    return strcmp(what, "live") == 0;
+}
+
+//
 // control
 //
 
@@ -362,47 +410,49 @@ static const char * part_of(const char * path, char label[SERVE_LABEL_MAX]) {
     return what + 1;
 }
 
-static struct serve_response answer_path(const struct serve_api * api, const struct serve_request * request,
-                                         const char * path) {
-    char                  label[SERVE_LABEL_MAX];
-    const char          * what = part_of(path, label);
-    const struct page   * page = what == NULL || request->is_post ? NULL : find_page(what);
-    if (what == NULL || (page == NULL && !(request->is_post && is_verb(what)))) {
+static struct serve_response answer_verb(const struct serve_api * api, const struct serve_request * request,
+                                         struct serve_process * process, const char * what) {
+    struct question question = { .api = api, .request = request, .process = process };
+    return is_live(what)    ? answer_live(&question)
+         : request->is_post ? control(process, what)
+                            : answer_question(&question, find_page(what));
+}
+
+// Whether it can be asked of a process at all.
+static bool is_known(const struct serve_request * request, const char * what) {
+    return is_live(what) || (request->is_post ? is_verb(what) : find_page(what) != NULL);
+}
+
+static struct serve_response answer_path(const struct serve_api * api, const struct serve_request * request) {
+    char         label[SERVE_LABEL_MAX];
+    const bool   is_api = strncmp(request->path, API "/", strlen(API) + 1) == 0;
+    const char * what   = is_api ? part_of(request->path + strlen(API), label) : NULL;
+    if (request->is_post && (what == NULL || !is_live(what))) {
+        const struct serve_response refused = check_control(api, request);
+        if (refused.status != 0) {
+            return refused;
+        }
+    }
+    if (what == NULL || !is_known(request, what)) {
         return not_found();
     }
     struct serve_process * process = serve_processes_find(api->processes, label);
     if (process == NULL) {
         return serve_response_error(404, "no traced process has this name: " API " has those that are there");
     }
-    struct question       question = { .api = api, .request = request, .process = process };
-    struct serve_response response = page != NULL ? answer_question(&question, page) : control(process, what);
+    const struct serve_response response = answer_verb(api, request, process, what);
     serve_processes_release(api->processes, process);
     return response;
 }
 
-static const char index_text[] =
-    "llama-expert-tracer\n"
-    "\n"
-    "/metrics                            for Prometheus\n"
-    API            "                   the traced processes, as JSON\n"
-    API "/NAME/statistics   what one has counted\n"
-    API "/NAME/report       how its experts are used\n"
-    API "/NAME/cache?size=  what a cache of them would hit\n";
+static struct serve_response answer_get(const struct serve_api * api, const struct serve_request * request) {
+    const struct serve_response page = serve_page_answer(request);
+    return page.status != 0                       ? page
+         : strcmp(request->path, "/metrics") == 0 ? answer_metrics(api, request)
+         : strcmp(request->path, API) == 0        ? answer_processes(api)
+                                                  : answer_path(api, request);
+}
 
 struct serve_response serve_api_answer(void * self, const struct serve_request * request) {
-    const struct serve_api * api  = self;
-    const char             * path = request->path;
-    if (request->is_post) {
-        const struct serve_response refused = check_control(api, request);
-        if (refused.status != 0) {
-            return refused;
-        }
-    } else if (strcmp(path, "/metrics") == 0) {
-        return answer_metrics(api, request);
-    } else if (strcmp(path, "/") == 0) {
-        return text_response("text/plain; charset=utf-8", memory_text("%s", index_text));
-    } else if (strcmp(path, API) == 0) {
-        return answer_processes(api);
-    }
-    return strncmp(path, API "/", strlen(API) + 1) == 0 ? answer_path(api, request, path + strlen(API)) : not_found();
+    return request->is_post ? answer_path(self, request) : answer_get(self, request);
 }

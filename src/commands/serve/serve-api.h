@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include "commands/serve/serve-live.h"
 #include "serve/serve-http.h"
 #include "serve/serve-processes.h"
 #include "serve/serve-recent.h"
@@ -11,6 +12,7 @@ struct serve_api {
     struct serve_processes * processes;
     struct serve_recents   * recents;
     struct serve_studies   * studies;
+    struct serve_lives     * lives;
     bool                     per_expert;
     const char             * token;      // NULL: nobody controls anything
 };

@@ -42,8 +42,8 @@ static void hold_signals(sigset_t * signals) {
 static void print_address(const struct serve_address * address) {
     const char * host = address->host;
     const bool   v6   = strchr(host, ':') != NULL;
-    fprintf(stderr, "llama-expert-tracer: http://%s%s%s:%u/metrics\n", v6 ? "[" : "", host, v6 ? "]" : "",
-            address->port);
+    fprintf(stderr, "llama-expert-tracer: http://%s%s%s:%u/ in a browser, /metrics for Prometheus\n", v6 ? "[" : "",
+            host, v6 ? "]" : "", address->port);
 }
 
 static void go_on(struct serve_http * http, const sigset_t * signals) {
@@ -76,9 +76,11 @@ static int serve_all(struct serve_api * api, int fd, const struct serve_address 
     api->recents   = api->processes == NULL ? NULL : serve_recents_new(api->processes);
     if (api->recents != NULL) {
         api->studies = serve_studies_new();
+        api->lives   = serve_lives_new();
         status = serve_at(api, fd, address, signals);
         serve_recents_free(api->recents);
         serve_studies_free(api->studies);
+        serve_lives_free(api->lives);
     } else {
         error_say("no thread can be started");
     }
