@@ -115,7 +115,7 @@ function axis(palette, description, isVertical) {
         nameGap:       isVertical ? 12 : 30,
         nameTextStyle: { color: palette.faint, fontSize: 13, align: isVertical ? "left" : "center" },
         axisLabel:     { color: palette.faint, fontSize: 12, formatter: description.format, hideOverlap: true },
-        axisLine:      { show: !isVertical, lineStyle: { color: palette.faint } },
+        axisLine:      { show: !isVertical, onZero: false, lineStyle: { color: palette.faint } },
         axisTick:      { show: !isVertical, lineStyle: { color: palette.faint } },
         splitLine:     { show: isVertical, lineStyle: { color: palette.grid } },
     };
@@ -172,7 +172,8 @@ function options(chart, hidden) {
     };
 }
 
-// chart: { label, x: { name, max, format, tip }, y: the same, series: [{ key, points: [[x, y]], bars, name }] }
+// chart: { label, x: { name, max, format, tip }, y: the same, series: [{ key, points: [[x, y]], bars, name }] }; its
+// draw() is what draws it anew.
 function makeChart(chart) {
     const place   = element("div", { class: "chart", role: "img", "aria-label": chart.label });
     const hidden  = new Set();
@@ -188,6 +189,7 @@ function makeChart(chart) {
     };
     new ResizeObserver(() => onPaper || draw()).observe(place);
     pictures.push(draw);
+    chart.draw = draw;
     return element("div", {}, chart.series.length > 1 ? legend(chart.series, hidden, draw) : null, place);
 }
 

@@ -5,7 +5,9 @@ const UNKNOWN = "\u2013";
 function element(tag, attributes = {}, ...children) {
     const node = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) {
-        if (value !== null && value !== false) {
+        if (name === "style") {
+            node.style.cssText = value; // which a page may do that allows no styles inside
+        } else if (value !== null && value !== false) {
             node.setAttribute(name, value);
         }
     }

@@ -12,6 +12,7 @@ const NEVER = { light: "#d3d6da", dark: "#3c434b" };
 
 const LEAST_WIDTH = 1.5; // of a cell, in CSS pixels; where there is less room, the picture can be scrolled
 const MOST_WIDTH  = 48;
+const STEPS       = 1024; // of colours
 const EVEN_WIDTH  = 4;   // in pixels of the screen: below that, cells may differ by one, and fill the room
 
 function shade() {
@@ -29,6 +30,15 @@ function mixed(ramp, t) {
     const from = rgb(ramp[low]);
     const to   = rgb(ramp[low + 1]);
     return from.map((value, i) => Math.round(value + (to[i] - value) * (at - low)));
+}
+
+// mixed() of a ramp, each step of it made once.
+function paletteOf(ramp) {
+    const made = [];
+    return (t) => {
+        const step = Math.round(Math.min(Math.max(t, 0), 1) * STEPS);
+        return made[step] ??= mixed(ramp, step / STEPS);
+    };
 }
 
 function quantile(values, share) {
@@ -81,6 +91,8 @@ function makeHeatmap({ label, isDifference = false, names = [] }) {
     const node   = element("div", { class: "heatmap" },
         element("div", { class: "field" }, layers, moving), title, below, told);
 
+    const small  = document.createElement("canvas"); // a pixel for each cell
+
     let rows  = [];
     let order = []; // of each row's experts, from left to right
     let scale = null;
@@ -88,15 +100,16 @@ function makeHeatmap({ label, isDifference = false, names = [] }) {
     let at    = null;
 
     const paint = () => {
-        const ramp    = scale.ramps[shade()];
-        const never   = rgb(NEVER[shade()]);
-        const image   = new ImageData(width, rows.length);
+        const colour = paletteOf(scale.ramps[shade()]);
+        const never  = rgb(NEVER[shade()]);
+        const image  = new ImageData(width, rows.length);
         rows.forEach((row, y) => order[y].forEach((expert, x) => {
             const value = row.values[expert];
-            const isOff = value === 0 && !isDifference;
-            image.data.set([...(isOff ? never : mixed(ramp, scale.place(value))), 255], 4 * (y * width + x));
+            const at    = 4 * (y * width + x);
+            image.data.set(value === 0 && !isDifference ? never : colour(scale.place(value)), at);
+            image.data[at + 3] = 255;
         }));
-        const small = Object.assign(document.createElement("canvas"), { width, height: rows.length });
+        Object.assign(small, { width, height: rows.length });
         small.getContext("2d").putImageData(image, 0, 0);
         return small;
     };
@@ -177,6 +190,7 @@ function makeHeatmap({ label, isDifference = false, names = [] }) {
             return;
         }
         event.preventDefault();
+        told.setAttribute("aria-live", "polite");
         const y = Math.min(Math.max((at?.y ?? 0) + (at ? step[1] : 0), 0), rows.length - 1);
         const x = Math.min(Math.max((at?.x ?? 0) + (at ? step[0] : 0), 0), order[y].length - 1);
         tell(x, y);
@@ -191,17 +205,31 @@ function makeHeatmap({ label, isDifference = false, names = [] }) {
     new ResizeObserver(() => onPaper || draw()).observe(node);
     pictures.push(draw);
 
+    const take = (shown, isSorted, scaled) => {
+        rows  = shown;
+        width = Math.max(1, ...rows.map((row) => row.values.length));
+        order = rows.map((row) => isSorted ? byHeat(row.values) : Array.from(row.values.keys()));
+        scale = scaleOf(scaled, isDifference);
+        labelAxes(isSorted);
+        draw();
+    };
+
     return {
         node,
         show(shown, isSorted, scaled = shown) {
-            rows  = shown;
-            width = Math.max(1, ...rows.map((row) => row.values.length));
-            order = rows.map((row) => isSorted ? byHeat(row.values) : Array.from(row.values.keys()));
-            scale = scaleOf(scaled, isDifference);
-            at    = null;
+            at = null;
             hide();
-            labelAxes(isSorted);
-            draw();
+            take(shown, isSorted, scaled);
+        },
+        // The same rows with other numbers: who looks at a cell goes on looking at it, and is not told aloud.
+        update(shown, isSorted) {
+            take(shown, isSorted, shown);
+            if (!mark.hidden && at.y < rows.length && at.x < order[at.y].length) {
+                told.setAttribute("aria-live", "off");
+                tell(at.x, at.y);
+            } else {
+                hide();
+            }
         },
     };
 }

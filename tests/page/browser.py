@@ -72,9 +72,10 @@ class Browser:
 
 
 class Tab:
-    """A page in a window of a size, in a light or dark environment."""
+    """A page (a file, or where it is on a server) in a window of a size, in a light or dark environment. `before`: a
+    script that runs before its own."""
 
-    def __init__(self, browser, path, width=1200, height=900, dark=False, ratio=1, phone=False):
+    def __init__(self, browser, page, width=1200, height=900, dark=False, ratio=1, phone=False, still=False, before=""):
         self.browser = browser
         self.target = browser.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = browser.call("Target.attachToTarget", targetId=self.target, flatten=True)["sessionId"]
@@ -83,8 +84,10 @@ class Tab:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
                   deviceScaleFactor=ratio, mobile=phone)
         self.call("Emulation.setEmulatedMedia",
-                  features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
-        self.call("Page.navigate", url=Path(path).resolve().as_uri())
+                  features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
+                            {"name": "prefers-reduced-motion", "value": "reduce" if still else "no-preference"}])
+        self.call("Page.addScriptToEvaluateOnNewDocument", source=before)
+        self.call("Page.navigate", url=page if str(page).startswith("http:") else Path(page).resolve().as_uri())
         browser.wait_for("Page.loadEventFired", self.session)
         self.settle()
 
