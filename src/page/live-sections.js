@@ -34,7 +34,7 @@ const GLANCE = [
     ["Evenness", "entropy of the window, normalised: 1 is even; mean of the layers"],
     ["Experts kept from the token before", "share of a token\u2019s experts that the token before it had too"],
     ["Drift of the last minute", "Jensen-Shannon divergence from what was counted before, against the noise in it"],
-    ["Not known", "tokens whose routing is not known"],
+    ["Routing not known", "tokens"],
 ];
 
 function countingText(frame) {

@@ -114,3 +114,45 @@ def pair(a, b, of_a, of_b, n_expert):
             "noise": {"a": 0.021, "b": 0.0305}, "layers": layers, "experts": experts[:20],
             "hot_set": [{"share": share, "a_on_b": share, "b_on_b": 3 * share, "b_on_a": share, "a_on_a": 2.5 * share}
                         for share in (0.1, 0.25)]}
+
+
+def shares(rate):
+    return {"prompt": {"share": 0.6 * rate, "of": 4096}, "generation": {"share": rate, "of": 98765}}
+
+
+def watch(n_layers=4, n_expert=16, n_used=2, name="Small", n_sequences=3, bytes_known=True):
+    """A frame of `serve`'s stream."""
+    rng = random.Random(n_layers)
+    all_bytes = 2359296 * n_layers * n_expert
+    counts = [spread(n_expert, 4, rng) for _ in range(n_layers)]
+    slots = sorted({max(1, n_expert * i // 16) for i in (1, 2, 3, 4, 6, 8, 10, 12, 14)})
+    hot = sorted(((n, layer, expert) for layer, row in enumerate(counts) for expert, n in enumerate(row)), reverse=True)
+    return {
+        "llama_expert_tracer_watch": 1, "pid": 4242, "program": "/usr/bin/llama-server", "tracer": "0.1.0",
+        "started": 1.7e9, "time": 1.7e9 + 600, "counting": True, "names": False, "recording": False,
+        "model": {"model": 1, "name": name, "architecture": "qwen3moe", "engine": "llama.cpp 0.7.0",
+                  "capture": "graph", "contexts": 1, "phases_known": True},
+        "models": 1, "window": 10.0, "tokens": {"all": 123456, "prompt": 23456, "generation": 100000, "lost": 0},
+        "rates": {"prompt": 256.0, "generation": 42.5}, "window_rates": {"prompt": 128.0, "generation": 41.0},
+        "layers": [{"layer": i, "n_expert": n_expert, "n_expert_used": n_used, "activations": sum(row), "counts": row,
+                    "entropy": entropy(row) / math.log2(n_expert), "never_used": row.count(0),
+                    "hottest": {"expert": row.index(max(row)), "share": max(row) / sum(row)}}
+                   for i, row in enumerate(counts)],
+        "slots": n_layers * n_expert, "activations": sum(map(sum, counts)), "entropy": 0.872,
+        "hot": [{"layer": layer, "expert": expert, "count": n, "share": n / sum(counts[layer])}
+                for n, layer, expert in hot[:64]],
+        "drift": {"divergence": 0.034, "noise": 0.021, "times": 1.62},
+        "watched": {"seconds": 93.0, "tokens": 3906, "overrun_bytes": 0},
+        "reuse": shares(0.31),
+        "sequences": [{"context": 1, "sequence": i, "life": 2 - i % 3, "position": 512 + 100 * i,
+                       "phase": "prompt" if i == 1 else "generation", "age": 0.02 + 70.0 * (i > 1),
+                       "prompt_tokens": 500, "generation_tokens": 100 * i, "rate": 14.2, "used": 0.2 + 0.1 * i % 0.8}
+                      for i in range(n_sequences)],
+        "sizes": [{"slots": float(n), "share": n / n_expert, "asked": False,
+                   "llama_slots": n * n_layers * (n > slots[0]),
+                   "bytes": all_bytes * n // n_expert if bytes_known else None,
+                   "lru": shares((n / n_expert) ** 0.4), "llama": shares((n / n_expert) ** 0.41),
+                   "lru_all": shares((n / n_expert) ** 0.45), "llama_all": shares((n / n_expert) ** 0.46)}
+                  for n in slots],
+        "expert_bytes": all_bytes if bytes_known else None,
+    }
