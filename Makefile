@@ -17,8 +17,8 @@ ifneq ($(words $(abspath $(BUILD)x)),1)
 endif
 
 .DEFAULT_GOAL := all
-.PHONY: all engine engines models models-full demo demo-live check test test-in-tree configure-tests bench privacy soak fuzz \
-        train model-card engine-table screenshot install clean help
+.PHONY: all engine engines models models-full demo demo-live check test test-in-tree configure-tests bench privacy \
+        soak fuzz train model-card engine-table screenshot live-picture install clean help
 
 all: ## build the library and the command
 	@scripts/install-deps.sh build
@@ -127,6 +127,10 @@ engine-table: engines models ## try one binary on every release, print the table
 screenshot: all ## make docs/report.png, of a report on TRACE (default: the demo's)
 	@scripts/install-deps.sh test
 	@BUILD=$(BUILD) scripts/screenshot.sh $(TRACE)
+
+live-picture: engine all ## make docs/live.png, of the live page beside a llama-server
+	@scripts/install-deps.sh test
+	@BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 python3 scripts/picture-of-live-page.py
 
 install: all ## install to PREFIX (default /usr/local), below DESTDIR
 	@cmake --install "$(BUILD)" --prefix "$(PREFIX)"

@@ -2,7 +2,7 @@
 """Makes the picture of the live page that the README shows: llama-server with the small model, three conversations of
 three kinds, and `serve` in a browser without a window, from the top as far as HEIGHT pixels.
 
-usage: picture-of-live-page.py [IMAGE [SECONDS [HEIGHT]]]      (default: docs/live.png, 90, 1400)
+usage: picture-of-live-page.py [IMAGE [SECONDS [HEIGHT]]]     (default: docs/live.png, 100, 1650)
 """
 
 import json
@@ -61,9 +61,9 @@ def photograph(address, image, seconds, height):
 
 
 def main():
-    given = sys.argv[1:] + [REPO / "docs" / "live.png", 90, 1400][len(sys.argv) - 1:]
+    given = sys.argv[1:] + [REPO / "docs" / "live.png", 100, 1650][len(sys.argv) - 1:]
     image, seconds, height = Path(given[0]), int(given[1]), int(given[2])
-    port, ends = free_port(), threading.Event()
+    port, ends, talks = free_port(), threading.Event(), []
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "LLAMA_EXPERT_TRACE_LIVE": folder}
         server = subprocess.Popen([COMMAND, "run", "--quiet", "--", ENGINE / "llama-server", "-m", MODEL, "-t", "1",
@@ -73,11 +73,14 @@ def main():
                                  stderr=subprocess.PIPE)
         try:
             address = re.search(r"http://\S+", serve.stderr.readline())[0]
-            for slot in range(len(PROMPTS)):
-                threading.Thread(target=converse, args=(port, slot, ends), daemon=True).start()
+            talks = [threading.Thread(target=converse, args=(port, slot, ends)) for slot in range(len(PROMPTS))]
+            for talk in talks:
+                talk.start()
             photograph(address, image, seconds, height)
         finally:
             ends.set()
+            for talk in talks: # a server that answers does not end
+                talk.join()
             for process in (serve, server):
                 process.send_signal(signal.SIGTERM)
                 process.wait(30)

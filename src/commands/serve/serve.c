@@ -123,11 +123,11 @@ static int serve_main(int argc, char ** argv) {
 
 const struct command command_serve = {
     .name    = "serve",
-    .summary = "shows running programs to Prometheus, and to others as JSON",
+    .summary = "shows running programs in a browser, to Prometheus, and as JSON",
     .usage   = "[OPTION]…",
     .about   = "Serves what the traced programs of this user (root: of everybody) have counted so far, by HTTP: "
-               "`/metrics` for Prometheus, and `/api/v1/…` as JSON. It finds programs as they begin, and costs them "
-               "nothing. Ctrl-C ends it.",
+               "`/` for a browser, a page of what a running model does; `/metrics` for Prometheus; and `/api/v1/…` as "
+               "JSON. It finds programs as they begin, and costs them nothing. Ctrl-C ends it.",
     .options = options_known,
     .notes   = "Everybody who may connect sees it: on this machine all users, unless --listen makes it more. Programs "
                "show themselves that were started by `run`, or with LLAMA_EXPERT_TRACE_LIVE=1. docs/serve.md has "
