@@ -32,7 +32,7 @@ struct layer {
     struct lru_curve * lru;
     struct lfu_curve * lfu;
     struct optimum   * optimum;
-    uint64_t         * hits; // [number of sizes]
+    bool             * hits; // [number of sizes][n_used]
 };
 
 typedef void step_function(struct layer * layer, const uint32_t * experts, size_t n, int32_t * found);
@@ -128,7 +128,7 @@ static bool make_layers(struct layer * layers, const struct routing * routing, s
         layers[i].lru     = lru_curve_new(routing->n_expert);
         layers[i].lfu     = lfu_curve_new(routing->n_expert, HALF_LIFE);
         layers[i].optimum = optimum_new(routing->n_expert, n_sizes, sizes, 1);
-        layers[i].hits    = calloc(n_sizes + 1, sizeof(*layers[i].hits));
+        layers[i].hits    = calloc((n_sizes + 1) * routing->n_used, sizeof(*layers[i].hits));
         made = made && layers[i].lru && layers[i].lfu && layers[i].optimum && layers[i].hits;
     }
     return made;

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Has a llama-server of this machine continue texts of three kinds by turns, on as many slots, until it is stopped or the
-server is gone. Prints a line for each answer.
+"""Has a llama-server of this machine continue texts of three kinds by turns, on as many slots, until it is stopped or
+the server is gone. Prints a line for each answer.
 
 usage: talk-to-server.py PORT
 """

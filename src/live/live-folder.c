@@ -35,14 +35,14 @@ char * live_folder_common_path(uid_t user) {
 }
 
 static int live_folder_check(int fd, uid_t user) {
-    struct stat status;
-    if (fstat(fd, &status) != 0) {
+    struct statx about;
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_UID | STATX_MODE, &about) != 0) {
         return -errno;
     }
-    if (status.st_uid != user && status.st_uid != 0) {
+    if (about.stx_uid != user && about.stx_uid != 0) {
         return -LIVE_FOLDER_NOT_OURS;
     }
-    return status.st_mode & (S_IWGRP | S_IWOTH) ? -LIVE_FOLDER_UNSAFE : 0;
+    return about.stx_mode & (S_IWGRP | S_IWOTH) ? -LIVE_FOLDER_UNSAFE : 0;
 }
 
 static int live_folder_close_if(int error, int fd) {
@@ -55,8 +55,9 @@ static int live_folder_close_if(int error, int fd) {
 int live_folder_open_path(const char * path, uid_t user, bool follow) {
     const int fd = descriptor_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | (follow ? 0 : O_NOFOLLOW), 0);
     if (fd < 0) {
-        struct stat status;
-        const bool  link = !follow && lstat(path, &status) == 0 && S_ISLNK(status.st_mode);
+        struct statx about;
+        const bool   link = !follow && statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &about) == 0 &&
+                            S_ISLNK(about.stx_mode);
         return link ? -LIVE_FOLDER_NOT_OURS : fd;
     }
     return live_folder_close_if(live_folder_check(fd, user), fd);

@@ -94,9 +94,9 @@ struct sockaddr_un live_name_address(int directory, const struct live_name * nam
 
 // A fifo of that name would make who opens it wait.
 static int live_file_open(int directory, const char * file) {
-    const int   fd = descriptor_open(directory, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
-    struct stat status;
-    if (fd >= 0 && (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode))) {
+    const int    fd = descriptor_open(directory, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+    struct statx about;
+    if (fd >= 0 && (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &about) != 0 || !S_ISREG(about.stx_mode))) {
         close(fd);
         return -EBADMSG;
     }

@@ -223,13 +223,14 @@ static struct tracer_model * model_wanted(struct expert_tracer * tracer, const s
 
 // A pipe or a device would make us wait for somebody.
 static const char * why_not_into(int fd, int mode) {
-    struct stat about;
-    const int   flags = fd < 0 ? 0 : fcntl(fd, F_GETFL) & O_ACCMODE;
-    return fd < 0                                            ? "a file has to come with it, open for writing"
-         : fstat(fd, &about) != 0 || !S_ISREG(about.st_mode) ? "it takes a regular file"
-         : about.st_size > 0                                 ? "the file is not empty"
-         : flags != mode && flags != O_RDWR                  ? "the file is not open for writing"
-                                                             : NULL;
+    struct statx about    = { 0 };
+    const int    flags    = fd < 0 ? 0 : fcntl(fd, F_GETFL) & O_ACCMODE;
+    const bool   is_known = fd >= 0 && statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_SIZE, &about) == 0;
+    return fd < 0                                ? "a file has to come with it, open for writing"
+         : !is_known || !S_ISREG(about.stx_mode) ? "it takes a regular file"
+         : about.stx_size > 0                    ? "the file is not empty"
+         : flags != mode && flags != O_RDWR      ? "the file is not open for writing"
+                                                 : NULL;
 }
 
 static int write_whole(int fd, const char * data, size_t size) {
