@@ -425,6 +425,70 @@ static void test_growing_file(void ** state) {
     unlink(path);
 }
 
+static uint64_t drain(struct trace_cursor * cursor, uint64_t * next) {
+    struct trace_ubatch ubatch;
+    uint64_t            n = 0;
+    for (; trace_next(cursor, &ubatch); n++) {
+        assert_true(ubatch.number >= *next);
+        *next = ubatch.number + 1;
+    }
+    return n;
+}
+
+// Opens a file as soon as it begins as a trace, and reads what comes as it comes, byte by byte at the worst. Returns how
+// many ubatches there were.
+static uint64_t grow_to(const struct bytes * file, const char * path, struct trace ** trace, uint64_t * lost) {
+    struct trace_cursor * cursor = NULL;
+    uint64_t              n      = 0;
+    uint64_t              next   = 0;
+    char                  error[TRACE_ERROR_MAX];
+    *trace = NULL;
+    for (size_t size = 0; size < file->size;) {
+        size += 1 + any(size < 900 ? 90 : 9);
+        size  = size > file->size ? file->size : size;
+        write_file(path, file->data, size);
+        if (*trace == NULL) {
+            *trace = trace_open_growing(path, error);
+            cursor = *trace == NULL ? NULL : trace_cursor_new(*trace);
+        } else {
+            assert_int_equal(trace_grow(*trace), TRACE_GREW);
+            assert_int_equal(trace_grow(*trace), TRACE_AS_BEFORE);
+        }
+        n += cursor == NULL ? 0 : drain(cursor, &next);
+    }
+    *lost = trace_about(*trace)->lost_ubatches + trace_cursor_lost(cursor);
+    trace_cursor_free(cursor);
+    return n;
+}
+
+// What is read bit by bit is what is read at once.
+static void test_read_as_it_grows(void ** state) {
+    (void) state;
+    char path[] = "/tmp/test-trace-XXXXXX";
+    close(mkstemp(path));
+    for (size_t i = 0; i < n_corpus; i++) {
+        static struct ubatches all;
+        struct trace         * whole = open_bytes(corpus[i].data, corpus[i].size);
+        struct trace         * trace;
+        uint64_t               lost;
+        write_file(path, "", 0);
+        list_ubatches(&all, whole);
+        assert_int_equal(grow_to(&corpus[i], path, &trace, &lost), all.n);
+        assert_int_equal(lost, all.lost);
+        assert_int_equal(consume(trace, 0).hash, consume(whole, 0).hash);
+        assert_false(trace_changed(trace));
+        assert_int_equal(trace_about(trace)->ending, trace_about(whole)->ending);
+        if (all.lost == 0) {
+            assert_int_equal(consume_info(trace).hash, consume_info(whole).hash);
+        }
+        write_file(path, corpus[i].data, corpus[i].size - 1);
+        assert_int_equal(trace_grow(trace), TRACE_SHRANK);
+        trace_close(trace);
+        trace_close(whole);
+    }
+    unlink(path);
+}
+
 static void test_file_that_shrinks(void ** state) {
     (void) state;
     const struct bytes * file   = corpus_file("generation.moetrace");
@@ -596,6 +660,7 @@ int main(void) {
         cmocka_unit_test(test_cursors_are_independent),
         cmocka_unit_test(test_pipe),
         cmocka_unit_test(test_growing_file),
+        cmocka_unit_test(test_read_as_it_grows),
         cmocka_unit_test(test_file_that_shrinks),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_limits),

@@ -79,18 +79,24 @@ static bool join_rejection(struct trace_amendment * before, const struct trace_a
 
 typedef bool join_fn(struct trace_amendment * before, const struct trace_amendment * next);
 
+// What was sorted before stays where it is, unless something new belongs in front of it.
 static void sort(struct trace_amendment_list * list, join_fn * join) {
-    if (list->n == 0) {
+    size_t n = list->n_sorted;
+    if (list->n == n) {
         return;
     }
-    size_t n = 1;
-    qsort(list->items, list->n, sizeof(list->items[0]), by_ubatch);
-    for (size_t i = 1; i < list->n; i++) {
-        if (!join(&list->items[n - 1], &list->items[i])) {
+    qsort(list->items + n, list->n - n, sizeof(list->items[0]), by_ubatch);
+    if (n > 0 && by_ubatch(&list->items[n - 1], &list->items[n]) > 0) {
+        qsort(list->items, list->n, sizeof(list->items[0]), by_ubatch);
+        n = 0;
+    }
+    for (size_t i = n; i < list->n; i++) {
+        if (n == 0 || !join(&list->items[n - 1], &list->items[i])) {
             list->items[n++] = list->items[i];
         }
     }
-    list->n = n;
+    list->n        = n;
+    list->n_sorted = n;
 }
 
 void trace_amendments_sort(struct trace_amendments * amendments) {

@@ -15,6 +15,7 @@ struct trace_amendment {
 struct trace_amendment_list {
     struct trace_amendment * items;
     size_t                   n;
+    size_t                   n_sorted; // of them, the first ones
     size_t                   room;
 };
 
@@ -26,7 +27,7 @@ struct trace_amendments {
 
 // false: out of memory
 bool trace_amendments_add (struct trace_amendments * amendments, const struct trace_buffer * payload);
-void trace_amendments_sort(struct trace_amendments * amendments); // when there are all of them
+void trace_amendments_sort(struct trace_amendments * amendments); // when there are all of them, for now
 void trace_amendments_free(struct trace_amendments * amendments);
 
 bool trace_amendments_warmup(const struct trace_amendments * amendments, uint64_t ubatch);

@@ -33,7 +33,7 @@ static bool is_as_before(const struct trace * trace, const struct trace_chunk * 
 
 bool trace_read(const struct trace * trace, const struct trace_chunk * chunk, struct trace_buffer * payload) {
     const bool good = trace_chunk_load(&trace->source, chunk, payload);
-    if (trace->memory == NULL || is_as_before(trace, chunk, good)) {
+    if (!trace->is_open || is_as_before(trace, chunk, good)) {
         return good;
     }
     trace_memory_set_changed(trace->memory);

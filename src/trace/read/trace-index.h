@@ -22,8 +22,9 @@ struct trace {
     struct trace_chunk    * chunks;    // of data, packed or not, their numbers rising
     size_t                  n_chunks;
     size_t                  chunks_room;
-    char                  * stopped;   // in `info`
-    struct trace_memory   * memory;    // of what was read; NULL while it is opened
+    struct trace_memory   * memory;    // of what was read
+    bool                    is_open;   // from now on it is compared with that
+    struct trace_opening  * opening;   // how far it was read
 };
 
 // Reads the payload of a chunk. Returns false where it does not check, or did not the last time: who went through the

@@ -142,7 +142,18 @@ static struct trace_table * table_at(struct trace_tables * tables, size_t number
     return &tables->tables[number];
 }
 
-// The first of a number counts.
+static bool is_same_table(const struct trace_tables * tables, const json_t * json, int32_t number) {
+    size_t   i;
+    json_t * kept;
+    json_array_foreach(tables->kept, i, kept) {
+        if (number_of(kept, "table", -1) == number) {
+            return json_equal(kept, json);
+        }
+    }
+    return false;
+}
+
+// The first of a number counts. Each part of a trace has them again.
 bool trace_json_read_layers(const struct trace_buffer * payload, struct trace_tables * tables) {
     json_t             * json   = load(payload);
     const int32_t        number = bounded_number_of(json, "table", TRACE_TABLES_MAX - 1);
@@ -152,12 +163,13 @@ bool trace_json_read_layers(const struct trace_buffer * payload, struct trace_ta
     if (tables->kept == NULL) {
         tables->kept = json_array();
     }
-    const bool ok = table != NULL && table->layers == NULL && json_array_append(tables->kept, json) == 0;
-    if (ok) {
+    const bool is_new = table != NULL && table->layers == NULL && json_array_append(tables->kept, json) == 0;
+    if (is_new) {
         *table = parsed;
     } else {
         free_layers(&parsed, (struct trace_layer *) parsed.layers);
     }
+    const bool ok = is_new || (table != NULL && is_same_table(tables, json, number));
     json_decref(json);
     return ok;
 }

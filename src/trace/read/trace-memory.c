@@ -16,6 +16,8 @@ struct outcome {
 
 struct trace_memory {
     atomic_uchar   * data;        // [n_data] by chunk of data
+    size_t           n_data;
+    size_t           data_room;
     struct outcome * others;      // that were read when the trace was opened, their offsets rising
     size_t           n_others;
     size_t           others_room;
@@ -45,10 +47,15 @@ bool trace_memory_add(struct trace_memory * memory, uint64_t offset, bool good) 
 }
 
 bool trace_memory_end(struct trace_memory * memory, size_t n_data, uint64_t lost_chunks, uint64_t lost_bytes) {
-    memory->data        = calloc(n_data + 1, sizeof(memory->data[0]));
+    if (!trace_array_grow(&memory->data, &memory->data_room, n_data + 1, sizeof(memory->data[0]))) {
+        return false;
+    }
+    for (; memory->n_data < n_data; memory->n_data++) {
+        atomic_init(&memory->data[memory->n_data], NOT_READ);
+    }
     memory->lost_chunks = lost_chunks;
     memory->lost_bytes  = lost_bytes;
-    return memory->data != NULL;
+    return true;
 }
 
 bool trace_memory_data(struct trace_memory * memory, size_t i, bool good) {

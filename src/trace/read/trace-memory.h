@@ -15,8 +15,8 @@ void                  trace_memory_free(struct trace_memory * memory);
 // Of a chunk that is read while the trace is opened, offsets rising. Returns false where memory runs out.
 bool trace_memory_add (struct trace_memory * memory, uint64_t offset, bool good);
 
-// The trace is open, with so many chunks of data; the walk through the file has lost so many chunks and bytes. Returns
-// false where memory runs out.
+// The trace is open, or has grown, with so many chunks of data now; the walk through the file has lost so many chunks
+// and bytes. Returns false where memory runs out.
 bool trace_memory_end (struct trace_memory * memory, size_t n_data, uint64_t lost_chunks, uint64_t lost_bytes);
 
 // Of a trace that is open: whether a chunk is as it was the last time. One of data by its index, which may be read for

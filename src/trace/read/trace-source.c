@@ -88,7 +88,7 @@ const char * trace_source_open(struct trace_source * source, const char * path) 
             goto failed;
         }
     }
-    *source = (struct trace_source) { fd, NULL, (uint64_t) about.st_size };
+    *source = (struct trace_source) { .fd = fd, .size = (uint64_t) about.st_size };
     return NULL;
 
 failed:;
@@ -105,7 +105,36 @@ void trace_source_close(struct trace_source * source) {
     if (source->fd >= 0) {
         close(source->fd);
     }
+    if (source->before != NULL) {
+        trace_source_close(source->before);
+        free(source->before);
+    }
     *source = (struct trace_source) TRACE_SOURCE_CLOSED;
+}
+
+bool trace_source_grow(struct trace_source * source) {
+    struct stat about;
+    if (source->fd < 0 || fstat(source->fd, &about) != 0) {
+        return true;
+    }
+    const uint64_t size = source->begin + (uint64_t) about.st_size;
+    const bool     ok   = size >= source->size;
+    source->size = ok ? size : source->size;
+    return ok;
+}
+
+bool trace_source_append(struct trace_source * source, struct trace_source next) {
+    struct trace_source * before = malloc(sizeof(*before));
+    if (before == NULL) {
+        trace_source_close(&next);
+        return false;
+    }
+    *before      = *source;
+    next.begin   = before->size;
+    next.size   += before->size;
+    next.before  = before;
+    *source      = next;
+    return true;
 }
 
 static size_t read_memory(const struct trace_source * source, uint64_t offset, void * data, size_t size) {
@@ -116,6 +145,9 @@ static size_t read_memory(const struct trace_source * source, uint64_t offset, v
 }
 
 size_t trace_source_read(const struct trace_source * source, uint64_t offset, void * data, size_t size) {
+    while (offset < source->begin) {
+        source = source->before;
+    }
     if (offset >= source->size || size == 0) {
         return 0;
     }
@@ -124,7 +156,8 @@ size_t trace_source_read(const struct trace_source * source, uint64_t offset, vo
     }
     size_t got = 0;
     while (got < size) {
-        const ssize_t n = pread(source->fd, (uint8_t *) data + got, size - got, (off_t) (offset + got));
+        const ssize_t n = pread(source->fd, (uint8_t *) data + got, size - got,
+                                (off_t) (offset - source->begin + got));
         if (n == 0 || (n < 0 && errno != EINTR)) {
             break;
         }
