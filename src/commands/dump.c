@@ -4,6 +4,7 @@
 #include "commands/commands.h"
 #include "tool/error.h"
 #include "tool/input/trace-filter.h"
+#include "tool/input/trace-follow.h"
 #include "tool/input/trace-input.h"
 #include "tool/input/vocabulary.h"
 #include "tool/options.h"
@@ -18,6 +19,7 @@ struct options {
     struct trace_filter filter;
     const char        * model;
     bool                compact;
+    bool                follow;
     const char        * file;
 };
 
@@ -26,12 +28,15 @@ struct dump {
     const struct options      * options;
     const struct trace_info   * info;
     const struct vocabulary   * vocabulary; // NULL: none was named
+    bool                        begun;      // a ubatch was there
     uint64_t                    next;       // number of the ubatch to come, if none is missing
     uint64_t                    lost;       // ubatches that do not check
 };
 
 static const struct option_spec options_known[] = {
     { 'c', "compact", OPTION_ON, OPTION_AT(compact), .help = "a line for each token, with all layers" },
+    { 'f', "follow", OPTION_ON, OPTION_AT(follow),
+      .help = "print what a running program adds, and the next parts of a rotated trace, until it ends" },
     { 'm', "model", OPTION_FILE, OPTION_AT(model), .value = "MODEL",
       .help = "the model's GGUF file: print the text of each token too, where the trace has token ids" },
     TRACE_FILTER_OPTIONS(filter),
@@ -44,8 +49,9 @@ static bool parse_options(struct options * options, int argc, char ** argv, int 
         return false;
     }
     options->file = argv[0];
-    *status = argc == 1 ? STATUS_OK : command_usage_error(&command_dump, "%s",
-        argc == 0 ? "which file?" : "one file at a time (see `cat`)");
+    *status = argc != 1 ? command_usage_error(&command_dump, "%s",
+                              argc == 0 ? "which file?" : "one file at a time (see `cat`)")
+            : options->follow ? trace_follow_check(&command_dump, options->file) : STATUS_OK;
     return *status == STATUS_OK;
 }
 
@@ -70,6 +76,9 @@ static void print_header(const struct dump * dump) {
     print_comment(dump, "engine",       info->engine);
     print_comment(dump, "capture",      info->capture);
     print_comment(dump, "trace",        info->trace_id);
+    if (dump->options->follow) { // there will be more
+        return;
+    }
     fprintf(dump->out, "# %-12s %" PRIu64 " in %" PRIu64 " ubatches\n", "tokens", info->n_tokens, info->n_ubatches);
 }
 
@@ -222,23 +231,32 @@ static void dump_ubatch(struct dump * dump, const struct trace_ubatch * ubatch) 
 // the file
 //
 
+// Prints what the cursor has. False: it is past all that is chosen.
+static bool print_ubatches(struct dump * dump, struct trace_cursor * cursor) {
+    const struct trace_filter * filter = &dump->options->filter;
+    const uint64_t              first  = trace_filter_first_ubatch(filter);
+    struct trace_ubatch         ubatch;
+    bool                        past   = false;
+    while (!past && ferror(dump->out) == 0 && trace_next(cursor, &ubatch)) {
+        past = trace_filter_is_past(filter, ubatch.number);
+        if (!past) {
+            dump->next  = dump->begun || (first == 0 && dump->info->part == 0) ? dump->next : ubatch.number;
+            dump->begun = true;
+            dump_ubatch(dump, &ubatch);
+        }
+    }
+    return !past;
+}
+
 static bool dump_trace(struct dump * dump, const struct trace * trace) {
-    const uint64_t        first  = trace_filter_first_ubatch(&dump->options->filter);
     struct trace_cursor * cursor = trace_cursor_new(trace);
     if (cursor == NULL) {
         error_say("out of memory");
         return false;
     }
-    trace_cursor_seek(cursor, first);
+    trace_cursor_seek(cursor, trace_filter_first_ubatch(&dump->options->filter));
     print_header(dump);
-    struct trace_ubatch ubatch;
-    bool                begun = false;
-    while (ferror(dump->out) == 0 && trace_next(cursor, &ubatch)
-           && !trace_filter_is_past(&dump->options->filter, ubatch.number)) {
-        dump->next = begun || (first == 0 && dump->info->part == 0) ? dump->next : ubatch.number;
-        begun      = true;
-        dump_ubatch(dump, &ubatch);
-    }
+    print_ubatches(dump, cursor);
     dump->lost = trace_cursor_lost(cursor);
     trace_cursor_free(cursor);
     struct error error;
@@ -275,10 +293,116 @@ static void check_model(const struct options * options, const struct trace_info 
 
 static int dump_open(const struct options * options, const struct trace * trace, const struct vocabulary * vocabulary) {
     const struct trace_info * info = trace_about(trace);
-    struct dump               dump = { stdout, options, info, vocabulary, 0, 0 };
+    struct dump               dump = { .out = stdout, .options = options, .info = info, .vocabulary = vocabulary };
     check_model(options, info);
     return fits(options, info) && dump_trace(&dump, trace)
          ? trace_input_check(options->file, info, dump.lost) : STATUS_FAILED;
+}
+
+//
+// a file that grows
+//
+
+struct following {
+    struct dump           dump;
+    struct trace_follow * follow;
+    struct trace_cursor * cursor; // of the part that is open
+    bool                  damaged;
+};
+
+static bool is_chosen(const struct dump * dump, uint64_t number) {
+    const struct trace_ubatch ubatch = { .number = number };
+    return trace_filter_has_ubatch(&dump->options->filter, &ubatch);
+}
+
+// What became known of ubatches that are printed already.
+static void print_amendments(const struct dump * dump, const struct trace_amendments * news) {
+    for (size_t i = 0; i < news->warmups.n; i++) {
+        const struct trace_amendment * warmup = &news->warmups.items[i];
+        const uint64_t end = warmup->n < dump->next - warmup->ubatch ? warmup->ubatch + warmup->n : dump->next;
+        if (warmup->ubatch < dump->next && warmup->n > 0) {
+            fprintf(dump->out, "warmup ubatches=%" PRIu64 "-%" PRIu64 "\n", warmup->ubatch, end - 1);
+        }
+    }
+    for (size_t i = 0; i < news->rejections.n; i++) {
+        const struct trace_amendment * rejection = &news->rejections.items[i];
+        if (rejection->ubatch < dump->next && rejection->n > 0 && is_chosen(dump, rejection->ubatch)) {
+            fprintf(dump->out, "rejected ubatch=%" PRIu64 " tokens=%" PRIu64 "-%" PRIu64 "\n", rejection->ubatch,
+                    rejection->first, rejection->first + rejection->n - 1);
+        }
+    }
+}
+
+// Of the part that was entered: from its beginning, or from where an earlier part has ended.
+static bool begin_part(struct following * following, enum follow_news news) {
+    struct dump        * dump  = &following->dump;
+    const struct trace * trace = trace_follow_trace(following->follow);
+    trace_cursor_free(following->cursor);
+    following->cursor = trace_cursor_new(trace);
+    dump->info        = trace_about(trace);
+    if (news == FOLLOW_ANOTHER) {
+        dump->begun = false;
+        dump->next  = 0;
+        check_model(dump->options, dump->info);
+        print_header(dump);
+    }
+    if (following->cursor == NULL) {
+        error_say("out of memory");
+        return false;
+    }
+    const uint64_t first = trace_filter_first_ubatch(&dump->options->filter);
+    trace_cursor_seek(following->cursor, dump->begun && dump->next > first ? dump->next : first);
+    return fits(dump->options, dump->info);
+}
+
+static void warn_of_damage(struct following * following) {
+    const struct trace_info * info = following->dump.info;
+    const uint64_t            lost = trace_cursor_lost(following->cursor);
+    if (!following->damaged && trace_input_is_damaged(info, lost)) {
+        following->damaged = true;
+        trace_input_check(trace_name(trace_follow_trace(following->follow)), info, lost);
+    }
+}
+
+// Returns the exit status.
+static int go_on(struct following * following) {
+    struct dump    * dump = &following->dump;
+    enum follow_news news;
+    while (follow_news_is_more(news = trace_follow_next(following->follow, 0))) {
+        if (news != FOLLOW_GREW && !begin_part(following, news)) {
+            return STATUS_FAILED;
+        }
+        if (dump->begun) {
+            print_amendments(dump, trace_news(trace_follow_trace(following->follow)));
+        }
+        const bool more = print_ubatches(dump, following->cursor);
+        warn_of_damage(following);
+        if (fflush(dump->out) != 0 || ferror(dump->out) != 0 || !more) {
+            break;
+        }
+    }
+    return news == FOLLOW_FAILED || following->damaged ? STATUS_FAILED : STATUS_OK;
+}
+
+static int dump_follow(const struct options * options, const struct vocabulary * vocabulary) {
+    struct following following = {
+        .dump   = { .out = stdout, .options = options, .vocabulary = vocabulary },
+        .follow = trace_follow_new(options->file),
+    };
+    const int status = go_on(&following);
+    trace_cursor_free(following.cursor);
+    trace_follow_free(following.follow);
+    return status;
+}
+
+static int dump_at_once(const struct options * options, const struct vocabulary * vocabulary) {
+    struct trace * trace = trace_input_open(options->file);
+    if (trace == NULL) {
+        return STATUS_FAILED;
+    }
+    const int status = dump_open(options, trace, vocabulary);
+    trace_close(trace);
+    return status;
 }
 
 static int dump_file(const struct options * options) {
@@ -288,11 +412,7 @@ static int dump_file(const struct options * options) {
         error_say("%s", error.text);
         return STATUS_FAILED;
     }
-    struct trace * trace  = trace_input_open(options->file);
-    const int      status = trace == NULL ? STATUS_FAILED : dump_open(options, trace, vocabulary);
-    if (trace != NULL) {
-        trace_close(trace);
-    }
+    const int status = options->follow ? dump_follow(options, vocabulary) : dump_at_once(options, vocabulary);
     vocabulary_close(vocabulary);
     return status;
 }
@@ -317,6 +437,8 @@ const struct command command_dump = {
                "Each line says all of its token, so that grep can choose.",
     .options = options_known,
     .notes   = "A warm-up is printed too unless --no-warmup or --phase leaves it out, and so is what a "
-               "multi-token-prediction head evaluated. A FILE is what `run --routing` wrote, - the standard input.",
+               "multi-token-prediction head evaluated. A FILE is what `run --routing` wrote, - the standard input. "
+               "With --follow it may be a file that is not there yet. What turns out later of ubatches that are printed "
+               "already has lines of its own then, such as `warmup ubatches=0-1` and `rejected ubatch=7 tokens=1-3`.",
     .main    = dump_main,
 };

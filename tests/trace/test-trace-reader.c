@@ -435,8 +435,8 @@ static uint64_t drain(struct trace_cursor * cursor, uint64_t * next) {
     return n;
 }
 
-// Opens a file as soon as it begins as a trace, and reads what comes as it comes, byte by byte at the worst. Returns how
-// many ubatches there were.
+// Opens a file as soon as it begins as a trace, and reads what comes as it comes, byte by byte at the worst. Returns
+// how many ubatches there were.
 static uint64_t grow_to(const struct bytes * file, const char * path, struct trace ** trace, uint64_t * lost) {
     struct trace_cursor * cursor = NULL;
     uint64_t              n      = 0;

@@ -393,6 +393,10 @@ enum trace_growth trace_grow(struct trace * trace) {
     return read_on(trace) == NULL ? TRACE_GREW : TRACE_NO_MEMORY;
 }
 
+bool trace_is_written(const struct trace * trace) {
+    return trace_source_is_written(&trace->source);
+}
+
 const struct trace_amendments * trace_news(const struct trace * trace) {
     return &trace->opening->news;
 }

@@ -47,6 +47,9 @@ struct trace * trace_open_growing(const char * path, char error[TRACE_ERROR_MAX]
 // thread meanwhile. What trace_about() has changes in its place.
 enum trace_growth trace_grow(struct trace * trace);
 
-// The amendments that were read when it was opened or has grown the last time, in their order. They may tell of ubatches
-// that were read before, also of another part.
+// Whether the program that writes the last file lives; true too where that cannot be known.
+bool trace_is_written(const struct trace * trace);
+
+// The amendments that were read when it was opened or has grown the last time, in their order. They may tell of
+// ubatches that were read before, also of another part.
 const struct trace_amendments * trace_news(const struct trace * trace);

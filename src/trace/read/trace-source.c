@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -121,6 +122,15 @@ bool trace_source_grow(struct trace_source * source) {
     const bool     ok   = size >= source->size;
     source->size = ok ? size : source->size;
     return ok;
+}
+
+// Shared, so that those who look do not take each other for the owner.
+bool trace_source_is_written(const struct trace_source * source) {
+    if (flock(source->fd, LOCK_SH | LOCK_NB) != 0) {
+        return true;
+    }
+    flock(source->fd, LOCK_UN);
+    return false;
 }
 
 bool trace_source_append(struct trace_source * source, struct trace_source next) {

@@ -27,6 +27,9 @@ void         trace_source_close(struct trace_source * source);
 // Takes the size that the file has now. False where it has become smaller, and the size is what it was.
 bool trace_source_grow(struct trace_source * source);
 
+// Whether the program that writes the file lives, which holds a lock on it; true too where that cannot be known.
+bool trace_source_is_written(const struct trace_source * source);
+
 // Puts another file behind it, which is the one that grows then. Takes `next` over. False: out of memory.
 bool trace_source_append(struct trace_source * source, struct trace_source next);
 
