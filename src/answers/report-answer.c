@@ -336,8 +336,9 @@ static bool fill(struct report_answer * report, const struct trace_filter * filt
     return counts->trace == NULL || !trace_input_changed(counts->trace, error);
 }
 
-struct report_answer * report_answer_new(const char * path, const struct trace_filter * filter, struct error * error) {
-    struct routing_counts * counts = routing_counts_load(path, filter, false, error);
+// Takes the counts over, NULL: there are none.
+static struct report_answer * answer_of(struct routing_counts * counts, const struct trace_filter * filter,
+                                        struct error * error) {
     if (counts == NULL) {
         return NULL;
     }
@@ -348,6 +349,15 @@ struct report_answer * report_answer_new(const char * path, const struct trace_f
         return NULL;
     }
     return report;
+}
+
+struct report_answer * report_answer_new(const char * path, const struct trace_filter * filter, struct error * error) {
+    return answer_of(routing_counts_load(path, filter, false, error), filter, error);
+}
+
+struct report_answer * report_answer_of(const char * name, const struct trace * trace,
+                                        const struct trace_filter * filter, struct error * error) {
+    return answer_of(routing_counts_of(name, trace, filter, false, error), filter, error);
 }
 
 void report_answer_free(struct report_answer * report) {

@@ -96,4 +96,7 @@ struct report_answer {
 
 // Reads a trace twice at most. NULL where it cannot be read.
 struct report_answer * report_answer_new (const char * path, const struct trace_filter * filter, struct error * error);
+// The same of a trace that is open, and stays so as long as the answer. `name`: to be told to people.
+struct report_answer * report_answer_of  (const char * name, const struct trace * trace,
+                                          const struct trace_filter * filter, struct error * error);
 void                   report_answer_free(struct report_answer * report);

@@ -261,20 +261,24 @@ static bool gather(struct routing_counts * counts, const struct trace_filter * f
     return ok;
 }
 
-static bool load_trace(struct routing_counts * counts, const struct trace_filter * filter, bool halves,
-                       struct error * error) {
-    char         why[TRACE_ERROR_MAX];
-    struct error cause;
-    counts->trace = trace_open(counts->path, why);
-    if (counts->trace == NULL) {
-        return error_set(error, "%s", why);
-    }
-    const struct trace_info * info = trace_about(counts->trace);
+static bool take_trace(struct routing_counts * counts, const struct trace * trace, const struct trace_filter * filter,
+                       bool halves, struct error * error) {
+    const struct trace_info * info = trace_about(trace);
+    struct error              cause;
+    counts->trace = trace;
     counts->model = (struct answer_model) { info->model_name, info->architecture, info->model_file, info->engine };
     if (!trace_filter_fits(filter, info, &cause) || !gather(counts, filter, halves, &cause)) {
         return error_set(error, "%s: %s", routing_counts_name(counts), cause.text);
     }
     return true;
+}
+
+static bool load_trace(struct routing_counts * counts, const struct trace_filter * filter, bool halves,
+                       struct error * error) {
+    char why[TRACE_ERROR_MAX];
+    counts->own_trace = trace_open(counts->path, why);
+    return counts->own_trace != NULL ? take_trace(counts, counts->own_trace, filter, halves, error)
+                                     : error_set(error, "%s", why);
 }
 
 //
@@ -354,15 +358,24 @@ struct routing_counts * routing_counts_load(const char * path, const struct trac
     return NULL;
 }
 
+struct routing_counts * routing_counts_of(const char * name, const struct trace * trace,
+                                          const struct trace_filter * filter, bool halves, struct error * error) {
+    struct routing_counts * counts = memory_new(1, sizeof(*counts));
+    counts->path = name;
+    if (take_trace(counts, trace, filter, halves, error)) {
+        return counts;
+    }
+    routing_counts_free(counts);
+    return NULL;
+}
+
 void routing_counts_free(struct routing_counts * counts) {
     for (size_t i = 0; i < counts->n_layers; i++) {
         for (int part = 0; part < COUNTED_N_PARTS; part++) {
             free(counts->layers[i].activations[part]);
         }
     }
-    if (counts->trace != NULL) {
-        trace_close(counts->trace);
-    }
+    trace_close(counts->own_trace);
     statistics_free(counts->statistics);
     free(counts->layers);
     free(counts);

@@ -41,7 +41,8 @@ struct routing_tokens {
 
 struct routing_counts {
     const char             * path;       // as the user gave it
-    struct trace           * trace;      // NULL: statistics
+    const struct trace     * trace;      // NULL: statistics
+    struct trace           * own_trace;  // which is closed with it, NULL: none
     struct statistics      * statistics; // NULL: a trace
     struct answer_model      model;
     struct routing_tokens    tokens;
@@ -55,6 +56,10 @@ struct routing_counts {
 // Returns NULL where it cannot be read, or does not know what the filter asks for.
 struct routing_counts * routing_counts_load(const char * path, const struct trace_filter * filter, bool halves,
                                             struct error * error);
+
+// The same of a trace that is open, and stays so as long as these counts. `name`: to be told to people.
+struct routing_counts * routing_counts_of  (const char * name, const struct trace * trace,
+                                            const struct trace_filter * filter, bool halves, struct error * error);
 void                    routing_counts_free(struct routing_counts * counts);
 
 // Warns where it is a damaged trace. Returns the exit status.

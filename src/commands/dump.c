@@ -438,7 +438,8 @@ const struct command command_dump = {
     .options = options_known,
     .notes   = "A warm-up is printed too unless --no-warmup or --phase leaves it out, and so is what a "
                "multi-token-prediction head evaluated. A FILE is what `run --routing` wrote, - the standard input. "
-               "With --follow it may be a file that is not there yet. What turns out later of ubatches that are printed "
-               "already has lines of its own then, such as `warmup ubatches=0-1` and `rejected ubatch=7 tokens=1-3`.",
+               "With --follow it may be a file that is not there yet. What turns out later of ubatches that are "
+               "printed already has lines of its own then, such as `warmup ubatches=0-1` and `rejected ubatch=7 "
+               "tokens=1-3`.",
     .main    = dump_main,
 };

@@ -313,6 +313,145 @@ class Dump(Case):
             self.assertEqual(reader.out, b"")
 
 
+class Answers(Case):
+    """What report and cache have printed of a trace while it grew ends in what they print of the whole."""
+
+    COMMANDS = ("report", "cache")
+
+    def whole_answer(self, command, made, *args):
+        return self.run_cli(command, *args, self.whole(made))
+
+    def test_text(self):
+        for command in self.COMMANDS:
+            with self.subTest(command):
+                made = chunks()
+                writer = self.writer(made).write(4)
+                reader = self.follow(command, self.path)
+                answers = [self.whole_answer(command, made[:5]), self.whole_answer(command, made[:7]),
+                           self.whole_answer(command, made)]
+                for answer, step in zip(answers, (2, None, None)):
+                    reader.until(lambda: reader.out.decode().endswith(answer), f"not\n{answer}\nbut")
+                    writer.write(step)
+                self.assertEqual((reader.end(), reader.err), (0, b""))
+                self.assertEqual(reader.out.decode(), "\n".join(answers))
+
+    def test_json(self):
+        for command in self.COMMANDS:
+            with self.subTest(command):
+                made = chunks()
+                writer = self.writer(made).write(4)
+                reader = self.follow(command, "--json", self.path)
+                reader.until_out("\n}\n")
+                writer.write(2)
+                reader.until_out("\n}\n", 2)
+                writer.write()
+                self.assertEqual((reader.end(), reader.err), (0, b""))
+                documents = [json.loads(each + "}") for each in reader.out.decode().split("\n}\n")[:-1]]
+                self.assertEqual(len(documents), 3)
+                for document, part in zip(documents, (made[:5], made[:7], made)):
+                    plain = json.loads(self.whole_answer(command, part, "--json"))
+                    self.assertEqual({**document, "file": None}, {**plain, "file": None})
+
+    def test_page(self):
+        page = self.folder / "page.html"
+        if self.run_page(page) != 0:
+            self.skipTest("this command was built without pages")
+        made = chunks()
+        writer = self.writer(made).write(4)
+        reader = self.follow("report", "--html", page, self.path)
+        reader.until(page.exists, "no page:")
+        first = page.read_text()
+        writer.write()
+        self.assertEqual((reader.end(), reader.err), (0, b""))
+        self.assertNotEqual(page.read_text(), first)
+        self.run_cli("report", "--html", self.folder / "whole.html", self.whole(made, self.path.name))
+        strip = re.compile(re.escape(str(self.folder)) + "/(whole/)?")
+        self.assertEqual(strip.sub("", page.read_text()), strip.sub("", (self.folder / "whole.html").read_text()))
+        self.assertEqual(sorted(path.name for path in self.folder.glob("*page*")), ["page.html"])
+
+    def run_page(self, page):
+        done = subprocess.run([CLI, "report", "--html", page, self.whole(chunks())], capture_output=True)
+        page.unlink(missing_ok=True)
+        return done.returncode
+
+    def test_terminal(self):
+        made = chunks()
+        writer = self.writer(made).write(4)
+        reader = self.follow("report", "--color", "never", self.path, tty=True)
+        reader.until_out("\033[J")
+        writer.write()
+        self.assertEqual((reader.end(), reader.err), (0, b""))
+        screens = reader.out.decode().replace("\r\n", "\n").split("\033[J")[:-1]
+        self.assertEqual(len(screens), 2)
+        self.assertTrue(screens[0].startswith("\033[H\033[2J"))
+        self.assertEqual(screens[0].count("\n"), 23) # of 24 rows
+        self.assertRegex(screens[0], r"\n… and \d+ lines more, [^\n]*\n$")
+        self.assertTrue(screens[1].startswith("\033[H"))
+        plain = re.sub("\033\\[[0-9]*[A-Za-z]", "", screens[1])
+        self.assertEqual(plain, self.whole_answer("report", made))
+
+    def test_terminals_that_are_none(self):
+        made = chunks()
+        for env, tty in (({"TERM": "dumb"}, True), ({}, False)):
+            writer = self.writer(made)
+            writer.write()
+            reader = self.follow("report", self.path, tty=tty, env=env)
+            self.assertEqual(reader.end(), 0)
+            self.assertNotIn(b"\033", reader.out)
+            writer.close()
+
+    def test_killed(self):
+        made = chunks()
+        writer = self.writer(made).write(4)
+        reader = self.follow("report", self.path, tty=True)
+        reader.until_out("lines more")
+        writer.close()
+        self.assertEqual(reader.end(), 0)
+        self.assertIn(b"was killed", reader.err)
+        self.assertTrue(reader.out.decode().replace("\r\n", "\n").endswith(
+            "\033[J" + self.whole_answer("report", made[:5], "--color", "always")))
+
+    def test_damage(self):
+        made = [bytearray(chunk) for chunk in chunks()]
+        made[4][100] ^= 255
+        writer = self.writer(made).write(5)
+        reader = self.follow("report", self.path)
+        reader.until_err("damaged")
+        writer.write()
+        self.assertEqual(reader.end(), 1)
+        self.assertEqual(reader.err.decode().count("\n"), 1)
+        self.assertTrue(reader.out.decode().endswith(self.run_cli("report", self.whole(made), status=1)))
+
+    def test_what_cannot_be_followed(self):
+        made = self.whole(chunks())
+        stats = self.folder / "stats.json"
+        stats.write_text('{"total_tokens": 1}')
+        for args, status, why in [(["report", "-"], 2, "needs the name of a file"),
+                                  (["cache", "-"], 2, "needs the name of a file"),
+                                  (["report", made, made], 2, "one FILE"), (["cache", made, made], 2, "one file"),
+                                  (["report", stats], 2, "watch llama-expert-tracer report"),
+                                  (["report", "--html", "-", made], 2, "name of a file"),
+                                  (["report", "--layer", "9", made], 1, "no such layer"),
+                                  (["cache", "--layer", "9", made], 1, "no such layer")]:
+            reader = self.follow(args[0], *args[1:])
+            self.assertEqual(reader.end(), status, args)
+            self.assertIn(why, reader.err.decode())
+            self.assertEqual(reader.out, b"")
+
+    def test_slow_answers_are_rarer(self):
+        """Of many chunks there are few answers."""
+        made = chunks(events(n=100), every=1)
+        writer = self.writer(made).write(2)
+        reader = self.follow("report", self.path)
+        begin = time.monotonic()
+        while writer.left:
+            writer.write(1)
+            reader.read(0.03)
+        self.assertEqual(reader.end(), 0)
+        self.assertLessEqual(reader.out.count(b"\ntokens "), time.monotonic() - begin + 3)
+        self.assertTrue(reader.out.decode().endswith(self.whole_answer("report", made)))
+
+
 class Parts(Case):
     N = 3
 
@@ -409,6 +548,33 @@ class Parts(Case):
         self.assertEqual(reader.end(), 0)
         self.assertEqual(reader.err.decode().count("\n"), 1)
         self.assertIn(b"ubatch=23 ", reader.out)
+
+    def test_answers(self):
+        for command in Answers.COMMANDS:
+            with self.subTest(command):
+                reader = self.follow(command, self.path)
+                reader.until_err("waiting for it")
+                self.rotate(lambda number, n: n != 4 or reader.until_out("tokens ", number + 1))
+                self.assertEqual(reader.end(), 0)
+                self.assertEqual(reader.err.decode().count("\n"), 1)
+                answer = self.run_cli(command, self.whole(self.joined()))
+                self.assertEqual(reader.out.decode()[-len(answer):], answer)
+                for part in self.folder.glob("run-*"):
+                    part.unlink()
+
+    def test_answers_of_what_is_left(self):
+        """LLAMA_EXPERT_TRACE_KEEP deletes the oldest parts."""
+        def wait(number, n):
+            if n == 4:
+                reader.until_out("tokens ", number + 1)
+            if n == 4 and number == 1:
+                self.part(0).unlink()
+        reader = self.follow("report", self.path)
+        self.rotate(wait)
+        self.assertEqual(reader.end(), 0)
+        self.assertEqual(reader.err.decode().count("was deleted meanwhile"), 1)
+        self.made[:1] = []
+        self.assertTrue(reader.out.decode().endswith(self.run_cli("report", self.whole(self.joined()))))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 #include "commands/cache/cache-json.h"
 #include "commands/cache/cache-text.h"
 #include "commands/commands.h"
+#include "commands/follow-answers.h"
 #include "tool/document.h"
 #include "tool/error.h"
 #include "tool/input/trace-filter.h"
@@ -23,6 +24,7 @@ struct options {
     uint64_t             * budgets; // the questions'
     struct document_output output;
     enum terminal_color    color;
+    bool                   follow;
     const char           * file;
 };
 
@@ -87,6 +89,7 @@ static const struct option_spec options_known[] = {
       .expects = "needs a number of ubatches above 0",
       .help    = "LFU: a use counts half after so many ubatches (default: 256)" },
     { 'l', "per-layer", OPTION_ON, OPTION_AT(questions.per_layer), .help = "also each layer's own cache" },
+    FOLLOW_OPTION(follow),
     DOCUMENT_OPTIONS(output),
     TERMINAL_COLOR_OPTION(color),
     TRACE_FILTER_OPTIONS(filter),
@@ -106,7 +109,9 @@ static int check_options(const struct options * options) {
     if (questions->n_budgets > BUDGETS_MAX) {
         return command_usage_error(&command_cache, "--moe-cache-mib: %d sizes at most", BUDGETS_MAX);
     }
-    return document_check(&command_cache, &options->output);
+    const int status = options->follow ? follow_answers_check(&command_cache, options->file, &options->output)
+                                       : STATUS_OK;
+    return status == STATUS_OK ? document_check(&command_cache, &options->output) : status;
 }
 
 // False: *status is the exit status, and why is told.
@@ -124,13 +129,13 @@ static bool parse_options(struct options * options, int argc, char ** argv, int 
 // the answer
 //
 
-static int write_out(const struct options * options, const struct cache_answer * answer) {
+static int write_out(const struct options * options, const struct cache_answer * answer,
+                     const struct terminal * terminal) {
     if (document_leaves_terminal(&options->output)) {
-        const struct terminal terminal = terminal_of(stdout, options->color);
-        cache_text_print_verdict(answer, &terminal);
-        fputc('\n', stdout);
-        cache_text_print_model(answer, &terminal);
-        cache_text_print(answer, &terminal, options->questions.per_layer);
+        cache_text_print_verdict(answer, terminal);
+        fputc('\n', terminal->out);
+        cache_text_print_model(answer, terminal);
+        cache_text_print(answer, terminal, options->questions.per_layer);
     }
     if (!document_is_wanted(&options->output)) {
         return STATUS_OK;
@@ -149,8 +154,9 @@ static int cache_open(const struct options * options, const struct trace * trace
         error_say("%s: %s", trace_input_name(options->file), error.text);
         return STATUS_FAILED;
     }
-    const int written = write_out(options, answer);
-    const int whole   = trace_input_check(options->file, trace_about(trace), lost);
+    const struct terminal terminal = terminal_of(stdout, options->color);
+    const int             written  = write_out(options, answer, &terminal);
+    const int             whole    = trace_input_check(options->file, trace_about(trace), lost);
     cache_answer_free(answer);
     return written == STATUS_OK ? whole : written;
 }
@@ -165,12 +171,38 @@ static int cache_file(const struct options * options) {
     return status;
 }
 
+// See follow-answers.h.
+static bool cache_anew(const void * self, const struct trace * trace, const struct terminal * terminal, int * written,
+                       uint64_t * lost, struct error * error) {
+    const struct options * options = self;
+    struct error           cause;
+    struct cache_answer  * answer  = cache_fill(trace, &options->questions, NULL, lost, &cause);
+    if (answer == NULL) {
+        return error_set(error, "%s: %s", options->file, cause.text);
+    }
+    *written = write_out(options, answer, terminal);
+    cache_answer_free(answer);
+    return true;
+}
+
+static int cache_follow(const struct options * options) {
+    const struct follow_answers wish = {
+        .file   = options->file,
+        .output = &options->output,
+        .color  = options->color,
+        .filter = &options->filter,
+        .answer = cache_anew,
+        .self   = options,
+    };
+    return follow_answers(&wish);
+}
+
 static int cache_main(int argc, char ** argv) {
     struct options options = { .filter = { .default_phases = PHASES_ALL } };
     int            status;
     options.questions = cache_questions_default(&options.filter);
     if (parse_options(&options, argc, argv, &status)) {
-        status = cache_file(&options);
+        status = options.follow ? cache_follow(&options) : cache_file(&options);
     }
     trace_filter_free(&options.filter);
     free(options.budgets);

@@ -2,6 +2,7 @@
 
 #include "answers/report-answer.h"
 #include "commands/commands.h"
+#include "commands/follow-answers.h"
 #include "commands/report/report-json.h"
 #include "commands/report/report-text.h"
 #include "tool/document.h"
@@ -10,6 +11,7 @@
 struct options {
     struct document_output output;
     bool                   per_layer;
+    bool                   follow;
     enum terminal_color    color;
     struct trace_filter    filter;
     char                ** files;
@@ -22,6 +24,7 @@ struct options {
 
 static const struct option_spec options_known[] = {
     { 'l', "per-layer", OPTION_ON, OPTION_AT(per_layer), .help = "all layers" },
+    FOLLOW_OPTION(follow),
     DOCUMENT_OPTIONS(output),
     TERMINAL_COLOR_OPTION(color),
     TRACE_FILTER_OPTIONS(filter),
@@ -35,7 +38,12 @@ static int check_options(const struct options * options) {
     if (options->n_files > 1 && options->output.page != NULL) {
         return command_usage_error(&command_report, "--html makes a page of one FILE");
     }
-    return document_check(&command_report, &options->output);
+    if (options->n_files > 1 && options->follow) {
+        return command_usage_error(&command_report, "--follow takes one FILE, and goes on with its next parts itself");
+    }
+    const int status = options->follow ? follow_answers_check(&command_report, options->files[0], &options->output)
+                                       : STATUS_OK;
+    return status == STATUS_OK ? document_check(&command_report, &options->output) : status;
 }
 
 // False: *status is the exit status, and why is told.
@@ -86,11 +94,37 @@ static int report_files(const struct options * options) {
     return status;
 }
 
+// See follow-answers.h.
+static bool report_anew(const void * self, const struct trace * trace, const struct terminal * terminal, int * written,
+                        uint64_t * lost, struct error * error) {
+    const struct options * options = self;
+    struct report_answer * report  = report_answer_of(options->files[0], trace, &options->filter, error);
+    if (report == NULL) {
+        return false;
+    }
+    *written = tell(terminal, options, 0, report);
+    *lost    = report->counts->lost;
+    report_answer_free(report);
+    return true;
+}
+
+static int report_follow(const struct options * options) {
+    const struct follow_answers wish = {
+        .file   = options->files[0],
+        .output = &options->output,
+        .color  = options->color,
+        .filter = &options->filter,
+        .answer = report_anew,
+        .self   = options,
+    };
+    return follow_answers(&wish);
+}
+
 static int report_main(int argc, char ** argv) {
     struct options options = { .filter.default_phases = PHASES_ALL };
     int            status;
     if (parse_options(&options, argc, argv, &status)) {
-        status = report_files(&options);
+        status = options.follow ? report_follow(&options) : report_files(&options);
     }
     trace_filter_free(&options.filter);
     return status;
@@ -105,7 +139,7 @@ const struct command command_report = {
                "FILE is a routing trace of `run --routing`, or, as far as they go, statistics of `run -o "
                "--per-layer`; - the standard input.",
     .options = options_known,
-    .notes   = "--json prints one document for each FILE. Exits with 1 where a FILE is damaged: what can be read of "
-               "it is reported. docs/analysis.md tells what each number is.",
+    .notes   = "--json prints one document for each FILE, with --follow one for each answer. Exits with 1 where a FILE "
+               "is damaged: what can be read of it is reported. docs/analysis.md tells what each number is.",
     .main    = report_main,
 };
