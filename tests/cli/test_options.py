@@ -52,7 +52,7 @@ class Help(unittest.TestCase):
             for line in text.splitlines():
                 self.assertLessEqual(len(line), 80, line)
         self.assertEqual(len(options("run")), 19)
-        self.assertEqual(len(options("cache")), 23)
+        self.assertEqual(len(options("cache")), 24)
 
     def test_every_option_is_taken(self):
         """An option that --help lists is no unknown one, and takes a value if --help says so."""
