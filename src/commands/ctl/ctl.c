@@ -1,12 +1,12 @@
 // The command `ctl`: steers running tracers. Finds the processes that are meant, gives each the order, and prints what
 // came of it as text or JSON.
 
-#include "base/clean.h"
 #include "base/quantity.h"
 #include "commands/commands.h"
 #include "commands/ctl/ctl-order.h"
 #include "commands/ctl/ctl-text.h"
 #include "commands/live-json.h"
+#include "commands/traced-process.h"
 #include "live/live-processes.h"
 #include "tool/error.h"
 #include "tool/json-output.h"
@@ -174,16 +174,12 @@ static int check_options(const struct options * options) {
     return STATUS_OK;
 }
 
-static bool is_process(const char * text) {
-    return live_name_is(text) || (*text != '\0' && text[strspn(text, "0123456789")] == '\0');
-}
-
 static int take_words(struct options * options, char ** words, int n) {
-    if (!options->all && (n == 0 || !is_process(words[0]))) {
+    if (!options->all && (n == 0 || !traced_process_is_word(words[0]))) {
         return n == 0 ? command_usage_error(&command_ctl, "which process? Its number, as `ps` lists it, or --all")
             : command_usage_error(&command_ctl, "'%s' is no number of a process: see `ps`, or give --all", words[0]);
     }
-    if (options->all && n > 0 && is_process(words[0])) {
+    if (options->all && n > 0 && traced_process_is_word(words[0])) {
         return command_usage_error(&command_ctl, "one process, or --all: not both");
     }
     options->who = options->all ? NULL : words[0];
@@ -204,15 +200,6 @@ struct round {
     int                    n;       // processes so far
     int                    status;
 };
-
-static char * who_text(const struct live_client * client, pid_t pid) {
-    char program[LIVE_PROGRAM_SIZE];
-    memcpy(program, live_map_header(&client->map)->program, sizeof(program));
-    program[sizeof(program) - 1] = '\0';
-    clean_in_place(program);
-    return pid > 0 ? memory_text("%s (%ld)", program, (long) pid)
-                   : memory_text("%s (%s)", program, client->name.text);
-}
 
 static json_t * json_holds(const struct ctl_result * result) {
     json_t * array = json_array();
@@ -269,7 +256,7 @@ static void order_process(struct round * round, const struct live_process * proc
         return;
     }
     const pid_t pid = process->pid > 0 ? process->pid : client.pid;
-    char      * who = who_text(&client, pid);
+    char      * who = traced_process_text(&client, pid);
     if (ctl_order_do(&round->options->order, &client, &result, &error)) {
         report_result(round, &process->name, pid, who, &result);
     } else {
@@ -280,23 +267,8 @@ static void order_process(struct round * round, const struct live_process * proc
     free(who);
 }
 
-// /proc does not tell everybody which process has a name.
-static bool has_pid(const struct live_process * process, long pid) {
-    struct live_client client;
-    struct error       error;
-    if (process->pid > 0 || !live_client_open(&client, process->directory, &process->name, &error)) {
-        return process->pid == pid;
-    }
-    live_client_close(&client);
-    return client.pid == pid;
-}
-
 static bool is_meant(const struct options * options, const struct live_process * process) {
-    if (options->all) {
-        return true;
-    }
-    return live_name_is(options->who) ? strcmp(process->name.text, options->who) == 0
-                                      : has_pid(process, strtol(options->who, NULL, 10));
+    return options->all || traced_process_is_meant(process, options->who);
 }
 
 static int say_none(const struct options * options) {

@@ -1,0 +1,36 @@
+// Finds the running tracer that is meant by its number or its name.
+
+#include "commands/traced-process.h"
+
+#include "base/clean.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+bool traced_process_is_word(const char * word) {
+    return live_name_is(word) || (*word != '\0' && word[strspn(word, "0123456789")] == '\0');
+}
+
+// /proc does not tell everybody which process has a name.
+static bool has_pid(const struct live_process * process, long pid) {
+    struct live_client client;
+    struct error       error;
+    if (process->pid > 0 || !live_client_open(&client, process->directory, &process->name, &error)) {
+        return process->pid == pid;
+    }
+    live_client_close(&client);
+    return client.pid == pid;
+}
+
+bool traced_process_is_meant(const struct live_process * process, const char * word) {
+    return live_name_is(word) ? strcmp(process->name.text, word) == 0 : has_pid(process, strtol(word, NULL, 10));
+}
+
+char * traced_process_text(const struct live_client * client, pid_t pid) {
+    char program[LIVE_PROGRAM_SIZE];
+    memcpy(program, live_map_header(&client->map)->program, sizeof(program));
+    program[sizeof(program) - 1] = '\0';
+    clean_in_place(program);
+    return pid > 0 ? memory_text("%s (%ld)", program, (long) pid)
+                   : memory_text("%s (%s)", program, client->name.text);
+}
