@@ -34,3 +34,9 @@ char * traced_process_text(const struct live_client * client, pid_t pid) {
     return pid > 0 ? memory_text("%s (%ld)", program, (long) pid)
                    : memory_text("%s (%s)", program, client->name.text);
 }
+
+int traced_process_say_none(const char * word) {
+    error_say("process %s cannot be steered: it is not there, is not traced, belongs to another user, or began "
+              "without LLAMA_EXPERT_TRACE_LIVE=1: see `llama-expert-tracer ps`", word);
+    return STATUS_FAILED;
+}

@@ -16,3 +16,6 @@ bool traced_process_is_meant(const struct live_process * process, const char * w
 
 // "llama-server (1234)", allocated; safe to be shown. `pid` 0: it is not known.
 char * traced_process_text(const struct live_client * client, pid_t pid);
+
+// That none is, and what to do. Returns STATUS_FAILED.
+int traced_process_say_none(const char * word);

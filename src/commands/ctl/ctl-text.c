@@ -45,7 +45,7 @@ static char * holds_text(const struct ctl_result * result) {
     return memory_append(text, memory_text(" on"));
 }
 
-static char * done_text(const struct ctl_order * order, const struct ctl_result * result) {
+char * ctl_text_done(const struct ctl_order * order, const struct ctl_result * result) {
     const char * path = result->path == NULL ? "the trace" : result->path;
     switch (order->verb) {
         case CTL_START:       return memory_text("counting");
@@ -64,7 +64,7 @@ static char * done_text(const struct ctl_order * order, const struct ctl_result 
 
 static void print_done(const struct terminal * terminal, const char * who, const struct ctl_order * order,
                        const struct ctl_result * result) {
-    char * text = memory_append(memory_text("%s: ", who), done_text(order, result));
+    char * text = memory_append(memory_text("%s: ", who), ctl_text_done(order, result));
     if (result->has_holds) {
         text = memory_append(text, holds_text(result));
     }

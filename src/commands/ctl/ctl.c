@@ -272,12 +272,10 @@ static bool is_meant(const struct options * options, const struct live_process *
 }
 
 static int say_none(const struct options * options) {
-    if (options->all) {
-        error_say("no process can be steered: see `llama-expert-tracer ps`");
-    } else {
-        error_say("process %s cannot be steered: it is not there, is not traced, belongs to another user, or began "
-                  "without LLAMA_EXPERT_TRACE_LIVE=1: see `llama-expert-tracer ps`", options->who);
+    if (!options->all) {
+        return traced_process_say_none(options->who);
     }
+    error_say("no process can be steered: see `llama-expert-tracer ps`");
     return STATUS_FAILED;
 }
 
