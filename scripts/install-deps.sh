@@ -35,6 +35,7 @@ for_build() {
     library_from libjansson-dev jansson
     library_from zlib1g-dev zlib
     library_from libmicrohttpd-dev libmicrohttpd
+    library_from libncurses-dev ncursesw
     echo '#include <stdlib.h>' | cc -E - >/dev/null 2>&1 || missing+=(libc6-dev)
 }
 

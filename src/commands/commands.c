@@ -11,6 +11,7 @@ const struct command * const commands[] = {
     &command_run,
     &command_check,
     &command_ps,
+    &command_top,
     &command_ctl,
     &command_serve,
     &command_report,

@@ -9,6 +9,7 @@
 extern const struct command command_run;
 extern const struct command command_check;
 extern const struct command command_ps;
+extern const struct command command_top;
 extern const struct command command_ctl;
 extern const struct command command_serve;
 extern const struct command command_report;

@@ -19,9 +19,8 @@ static const char * const shades_ascii[] = { " ", ".", "-", "+", "#" };
 
 // Of 256, from a quarter of the even share to four times as much, in equal steps of its logarithm. The first is for
 // nothing.
-static const int colors[] = { 234, 17, 18, 54, 90, 126, 162, 197, 203, 209, 215, 221, 228 };
+static const int colors[HEATMAP_N_LEVELS] = { 234, 17, 18, 54, 90, 126, 162, 197, 203, 209, 215, 221, 228 };
 
-#define N_COLORS     (sizeof(colors) / sizeof(colors[0]))
 #define DOUBLINGS    2.0 // below and above the even share
 
 struct picture {
@@ -89,12 +88,24 @@ static size_t shade_of(double heat) {
     return i;
 }
 
-static size_t color_of(double heat) {
-    if (heat <= 0.0) {
+size_t heatmap_level(double heat) {
+    if (!(heat > 0.0)) {
         return 0;
     }
     const double place = (log2(heat) + DOUBLINGS) / (2.0 * DOUBLINGS);
-    return 1 + (size_t) lround(fmin(fmax(place, 0.0), 1.0) * (double) (N_COLORS - 2));
+    return 1 + (size_t) lround(fmin(fmax(place, 0.0), 1.0) * (double) (HEATMAP_N_LEVELS - 2));
+}
+
+int heatmap_color(size_t level) {
+    return colors[level];
+}
+
+static const char * shade_text(size_t shade, bool utf8) {
+    return utf8 ? shades_utf8[shade] : shades_ascii[shade];
+}
+
+const char * heatmap_shade(double heat, bool utf8) {
+    return shade_text(shade_of(heat), utf8);
 }
 
 //
@@ -110,10 +121,6 @@ static void print_color(const struct picture * picture, size_t color, size_t * b
     *before = color;
 }
 
-static const char * shade_text(const struct picture * picture, size_t shade) {
-    return picture->terminal->utf8 ? shades_utf8[shade] : shades_ascii[shade];
-}
-
 static void print_label(const struct picture * picture, size_t first, size_t n_rows) {
     char text[32];
     if (n_rows == 1) {
@@ -127,14 +134,14 @@ static void print_label(const struct picture * picture, size_t first, size_t n_r
 
 static void print_line(const struct picture * picture, size_t first) {
     const size_t n_rows = smaller(picture->rows_a_line, picture->n_rows - first);
-    size_t       color  = N_COLORS;
+    size_t       color  = HEATMAP_N_LEVELS;
     print_label(picture, first, n_rows);
     for (size_t column = 0; column < picture->n_columns; column++) {
         const double heat = heat_of(picture, first, n_rows, column);
         if (picture->terminal->color) {
-            print_color(picture, color_of(heat), &color);
+            print_color(picture, heatmap_level(heat), &color);
         } else {
-            fputs(shade_text(picture, shade_of(heat)), picture->terminal->out);
+            fputs(heatmap_shade(heat, picture->terminal->utf8), picture->terminal->out);
         }
     }
     terminal_style(picture->terminal, TERMINAL_PLAIN);
@@ -178,10 +185,10 @@ static void put_words(const struct picture * picture, size_t * column, const cha
 }
 
 static void print_color_legend(const struct picture * picture) {
-    size_t column = picture->label + 1 + strlen("1/4 ") + N_COLORS - 1 + strlen(" 4");
-    size_t color  = N_COLORS;
+    size_t column = picture->label + 1 + strlen("1/4 ") + HEATMAP_N_LEVELS - 1 + strlen(" 4");
+    size_t color  = HEATMAP_N_LEVELS;
     fprintf(picture->terminal->out, "%*s1/4 ", (int) picture->label + 1, "");
-    for (size_t i = 1; i < N_COLORS; i++) {
+    for (size_t i = 1; i < HEATMAP_N_LEVELS; i++) {
         print_color(picture, i, &color);
     }
     terminal_style(picture->terminal, TERMINAL_PLAIN);
@@ -195,7 +202,7 @@ static void print_shade_legend(const struct picture * picture) {
     fprintf(picture->terminal->out, "%*s", (int) column, "");
     for (size_t i = 0; i <= N_LIMITS; i++) {
         char words[32];
-        snprintf(words, sizeof(words), "%s %s %g", i == 0 ? "blank" : shade_text(picture, i),
+        snprintf(words, sizeof(words), "%s %s %g", i == 0 ? "blank" : shade_text(i, picture->terminal->utf8),
                  i < N_LIMITS ? "to" : "above",
                  limits[i < N_LIMITS ? i : N_LIMITS - 1]);
         put_words(picture, &column, words);
