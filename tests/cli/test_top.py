@@ -4,6 +4,7 @@ terminal that is none either. What the numbers should be is what was told to cou
 """
 
 import fcntl
+import json
 import math
 import os
 import pty
@@ -143,6 +144,13 @@ class Lines(Case):
             text = self.top(*arguments)
             self.assertEqual(text.count("llama-server ("), n)
             self.assertEqual(text.count("\n\n/usr/bin/llama-server"), n - 1)
+
+    def test_json(self):
+        tracer = self.tracer()
+        tracer.route([(i, [[0, 1], [2, 3]]) for i in range(5)])
+        frames = [json.loads(line) for line in self.top("--json", "-n", "2", "-w", "all").splitlines()]
+        self.assertEqual([frame["layers"][1]["counts"] for frame in frames], [[0, 0, 5, 5]] * 2)
+        self.assertEqual(frames[0]["llama_expert_tracer_watch"], 1)
 
     def test_colors_and_letters(self):
         tracer = self.tracer()

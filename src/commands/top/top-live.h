@@ -11,6 +11,7 @@ struct top_options {
     double               interval; // seconds between two frames
     uint64_t             frames;   // 0: not chosen
     bool                 once;
+    bool                 json;
     int                  window;   // index: see top_view
     enum terminal_color  color;
 };

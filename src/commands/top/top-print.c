@@ -1,8 +1,11 @@
-// Prints frames as lines.
+// Prints frames as lines, or as JSON.
 
 #include "commands/top/top-print.h"
 
 #include "commands/top/top-screen.h"
+#include "commands/watch-json.h"
+#include "tool/json-output.h"
+#include "tool/json-values.h"
 
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -31,19 +34,22 @@ static void watch_for(struct top_session * session, double seconds) {
     top_session_poll(session);
 }
 
-static void print_frame(struct top_session * session, struct top_view * view, const struct terminal * terminal) {
-    struct error           error;
-    struct watch_frame   * frame = top_session_look(session, top_view_window(view), &error);
+static void print_json(const struct watch_frame * frame, const char * why) {
+    json_t * json = frame != NULL ? watch_json(frame) : json_pack("{s:o}", "error", json_value_text(why));
+    json_output_put(stdout, json, JSON_COMPACT);
+    json_decref(json);
+}
+
+static void print_lines(const struct top_session * session, const struct watch_frame * frame, const char * why,
+                        struct top_view * view, const struct terminal * terminal) {
     const struct top_scene scene = {
-        .who = session->who, .frame = frame, .why = frame == NULL ? error.text : NULL, .has_ended = session->has_ended,
+        .who = session->who, .frame = frame, .why = why, .has_ended = session->has_ended,
     };
     struct grid grid = grid_new(top_screen_rows(&scene), width_of(terminal), terminal->utf8,
                                 terminal->color ? MANY_COLORS : 0);
     top_screen_fill(&grid, &scene, view);
     grid_print(&grid, terminal);
-    fflush(terminal->out);
     grid_free(&grid);
-    watch_frame_free(frame);
 }
 
 int top_print(struct top_session * session, const struct top_options * options) {
@@ -51,11 +57,19 @@ int top_print(struct top_session * session, const struct top_options * options) 
     const uint64_t        n        = options->frames > 0 ? options->frames : 1;
     struct top_view       view     = { .window = (size_t) options->window, .interval = options->interval };
     for (uint64_t i = 0; i < n && !session->has_ended && !ferror(stdout); i++) {
+        struct error         error;
+        struct watch_frame * frame;
         watch_for(session, options->interval);
-        if (i > 0) {
-            fputc('\n', terminal.out);
+        frame = top_session_look(session, top_view_window(&view), &error);
+        const char * why = frame == NULL ? error.text : NULL;
+        if (options->json) {
+            print_json(frame, why);
+        } else {
+            fputs(i > 0 ? "\n" : "", terminal.out);
+            print_lines(session, frame, why, &view, &terminal);
         }
-        print_frame(session, &view, &terminal);
+        fflush(terminal.out);
+        watch_frame_free(frame);
     }
     return STATUS_OK;
 }

@@ -42,6 +42,7 @@ static const struct option_spec options_known[] = {
       .help = "look at a cache of this size besides the usual ones, such as 6GiB; twice at most" },
     { 0, "once", OPTION_ON, OPTION_AT(top.once), .help = "print a frame as lines, after --interval, and end" },
     { 'n', "frames", OPTION_COUNT, OPTION_AT(top.frames), .value = "N", .min = 1, .help = "end after N frames" },
+    { 0, "json", OPTION_ON, OPTION_AT(top.json), .help = "print frames as JSON, each on a line (docs/json.md)" },
     TERMINAL_COLOR_OPTION(top.color),
     { 0 },
 };
@@ -94,7 +95,7 @@ static int choose(const struct top_options * options, bool as_lines) {
 }
 
 static int top(const struct top_options * options, const char * word) {
-    const bool            as_lines = options->once || !isatty(STDOUT_FILENO);
+    const bool            as_lines = options->once || options->json || !isatty(STDOUT_FILENO);
     struct live_processes processes;
     live_processes_find(&processes, false);
     const struct live_process * process = word != NULL ? find(&processes, word)
