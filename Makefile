@@ -18,7 +18,7 @@ endif
 
 .DEFAULT_GOAL := all
 .PHONY: all engine engines models models-full demo demo-live check test test-in-tree configure-tests bench privacy \
-        soak fuzz train model-card engine-table screenshot live-picture install clean help
+        soak fuzz train model-card engine-table screenshot live-picture picture-of-top install clean help
 
 all: ## build the library and the command
 	@scripts/install-deps.sh build
@@ -123,6 +123,10 @@ model-card: engine ## print the numbers of models/babel-11m.md
 
 engine-table: engines models ## try one binary on every release, print the table
 	@python3 scripts/engine-table.py
+
+picture-of-top: all ## make docs/top.png, of top on a stock llama-server with the small model
+	@scripts/install-deps.sh picture
+	@BUILD=$(BUILD) scripts/picture-of-top.sh
 
 screenshot: all ## make docs/report.png, of a report on TRACE (default: the demo's)
 	@scripts/install-deps.sh test

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that building (build), checking without an engine
 # (check), HTML pages (page), measuring (bench), testing (test) or all of them (all, the default) need, or training the
-# small model (train), or measuring what traces give away (privacy). Whatever is
-# already there, from wherever, counts; with nothing missing it does nothing.
+# small model (train), or measuring what traces give away (privacy), or a picture of the terminal
+# (picture). Whatever is already there, from wherever, counts; with nothing missing it does nothing.
 set -eu
 
 usage() {
-    echo "usage: $(basename "$0") [build|check|page|bench|test|all|train|privacy]" >&2
+    echo "usage: $(basename "$0") [build|check|page|bench|test|all|train|privacy|picture]" >&2
     exit 2
 }
 
@@ -85,6 +85,13 @@ for_privacy() {
     command_from git git
 }
 
+for_picture() {
+    command_from python3 python3
+    command_from tmux tmux
+    command_from aha aha
+    command_from chromium chromium
+}
+
 case ${1:-all} in
     build) for_build ;;
     page)  for_page ;;
@@ -94,6 +101,7 @@ case ${1:-all} in
     all)   for_build; for_test ;;
     train) for_train ;;
     privacy) for_privacy ;;
+    picture) for_picture ;;
     *)     usage ;;
 esac
 [ $# -le 1 ] || usage
