@@ -61,6 +61,11 @@ class Screen:
                 raise AssertionError(f"'{text}' is not in {self.seen!r}")
         self.seen = self.seen[found.end():]
 
+    def settle(self):
+        """Until nothing was drawn for a while."""
+        while select.select([self.fd], [], [], 0.3)[0] and self.read():
+            pass
+
     def type(self, keys):
         os.write(self.fd, keys.encode())
 
@@ -299,9 +304,9 @@ class Terminal(Case):
         self.tracer()
         screen = self.screen(shell='"$0" top; echo it is stopped; fg; exit 7')
         screen.wait_for("counting")
-        while "\x1b[?1049l" not in screen.seen: # while it draws, ncurses ignores it
-            screen.type("\x1a") # Ctrl-Z
-            self.assertTrue(screen.read(0.5))
+        screen.settle() # while it draws, ncurses ignores what follows
+        screen.type("\x1a") # Ctrl-Z
+        screen.wait_for(re.escape("\x1b[?1049l"))
         screen.wait_for("it is stopped")
         screen.wait_for(re.escape("\x1b[?1049h"))
         screen.press("")

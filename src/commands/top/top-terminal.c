@@ -40,8 +40,9 @@ static bool is_terminal(struct error * error) {
         return error_set(error, "the terminal '%s' (TERM) is not known here: set another one, or --once prints a frame",
                          term_name());
     }
-    return cursor_address != NULL ||
-           error_set(error, "the terminal '%s' (TERM) has lines alone: --once prints a frame", term_name());
+    const bool can_move = cursor_address != NULL;
+    del_curterm(cur_term);
+    return can_move || error_set(error, "the terminal '%s' (TERM) has lines alone: --once prints a frame", term_name());
 }
 
 // Few colours: cold to hot. The first level is for nothing.
