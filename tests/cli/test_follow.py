@@ -299,6 +299,17 @@ class Dump(Case):
         self.assertEqual(reader.out.decode(), first + self.dump_of(made, "--compact"))
         old.close()
 
+    def test_copy_in_its_place(self):
+        """Of the same trace, as `rsync` makes it again and again: nothing is printed twice."""
+        made = chunks()
+        old = self.writer(made).write(4)
+        reader = self.follow("dump", "--compact", self.path)
+        reader.until_out("ubatch=8 ")
+        self.writer(made).write()
+        self.assertEqual((reader.end(), reader.err), (0, b""))
+        self.assertEqual(reader.out.decode(), self.dump_of(made, "--compact"))
+        old.close()
+
     def test_what_cannot_be_followed(self):
         text = self.folder / "text"
         text.write_text("no trace, but long enough to be one, if it had anything in it that a trace has")
