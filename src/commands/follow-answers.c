@@ -2,6 +2,7 @@
 
 #include "commands/follow-answers.h"
 
+#include "tool/clock.h"
 #include "tool/input/input-kind.h"
 #include "tool/input/trace-follow.h"
 #include "tool/input/trace-input.h"
@@ -11,7 +12,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define PAUSE_LEAST 1000 // milliseconds between two answers
@@ -29,12 +29,6 @@ struct following {
     struct error                  said;    // why there was no answer the last time
     int                           status;
 };
-
-static int64_t now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t) time.tv_sec * 1000 + time.tv_nsec / 1000000;
-}
 
 //
 // the options
@@ -197,11 +191,11 @@ static int go_on(struct following * following) {
     int64_t          pause = 0;
     enum follow_news news;
     while (follow_news_is_more(news = trace_follow_next(following->follow, pause))) {
-        const int64_t begin = now();
+        const int64_t begin = clock_milliseconds();
         if (!answer_anew(following)) {
             return STATUS_FAILED;
         }
-        const int64_t rest = REST * (now() - begin);
+        const int64_t rest = REST * (clock_milliseconds() - begin);
         pause = rest > PAUSE_LEAST ? rest : PAUSE_LEAST;
     }
     if (following->is_cut) {

@@ -2,6 +2,8 @@
 
 #include "live/live-map.h"
 
+#include "tool/clock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -82,21 +84,15 @@ struct live_segment live_map_segment(const struct live_map * map, size_t i) {
     };
 }
 
-static int64_t milliseconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 int64_t live_map_deadline(int64_t after) {
 #ifdef EXPERT_TRACER_FUZZING // less to wait for
     after = 1;
 #endif
-    return milliseconds() + after;
+    return clock_milliseconds() + after;
 }
 
 bool live_map_is_late(int64_t deadline) {
-    return milliseconds() >= deadline;
+    return clock_milliseconds() >= deadline;
 }
 
 bool live_map_begin(const _Atomic uint32_t * sequence, int64_t deadline, uint32_t * number) {

@@ -4,6 +4,7 @@
 #include "serve/serve-http.h"
 
 #include "serve/serve-guard.h"
+#include "tool/clock.h"
 
 #include <jansson.h>
 #include <microhttpd.h>
@@ -15,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #define CONNECTIONS_MAX   512
 #define CONNECTIONS_CROWD 384   // from so many on, a new one ends the one that has waited longest
@@ -57,12 +57,6 @@ struct flow {
     bool                    ended;
 };
 
-static int64_t now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t) time.tv_sec * 1000 + time.tv_nsec / 1000000;
-}
-
 //
 // connections
 //
@@ -89,7 +83,7 @@ static struct visitor * let_in(struct serve_http * http, int fd) {
     if (crowding != NULL) {
         end_visitor(crowding);
     }
-    *visitor = (struct visitor) { http->visitors, fd, now() + REQUEST_TIME };
+    *visitor = (struct visitor) { http->visitors, fd, clock_milliseconds() + REQUEST_TIME };
     http->visitors = visitor;
     http->n_visitors++;
     return visitor;
@@ -122,12 +116,12 @@ static void on_connection(void * self, struct MHD_Connection * connection, void 
 static void set_deadline(struct serve_http * http, struct MHD_Connection * connection, int64_t milliseconds) {
     struct visitor * visitor = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
     pthread_mutex_lock(&http->mutex);
-    visitor->deadline = milliseconds == 0 ? 0 : now() + milliseconds;
+    visitor->deadline = milliseconds == 0 ? 0 : clock_milliseconds() + milliseconds;
     pthread_mutex_unlock(&http->mutex);
 }
 
 void serve_http_tick(struct serve_http * http) {
-    const int64_t time = now();
+    const int64_t time = clock_milliseconds();
     pthread_mutex_lock(&http->mutex);
     for (struct visitor * at = http->visitors; at != NULL; at = at->next) {
         if (at->deadline != 0 && at->deadline <= time) {

@@ -6,6 +6,7 @@
 #include "live/live-tails.h"
 #include "serve/serve-events.h"
 #include "serve/serve-study.h"
+#include "tool/clock.h"
 #include "tool/input/gguf-model.h"
 
 #include <pthread.h>
@@ -45,12 +46,6 @@ struct serve_recents {
     struct watch           * watches;
     size_t                   n_watches;
 };
-
-static double seconds(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double) time.tv_sec + (double) time.tv_nsec / 1e9;
-}
 
 //
 // rings
@@ -107,7 +102,7 @@ static struct watch * new_watch(struct serve_recents * recents, struct serve_pro
     watch->client  = client;
     watch->events  = serve_events_new(ROOM);
     watch->tails   = new_tails(watch->events);
-    watch->since   = seconds();
+    watch->since   = clock_seconds();
     serve_processes_hold(recents->processes, process);
     return watch;
 }
@@ -148,7 +143,7 @@ static struct watch * begin_watch(struct serve_recents * recents, struct serve_p
 static void read_all(struct serve_recents * recents) {
     for (struct watch ** at = &recents->watches; *at != NULL; ) {
         struct watch * watch = *at;
-        const bool     ends  = recents->ends || seconds() > watch->until || !live_client_is_alive(&watch->client);
+        const bool     ends  = recents->ends || clock_seconds() > watch->until || !live_client_is_alive(&watch->client);
         if (ends) {
             *at = watch->next;
             recents->n_watches--;
@@ -255,12 +250,12 @@ bool serve_recents_ask(struct serve_recents * recents, struct serve_process * pr
         pthread_mutex_unlock(&recents->mutex);
         return false;
     }
-    watch->until = seconds() + WATCH_TIME;
+    watch->until = clock_seconds() + WATCH_TIME;
     live_tails_read(watch->tails, &watch->client.map);
     const struct serve_bytes known  = bytes_of(watch, model);
     struct serve_bytes       bytes  = copy_bytes(&known);
     struct serve_events    * events = serve_events_copy(watch->events);
-    recent->seconds = seconds() - watch->since;
+    recent->seconds = clock_seconds() - watch->since;
     recent->overrun = live_tails_overrun(watch->tails);
     pthread_mutex_unlock(&recents->mutex);
 

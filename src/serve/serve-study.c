@@ -2,6 +2,8 @@
 
 #include "serve/serve-study.h"
 
+#include "tool/clock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -120,12 +122,6 @@ static bool spawn(struct child * child, const char * const * words, int fd) {
     return failed == 0;
 }
 
-static time_t seconds(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec;
-}
-
 // With the number in its place it can be ended, and its number stays its own.
 static pid_t look(struct serve_studies * studies, int place, pid_t pid, int * status) {
     pthread_mutex_lock(&studies->mutex);
@@ -137,7 +133,7 @@ static pid_t look(struct serve_studies * studies, int place, pid_t pid, int * st
 
 static int wait_for(struct serve_studies * studies, int place, pid_t pid) {
     const struct timespec pause = { 0, PAUSE * 1000000 };
-    const time_t          end   = seconds() + TIME_MAX;
+    const double          end   = clock_seconds() + TIME_MAX;
     int                   status = 0;
     if (!set_place(studies, place, pid)) {
         kill(pid, SIGKILL);
@@ -145,7 +141,7 @@ static int wait_for(struct serve_studies * studies, int place, pid_t pid) {
     for (pid_t ended = 0; ended == 0; ) {
         ended = look(studies, place, pid, &status);
         if (ended == 0) {
-            if (seconds() >= end) {
+            if (clock_seconds() >= end) {
                 kill(pid, SIGKILL);
             }
             nanosleep(&pause, NULL);

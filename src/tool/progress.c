@@ -2,19 +2,14 @@
 
 #include "tool/progress.h"
 
+#include "tool/clock.h"
+
 #include <stdio.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define FIRST_MS 1000
 #define EVERY_MS  200
-
-static int64_t now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t) time.tv_sec * 1000 + time.tv_nsec / 1000000;
-}
 
 // What reads a pipe may be on the same terminal, as less is.
 static bool is_file(int fd) {
@@ -27,15 +22,15 @@ struct progress progress_begin(const char * what, uint64_t total) {
         .what     = what,
         .total    = total,
         .possible = total > 0 && isatty(STDERR_FILENO) && (isatty(STDOUT_FILENO) || is_file(STDOUT_FILENO)),
-        .next     = now() + FIRST_MS,
+        .next     = clock_milliseconds() + FIRST_MS,
     };
 }
 
 void progress_tell(struct progress * progress, uint64_t done) {
-    if (!progress->possible || now() < progress->next) {
+    if (!progress->possible || clock_milliseconds() < progress->next) {
         return;
     }
-    progress->next  = now() + EVERY_MS;
+    progress->next  = clock_milliseconds() + EVERY_MS;
     progress->shown = true;
     fprintf(stderr, "\r%s %.0f%%", progress->what, 100.0 * (double) done / (double) progress->total);
     fflush(stderr);

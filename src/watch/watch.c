@@ -4,6 +4,7 @@
 
 #include "live/live-tails.h"
 #include "live/live-view.h"
+#include "tool/clock.h"
 #include "watch/watch-counts.h"
 #include "watch/watch-order.h"
 
@@ -41,12 +42,6 @@ struct watch {
     double                 since;  // seconds of the monotonic clock
     double                 next;
 };
-
-static double monotonic(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double) time.tv_sec + (double) time.tv_nsec / 1e9;
-}
 
 static int64_t microseconds(void) {
     struct timespec time;
@@ -149,7 +144,7 @@ struct watch * watch_new(struct live_client * client, const uint64_t * asked, si
     watch->client  = *client;
     watch->tails   = live_tails_new(&receiver);
     watch->n_asked = n_asked < ASKED_MAX ? n_asked : ASKED_MAX;
-    watch->since   = monotonic();
+    watch->since   = clock_seconds();
     watch->next    = watch->since;
     memcpy(watch->asked, asked, watch->n_asked * sizeof(*asked));
     error_set(&watch->error, "no model is open there yet");
@@ -193,7 +188,7 @@ static void take_second(struct watch * watch, double time) {
 
 // Counters first, as what is in the rings is of a model that they know.
 bool watch_poll(struct watch * watch) {
-    const double time = monotonic();
+    const double time = clock_seconds();
     if (!watch->has_view) {
         take_second(watch, time);
         watch->next = time + 1;
@@ -259,7 +254,7 @@ struct watch_frame * watch_look(struct watch * watch, const struct watch_questio
     fill_names(frame, watch, model);
     watch_counts_fill(its->counts, question->window, frame);
     watch_order_fill (its->order,  question->window, frame->time, frame);
-    frame->watched = monotonic() - watch->since;
+    frame->watched = clock_seconds() - watch->since;
     frame->overrun = live_tails_overrun(watch->tails);
     return frame;
 }

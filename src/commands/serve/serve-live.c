@@ -4,6 +4,7 @@
 
 #include "commands/watch-json.h"
 #include "serve/serve-guard.h"
+#include "tool/clock.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -11,10 +12,10 @@
 #include <string.h>
 #include <time.h>
 
-#define WINDOW_USUAL 10         // seconds
-#define EVERY        1000000000 // nanoseconds between frames
-#define RETRY        2000       // milliseconds after which a client comes back
-#define DIGITS       13         // of a number with a fraction: a time of now has its milliseconds
+#define WINDOW_USUAL 10   // seconds
+#define EVERY        1.0  // seconds between frames
+#define RETRY        2000 // milliseconds after which a client comes back
+#define DIGITS       13   // of a number with a fraction: a time of now has its milliseconds
 
 struct live_stream {
     struct serve_lives  * lives;
@@ -23,19 +24,13 @@ struct live_stream {
     struct watch_question question; // the mutex's, like the next one
     bool                  is_asked; // anew
     bool                  has_begun;
-    int64_t               due;      // of the monotonic clock, nanoseconds
+    double                due;      // seconds of clock_seconds()
 };
 
 struct serve_lives {
     pthread_mutex_t      mutex;
     struct live_stream * all[SERVE_LIVES_MAX]; // NULL: free
 };
-
-static int64_t now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t) time.tv_sec * 1000000000 + time.tv_nsec;
-}
 
 struct serve_lives * serve_lives_new(void) {
     struct serve_lives * lives = memory_new(1, sizeof(*lives));
@@ -128,7 +123,7 @@ static char * look(const struct live_stream * stream, const struct watch_questio
 
 // Whether a frame is due; the next one is a second later, or later still where that has gone by, too.
 static bool is_due(struct live_stream * stream, struct watch_question * question) {
-    const int64_t time = now();
+    const double time = clock_seconds();
     pthread_mutex_lock(&stream->lives->mutex);
     const bool is_asked = stream->is_asked;
     *question = stream->question;
@@ -150,7 +145,7 @@ static bool stream_next(void * self, char ** text) {
     if (!stream->has_begun) {
         stream->has_begun = true;
         watch_poll(stream->watch);
-        stream->due = now(); // behind the watch's own second
+        stream->due = clock_seconds(); // behind the watch's own second
         char * event = event_text("stream", json_pack("{s:s}", "stream", stream->name));
         *text = memory_append(memory_text("retry: %d\n", RETRY), event);
         return true;

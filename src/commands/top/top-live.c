@@ -6,10 +6,10 @@
 #include "commands/top/top-order.h"
 #include "commands/top/top-screen.h"
 #include "commands/top/top-terminal.h"
+#include "tool/clock.h"
 
 #include <signal.h>
 #include <stdlib.h>
-#include <time.h>
 
 struct live {
     const struct top_options * options;
@@ -44,12 +44,6 @@ static void catch_signals(void) {
     sigaction(SIGHUP,  &action, NULL);
 }
 
-static double monotonic(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double) time.tv_sec + (double) time.tv_nsec / 1e9;
-}
-
 //
 // what is seen
 //
@@ -67,7 +61,7 @@ static void look(struct live * live) {
         watch_frame_free(live->frame);
         live->frame = frame;
     }
-    live->next = monotonic() + live->view.interval;
+    live->next = clock_seconds() + live->view.interval;
 }
 
 static void draw(struct live * live) {
@@ -187,7 +181,7 @@ static bool update(struct live * live) {
     const bool had_ended = live->session->has_ended;
     top_session_poll(live->session);
     const bool ends = live->session->has_ended && !had_ended;
-    if (ends || (!live->view.is_frozen && !had_ended && monotonic() >= live->next)) {
+    if (ends || (!live->view.is_frozen && !had_ended && clock_seconds() >= live->next)) {
         look(live);
         live->n_frames++;
         return true;

@@ -4,6 +4,7 @@
 
 #include "commands/top/top-screen.h"
 #include "commands/watch-json.h"
+#include "tool/clock.h"
 #include "tool/json-output.h"
 #include "tool/json-values.h"
 
@@ -22,15 +23,12 @@ static size_t width_of(const struct terminal * terminal) {
 }
 
 static void watch_for(struct top_session * session, double seconds) {
-    struct timespec start, now;
-    clock_gettime(CLOCK_MONOTONIC, &start);
+    const double end = clock_seconds() + seconds;
     do {
         const struct timespec pause = { 0, WATCH_POLL * 1000000L };
         top_session_poll(session);
         nanosleep(&pause, NULL);
-        clock_gettime(CLOCK_MONOTONIC, &now);
-    } while (!session->has_ended &&
-             (double) (now.tv_sec - start.tv_sec) + (double) (now.tv_nsec - start.tv_nsec) / 1e9 < seconds);
+    } while (!session->has_ended && clock_seconds() < end);
     top_session_poll(session);
 }
 

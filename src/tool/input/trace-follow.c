@@ -2,6 +2,7 @@
 
 #include "tool/input/trace-follow.h"
 
+#include "tool/clock.h"
 #include "tool/input/trace-family.h"
 #include "tool/input/trace-input.h"
 #include "tool/output-file.h"
@@ -12,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define TICK        250  // milliseconds
@@ -35,12 +35,6 @@ struct trace_follow {
     bool                  said_waiting;
     bool                  said_deleted;
 };
-
-static int64_t now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t) time.tv_sec * 1000 + time.tv_nsec / 1000000;
-}
 
 // False: who reads the output has left.
 static bool wait_a_moment(void) {
@@ -88,7 +82,7 @@ static bool enter(struct trace_follow * follow, struct trace_member member, enum
     follow->is_told      = false;
     follow->has_grown    = false;
     follow->seen         = 0;
-    follow->last         = now();
+    follow->last         = clock_milliseconds();
     follow->has_entered  = true;
     follow->is_truncated = false;
     return true;
@@ -196,7 +190,7 @@ static enum follow_news say_end(const struct trace_follow * follow) {
 // All of the part was read. Returns FOLLOW_GREW where there is nothing new yet.
 static enum follow_news leave(struct trace_follow * follow, bool is_written) {
     const bool          is_rotated = trace_about(follow->trace)->ending == TRACE_ROTATED;
-    const int64_t       quiet      = now() - follow->last;
+    const int64_t       quiet      = clock_milliseconds() - follow->last;
     struct trace_member other;
     if ((is_rotated || !is_written) && trace_family_next(last_part(follow), &other)) {
         return enter_next(follow, other) ? FOLLOW_GREW : FOLLOW_FAILED;
@@ -226,7 +220,7 @@ static bool take_growth(struct trace_follow * follow) {
         case TRACE_AS_BEFORE:
             return true;
         case TRACE_GREW:
-            follow->last      = now();
+            follow->last      = clock_milliseconds();
             follow->has_grown = follow->has_grown || follow->trace->source.size > follow->seen;
             return true;
         case TRACE_SHRANK:
@@ -269,11 +263,11 @@ static bool look(struct trace_follow * follow, bool is_due, enum follow_news * n
 }
 
 enum follow_news trace_follow_next(struct trace_follow * follow, int64_t pause) {
-    const int64_t    due = now() + pause;
+    const int64_t    due = clock_milliseconds() + pause;
     enum follow_news news;
     for (;;) {
         follow->has_entered = false;
-        if (look(follow, now() >= due, &news)) {
+        if (look(follow, clock_milliseconds() >= due, &news)) {
             return news;
         }
         if (!follow->has_entered && !wait_a_moment()) {
