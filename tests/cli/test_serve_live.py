@@ -198,7 +198,7 @@ class Clients(StreamCase):
         tracer = self.tracer()
         server = self.serve()
         streams = [self.stream(server) for _ in range(MOST)]
-        self.assertEqual(len(tracer.watchers), MOST)
+        self.until(lambda: len(tracer.watchers) == MOST)
         self.assertEqual(server.ask(LIVE)[0], 503)
         self.assertIn("streams are open", server.json(LIVE, 503)["error"])
         for stream in streams:
