@@ -313,13 +313,17 @@ static bool deliver_ubatch(struct live_tail * tail, const struct live_record * r
         .tokens   = has_tokens ? tail->tokens : NULL,
         .rows_known = (record->flags & LIVE_UBATCH_ROWS_KNOWN) != 0,
     };
-    sink->ubatch(self, &ubatch, (record->flags & LIVE_UBATCH_MTP) != 0);
+    if (sink->ubatch) {
+        sink->ubatch(self, &ubatch, (record->flags & LIVE_UBATCH_MTP) != 0);
+    }
     return true;
 }
 
 static bool deliver_cut(const struct live_record * record, const struct live_tail_sink * sink, void * self) {
     const struct routing_cut cut = { (int32_t) record->n_tokens, (int32_t) record->n_layers, record->value };
-    sink->cut(self, &cut);
+    if (sink->cut) {
+        sink->cut(self, &cut);
+    }
     return true;
 }
 
@@ -330,7 +334,9 @@ static bool deliver_rejection(const struct live_record * record, const struct li
     if (rejection.first < 0 || rejection.n < 0) {
         return false;
     }
-    sink->reject(self, &rejection);
+    if (sink->reject) {
+        sink->reject(self, &rejection);
+    }
     return true;
 }
 
@@ -341,9 +347,17 @@ static bool deliver(struct live_tail * tail, const struct live_record * record, 
         case LIVE_RECORD_UBATCH: return deliver_ubatch(tail, record, cursor, sink, self);
         case LIVE_RECORD_CUT:    return deliver_cut(record, sink, self);
         case LIVE_RECORD_REJECT: return deliver_rejection(record, sink, self);
-        case LIVE_RECORD_SETTLE: sink->settle(self, record->value != 0); return true;
-        case LIVE_RECORD_GAP:    sink->gap(self, record->ubatch, record->n_tokens); return true;
-        default:                 return true;
+        case LIVE_RECORD_SETTLE:
+            if (sink->settle) {
+                sink->settle(self, record->value != 0);
+            }
+            return true;
+        case LIVE_RECORD_GAP:
+            if (sink->gap) {
+                sink->gap(self, record->ubatch, record->n_tokens);
+            }
+            return true;
+        default: return true;
     }
 }
 

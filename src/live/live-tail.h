@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Receives records in their order. Pointers are valid during the call.
+// Receives records in their order. Pointers are valid during the call. NULL: such records are not received.
 struct live_tail_sink {
     void (* ubatch)(void * self, const struct routing_ubatch * ubatch, bool is_mtp);
     void (* settle)(void * self, bool warmup);

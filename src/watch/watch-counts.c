@@ -185,22 +185,21 @@ static size_t seconds_of(const struct watch_counts * counts, int window) {
     return (size_t) window < counts->n_seconds ? (size_t) window : counts->n_seconds;
 }
 
-static double rate_of(const struct watch_counts * counts, size_t n_seconds, enum phase phase) {
-    double duration = 0;
-    double tokens   = 0;
-    for (size_t i = 0; i < n_seconds; i++) {
-        duration += second_back(counts, i)->duration;
-        tokens   += (double) second_back(counts, i)->tokens[phase];
-    }
-    return duration > 0 ? tokens / duration : NAN;
-}
-
 static double duration_of(const struct watch_counts * counts, size_t n_seconds) {
     double duration = 0;
     for (size_t i = 0; i < n_seconds; i++) {
         duration += second_back(counts, i)->duration;
     }
     return duration;
+}
+
+static double rate_of(const struct watch_counts * counts, size_t n_seconds, enum phase phase) {
+    const double duration = duration_of(counts, n_seconds);
+    double       tokens   = 0;
+    for (size_t i = 0; i < n_seconds; i++) {
+        tokens += (double) second_back(counts, i)->tokens[phase];
+    }
+    return duration > 0 ? tokens / duration : NAN;
 }
 
 // Allocated, [n_cells].

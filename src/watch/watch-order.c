@@ -109,10 +109,9 @@ static void learn_layers(struct watch_order * order, const struct live_view_mode
     *order = (struct watch_order) { .options = options, .n_tokens = n };
     const size_t n_slots = place_layers(order, ubatch, &n_used);
     order->neighbours = new_neighbours(ubatch);
-    order->sequences  = watch_sequences_new(n_slots);
+    order->sequences  = watch_sequences_new(n_slots, release_neighbour);
     order->caches     = watch_caches_new(model, ubatch, options.reads_file, options.asked, options.n_asked);
     order->experts    = memory_new(n_used, sizeof(*order->experts));
-    watch_sequences_release(order->sequences, release_neighbour);
 }
 
 // Layers are in the order of evaluation, and the same ones each time: most are where they were.

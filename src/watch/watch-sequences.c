@@ -35,15 +35,16 @@ static size_t words_of(const struct watch_sequences * sequences) {
     return (sequences->n_slots + 63) / 64;
 }
 
-struct watch_sequences * watch_sequences_new(size_t n_slots) {
+struct watch_sequences * watch_sequences_new(size_t n_slots, void (* release)(void * data)) {
     struct watch_sequences * sequences = memory_new(1, sizeof(*sequences));
     sequences->n_slots = n_slots;
+    sequences->release = release;
     sequences->all     = memory_new(WATCH_SEQUENCES_MAX + 1, sizeof(struct watched_sequence *));
     return sequences;
 }
 
 static void free_sequence(const struct watch_sequences * sequences, struct watched_sequence * sequence) {
-    if (sequences->release != NULL && sequence->data != NULL) {
+    if (sequence->data != NULL) {
         sequences->release(sequence->data);
     }
     free(sequence->used);
@@ -135,10 +136,6 @@ void watch_sequences_use(struct watched_sequence * sequence, size_t slot) {
 
 void ** watch_sequences_data(struct watched_sequence * sequence) {
     return &sequence->data;
-}
-
-void watch_sequences_release(struct watch_sequences * sequences, void (* release)(void * data)) {
-    sequences->release = release;
 }
 
 void watch_sequences_second(struct watch_sequences * sequences) {

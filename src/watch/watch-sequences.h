@@ -11,7 +11,8 @@ struct watch_sequences;
 struct watched_sequence;
 #define WATCH_SEQUENCES_MAX 256
 
-struct watch_sequences * watch_sequences_new (size_t n_slots); // a slot is an expert of a layer
+// A slot is an expert of a layer; `release` frees watch_sequences_data() that is not NULL, with its sequence.
+struct watch_sequences * watch_sequences_new (size_t n_slots, void (* release)(void * data));
 void                     watch_sequences_free(struct watch_sequences * sequences); // NULL is ignored
 
 // A token was routed, at a time in microseconds since 1970. Returns its sequence, valid until the next token.
@@ -21,9 +22,8 @@ struct watched_sequence * watch_sequences_token(struct watch_sequences * sequenc
 // The token was routed to a slot.
 void watch_sequences_use(struct watched_sequence * sequence, size_t slot);
 
-// A memory of its own for whoever adds something: freed by `release` with the sequence.
-void ** watch_sequences_data   (struct watched_sequence * sequence);
-void    watch_sequences_release(struct watch_sequences * sequences, void (* release)(void * data));
+// What somebody keeps with it, NULL in the beginning.
+void ** watch_sequences_data(struct watched_sequence * sequence);
 
 void watch_sequences_second(struct watch_sequences * sequences); // a second has passed
 

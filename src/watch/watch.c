@@ -10,7 +10,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -98,34 +97,7 @@ static void take_ubatch(void * self, const struct routing_ubatch * ubatch, bool 
     }
 }
 
-static void ignore_settle(void * self, bool warmup) {
-    (void) self;
-    (void) warmup;
-}
-
-static void ignore_cut(void * self, const struct routing_cut * cut) {
-    (void) self;
-    (void) cut;
-}
-
-static void ignore_reject(void * self, const struct routing_rejection * rejection) {
-    (void) self;
-    (void) rejection;
-}
-
-static void ignore_gap(void * self, uint64_t ubatch, uint64_t n_tokens) {
-    (void) self;
-    (void) ubatch;
-    (void) n_tokens;
-}
-
-static const struct live_tail_sink sink = {
-    .ubatch = take_ubatch,
-    .settle = ignore_settle,
-    .cut    = ignore_cut,
-    .reject = ignore_reject,
-    .gap    = ignore_gap,
-};
+static const struct live_tail_sink sink = { .ubatch = take_ubatch };
 
 //
 // watching
@@ -146,7 +118,9 @@ struct watch * watch_new(struct live_client * client, const uint64_t * asked, si
     watch->n_asked = n_asked < ASKED_MAX ? n_asked : ASKED_MAX;
     watch->since   = clock_seconds();
     watch->next    = watch->since;
-    memcpy(watch->asked, asked, watch->n_asked * sizeof(*asked));
+    for (size_t i = 0; i < watch->n_asked; i++) {
+        watch->asked[i] = asked[i];
+    }
     error_set(&watch->error, "no model is open there yet");
     return watch;
 }

@@ -14,8 +14,8 @@ struct watch_question {
     int      window; // seconds, 1 to WATCH_SECONDS_MAX, or WATCH_ALL
 };
 
-// `asked` are bytes of caches to be looked at besides the usual ones, at most two. NULL, and why. Takes over the
-// connection if it succeeds.
+// `asked` are bytes of caches to be looked at besides the usual ones, at most two, NULL where there are none. NULL, and
+// why. Takes over the connection if it succeeds.
 struct watch * watch_new (struct live_client * client, const uint64_t * asked, size_t n_asked, struct error * error);
 void           watch_free(struct watch * watch); // NULL is ignored
 

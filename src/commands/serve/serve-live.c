@@ -174,12 +174,11 @@ static void stream_free(void * self) {
 }
 
 static bool begin_watch(struct live_stream * stream, const struct serve_process * process, struct error * error) {
-    static const uint64_t none[1];
-    struct live_client    client;
+    struct live_client client;
     if (!live_client_open(&client, process->folder, &process->client.name, error)) {
         return false;
     }
-    stream->watch = watch_new(&client, none, 0, error);
+    stream->watch = watch_new(&client, NULL, 0, error);
     if (stream->watch == NULL) {
         live_client_close(&client);
     }
