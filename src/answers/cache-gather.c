@@ -3,13 +3,12 @@
 
 #include "answers/cache-gather.h"
 
+#include "answers/cache-llama.h"
 #include "tool/input/trace-input.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define ALIGNMENT 128 // of CUDA's buffers; other devices have less, which is a slot at most
 
 double cache_rate(struct cache_hits hits) {
     return hits.requests == 0 ? NAN : (double) hits.hits / (double) hits.requests;
@@ -84,37 +83,19 @@ static bool new_observers(struct cache_gathered * gathered) {
         && gathered->samples != NULL && gathered->answers != NULL;
 }
 
-static struct llama_moe_cache_layer * new_llama_layers(const struct trace_shape * shape) {
-    struct llama_moe_cache_layer * layers = memory_new(shape->n_layers, sizeof(*layers));
-    for (size_t i = 0; i < shape->n_layers; i++) {
-        const struct shape_layer * layer = &shape->layers[i];
-        layers[i] = (struct llama_moe_cache_layer) {
-            layer->n_expert, layer->n_used, layer->group, false, layer->n_tensors, layer->tensor_bytes,
-        };
-    }
-    return layers;
-}
-
 static bool new_runs(struct cache_gathered * gathered) {
     const struct trace_shape * shape = gathered->shape;
     bool                       ok    = true;
     if (!shape->bytes_known) {
         return true;
     }
-    struct llama_moe_cache_layer * layers = new_llama_layers(shape);
     gathered->runs = memory_new(gathered->rows.n, sizeof(*gathered->runs));
     for (size_t i = 0; ok && i < gathered->rows.n; i++) {
-        const struct llama_moe_cache_options options = {
-            gathered->rows.rows[i].bytes, ALIGNMENT, gathered->questions.max_rows,
-        };
         struct cache_run * run = &gathered->runs[i];
-        run->cache = llama_moe_cache_new(shape->n_layers, layers, &options);
+        run->cache = cache_llama_new(shape, NULL, gathered->rows.rows[i].bytes, gathered->questions.max_rows,
+                                     &run->n_slots);
         ok         = run->cache != NULL;
-        for (int32_t group = 0; ok && group < shape->n_groups; group++) {
-            run->n_slots += llama_moe_cache_slots(run->cache, group);
-        }
     }
-    free(layers);
     return ok;
 }
 
@@ -287,15 +268,11 @@ static bool make_plan(struct gathering * gathering) {
     if (!into->shape->bytes_known) {
         return true;
     }
-    struct llama_moe_cache_layer * layers   = new_llama_layers(into->shape);
-    const struct cache_planning    planning = {
-        into->study, into->shape, layers, into->phase, into->questions.max_rows,
-    };
+    const struct cache_planning planning = { into->study, into->shape, into->phase, into->questions.max_rows };
     const bool ok = cache_plan_make(&into->plan, &planning, into->rows.rows[cache_gathered_row(into)].bytes);
     for (size_t i = 0; ok && i < into->shape->n_layers; i++) {
         cache_study_resize(into->study, into->rows.n, i, into->plan.slots[i]);
     }
-    free(layers);
     return ok;
 }
 

@@ -3,14 +3,14 @@
 #include "answers/cache-plan.h"
 
 #include "analysis/slot-allocation.h"
+#include "answers/cache-llama.h"
 #include "tool/error.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MIB       0x1p20
-#define ALIGNMENT 128 // of CUDA's buffers; other devices have less, which is a slot at most
+#define MIB 0x1p20
 
 static double layer_bytes(const struct shape_layer * layer) {
     return (double) layer->n_expert * (double) layer->expert_bytes;
@@ -136,26 +136,20 @@ static void warm_up(struct cache_plan * plan, const struct cache_planning * plan
 }
 
 static bool make_cache(struct cache_plan * plan, const struct cache_planning * planning) {
-    const struct trace_shape     * shape     = planning->shape;
-    struct llama_moe_cache_layer * layers    = memory_new(shape->n_layers, sizeof(*layers));
-    double                         left      = plan->bytes;
-    size_t                         n_experts = 0;
+    const struct trace_shape * shape     = planning->shape;
+    double                     left      = plan->bytes;
+    size_t                     n_experts = 0;
     for (size_t i = 0; i < shape->n_layers; i++) {
-        layers[i]         = planning->llama[i];
-        layers[i].is_kept = plan->is_kept[i];
-        left             -= plan->is_kept[i] ? layer_bytes(&shape->layers[i]) : 0;
-        n_experts        += (size_t) shape->layers[i].n_expert;
+        left      -= plan->is_kept[i] ? layer_bytes(&shape->layers[i]) : 0;
+        n_experts += (size_t) shape->layers[i].n_expert;
     }
     plan->left_mib = left > 0 ? (uint64_t) (left / MIB) : 0;
-    const struct llama_moe_cache_options options = { (double) plan->left_mib * MIB, ALIGNMENT, planning->max_rows };
-    plan->cache = llama_moe_cache_new(shape->n_layers, layers, &options);
-    const bool ok = plan->cache != NULL;
-    for (int32_t group = 0; ok && group < shape->n_groups; group++) {
-        plan->n_slots += llama_moe_cache_slots(plan->cache, group);
+    plan->cache    = cache_llama_new(shape, plan->is_kept, (double) plan->left_mib * MIB, planning->max_rows,
+                                     &plan->n_slots);
+    for (int32_t group = 0; plan->cache != NULL && group < shape->n_groups; group++) {
         warm_up(plan, planning, group, n_experts);
     }
-    free(layers);
-    return ok;
+    return plan->cache != NULL;
 }
 
 bool cache_plan_make(struct cache_plan * plan, const struct cache_planning * planning, double bytes) {

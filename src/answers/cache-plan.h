@@ -17,13 +17,12 @@ struct cache_plan {
     struct llama_moe_cache * cache;    // with what it would have at the end of the first half
 };
 
-// What makes a plan: `llama` is of all layers; max_rows as in llama_moe_cache_options.
+// What makes a plan; max_rows as in llama_moe_cache_options.
 struct cache_planning {
-    const struct cache_study           * study; // of the first half
-    const struct trace_shape           * shape;
-    const struct llama_moe_cache_layer * llama; // [n_layers]
-    enum phase                           class;
-    int32_t                              max_rows;
+    const struct cache_study * study; // of the first half
+    const struct trace_shape * shape;
+    enum phase                 class;
+    int32_t                    max_rows;
 };
 
 // False: out of memory. A plan must be freed all the same.

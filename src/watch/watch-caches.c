@@ -2,8 +2,8 @@
 
 #include "watch/watch-caches.h"
 
-#include "analysis/llama-moe-cache.h"
 #include "analysis/lru-curve.h"
+#include "answers/cache-llama.h"
 #include "answers/cache-questions.h"
 #include "answers/cache-rows.h"
 #include "tool/error.h"
@@ -13,8 +13,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define ALIGNMENT 128 // of CUDA's buffers, as `cache` has it
 
 struct watch_caches {
     struct trace_shape      * shape;
@@ -102,22 +100,10 @@ static bool make_rows(struct watch_caches * caches, const uint64_t * asked, size
 }
 
 static void make_llama(struct watch_caches * caches) {
-    const struct trace_shape     * shape  = caches->shape;
-    struct llama_moe_cache_layer * layers = memory_new(shape->n_layers, sizeof(*layers));
-    for (size_t i = 0; i < shape->n_layers; i++) {
-        const struct shape_layer * its = &shape->layers[i];
-        layers[i] = (struct llama_moe_cache_layer) {
-            its->n_expert, its->n_used, its->group, false, its->n_tensors, its->tensor_bytes,
-        };
+    for (size_t i = 0; caches->shape->bytes_known && i < caches->n_sizes; i++) {
+        caches->llama[i] = cache_llama_new(caches->shape, NULL, caches->rows.rows[i].bytes, caches->max_rows,
+                                           &caches->llama_slots[i]);
     }
-    for (size_t i = 0; shape->bytes_known && i < caches->n_sizes; i++) {
-        const struct llama_moe_cache_options options = { caches->rows.rows[i].bytes, ALIGNMENT, caches->max_rows };
-        caches->llama[i] = llama_moe_cache_new(shape->n_layers, layers, &options);
-        for (int32_t group = 0; caches->llama[i] != NULL && group < shape->n_groups; group++) {
-            caches->llama_slots[i] += llama_moe_cache_slots(caches->llama[i], group);
-        }
-    }
-    free(layers);
 }
 
 static bool make_lru(struct watch_caches * caches) {
