@@ -17,35 +17,15 @@ seconds=40 # until the picture is taken
 
 need tmux aha chromium python3
 work=$(mktemp -d)
-export LLAMA_EXPERT_TRACE_LIVE=$work/live
-mkdir -m 700 "$work/live"
-started=()
-clean_up() {
-    tmux -S "$work/tmux" kill-server 2>/dev/null || true
-    for process in "${started[@]}"; do
-        kill "$process" 2>/dev/null || true
-    done
-    wait 2>/dev/null || true
-    rm -rf "$work"
-}
-trap clean_up EXIT
-
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-"$tracer" run --quiet -- "$build/engine/bin/llama-server" -m "$model" -t 1 -np 3 -c 6144 --port "$port" \
-    </dev/null >"$work/server.log" 2>&1 &
-server=$!
-started+=("$server")
-python3 "$repo/scripts/talk-to-server.py" "$port" </dev/null >"$work/talk.log" 2>&1 &
-started+=("$!")
-until grep -q . "$work/talk.log"; do
-    kill -0 "$server" 2>/dev/null || { cat "$work/server.log" >&2; fail "the server has ended"; }
-    sleep 0.2
-done
+# shellcheck source=scripts/live-server.sh
+. "$repo/scripts/live-server.sh"
+start_live_server
 
 tmux -S "$work/tmux" -u new-session -d -x "$columns" -y "$rows" \
     "env TERM=tmux-256color LC_ALL=C.UTF-8 '$tracer' top --size 3MiB $server"
 sleep "$seconds"
 tmux -S "$work/tmux" capture-pane -e -p >"$work/screen"
+tmux -S "$work/tmux" kill-server
 {
     printf '<!doctype html><meta charset="utf-8"><style>body { margin: 12px; background: #16181c; color: #d6d9de; }'
     printf ' pre { margin: 0; font: 14px/17px "DejaVu Sans Mono", monospace; }</style><pre>'
