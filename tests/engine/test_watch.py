@@ -45,7 +45,7 @@ class Frames:
 
 class Agreement(LiveTestCase):
     def watch(self, server, connection):
-        """Watches and records while the server answers. Returns the last frame, and the statistics from the same time."""
+        """Watches and records while the server answers. Returns the last frame, and the statistics of then."""
         before = connection.ask("status")["models"][0]["tokens"]
         frames = Frames(self.live)
         try:
@@ -82,7 +82,9 @@ class Agreement(LiveTestCase):
             counts = statistics["per_layer"][str(layer["layer"])]
             self.assertEqual(layer["counts"], [counts[str(i)] for i in range(GPT_OSS.n_expert)])
         self.assertEqual(frame["watched"]["overrun_bytes"], 0)
-        self.assert_rates("reuse", frame["reuse"], self.answer("report")["neighbours"])
+        report = self.answer("report")
+        self.assertEqual(report["tokens"]["all"], frame["watched"]["tokens"])
+        self.assert_rates("reuse", frame["reuse"], report["neighbours"])
         cache = self.answer("cache")
         self.assertEqual([size["slots"] for size in frame["sizes"]], [size["slots"] for size in cache["sizes"]])
         for shown, size in zip(frame["sizes"], cache["sizes"], strict=True):
