@@ -294,3 +294,8 @@ void live_view_free(struct live_view * view) {
     free(view->models);
     *view = (struct live_view) { 0 };
 }
+
+bool live_view_has_layer(const struct live_view_model * model, int32_t layer) {
+    const bool is_mtp = model->n_layer > 0 && layer >= model->n_layer;
+    return !is_mtp && model->counts.table.layers[layer].n_expert > 0;
+}

@@ -40,3 +40,7 @@ struct live_view {
 // False, and why, where the memory is damaged, or the counters changed all the time.
 bool live_view_read(const struct live_map * map, struct live_view * view, struct error * error);
 void live_view_free(struct live_view * view);
+
+// Whether a layer below counts.table.n_layers was routed, and is no multi-token-prediction head's: those are behind the
+// model's.
+bool live_view_has_layer(const struct live_view_model * model, int32_t layer);

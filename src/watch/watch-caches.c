@@ -48,35 +48,33 @@ static const struct gguf_model_layer * find_bytes(const struct gguf_model * file
 }
 
 // As the table of a trace that is recorded would be.
-static struct trace_shape * new_shape(const struct live_view_model * model, const struct routing_ubatch * ubatch,
-                                      const struct gguf_model * file) {
-    const size_t          n       = (size_t) ubatch->n_layers;
-    struct trace_layer  * layers  = memory_new(n, sizeof(*layers));
-    struct trace_tensor * tensors = memory_new(n * ROUTING_TENSORS_MAX, sizeof(*tensors));
+static struct trace_shape * new_shape(const struct live_view_model * model, const struct routing_layer * layers,
+                                      size_t n, const struct gguf_model * file) {
+    struct trace_layer  * table_layers = memory_new(n, sizeof(*table_layers));
+    struct trace_tensor * tensors      = memory_new(n * ROUTING_TENSORS_MAX, sizeof(*tensors));
     for (size_t i = 0; i < n; i++) {
-        const struct routing_layer    * layer = &ubatch->layers[i];
-        const struct gguf_model_layer * bytes = find_bytes(file, layer->layer);
+        const struct gguf_model_layer * bytes = find_bytes(file, layers[i].layer);
         struct trace_tensor           * its   = tensors + i * ROUTING_TENSORS_MAX;
-        layers[i] = (struct trace_layer) { layer->layer, layer->n_expert, layer->n_used, 0, its };
+        table_layers[i] = (struct trace_layer) { layers[i].layer, layers[i].n_expert, layers[i].n_used, 0, its };
         for (size_t j = 0; bytes != NULL && j < bytes->n_tensors && j < ROUTING_TENSORS_MAX; j++) {
             its[j] = (struct trace_tensor) { "", (int64_t) bytes->tensor_bytes[j] };
-            layers[i].n_tensors++;
+            table_layers[i].n_tensors++;
         }
     }
-    const struct trace_table table = { n, layers };
+    const struct trace_table table = { n, table_layers };
     const struct trace_info  info  = { .n_layer = model->n_layer, .n_tables = 1, .tables = &table };
     struct trace_shape     * shape = trace_shape_new(&info, false, NULL);
-    free(layers);
+    free(table_layers);
     free(tensors);
     return shape;
 }
 
-static struct trace_shape * read_shape(const struct live_view_model * model, const struct routing_ubatch * ubatch,
-                                       bool reads_file) {
+static struct trace_shape * read_shape(const struct live_view_model * model, const struct routing_layer * layers,
+                                       size_t n, bool reads_file) {
     struct error         error;
     const bool           is_there = reads_file && model->file != NULL && gguf_model_is_file(model->file);
     struct gguf_model  * file     = is_there ? gguf_model_open(model->file, &error) : NULL;
-    struct trace_shape * shape    = new_shape(model, ubatch, file);
+    struct trace_shape * shape    = new_shape(model, layers, n, file);
     gguf_model_free(file);
     return shape;
 }
@@ -86,11 +84,11 @@ static struct trace_shape * read_shape(const struct live_view_model * model, con
 //
 
 // Sizes that are asked for need bytes.
-static bool make_rows(struct watch_caches * caches, const uint64_t * asked, size_t n_asked) {
+static bool make_rows(struct watch_caches * caches, const struct watch_caches_options * options) {
     struct error           error;
     struct cache_questions questions = cache_questions_default(NULL);
-    questions.budgets   = asked;
-    questions.n_budgets = caches->shape->bytes_known ? n_asked : 0;
+    questions.budgets   = options->asked;
+    questions.n_budgets = caches->shape->bytes_known ? options->n_asked : 0;
     caches->max_rows    = questions.max_rows;
     if (!cache_rows_make(&caches->rows, caches->shape, &questions, &error)) {
         return false;
@@ -116,21 +114,21 @@ static bool make_lru(struct watch_caches * caches) {
     return ok;
 }
 
-struct watch_caches * watch_caches_new(const struct live_view_model * model, const struct routing_ubatch * ubatch,
-                                       bool reads_file, const uint64_t * asked, size_t n_asked) {
+struct watch_caches * watch_caches_new(const struct live_view_model * model, const struct routing_layer * layers,
+                                       size_t n, const struct watch_caches_options * options) {
     struct watch_caches * caches = memory_new(1, sizeof(*caches));
-    caches->shape = read_shape(model, ubatch, reads_file);
-    const size_t n = (size_t) caches->shape->n_expert;
-    if (n == 0 || !make_rows(caches, asked, n_asked) || !make_lru(caches)) {
+    caches->shape = read_shape(model, layers, n, options->reads_file);
+    const size_t n_expert = (size_t) caches->shape->n_expert;
+    if (n_expert == 0 || !make_rows(caches, options) || !make_lru(caches)) {
         watch_caches_free(caches);
         return NULL;
     }
     make_llama(caches);
-    caches->seen      = memory_new(n, sizeof(*caches->seen));
-    caches->experts   = memory_new(n, sizeof(*caches->experts));
-    caches->keys      = memory_new(n, sizeof(*caches->keys));
-    caches->distances = memory_new(n, sizeof(*caches->distances));
-    caches->hits      = memory_new(n, sizeof(*caches->hits));
+    caches->seen      = memory_new(n_expert, sizeof(*caches->seen));
+    caches->experts   = memory_new(n_expert, sizeof(*caches->experts));
+    caches->keys      = memory_new(n_expert, sizeof(*caches->keys));
+    caches->distances = memory_new(n_expert, sizeof(*caches->distances));
+    caches->hits      = memory_new(n_expert, sizeof(*caches->hits));
     return caches;
 }
 

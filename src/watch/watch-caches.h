@@ -15,12 +15,18 @@ struct watch_cache_sums {
     uint64_t llama   [N_TOKEN_PHASES][WATCH_N_SIZES];
 };
 
+// Whether bytes of experts are read from the model's file, and what bytes of caches are asked for as in watch_new().
+struct watch_caches_options {
+    bool             reads_file;
+    const uint64_t * asked;
+    size_t           n_asked;
+};
+
 struct watch_caches;
 
-// Of the layers that the ubatch has; bytes of experts are read from the model's file where `reads_file`. `asked` as in
-// watch_new(). NULL where there is nothing to cache.
-struct watch_caches * watch_caches_new (const struct live_view_model * model, const struct routing_ubatch * ubatch,
-                                        bool reads_file, const uint64_t * asked, size_t n_asked);
+// Of `n` layers, whose rows do not matter. NULL where there is nothing to cache.
+struct watch_caches * watch_caches_new (const struct live_view_model * model, const struct routing_layer * layers,
+                                        size_t n, const struct watch_caches_options * options);
 void                  watch_caches_free(struct watch_caches * caches); // NULL is ignored
 
 // Whether the ubatch has no layer that the caches do not know.

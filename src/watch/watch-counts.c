@@ -68,12 +68,6 @@ void watch_counts_free(struct watch_counts * counts) {
 // taking
 //
 
-// Layers of a multi-token-prediction head are behind those of the model.
-static bool is_kept(const struct live_view_model * model, int32_t layer) {
-    const bool is_mtp = model->n_layer > 0 && layer >= model->n_layer;
-    return !is_mtp && model->counts.table.layers[layer].n_expert > 0;
-}
-
 static struct kept_layer layer_of(const struct live_view_model * model, int32_t layer) {
     const struct counters_layer * its = &model->counts.table.layers[layer];
     return (struct kept_layer) { layer, its->n_expert, its->n_used };
@@ -82,7 +76,7 @@ static struct kept_layer layer_of(const struct live_view_model * model, int32_t 
 static bool has_same_layers(const struct watch_counts * counts, const struct live_view_model * model) {
     size_t n = 0;
     for (int32_t i = 0; i < model->counts.table.n_layers; i++) {
-        if (is_kept(model, i)) {
+        if (live_view_has_layer(model, i)) {
             const struct kept_layer layer = layer_of(model, i);
             if (n >= counts->n_layers || memcmp(&counts->layers[n], &layer, sizeof(layer)) != 0) {
                 return false;
@@ -97,7 +91,7 @@ static void take_layers(struct watch_counts * counts, const struct live_view_mod
     forget_cells(counts);
     *counts = (struct watch_counts) { .layers = memory_new(LAYERS_MAX, sizeof(*counts->layers)) };
     for (int32_t i = 0; i < model->counts.table.n_layers && counts->n_layers < LAYERS_MAX; i++) {
-        if (is_kept(model, i)) {
+        if (live_view_has_layer(model, i)) {
             counts->layers[counts->n_layers] = layer_of(model, i);
             counts->n_cells += (size_t) counts->layers[counts->n_layers++].n_expert;
         }

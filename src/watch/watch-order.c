@@ -4,7 +4,6 @@
 
 #include "analysis/neighbours.h"
 #include "tool/error.h"
-#include "watch/watch-caches.h"
 #include "watch/watch-sequences.h"
 
 #include <math.h>
@@ -12,6 +11,7 @@
 #include <string.h>
 
 struct sums {
+    uint64_t                n_tokens;
     struct neighbours_reuse reuse[N_TOKEN_PHASES];
     struct watch_cache_sums caches;
 };
@@ -24,28 +24,27 @@ struct placed_layer {
 };
 
 struct watch_order {
-    struct watch_order_options options;
-    uint64_t                   n_tokens;
-    bool                       is_in_vain; // what is routed cannot be followed
+    struct watch_caches_options options;
+    bool                        is_in_vain; // what is routed cannot be followed
 
     // as soon as the model's layers are known
-    size_t                     n_layers;
-    struct placed_layer      * layers;
-    struct neighbours        * neighbours;
-    struct watch_sequences   * sequences;
-    struct watch_caches      * caches;
-    struct sums                now;
-    struct sums                seconds[WATCH_SECONDS_MAX]; // at the end of each, the newest at `next` - 1
-    size_t                     next;
-    size_t                     n_seconds;
+    size_t                      n_layers;
+    struct placed_layer       * layers;
+    struct neighbours         * neighbours;
+    struct watch_sequences    * sequences;
+    struct watch_caches       * caches;
+    struct sums                 now;
+    struct sums                 seconds[WATCH_SECONDS_MAX]; // at the end of each, the newest at `next` - 1
+    size_t                      next;
+    size_t                      n_seconds;
 
     // of a ubatch
-    struct watched_sequence ** of_token; // NULL: nothing is known of it
-    uint16_t                 * experts;  // of a row
-    size_t                     room;
+    struct watched_sequence  ** of_token; // NULL: nothing is known of it
+    uint16_t                  * experts;  // of a row
+    size_t                      room;
 };
 
-struct watch_order * watch_order_new(const struct watch_order_options * options) {
+struct watch_order * watch_order_new(const struct watch_caches_options * options) {
     struct watch_order * order = memory_new(1, sizeof(*order));
     order->options = *options;
     return order;
@@ -75,43 +74,75 @@ static void release_neighbour(void * data) {
     neighbours_sequence_free(data);
 }
 
-static size_t place_layers(struct watch_order * order, const struct routing_ubatch * ubatch, size_t * n_used) {
+// A layer's numbers, without rows.
+static void add_layer(struct routing_layer * layers, size_t * n, const struct routing_layer * layer) {
+    size_t at = 0;
+    while (at < *n && layers[at].layer != layer->layer) {
+        at++;
+    }
+    if (at == *n) {
+        layers[(*n)++] = (struct routing_layer) { .layer = layer->layer };
+    }
+    layers[at].n_expert = layer->n_expert > layers[at].n_expert ? layer->n_expert : layers[at].n_expert;
+    layers[at].n_used   = layer->n_used   > layers[at].n_used   ? layer->n_used   : layers[at].n_used;
+}
+
+// The layers of the model, as counted by now, and of the ubatch: that may lack the last one, which routes only tokens
+// whose output is asked for. Memory of the caller.
+static struct routing_layer * find_layers(const struct live_view_model * model, const struct routing_ubatch * ubatch,
+                                          size_t * n) {
+    const struct counters_table * table  = &model->counts.table;
+    struct routing_layer        * layers = memory_new((size_t) (table->n_layers + ubatch->n_layers), sizeof(*layers));
+    for (int32_t i = 0; i < table->n_layers; i++) {
+        if (live_view_has_layer(model, i)) {
+            add_layer(layers, n, &(struct routing_layer) {
+                .layer = i, .n_expert = table->layers[i].n_expert, .n_used = table->layers[i].n_used,
+            });
+        }
+    }
+    for (int32_t i = 0; i < ubatch->n_layers; i++) {
+        add_layer(layers, n, &ubatch->layers[i]);
+    }
+    return layers;
+}
+
+static size_t place_layers(struct watch_order * order, const struct routing_layer * layers, size_t n, size_t * n_used) {
     size_t n_slots = 0;
-    order->n_layers = (size_t) ubatch->n_layers;
-    order->layers   = memory_new(order->n_layers, sizeof(*order->layers));
-    for (size_t i = 0; i < order->n_layers; i++) {
-        const struct routing_layer * layer = &ubatch->layers[i];
-        order->layers[i] = (struct placed_layer) { layer->layer, layer->n_expert, n_slots };
-        n_slots += (size_t) layer->n_expert;
-        *n_used  = (size_t) layer->n_used > *n_used ? (size_t) layer->n_used : *n_used;
+    order->n_layers = n;
+    order->layers   = memory_new(n, sizeof(*order->layers));
+    for (size_t i = 0; i < n; i++) {
+        order->layers[i] = (struct placed_layer) { layers[i].layer, layers[i].n_expert, n_slots };
+        n_slots += (size_t) layers[i].n_expert;
+        *n_used  = (size_t) layers[i].n_used > *n_used ? (size_t) layers[i].n_used : *n_used;
     }
     return n_slots;
 }
 
-static struct neighbours * new_neighbours(const struct routing_ubatch * ubatch) {
-    const size_t              n      = (size_t) ubatch->n_layers;
-    struct neighbours_layer * layers = memory_new(n, sizeof(*layers));
+static struct neighbours * new_neighbours(const struct routing_layer * layers, size_t n) {
+    struct neighbours_layer * its = memory_new(n, sizeof(*its));
     for (size_t i = 0; i < n; i++) {
-        layers[i] = (struct neighbours_layer) { ubatch->layers[i].n_expert, ubatch->layers[i].n_used };
+        its[i] = (struct neighbours_layer) { layers[i].n_expert, layers[i].n_used };
     }
-    struct neighbours * neighbours = neighbours_new(n, layers);
-    free(layers);
+    struct neighbours * neighbours = neighbours_new(n, its);
+    free(its);
     return neighbours;
 }
 
 // A model has the same layers in all ubatches; where it has not after all, all begins anew.
 static void learn_layers(struct watch_order * order, const struct live_view_model * model,
                          const struct routing_ubatch * ubatch) {
-    const struct watch_order_options options = order->options;
-    const uint64_t                   n       = order->n_tokens;
+    const struct watch_caches_options options = order->options;
+    size_t                           n       = 0;
     size_t                           n_used  = 0;
+    struct routing_layer           * layers  = find_layers(model, ubatch, &n);
     forget_layers(order);
-    *order = (struct watch_order) { .options = options, .n_tokens = n };
-    const size_t n_slots = place_layers(order, ubatch, &n_used);
-    order->neighbours = new_neighbours(ubatch);
+    *order = (struct watch_order) { .options = options };
+    const size_t n_slots = place_layers(order, layers, n, &n_used);
+    order->neighbours = new_neighbours(layers, n);
     order->sequences  = watch_sequences_new(n_slots, release_neighbour);
-    order->caches     = watch_caches_new(model, ubatch, options.reads_file, options.asked, options.n_asked);
+    order->caches     = watch_caches_new(model, layers, n, &options);
     order->experts    = memory_new(n_used, sizeof(*order->experts));
+    free(layers);
 }
 
 // Layers are in the order of evaluation, and the same ones each time: most are where they were.
@@ -128,8 +159,16 @@ static const struct placed_layer * find_layer(const struct watch_order * order, 
     return NULL;
 }
 
+static bool is_followed(const struct watch_order * order, const struct routing_ubatch * ubatch) {
+    return ubatch->lost == NULL && ubatch->n_layers > 0 && !order->is_in_vain;
+}
+
 static bool knows(const struct watch_order * order, const struct routing_ubatch * ubatch) {
     return order->caches != NULL && order->neighbours != NULL && watch_caches_know(order->caches, ubatch);
+}
+
+bool watch_order_is_new(const struct watch_order * order, const struct routing_ubatch * ubatch) {
+    return is_followed(order, ubatch) && !knows(order, ubatch);
 }
 
 //
@@ -207,18 +246,15 @@ static void take_layer(struct watch_order * order, const struct routing_ubatch *
 
 void watch_order_ubatch(struct watch_order * order, const struct live_view_model * model, uint32_t context,
                         const struct routing_ubatch * ubatch) {
-    if (ubatch->lost != NULL || ubatch->n_layers == 0 || order->is_in_vain) {
-        return;
-    }
-    if (!knows(order, ubatch)) {
+    if (watch_order_is_new(order, ubatch)) {
         learn_layers(order, model, ubatch);
         order->is_in_vain = !knows(order, ubatch);
     }
-    if (order->is_in_vain) {
+    if (!is_followed(order, ubatch)) {
         return;
     }
     if (ubatch->fate == ROUTING_COUNT) {
-        order->n_tokens += ubatch->n_tokens;
+        order->now.n_tokens += ubatch->n_tokens;
         find_sequences(order, context, ubatch);
     }
     for (size_t i = 0; i < (size_t) ubatch->n_layers; i++) {
@@ -273,13 +309,13 @@ static void fill_caches(const struct watch_order * order, struct watch_frame * f
 void watch_order_fill(const struct watch_order * order, int window, int64_t time, struct watch_frame * frame) {
     const struct sums * before = sums_before(order, window);
     const size_t        n      = window == WATCH_ALL ? WATCH_SECONDS_MAX : (size_t) window;
-    frame->n_watched = order->n_tokens;
     frame->all_bytes = NAN;
     if (order->caches == NULL || order->n_seconds == 0) {
         fill_reuse(frame, before, before);
         return;
     }
     const struct sums * now = &order->seconds[(order->next + WATCH_SECONDS_MAX - 1) % WATCH_SECONDS_MAX];
+    frame->n_watched = now->n_tokens;
     fill_reuse (frame, now, before);
     fill_caches(order, frame, now, before);
     watch_sequences_fill(order->sequences, n, time, frame);

@@ -5,19 +5,16 @@
 
 #include "live/live-view.h"
 #include "routing/routing.h"
+#include "watch/watch-caches.h"
 #include "watch/watch-frame.h"
 
 struct watch_order;
 
-// What bytes of caches are asked for, and whether the model's file may be read.
-struct watch_order_options {
-    bool             reads_file;
-    const uint64_t * asked;
-    size_t           n_asked;
-};
-
-struct watch_order * watch_order_new (const struct watch_order_options * options);
+struct watch_order * watch_order_new (const struct watch_caches_options * options);
 void                 watch_order_free(struct watch_order * order); // NULL is ignored
+
+// Whether the ubatch has a layer that no other one had: it may be of a model of which more is known by now.
+bool watch_order_is_new(const struct watch_order * order, const struct routing_ubatch * ubatch);
 
 // A ubatch of one of the model's contexts; `model` is what is known of it by now. What is perhaps a warm-up changes the
 // caches, and is not counted.

@@ -63,7 +63,7 @@ static const struct live_view_model * view_of(const struct watch * watch, uint32
 
 // Valid until the next model is found. A model's file is read where the process is this user's: others could name any.
 static struct watched_model * model_of(struct watch * watch, uint32_t number) {
-    const struct watch_order_options options = { watch->client.user == geteuid(), watch->asked, watch->n_asked };
+    const struct watch_caches_options options = { watch->client.user == geteuid(), watch->asked, watch->n_asked };
     for (size_t i = 0; i < watch->n_models; i++) {
         if (watch->models[i].number == number) {
             return &watch->models[i];
@@ -74,12 +74,29 @@ static struct watched_model * model_of(struct watch * watch, uint32_t number) {
     return &watch->models[watch->n_models++];
 }
 
+// What is known of models by now, in the place of what was.
+static bool take_view(struct watch * watch) {
+    struct live_view view;
+    if (!live_view_read(&watch->client.map, &view, &watch->error)) {
+        return false;
+    }
+    if (watch->has_view) {
+        live_view_free(&watch->view);
+    }
+    watch->view     = view;
+    watch->has_view = true;
+    return true;
+}
+
 //
 // rings
 //
 
 static void * open_context(void * self, uint32_t model, uint32_t context) {
     struct watched_context * opened = memory_new(1, sizeof(*opened));
+    if (view_of(self, model) == NULL) {
+        take_view(self);
+    }
     *opened = (struct watched_context) { self, model, context };
     return opened;
 }
@@ -91,9 +108,13 @@ static void close_context(void * self, void * opened) {
 
 static void take_ubatch(void * self, const struct routing_ubatch * ubatch, bool is_mtp) {
     const struct watched_context * context = self;
-    const struct live_view_model * model   = view_of(context->watch, context->model);
-    if (model != NULL && !is_mtp) {
-        watch_order_ubatch(model_of(context->watch, context->model)->order, model, context->context, ubatch);
+    struct watch_order           * order   = model_of(context->watch, context->model)->order;
+    if (!is_mtp && watch_order_is_new(order, ubatch)) {
+        take_view(context->watch);
+    }
+    const struct live_view_model * model = view_of(context->watch, context->model);
+    if (!is_mtp && model != NULL) {
+        watch_order_ubatch(order, model, context->context, ubatch);
     }
 }
 
@@ -144,18 +165,12 @@ void watch_free(struct watch * watch) {
 
 // What could not be read counts to the next second.
 static void take_second(struct watch * watch, double time) {
-    struct live_view view;
-    if (!live_view_read(&watch->client.map, &view, &watch->error)) {
+    if (!take_view(watch)) {
         return;
     }
-    if (watch->has_view) {
-        live_view_free(&watch->view);
-    }
-    watch->view     = view;
-    watch->has_view = true;
-    for (size_t i = 0; i < view.n_models; i++) {
-        const struct watched_model * model = model_of(watch, view.models[i].number);
-        watch_counts_take (model->counts, &view.models[i], time);
+    for (size_t i = 0; i < watch->view.n_models; i++) {
+        const struct watched_model * model = model_of(watch, watch->view.models[i].number);
+        watch_counts_take (model->counts, &watch->view.models[i], time);
         watch_order_second(model->order);
     }
 }

@@ -12,6 +12,7 @@ from test_live import LiveTestCase
 
 PHASES = ("prompt", "generation")
 SECONDS = 6 # of load
+LONG_PROMPT = "to be or not to be, " * 40 # more than a ubatch: in the first one the last layer routes nothing
 
 
 class Frames:
@@ -52,6 +53,7 @@ class Agreement(LiveTestCase):
             frames.until(before, 0)
             with self.path.open("x+b") as file:
                 connection.ask("record", file.fileno(), tokens=1)
+                self.complete(server, LONG_PROMPT, 1)
                 with self.load(server):
                     time.sleep(SECONDS)
                 connection.ask("record-stop")
