@@ -87,11 +87,12 @@ privacy: engine all ## measure what a trace, statistics and a shared trace give 
 	@python=python3; $$python -c 'import numpy' 2>/dev/null || python=/usr/bin/python3; \
 	    BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 $$python bench/privacy.py $(PRIVACY)
 
-soak: engines models ## run what takes hours: a busy server (MINUTES=60), kills (KILLS=100), memory that runs out
-	@scripts/install-deps.sh bench
+soak: engines models ## run what takes hours: a busy server and its page (MINUTES=60), kills (KILLS=100), ...
+	@scripts/install-deps.sh test
 	@BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 python3 bench/soak.py --minutes $(MINUTES)
 	@EXPERT_TRACER_BUILD=$(abspath $(BUILD)) PYTHONDONTWRITEBYTECODE=1 \
 		python3 bench/soak-restarts.py --kills $(KILLS)
+	@BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 python3 bench/soak-page.py --minutes $(MINUTES)
 	@for test in memory endings live; do \
 		EXPERT_TRACER_SOAK=1 EXPERT_TRACER_BUILD=$(abspath $(BUILD)) PYTHONDONTWRITEBYTECODE=1 \
 			python3 tests/engine/test_$$test.py || exit 1; \

@@ -7,10 +7,11 @@ export LLAMA_EXPERT_TRACE_LIVE=$work/live
 mkdir -m 700 "$LLAMA_EXPERT_TRACE_LIVE"
 
 started=()
+# Those that ask llama-server before itself: 0.7.0 may not end while it answers.
 clean_up() {
-    local process
-    for process in "${started[@]}"; do
-        kill "$process" 2>/dev/null || true
+    local i
+    for ((i = ${#started[@]} - 1; i >= 0; i--)); do
+        kill "${started[i]}" 2>/dev/null || true
     done
     wait 2>/dev/null || true
     rm -rf "$work"
