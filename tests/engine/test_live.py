@@ -282,9 +282,9 @@ class Serving(LiveTestCase):
         self.assertEqual({layer: {e: n for e, n in row.items() if n} for layer, row in statistics["per_layer"].items()},
                          {layer: {e: n for e, n in row.items() if n} for layer, row in experts.items()})
         for phase in ("prompt", "generation"):
-            values = [value for name, value in last.items()
-                      if name.startswith("llama_expert_tracer_tokens_total{") and f'phase="{phase}"' in name]
-            self.assertEqual(values, [statistics[f"{phase}_tokens"]])
+            values = {name: value for name, value in last.items()
+                      if name.startswith("llama_expert_tracer_tokens_total{") and f'phase="{phase}"' in name}
+            self.assertEqual(list(values.values()), [statistics[f"{phase}_tokens"]], values)
 
 
 class Survival(LiveTestCase):
