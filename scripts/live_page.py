@@ -31,7 +31,8 @@ def live_page():
         environment = {**os.environ, "LLAMA_EXPERT_TRACE_LIVE": folder}
         quiet = {"env": environment, "stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
         server = subprocess.Popen([COMMAND, "run", "--quiet", "--", ENGINE / "llama-server", "-m", MODEL, "-t", "1",
-                                   "-np", "3", "-c", "6144", "--port", str(port)], stderr=subprocess.DEVNULL, **quiet)
+                                   "-np", "3", "-c", "6144", "--cache-ram", "0", "--port", str(port)],
+                                  stderr=subprocess.DEVNULL, **quiet)
         talk = subprocess.Popen([sys.executable, REPO / "scripts" / "talk-to-server.py", str(port)], **quiet)
         serve = subprocess.Popen([COMMAND, "serve", "--listen", "127.0.0.1:0"], text=True, stderr=subprocess.PIPE,
                                  **quiet)
