@@ -5,6 +5,7 @@
 #include "engine/capture/capture.h"
 #include "engine/hooks/hooks.h"
 #include "engine/upstream/host-log.h"
+#include "library/library.h"
 #include "library/run-sign.h"
 #include "library/sudden-end.h"
 #include "llama-expert-tracer.h"
@@ -108,9 +109,10 @@ static const struct routing_sink * library_sink(void) {
 }
 
 // With the mutex. Takes the configuration over. Returns NULL where memory or room is used up.
-static struct expert_tracer * attach(struct config * config, const struct text * remarks, bool always) {
+static struct expert_tracer * attach(struct config * config, const struct text * remarks, bool always,
+                                     void (*leave)(void)) {
     const log_fn              say    = config->quiet ? say_if_wrong : host_log;
-    const struct tracer_setup setup  = { say, say_aside, run_name, always };
+    const struct tracer_setup setup  = { say, say_aside, run_name, always, leave };
     struct expert_tracer    * tracer = tracer_new(config, &setup);
     const int                 slot   = tracer && !has_ended ? sinks_attach(library_sink(), tracer) : -1;
     if (slot < 0) {
@@ -158,7 +160,7 @@ static bool follow_environment(void) {
         tracer_configure(from_env, &config);
         announce_later(from_env, remarks.data);
     } else if (asked || remarks.data) {
-        from_env = attach(&config, &remarks, false);
+        from_env = attach(&config, &remarks, false, NULL);
     } else {
         config_free(&config);
     }
@@ -198,7 +200,7 @@ struct expert_tracer * expert_tracer_new(const struct expert_tracer_config * fro
         return NULL;
     }
     pthread_mutex_lock(&attached_mutex);
-    struct expert_tracer * tracer = attach(&config, &no_remarks, true);
+    struct expert_tracer * tracer = attach(&config, &no_remarks, true, NULL);
     pthread_mutex_unlock(&attached_mutex);
     return tracer;
 }
@@ -209,7 +211,7 @@ struct expert_tracer * expert_tracer_new_from_env(void) {
     config_from_env(&config, &remarks);
     read_capture(&remarks);
     pthread_mutex_lock(&attached_mutex);
-    struct expert_tracer * tracer = attach(&config, &remarks, true);
+    struct expert_tracer * tracer = attach(&config, &remarks, true, NULL);
     env_is_taken = env_is_taken || (tracer && from_env == NULL);
     pthread_mutex_unlock(&attached_mutex);
     text_free(&remarks);
@@ -237,6 +239,19 @@ void expert_tracer_free(struct expert_tracer * tracer) {
     }
     sinks_detach(slot); // without the mutex: it waits for calls into the program
     tracer_free(tracer);
+}
+
+struct expert_tracer * library_attach(struct config * config, void (*leave)(void)) {
+    const struct text no_remarks = { 0 };
+    pthread_mutex_lock(&attached_mutex);
+    struct expert_tracer * tracer = attach(config, &no_remarks, false, leave);
+    env_is_taken = true;
+    pthread_mutex_unlock(&attached_mutex);
+    return tracer;
+}
+
+void library_detach(struct expert_tracer * tracer) {
+    expert_tracer_free(tracer);
 }
 
 const char * expert_tracer_version(void) {

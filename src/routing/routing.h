@@ -102,6 +102,9 @@ struct routing_decode {
 // Why a ubatch is lost then.
 #define ROUTING_LACKS_MEMORY "out of memory"
 
+// And why, where the tracer came while the program evaluated.
+#define ROUTING_WAS_UNDER_WAY "it was under way when the tracer was attached"
+
 // A listener. Calls that name a context come from the thread that evaluates it, one at a time.
 struct routing_sink {
     // The first batch of a context is about to be evaluated. Returns what the other calls get as `context`,

@@ -446,6 +446,21 @@ static bool on_status(struct expert_tracer * tracer, struct live_request * reque
 }
 
 //
+// the end
+//
+
+static bool on_detach(struct expert_tracer * tracer, struct live_request * request, struct text * answer) {
+    (void) request;
+    if (tracer->setup.leave == NULL) {
+        return refuse(answer, "it was started with the tracer, which stays to its end: `ctl stop` and `ctl "
+            "record-stop` make it do nothing");
+    }
+    tracer->setup.leave();
+    text_add(answer, "{}");
+    return true;
+}
+
+//
 // requests
 //
 
@@ -463,6 +478,7 @@ static const struct {
     { "names",       on_names       },
     { "interval",    on_interval    },
     { "watch",       on_watch       },
+    { "detach",      on_detach      },
 };
 
 bool control_answer(void * self, struct live_request * request, struct text * answer) {

@@ -12,4 +12,5 @@ struct tracer_setup {
     const char * run;       // names the run of the program, kept by the caller
     bool         always;    // the program's own: counts although nothing is to be printed or exported, and keeps the
                             // counts of models that are gone, which it may ask for
+    void     (*leave)(void); // asks whoever brought it to take it away, and returns at once; NULL: nobody can
 };

@@ -92,6 +92,10 @@ void tracer_configure(struct expert_tracer * tracer, struct config * config) {
     pthread_mutex_unlock(&tracer->mutex);
 }
 
+bool tracer_is_shown(const struct expert_tracer * tracer) {
+    return tracer->live != NULL;
+}
+
 static bool model_is_in_use(struct tracer_model * model) {
     pthread_mutex_lock(&model->tracer->mutex);
     const bool in_use = model->contexts != NULL;

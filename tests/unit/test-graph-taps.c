@@ -242,7 +242,7 @@ static bool build(struct graph_taps * taps, struct layers * layers, int n_others
     struct ggml_context * ctx     = (struct ggml_context *) &backend;
     char                  strip[256];
 
-    graph_taps_init(taps, &real, &backend, layers);
+    graph_taps_init(taps, &real, &backend, layers, false);
     if (taps->trouble == NULL) {
         graph_taps_measure(taps, &reserved);
     }
@@ -347,7 +347,7 @@ static void rows_of_all_layers_may_be_as_many(void ** state) {
     struct layers        layers = { 0 };
     struct graph_taps    taps;
     device_memory_on_sched_new(&real, &backend);
-    graph_taps_init(&taps, &real, &backend, &layers);
+    graph_taps_init(&taps, &real, &backend, &layers, false);
     graph_taps_must_move(&taps, false);
     graph_taps_begin(&taps); // before anything is reserved: nothing is known of it
     assert_int_equal(fake.n_buffers, 0);

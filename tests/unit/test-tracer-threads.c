@@ -61,7 +61,7 @@ static void threads_do_not_disturb_each_other(void ** state) {
     char path[] = "/tmp/expert-tracer-unit-XXXXXX";
     assert_int_equal(close(mkstemp(path)), 0);
 
-    const struct tracer_setup setup  = { ignore, ignore, "test-run", false };
+    const struct tracer_setup setup  = { ignore, ignore, "test-run", false, NULL };
     struct config             config = { .stats = true, .output = strdup(path), .interval = 0.01 };
     struct expert_tracer    * tracer = tracer_new(&config, &setup);
     const int                 slot   = sinks_attach(&tracer_sink, tracer);
@@ -101,7 +101,7 @@ static void threads_do_not_disturb_each_other(void ** state) {
 
 static void resets_leave_whole_ubatches(void ** state) {
     (void) state;
-    const struct tracer_setup setup  = { ignore, ignore, "test-run", true };
+    const struct tracer_setup setup  = { ignore, ignore, "test-run", true, NULL };
     struct config             config = { 0 };
     struct expert_tracer    * tracer = tracer_new(&config, &setup);
     const int                 slot   = sinks_attach(&tracer_sink, tracer);
@@ -148,7 +148,7 @@ static void contexts_of_one_model_come_and_go(void ** state) {
     char path[] = "/tmp/expert-tracer-unit-XXXXXX";
     assert_int_equal(close(mkstemp(path)), 0);
 
-    const struct tracer_setup setup  = { ignore, ignore, "test-run", false };
+    const struct tracer_setup setup  = { ignore, ignore, "test-run", false, NULL };
     struct config             config = { .stats = true, .output = strdup(path), .interval = 0.001 };
     struct expert_tracer    * tracer = tracer_new(&config, &setup);
 

@@ -30,8 +30,8 @@ static void listen(enum log_level level, const char * lines) {
     strncat(said, lines, sizeof(said) - strlen(said) - 1);
 }
 
-static const struct tracer_setup setup = { listen, listen, "test-run", false };
-static const struct tracer_setup own   = { listen, listen, "test-run", true };
+static const struct tracer_setup setup = { listen, listen, "test-run", false, NULL };
+static const struct tracer_setup own   = { listen, listen, "test-run", true, NULL };
 
 static const struct routing_model model = {
     .key = "a model", .name = "Test", .architecture = "test", .engine = "none", .capture = "by hand",

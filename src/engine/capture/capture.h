@@ -24,7 +24,8 @@ void capture_on_backend_free(const void * backend);
 void capture_on_context_free(const struct llama_context * key);
 
 // The scheduler is reset: this thread goes on to build a graph for it, or one is built already.
-void capture_on_sched_reset(void * sched);
+// One that was there before the library came (arrival.h) is known from then on.
+void capture_on_sched_reset(const struct real * real, void * sched);
 
 // The program is going to set its eval callback, or none.
 void capture_on_set_eval_callback(void * sched, ggml_eval_fn fn, void * user_data);
@@ -51,6 +52,12 @@ struct call_result capture_compute     (const struct call * call);
 
 // The devices of the scheduler are idle.
 void capture_on_synchronize(void * sched);
+
+// Whether graphs that were built last have anything of ours.
+bool capture_is_in_graphs(void);
+
+// Forgets everything. Nobody is in one of these functions, or will be before the engine is met anew.
+void capture_drop_all(void);
 
 // In the child of a fork: forgets everything without touching it.
 void capture_forget_all(void);

@@ -18,6 +18,7 @@ struct device_buffer {
     void                 * buffer; // the engine's
     size_t                 size;
     bool                   in_use;
+    const void           * left_to; // the scheduler whose graph still has it, NULL: none
     struct device_buffer * next;
 };
 
@@ -109,6 +110,16 @@ void device_memory_give_back(void * buffer) {
     pthread_mutex_unlock(&memory_mutex);
 }
 
+void device_memory_leave_to(void * buffer, const void * sched) {
+    pthread_mutex_lock(&memory_mutex);
+    for (struct device_buffer * it = device_buffers; it && buffer; it = it->next) {
+        if (it->buffer == buffer) {
+            it->left_to = sched;
+        }
+    }
+    pthread_mutex_unlock(&memory_mutex);
+}
+
 //
 // users
 //
@@ -185,6 +196,23 @@ void device_memory_on_sched_free(const void * sched) {
         *link = user->next;
         free(user);
         free_unused();
+    }
+    pthread_mutex_unlock(&memory_mutex);
+}
+
+void device_memory_keep(const void * sched) {
+    pthread_mutex_lock(&memory_mutex);
+    has_unlisted = true;
+    for (struct device_buffer * it = device_buffers; it && sched; it = it->next) {
+        if (it->left_to == sched) {
+            it->left_to = NULL;
+            it->in_use  = false;
+        }
+    }
+    while (device_users && sched == NULL) {
+        struct device_user * user = device_users;
+        device_users = user->next;
+        free(user);
     }
     pthread_mutex_unlock(&memory_mutex);
 }

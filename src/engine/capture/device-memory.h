@@ -25,5 +25,13 @@ void device_memory_give_back(void * buffer);
 void device_memory_on_sched_new (const struct real * real, void * sched);
 void device_memory_on_sched_free(const void * sched);
 
+// Nobody of ours uses the buffer any more, but a graph of the scheduler, which may be evaluated without us: it is given
+// back when the scheduler is met again.
+void device_memory_leave_to(void * buffer, const void * sched);
+
+// A scheduler that was there before us builds a new graph; or, NULL, schedulers are not followed any more. Nobody can
+// tell from then on when the last one is gone: memory is kept for whom it may serve.
+void device_memory_keep(const void * sched);
+
 // In the child of a fork: forgets everything without touching it.
 void device_memory_forget_all(void);

@@ -30,6 +30,11 @@ static bool has_all(const struct real * real) {
            real->ggml_used_mem && real->ggml_get_mem_size && real->ggml_tensor_overhead;
 }
 
+// Releases before June 2025 trip over a tensor that had memory of its own in the graph before and has none in this one.
+static bool keeps_plans(const struct real * real) {
+    return real->ggml_backend_sched_get_buffer_type != NULL;
+}
+
 static size_t aligned(size_t n, size_t alignment) {
     return (n + alignment - 1) / alignment * alignment;
 }
@@ -73,9 +78,10 @@ static size_t strip_wanted(const struct graph_taps * taps, int index) {
     return room > taps->strips[index].size ? room : 0;
 }
 
-void graph_taps_init(struct graph_taps * taps, const struct real * real, void * sched, struct layers * layers) {
-    *taps = (struct graph_taps) { .real = real, .sched = sched, .layers = layers };
-    if (!has_all(real)) {
+void graph_taps_init(struct graph_taps * taps, const struct real * real, void * sched, struct layers * layers,
+                     bool adds_nothing) {
+    *taps = (struct graph_taps) { .real = real, .sched = sched, .layers = layers, .adds_nothing = adds_nothing };
+    if (!has_all(real) || (adds_nothing && !keeps_plans(real))) {
         taps->trouble = "this release of llama.cpp lacks functions that are needed";
         return;
     }
@@ -185,10 +191,9 @@ static int backend_of(const struct layer * layer, int64_t n_rows) {
 
 // Whether the argsorts of this graph must not land in a graph of as many nodes as others have. A plan of the
 // scheduler's memory that was made for copies has room for both, the other way round it has not, and not where a device
-// brings the nodes into an order of its own; and releases before June 2025 trip over a tensor that had memory of its
-// own in the graph before and has none in this one.
+// brings the nodes into an order of its own.
 static bool is_apart(const struct graph_taps * taps) {
-    return !taps->is_planned || taps->is_reordered || taps->real->ggml_backend_sched_get_buffer_type == NULL;
+    return !taps->is_planned || taps->is_reordered || !keeps_plans(taps->real);
 }
 
 static void add_named(const struct graph_taps * taps, struct ggml_cgraph * graph, struct ggml_tensor * node,
@@ -270,12 +275,12 @@ static bool choose_place(const struct graph_taps * taps, struct tap_point * poin
     const size_t         row   = (size_t) routed->n_used * sizeof(int32_t);
     const size_t         whole = (size_t) layer->n_expert * sizeof(int32_t);
     const int            index = backend_of(layer, routed->n_tokens);
-    if (index < 0) {
+    if (index < 0 || (taps->adds_nothing && taps->with_gates)) {
         return false;
     }
     const bool   place = rows > 0 && layer->is_argsort && whole * rows <= selection_room(taps, layer);
     const size_t size  = aligned((place ? whole : row) * rows, taps->strips[index].alignment);
-    if (taps->plan->used[index] + size > taps->strips[index].size) {
+    if (taps->plan->used[index] + size > taps->strips[index].size || (taps->adds_nothing && rows > 0 && !place)) {
         return false;
     }
     point->strip     = index;
@@ -306,6 +311,10 @@ void graph_taps_add(struct graph_taps * taps, struct ggml_context * ctx, struct 
     point->topk      = topk;
     make_known(taps, layer, topk);
     if (!choose_place(taps, point, routed)) {
+        return;
+    }
+    if (taps->adds_nothing) {
+        plan->used[point->strip] += point->size;
         return;
     }
     if (!has_room(real, ctx, graph)) {

@@ -33,10 +33,13 @@ struct graph_taps {
     bool                   is_reordered;       // a device changes the order of nodes
     bool                   with_gates;         // gate weights are wanted, in this graph and those like it
     int64_t                rows_max;           // of a selection in graphs that were reserved or computed, 0: none was
+    bool                   adds_nothing;       // graphs stay as large as they are: selections are placed, or missed
     const char           * trouble;            // why it cannot be done with this engine, NULL: none so far
 };
 
-void graph_taps_init(struct graph_taps * taps, const struct real * real, void * sched, struct layers * layers);
+// `adds_nothing`: the scheduler's memory is planned already, for graphs without nodes of ours.
+void graph_taps_init(struct graph_taps * taps, const struct real * real, void * sched, struct layers * layers,
+                     bool adds_nothing);
 void graph_taps_free(struct graph_taps * taps);
 
 // Bytes that the taps will take at most on any backend, from the graphs that were reserved.

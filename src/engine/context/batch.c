@@ -100,9 +100,12 @@ void batch_on_free(const struct llama_batch_ext * key) {
     }
 }
 
+// One that was made when nobody listened is known from now on.
 void batch_on_clear(const struct llama_batch_ext * key) {
     struct batch_notes * notes = notes_find(key);
-    if (notes) {
+    if (notes == NULL) {
+        batch_on_init(key);
+    } else {
         notes->n_tokens = 0;
         notes->broken   = false;
         notes->lost     = false;
@@ -142,6 +145,12 @@ void batch_on_set_pos(const struct llama_batch_ext * key, int32_t index, int32_t
     struct batch_notes * notes = notes_find(key);
     if (notes && index >= 0 && index < notes->n_tokens) {
         notes->tokens[index].position = position;
+    }
+}
+
+void batch_drop_all(void) {
+    while (all_notes.first) {
+        batch_on_free(all_notes.first->key);
     }
 }
 

@@ -51,3 +51,6 @@ bool batch_is_lost(const struct llama_batch_ext * key);
 
 // In the child of a fork: forgets everything without touching it.
 void batch_forget_all(void);
+
+// As capture_drop_all().
+void batch_drop_all(void);

@@ -63,7 +63,7 @@ struct context {
     // the batch that is being decoded
     const struct batch      * batch;       // NULL: none, or nothing is known of it
     bool                      is_wanted;   // somebody wants its routing: its ubatches are read, and its end delivered
-    bool                      is_batch_lost; // for lack of memory: it may be a warm-up
+    const char              * batch_lost;  // why its routing is not told, NULL: it is
     uint64_t                  number;      // of the batch, from 0
     bool                      is_split;    // somebody wants to know its tokens
     bool                      is_split_lost; // and there is no memory for that
@@ -84,6 +84,7 @@ struct context {
     enum context_suspicion    suspicion;
     const char              * stopped;     // why the routing of what it evaluates is not read any more, NULL: it is
     bool                      phases_lost; // of the batch that is being decoded
+    bool                      is_undecided; // it has tokens of which nobody can tell whether they are prompt
     bool                      tokens_lost; // those of the ubatch that is computed are not known, for lack of memory
     struct context          * outer;       // of the batch that this thread decodes meanwhile, NULL mostly
     struct sequences          sequences;

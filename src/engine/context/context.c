@@ -7,6 +7,7 @@
 #include "engine/context/opened-file.h"
 #include "engine/context/phases.h"
 #include "engine/context/warmup.h"
+#include "engine/upstream/arrival.h"
 #include "engine/upstream/host-log.h"
 
 #include <pthread.h>
@@ -55,7 +56,7 @@ struct context * context_of_memory(const struct llama_memory_i * memory) {
 
 static struct context * context_new(const struct real * real, const void * key, bool seen) {
     struct context * context = calloc(1, sizeof(*context));
-    if (context == NULL || !sequences_init(&context->sequences)) {
+    if (context == NULL || !sequences_init(&context->sequences, arrived_late())) {
         free(context);
         return NULL;
     }
@@ -223,6 +224,13 @@ void context_stop(struct context * context, const char * why) {
     deliver_lost(context, ROUTING_COUNT, (struct losses) { 0 }, why);
 }
 
+static void context_free(struct context * context) {
+    split_free(&context->split);
+    sequences_free(&context->sequences);
+    free(context->drafted);
+    free(context);
+}
+
 void context_close(struct context * context) {
     keyed_remove(&contexts, &context->keyed);
     if (current == context) {
@@ -230,10 +238,15 @@ void context_close(struct context * context) {
     }
     warmup_settle(context, false);
     sinks_close(&context->sinks);
-    split_free(&context->split);
-    sequences_free(&context->sequences);
-    free(context->drafted);
-    free(context);
+    context_free(context);
+}
+
+void context_drop_all(void) {
+    while (contexts.first) {
+        struct context * context = (struct context *) contexts.first;
+        keyed_remove(&contexts, &context->keyed);
+        context_free(context);
+    }
 }
 
 void context_forget_all(void) {
@@ -266,10 +279,11 @@ struct context * context_decode_begin(const struct real * real, const struct lla
     context->n_evaluated   = 0;
     context->n_drafted     = 0;
     context->batch         = batch_n_tokens(batch) > 0 ? batch : NULL;
-    context->is_batch_lost = batch->is_lost;
     context->is_split      = is_asked && split_begin(&context->split, batch, n_ubatch_of(real, key));
     context->is_split_lost = is_asked && !context->is_split;
     phases_begin(context, batch);
+    context->batch_lost = batch->is_lost        ? ROUTING_LACKS_MEMORY
+                        : context->is_undecided ? ROUTING_WAS_UNDER_WAY : NULL;
     context->fate  = warmup_begin(context, batch);
     context->outer = current; // one that decodes from its own eval callback
     current        = context;

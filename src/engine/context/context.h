@@ -66,5 +66,8 @@ void context_close(struct context * context);
 void context_on_set_warmup (const struct real * real, const struct llama_context * key, bool warmup);
 void context_on_file_opened(void);
 
+// As capture_drop_all().
+void context_drop_all(void);
+
 // In the child of a fork: forgets everything without touching it.
 void context_forget_all(void);

@@ -190,6 +190,17 @@ void models_describe_unseen(struct routing_model * about) {
     }
 }
 
+void models_drop_all(void) {
+    while (model_files) {
+        models_on_free(model_files->model);
+    }
+    while (unseen_models) {
+        struct unseen_model * model = unseen_models;
+        unseen_models = model->next;
+        free(model);
+    }
+}
+
 void models_forget_all(void) {
     fork_reset_mutex(&models_mutex);
     model_files   = NULL;

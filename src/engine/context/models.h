@@ -35,5 +35,8 @@ void models_describe       (struct routing_model * about, struct model_strings *
                             const struct llama_model * model);
 void models_describe_unseen(struct routing_model * about);
 
+// As capture_drop_all().
+void models_drop_all(void);
+
 // In the child of a fork: forgets everything without touching it.
 void models_forget_all(void);

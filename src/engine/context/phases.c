@@ -2,12 +2,18 @@
 
 #include "engine/context/phases.h"
 
+// What was there before us may have asked for logits then, or may ask for the first time.
+static bool is_undecided(const struct sequence * sequence) {
+    return !sequence->is_known && !sequence->has_asked && !sequence->asks_not_for_all;
+}
+
 void phases_begin(struct context * context, const struct batch * batch) {
     const int32_t n = batch_n_tokens(batch);
 
     context->n_prompt     = 0;
     context->n_generation = 0;
     context->phases_lost  = n == 0;
+    context->is_undecided = false;
     for (int32_t i = 0; i < n; i++) {
         struct sequence * sequence = sequences_at(&context->sequences, batch_token(batch, i).sequence);
         if (sequence == NULL) {
@@ -16,6 +22,7 @@ void phases_begin(struct context * context, const struct batch * batch) {
             return;
         }
         sequence->asks_not_for_all = false;
+        sequence->is_known         = sequence->is_known || batch_token(batch, i).position == 0;
     }
     for (int32_t i = 0; i < n; i++) {
         const struct batch_token token = batch_token(batch, i);
@@ -25,7 +32,8 @@ void phases_begin(struct context * context, const struct batch * batch) {
     }
     for (int32_t i = 0; i < n; i++) {
         struct sequence * sequence = sequences_known(&context->sequences, batch_token(batch, i).sequence);
-        sequence->generates = sequence->has_asked && !sequence->asks_not_for_all && !context->is_embedding;
+        context->is_undecided = context->is_undecided || is_undecided(sequence);
+        sequence->generates   = sequence->has_asked && !sequence->asks_not_for_all && !context->is_embedding;
         if (sequence->generates) {
             context->n_generation++;
         } else {
@@ -54,6 +62,9 @@ static void remember_who_asked(struct context * context, const struct batch * ba
 struct routing_decode phases_end(struct context * context, const struct batch * batch, int32_t status) {
     if (status == 0 && context->fate != ROUTING_WARMUP) {
         remember_who_asked(context, batch);
+    }
+    if (context->is_undecided) {
+        return (struct routing_decode) { .fate = context->fate };
     }
     struct routing_decode decode = { context->fate, context->phases_lost, context->n_prompt, context->n_generation, 0 };
     const uint64_t n_tokens = context->n_prompt + context->n_generation;

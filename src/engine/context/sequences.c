@@ -3,7 +3,6 @@
 #include "engine/context/sequences.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #define GROWTH 256 // sequences for which room is made at once
 
@@ -11,8 +10,8 @@ struct sequence * sequences_known(const struct sequences * sequences, int32_t se
     return sequence >= 0 && (size_t) sequence < sequences->n ? &sequences->at[sequence] : NULL;
 }
 
-bool sequences_init(struct sequences * sequences) {
-    *sequences = (struct sequences) { 0 };
+bool sequences_init(struct sequences * sequences, bool are_old) {
+    *sequences = (struct sequences) { .are_old = are_old };
     return sequences_at(sequences, 0) != NULL;
 }
 
@@ -23,7 +22,9 @@ struct sequence * sequences_at(struct sequences * sequences, int32_t sequence) {
         if (grown == NULL) {
             return NULL;
         }
-        memset(grown + sequences->n, 0, (n - sequences->n) * sizeof(*grown));
+        for (size_t i = sequences->n; i < n; i++) {
+            grown[i] = (struct sequence) { .is_known = !sequences->are_old };
+        }
         sequences->at = grown;
         sequences->n  = n;
     }
@@ -34,6 +35,7 @@ static void begin_anew(struct sequence * sequence) {
     sequence->has_asked = false;
     sequence->life     += sequence->next > 0;
     sequence->next      = 0;
+    sequence->is_known  = true;
 }
 
 void sequences_clear(struct sequences * sequences, int32_t sequence) {
@@ -63,6 +65,7 @@ void sequences_copy(struct sequences * sequences, int32_t from, int32_t to, int3
     struct sequence     * copy   = sequences_at(sequences, to);
     if (copy) {
         copy->has_asked = whole && source.has_asked;
+        copy->is_known  = !whole || source.is_known;
         copy->next      = whole ? source.next : end;
     }
 }

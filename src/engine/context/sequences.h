@@ -13,15 +13,18 @@ struct sequence {
     bool     generates;        // its tokens in that batch are generation
     int32_t  life;             // rises when it is cleared
     int32_t  next;             // the position behind its last one, 0: it has none
+    bool     is_known;         // from its beginning, or since it was cleared; otherwise it was there before us
 };
 
 struct sequences {
     struct sequence * at; // [n]
     size_t            n;
+    bool              are_old; // they may have been there before us
 };
 
-// None is known. Makes room for as many as an engine has, 256 in all that we know. Returns false where memory runs out.
-bool sequences_init(struct sequences * sequences);
+// None is known; `are_old`: they may have been there before us. Makes room for as many as an engine has, 256 in all
+// that we know. Returns false where memory runs out.
+bool sequences_init(struct sequences * sequences, bool are_old);
 
 // Returns NULL where memory runs out. It stays where it is until a further one is asked for.
 struct sequence * sequences_at(struct sequences * sequences, int32_t sequence);

@@ -9,6 +9,7 @@
 #include "engine/context/context.h"
 #include "engine/context/models.h"
 #include "engine/context/opened-file.h"
+#include "engine/upstream/arrival.h"
 #include "engine/upstream/call.h"
 #include "engine/upstream/host-log.h"
 #include "routing/sinks.h"
@@ -85,6 +86,27 @@ static void forget_engine(void) {
 
 __attribute__((constructor)) static void begin_hooks(void) {
     pthread_atfork(NULL, NULL, forget_engine);
+}
+
+// Calls of which somebody has to know when they are over, as the hooks may be taken out meanwhile.
+static atomic_int n_long_calls;
+
+bool hooks_are_quiet(void) {
+    return atomic_load(&n_long_calls) == 0;
+}
+
+static bool enter_long_call(void) {
+    const bool counts = arrived_late();
+    if (counts) {
+        atomic_fetch_add(&n_long_calls, 1);
+    }
+    return counts;
+}
+
+static void leave_long_call(bool counts) {
+    if (counts) {
+        atomic_fetch_sub(&n_long_calls, 1);
+    }
 }
 
 static void * pointer_in(struct call_result result) {
@@ -175,7 +197,7 @@ HOOK_GGML(ggml_mul_mat_id) {
 }
 
 HOOK_GGML(ggml_backend_sched_reset) {
-    capture_on_sched_reset(call_pointer(call, 0));
+    capture_on_sched_reset(call->real, call_pointer(call, 0));
     return call_on(call);
 }
 
@@ -202,7 +224,10 @@ HOOK_GGML(ggml_backend_sched_alloc_graph) {
 }
 
 HOOK_GGML(ggml_backend_sched_graph_compute_async) {
-    return capture_compute(call);
+    const bool               counts = enter_long_call();
+    const struct call_result result = capture_compute(call);
+    leave_long_call(counts);
+    return result;
 }
 
 HOOK_GGML_WHERE(ggml_backend_sched_synchronize, flights_any()) {
@@ -223,9 +248,11 @@ HOOK_GGML(gguf_init_from_file) {
 //
 
 static struct call_result evaluate(const struct call * call, const struct batch * batch) {
+    const bool               counts  = enter_long_call();
     struct context         * context = context_decode_begin(call->real, call_pointer(call, 0), batch);
     const struct call_result result  = call_on(call);
     context_decode_end(context, batch, (int32_t) (uint32_t) result.low);
+    leave_long_call(counts);
     return result;
 }
 
@@ -264,7 +291,9 @@ HOOK_LLAMA(llama_batch_ext_free) {
 }
 
 HOOK_LLAMA(llama_batch_ext_clear) {
-    batch_on_clear(call_pointer(call, 0));
+    if (sinks_any()) {
+        batch_on_clear(call_pointer(call, 0));
+    }
     return call_on(call);
 }
 

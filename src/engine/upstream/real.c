@@ -122,29 +122,39 @@ static const struct real * scope_of(const void * caller) {
     return scope ? &scope->real : NULL;
 }
 
+// Behind this library; where it came last (arrival.h), anywhere in the global scope.
+static bool find_globally(const char * name, void ** handle) {
+    *handle = RTLD_NEXT;
+    if (find(*handle, name) == NULL) {
+        *handle = RTLD_DEFAULT;
+    }
+    return find(*handle, name) != NULL;
+}
+
 // A program may have libggml without libllama, for good or so far.
 static const struct real * search(const void * caller, bool needs_llama) {
     static struct real ggml_only;
 
-    const struct real * real = scope_of(caller);
+    const struct real * real   = scope_of(caller);
+    void              * handle = RTLD_NEXT;
     if (real) {
         return real;
     }
-    if (find(RTLD_NEXT, "llama_decode")) {
+    if (find_globally("llama_decode", &handle)) {
         static struct real global;
-        find_all(&global, RTLD_NEXT);
+        find_all(&global, handle);
         atomic_store_explicit(&global_real, &global, memory_order_release);
         if (atomic_load_explicit(&scopes, memory_order_relaxed) == NULL) {
             atomic_store_explicit(&real_of_all, &global, memory_order_release);
         }
         return &global;
     }
-    if (needs_llama || !find(RTLD_NEXT, "ggml_backend_sched_graph_compute_async")) {
+    if (needs_llama || !find_globally("ggml_backend_sched_graph_compute_async", &handle)) {
         real = scope_add(caller, needs_llama);
         return real ? real : any_scope(needs_llama);
     }
     if (ggml_only.ggml_backend_sched_graph_compute_async == NULL) {
-        find_all(&ggml_only, RTLD_NEXT);
+        find_all(&ggml_only, handle);
     }
     return &ggml_only;
 }

@@ -1,0 +1,12 @@
+// What expert_tracer_attach() answers whoever has brought the library into a process (src/library/attach.c).
+
+#pragma once
+
+enum attach_result {
+    ATTACH_DONE,      // it is traced
+    ATTACH_ALREADY,   // it was already
+    ATTACH_NO_ENGINE, // nothing in the process calls llama.cpp through the dynamic linker
+    ATTACH_BUSY,      // what began when the library was attached before is not over yet
+    ATTACH_HIDDEN,    // its memory cannot be shown, so that nobody could steer it
+    ATTACH_NO_MEMORY,
+};

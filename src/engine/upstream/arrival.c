@@ -1,0 +1,5 @@
+// One flag, which the rooms behind ask.
+
+#include "engine/upstream/arrival.h"
+
+atomic_bool arrival_is_late;

@@ -1,0 +1,12 @@
+// How the library came into the process: with it, or later, when contexts, models and schedulers were there already.
+
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+extern atomic_bool arrival_is_late; // from then on, whether or not it is attached at the moment
+
+static inline bool arrived_late(void) {
+    return atomic_load_explicit(&arrival_is_late, memory_order_relaxed);
+}
