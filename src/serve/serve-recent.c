@@ -177,13 +177,9 @@ static void * go_on_reading(void * self) {
 // bytes of experts
 //
 
-// The model's file, where it is here and belongs to a process of this user: others could name any file.
 static struct serve_bytes read_bytes(const struct watch * watch, const struct live_view_model * model) {
     struct serve_bytes  bytes = { 0 };
-    struct error        error;
-    const bool          ours  = watch->client.user == geteuid();
-    struct gguf_model * file  = ours && model->file != NULL && gguf_model_is_file(model->file)
-                              ? gguf_model_open(model->file, &error) : NULL;
+    struct gguf_model * file  = gguf_model_open_named(model->file, watch->client.user);
     for (size_t i = 0; file != NULL && i < file->n_layers; i++) {
         const size_t at = (size_t) file->layers[i].layer;
         if (at >= bytes.n) {

@@ -70,11 +70,9 @@ static struct trace_shape * new_shape(const struct live_view_model * model, cons
 }
 
 static struct trace_shape * read_shape(const struct live_view_model * model, const struct routing_layer * layers,
-                                       size_t n, bool reads_file) {
-    struct error         error;
-    const bool           is_there = reads_file && model->file != NULL && gguf_model_is_file(model->file);
-    struct gguf_model  * file     = is_there ? gguf_model_open(model->file, &error) : NULL;
-    struct trace_shape * shape    = new_shape(model, layers, n, file);
+                                       size_t n, uid_t user) {
+    struct gguf_model  * file  = gguf_model_open_named(model->file, user);
+    struct trace_shape * shape = new_shape(model, layers, n, file);
     gguf_model_free(file);
     return shape;
 }
@@ -117,7 +115,7 @@ static bool make_lru(struct watch_caches * caches) {
 struct watch_caches * watch_caches_new(const struct live_view_model * model, const struct routing_layer * layers,
                                        size_t n, const struct watch_caches_options * options) {
     struct watch_caches * caches = memory_new(1, sizeof(*caches));
-    caches->shape = read_shape(model, layers, n, options->reads_file);
+    caches->shape = read_shape(model, layers, n, options->user);
     const size_t n_expert = (size_t) caches->shape->n_expert;
     if (n_expert == 0 || !make_rows(caches, options) || !make_lru(caches)) {
         watch_caches_free(caches);

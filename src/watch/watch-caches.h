@@ -8,6 +8,8 @@
 #include "routing/routing.h"
 #include "watch/watch-frame.h"
 
+#include <sys/types.h>
+
 // By phase, since the beginning.
 struct watch_cache_sums {
     uint64_t requests[N_TOKEN_PHASES];
@@ -15,9 +17,10 @@ struct watch_cache_sums {
     uint64_t llama   [N_TOKEN_PHASES][WATCH_N_SIZES];
 };
 
-// Whether bytes of experts are read from the model's file, and what bytes of caches are asked for as in watch_new().
+// Whose process it is, which decides whether bytes of experts are read from the model's file, and what bytes of caches
+// are asked for as in watch_new().
 struct watch_caches_options {
-    bool             reads_file;
+    uid_t            user;
     const uint64_t * asked;
     size_t           n_asked;
 };

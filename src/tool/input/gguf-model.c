@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define ENDING ".gguf"
 
@@ -133,6 +134,11 @@ struct gguf_model * gguf_model_open(const char * path, struct error * error) {
         return NULL;
     }
     return model;
+}
+
+struct gguf_model * gguf_model_open_named(const char * path, uid_t user) {
+    struct error error;
+    return path != NULL && user == geteuid() && gguf_model_is_file(path) ? gguf_model_open(path, &error) : NULL;
 }
 
 void gguf_model_free(struct gguf_model * model) {

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define GGUF_MODEL_TENSORS_MAX 4 // of a layer's experts
 
@@ -33,4 +34,9 @@ bool gguf_model_is_file(const char * text);
 
 // Keeps `path`. NULL, and why, where it is not the GGUF file of a Mixture-of-Experts model.
 struct gguf_model * gguf_model_open(const char * path, struct error * error);
-void                gguf_model_free(struct gguf_model * model); // NULL is fine
+
+// The same of what a process of `user` says that its model's file is; NULL: it does not. It is read where that is a
+// process of this user: others could name any file.
+struct gguf_model * gguf_model_open_named(const char * path, uid_t user);
+
+void gguf_model_free(struct gguf_model * model); // NULL is fine
