@@ -27,17 +27,20 @@ static json_t * json_tokens(const struct watch_frame * frame) {
 }
 
 static json_t * json_rates(const double * rates) {
-    return json_pack("{s:o, s:o}", "prompt",     json_value_real(rates[PHASE_PROMPT]),
-                                   "generation", json_value_real(rates[PHASE_GENERATION]));
+    return json_pack("{s:o, s:o, s:o}", "all",        json_value_real(rates[WATCH_ANY_PHASE]),
+                                        "prompt",     json_value_real(rates[PHASE_PROMPT]),
+                                        "generation", json_value_real(rates[PHASE_GENERATION]));
 }
 
 static json_t * json_share(const struct watch_share * share) {
     return json_pack("{s:o, s:o}", "share", json_value_real(share->share), "of", json_value_count(share->of));
 }
 
-static json_t * json_shares(const struct watch_share * shares) {
-    return json_pack("{s:o, s:o}", "prompt",     json_share(&shares[PHASE_PROMPT]),
-                                   "generation", json_share(&shares[PHASE_GENERATION]));
+static json_t * json_shares(const struct watch_share * shares, bool phases_known) {
+    return json_pack("{s:o, s:o, s:o}",
+                     "all",        json_share(&shares[WATCH_ANY_PHASE]),
+                     "prompt",     phases_known ? json_share(&shares[PHASE_PROMPT])     : json_null(),
+                     "generation", phases_known ? json_share(&shares[PHASE_GENERATION]) : json_null());
 }
 
 // Bytes: null where they are not known.
@@ -97,15 +100,15 @@ static json_t * json_drift(const struct watch_drift * drift) {
 // in which order
 //
 
-static json_t * json_sequence(const struct watch_sequence * sequence) {
-    return json_pack("{s:o, s:i, s:i, s:o, s:s, s:o, s:o, s:o, s:o, s:o}",
+static json_t * json_sequence(const struct watch_sequence * sequence, bool phases_known) {
+    return json_pack("{s:o, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
                      "context", json_value_count(sequence->context),
                      "sequence", (int) sequence->sequence, "life", (int) sequence->life,
                      "position",          json_value_number(sequence->position),
-                     "phase", sequence->generation ? "generation" : "prompt",
+                     "phase", json_value_text(!phases_known ? NULL : sequence->generation ? "generation" : "prompt"),
                      "age",               json_value_real  (sequence->age),
-                     "prompt_tokens",     json_value_count (sequence->n_prompt),
-                     "generation_tokens", json_value_count (sequence->n_generation),
+                     "prompt_tokens",     phases_known ? json_value_count(sequence->n_prompt)     : json_null(),
+                     "generation_tokens", phases_known ? json_value_count(sequence->n_generation) : json_null(),
                      "rate",              json_value_real  (sequence->rate),
                      "used",              json_value_real  (sequence->used));
 }
@@ -113,28 +116,28 @@ static json_t * json_sequence(const struct watch_sequence * sequence) {
 static json_t * json_sequences(const struct watch_frame * frame) {
     json_t * json = json_array();
     for (size_t i = 0; i < frame->n_sequences; i++) {
-        json_array_append_new(json, json_sequence(&frame->sequences[i]));
+        json_array_append_new(json, json_sequence(&frame->sequences[i], frame->phases_known));
     }
     return json;
 }
 
-static json_t * json_size(const struct watch_size * size) {
+static json_t * json_size(const struct watch_size * size, bool phases_known) {
     return json_pack("{s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o}",
                      "slots",       json_value_real (size->slots),
                      "share",       json_value_real (size->share),
                      "bytes",       json_bytes      (size->bytes),
                      "asked",       size->is_asked,
                      "llama_slots", json_value_count(size->llama_slots),
-                     "lru",         json_shares(size->lru),
-                     "llama",       json_shares(size->llama),
-                     "lru_all",     json_shares(size->lru_all),
-                     "llama_all",   json_shares(size->llama_all));
+                     "lru",         json_shares(size->lru,       phases_known),
+                     "llama",       json_shares(size->llama,     phases_known),
+                     "lru_all",     json_shares(size->lru_all,   phases_known),
+                     "llama_all",   json_shares(size->llama_all, phases_known));
 }
 
 static json_t * json_sizes(const struct watch_frame * frame) {
     json_t * json = json_array();
     for (size_t i = 0; i < frame->n_sizes; i++) {
-        json_array_append_new(json, json_size(&frame->sizes[i]));
+        json_array_append_new(json, json_size(&frame->sizes[i], frame->phases_known));
     }
     return json;
 }
@@ -170,7 +173,7 @@ json_t * watch_json(const struct watch_frame * frame) {
     json_object_set_new(json, "hot",           json_hot(frame));
     json_object_set_new(json, "drift",         json_drift(&frame->drift));
     json_object_set_new(json, "watched",       json_watched(frame));
-    json_object_set_new(json, "reuse",         json_shares(frame->reuse));
+    json_object_set_new(json, "reuse",         json_shares(frame->reuse, frame->phases_known));
     json_object_set_new(json, "sequences",     json_sequences(frame));
     json_object_set_new(json, "sizes",         json_sizes(frame));
     json_object_set_new(json, "expert_bytes",  json_bytes(frame->all_bytes));

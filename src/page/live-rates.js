@@ -11,6 +11,7 @@ class RateRing {
         this.times      = new Float64Array(RING_LENGTH);
         this.prompt     = new Float64Array(RING_LENGTH);
         this.generation = new Float64Array(RING_LENGTH);
+        this.all        = new Float64Array(RING_LENGTH);
         this.clear();
     }
 
@@ -18,11 +19,12 @@ class RateRing {
         this.n = 0; // that were ever put in
     }
 
-    put(time, prompt, generation) {
+    put(time, { prompt, generation, all }) {
         const at = this.n++ % RING_LENGTH;
         this.times[at]      = time;
         this.prompt[at]     = prompt ?? NaN;
         this.generation[at] = generation ?? NaN;
+        this.all[at]        = all ?? NaN;
     }
 
     // [[minutes before `now`, value]], oldest first, with a hole where nothing was seen.
@@ -58,25 +60,44 @@ function agoText(minutes) {
     return seconds < 60 ? `${seconds} s ago` : `${Math.floor(seconds / 60)} min ${seconds % 60} s ago`;
 }
 
-function ratesSection() {
-    const ring  = new RateRing();
+// Of these keys of `rates`.
+function ratesChart(ring, keys) {
     const chart = {
         label:  "Tokens a second, of the last ten minutes",
         x:      { name: "Minutes ago", min: -1, max: 0, format: (value) => String(Number((-value).toFixed(1))),
                   tip: agoText },
         y:      { name: "Tokens/s", format: String, tip: rate },
-        series: [{ key: "generation", points: [] }, { key: "prompt", points: [] }],
+        series: keys.map((key) => ({ key, points: [] })),
     };
     const drawn = livingChart(chart);
     return {
-        node: section("Tokens a second", drawn.node),
-        clear: () => ring.clear(),
-        put:   ({ time, rates }) => ring.put(time, rates.prompt, rates.generation),
-        show:  ({ time }) => {
-            chart.x.min            = -ring.span(time) / 60;
-            chart.series[0].points = ring.points(ring.generation, time);
-            chart.series[1].points = ring.points(ring.prompt, time);
+        node: drawn.node,
+        show(time) {
+            chart.x.min = -ring.span(time) / 60;
+            chart.series.forEach((series) => {
+                series.points = ring.points(ring[series.key], time);
+            });
             drawn.show();
+        },
+    };
+}
+
+// One of two charts is in its place: of the phases, or of all tokens where phases are not known.
+function ratesSection() {
+    const ring    = new RateRing();
+    const byPhase = ratesChart(ring, ["generation", "prompt"]);
+    const ofAll   = ratesChart(ring, ["all"]);
+    const place   = element("div", {}, byPhase.node);
+    return {
+        node:  section("Tokens a second", place),
+        clear: () => ring.clear(),
+        put:   ({ time, rates }) => ring.put(time, rates),
+        show:  ({ time, model }) => {
+            const chart = model.phases_known ? byPhase : ofAll;
+            if (place.firstChild !== chart.node) {
+                place.replaceChildren(chart.node);
+            }
+            chart.show(time);
         },
     };
 }

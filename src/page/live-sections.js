@@ -31,6 +31,7 @@ const GLANCE = [
     ["Model"], ["Program"], ["Counting"],
     ["Tokens", "evaluated since counting began"],
     ["Prompt, tokens/s", "of the last second"], ["Generation, tokens/s", "of the last second"],
+    ["All, tokens/s", "of the last second; what is prompt and what generation is not known"],
     ["Evenness", "entropy of the window, normalised: 1 is even; mean of the layers"],
     ["Experts kept from the token before", "share of a token\u2019s experts that the token before it had too"],
     ["Drift of the last minute", "Jensen-Shannon divergence from what was counted before, against the noise in it"],
@@ -41,7 +42,11 @@ function countingText(frame) {
     return `${frame.counting ? "on" : "stopped"}${frame.recording ? ", recording" : ""}`;
 }
 
-function reuseText({ generation, prompt }) {
+// prompt and generation: null where phases are not known.
+function reuseText({ all, generation, prompt }) {
+    if (!isKnown(generation)) {
+        return percent(all.share);
+    }
     const parts = [[generation, "generation"], [prompt, "prompt"]].filter(([{ share }]) => isKnown(share));
     return parts.length === 0 ? UNKNOWN : parts.map(([{ share }, name]) => `${percent(share)} ${name}`).join(", ");
 }
@@ -61,8 +66,9 @@ function glanceSection() {
             `${frame.program ?? UNKNOWN}${isKnown(frame.pid) ? ` (${frame.pid})` : ""}`,
             countingText(frame),
             count(frame.tokens.all),
-            rate(frame.rates.prompt),
-            rate(frame.rates.generation),
+            frame.model.phases_known ? rate(frame.rates.prompt) : null,
+            frame.model.phases_known ? rate(frame.rates.generation) : null,
+            frame.model.phases_known ? null : rate(frame.rates.all),
             decimal(frame.entropy, 3),
             reuseText(frame.reuse),
             driftText(frame.drift),
@@ -132,14 +138,14 @@ const PHASES = [["generation", "Generation"], ["prompt", "Prompt"]];
 const SPANS  = [["window", "In the window"], ["all", "Since the watch began"]];
 const SERVED = { window: { lru: "lru", llama_cpp: "llama" }, all: { lru: "lru_all", llama_cpp: "llama_all" } };
 
-// Of the requests of a phase, the share that a cache of a size served; null: nothing was asked for, or it is off.
+// Of the requests of a phase, or of all, the share that a cache of a size served; null: there were none, or it is off.
 function served(size, policy, span, phase) {
     return policy === "llama_cpp" && size.llama_slots === 0 ? null : size[SERVED[span][policy]][phase].share;
 }
 
 function servedColumn(title, policy, span, chosen, hint) {
     const isOff = (size) => policy === "llama_cpp" && size.llama_slots === 0;
-    return { title, hint, text: (size) => isOff(size) ? "off" : percent(served(size, policy, span, chosen.phase)) };
+    return { title, hint, text: (size) => isOff(size) ? "off" : percent(served(size, policy, span, chosen.of)) };
 }
 
 function cacheColumns(chosen) {
@@ -155,13 +161,18 @@ function cacheColumns(chosen) {
     ];
 }
 
-function cacheAnswer({ sizes, watched }, { phase }) {
-    const shareOf = (size) => served(size, "lru", "all", phase);
+const ASKED = {
+    generation: { none: "Nothing was generated",   what: "what generation asked for" },
+    prompt:     { none: "No prompt was evaluated", what: "what prompts asked for" },
+    all:        { none: "Nothing was routed",      what: "what was asked for" },
+};
+
+function cacheAnswer({ sizes, watched }, { of }) {
+    const shareOf = (size) => served(size, "lru", "all", of);
     if (!sizes.some((size) => isKnown(shareOf(size)))) {
-        return phase === "prompt" ? "No prompt was evaluated since this page watches."
-            : "Nothing was generated since this page watches.";
+        return `${ASKED[of].none} since this page watches.`;
     }
-    const since  = `of what ${phase === "prompt" ? "prompts" : "generation"} asked for in ${seconds(watched.seconds)}`;
+    const since  = `of ${ASKED[of].what} in ${seconds(watched.seconds)}`;
     const enough = sizes.find((size) => shareOf(size) >= ENOUGH);
     if (enough === undefined) {
         return `None of these caches would have served ${percent(ENOUGH, 0)} ${since}.`;
@@ -178,15 +189,17 @@ function cacheSection() {
         y:      { name: "Requests served", max: 100, ...PERCENT },
         series: [{ key: "lru", points: [] }, { key: "llama_cpp", points: [] }],
     };
-    const chosen = { phase: "generation", span: "window" };
+    const chosen = { phase: "generation", span: "window", of: "generation" }; // of: "all" where phases are not known
     const drawn  = livingChart(chart);
     const answer = livingText("p", { class: "reasons" });
     const rows   = livingTable("Caches of experts", cacheColumns(chosen), "There is nothing to tell yet.");
     let   last   = null;
     const draw   = () => {
+        phases.hidden = !last.model.phases_known;
+        chosen.of     = last.model.phases_known ? chosen.phase : "all";
         chart.series.forEach((series) => {
             series.points = percents(points(last.sizes, ({ slots }) => slots,
-                                            (size) => served(size, series.key, chosen.span, chosen.phase)));
+                                            (size) => served(size, series.key, chosen.span, chosen.of)));
         });
         drawn.show();
         answer.show(cacheAnswer(last, chosen));
@@ -198,9 +211,10 @@ function cacheSection() {
             draw();
         }
     });
+    const phases = pick("Requests of", PHASES, "phase");
     return {
         node: section("What a cache would serve", answer.node,
-            element("div", { class: "choices" }, pick("Requests of", PHASES, "phase"), pick("Chart", SPANS, "span")),
+            element("div", { class: "choices" }, phases, pick("Chart", SPANS, "span")),
             drawn.node, rows.node,
             explained("A request is one layer of one batch asking for one expert.",
                 "LRU: each layer has slots of its own, and the expert that was used longest ago makes room.",
@@ -220,7 +234,7 @@ const SEQUENCE_COLUMNS = [
     { title: "Slot",       text: ({ sequence }) => String(sequence), hint: "the number of the sequence" },
     { title: "Context",    text: ({ context }) => String(context) },
     { title: "Conversation", text: ({ life }) => count(life + 1), hint: "how many the slot has had, with this one" },
-    { title: "Now",        text: ({ phase }) => phase },
+    { title: "Now",        text: ({ phase }) => phase ?? UNKNOWN },
     { title: "Position",   text: ({ position }) => count(position) },
     { title: "Prompt",     text: ({ prompt_tokens }) => count(prompt_tokens), hint: "tokens since the watch began" },
     { title: "Generated",  text: ({ generation_tokens }) => count(generation_tokens),
@@ -235,8 +249,8 @@ function sequenceSection() {
     const about = livingText("p", { class: "note" });
     return {
         node: section("Who uses them", rows.node, about.node),
-        show: ({ sequences, watched }) => {
-            rows.show(sequences);
+        show: ({ sequences, watched, model }) => {
+            rows.show(sequences, model.phases_known ? undefined : "Which conversation a token is of is not known.");
             const lost = watched.overrun_bytes > 0 ? `; ${bytes(watched.overrun_bytes)} came too fast to be seen` : "";
             about.show(`Watched for ${seconds(watched.seconds)}: ${count(watched.tokens)} tokens${lost}.`);
         },

@@ -19,16 +19,17 @@ function fit(parent, n, make) {
     }
 }
 
-// columns: as those of table(). show(rows) writes them; `empty` is seen where there are none.
+// columns: as those of table(). show(rows) writes them; `empty`, or what show() is given, is seen where there are none.
 function livingTable(caption, columns, empty) {
     const node = table(caption, columns, []);
     const body = node.querySelector("tbody");
     const note = element("p", { class: "note" }, empty);
     const make = () => element("tr", {}, ...columns.map((column, i) => i === 0
         ? element("th", { scope: "row" }) : element("td", { class: column.isText ? "text" : null })));
-    const show = (rows) => {
+    const show = (rows, why = empty) => {
         node.hidden = rows.length === 0;
         note.hidden = !node.hidden;
+        write(note, why);
         fit(body, rows.length, make);
         rows.forEach((row, y) => columns.forEach((column, x) => write(body.rows[y].cells[x], column.text(row))));
     };
@@ -36,12 +37,15 @@ function livingTable(caption, columns, empty) {
     return { node: element("div", {}, node, note), show };
 }
 
-// names: [[name, hint]]. show(values) writes them in the same order.
+// names: [[name, hint]]. show(values) writes them in the same order; who is null is left out.
 function livingFacts(names) {
     const values = names.map(() => element("dd", {}, UNKNOWN));
     const node   = element("dl", { class: "facts" }, ...names.map(([name, hint], i) =>
         element("div", { title: hint ?? null }, element("dt", {}, name), values[i])));
-    return { node, show: (texts) => texts.forEach((text, i) => write(values[i], text)) };
+    return { node, show: (texts) => texts.forEach((text, i) => {
+        values[i].parentElement.hidden = text === null;
+        write(values[i], text ?? UNKNOWN);
+    }) };
 }
 
 function livingText(tag, attributes) {

@@ -254,15 +254,16 @@ void watch_caches_fill(const struct watch_caches * caches, struct watch_frame * 
     }
 }
 
-void watch_caches_share(struct watch_share shares[N_TOKEN_PHASES], const struct watch_cache_sums * now,
+void watch_caches_share(struct watch_share shares[WATCH_N_PHASES], const struct watch_cache_sums * now,
                         const struct watch_cache_sums * before, bool llama, size_t i_size) {
+    uint64_t hits[N_TOKEN_PHASES], of[N_TOKEN_PHASES];
     for (enum phase phase = 0; phase < N_TOKEN_PHASES; phase++) {
-        uint64_t of   = now->requests[phase];
-        uint64_t hits = llama ? now->llama[phase][i_size] : now->lru[phase][i_size];
+        hits[phase] = llama ? now->llama[phase][i_size] : now->lru[phase][i_size];
+        of  [phase] = now->requests[phase];
         if (before != NULL) {
-            of   -= before->requests[phase];
-            hits -= llama ? before->llama[phase][i_size] : before->lru[phase][i_size];
+            hits[phase] -= llama ? before->llama[phase][i_size] : before->lru[phase][i_size];
+            of  [phase] -= before->requests[phase];
         }
-        shares[phase] = (struct watch_share) { of > 0 ? (double) hits / (double) of : NAN, of };
     }
+    watch_shares_set(shares, hits, of);
 }

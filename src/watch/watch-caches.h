@@ -42,5 +42,5 @@ const struct watch_cache_sums * watch_caches_sums(const struct watch_caches * ca
 
 // What the sizes are; and the shares of `now`, less `before` where that is not NULL.
 void watch_caches_fill (const struct watch_caches * caches, struct watch_frame * frame);
-void watch_caches_share(struct watch_share shares[N_TOKEN_PHASES], const struct watch_cache_sums * now,
+void watch_caches_share(struct watch_share shares[WATCH_N_PHASES], const struct watch_cache_sums * now,
                         const struct watch_cache_sums * before, bool llama, size_t i_size);

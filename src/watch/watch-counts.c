@@ -15,7 +15,7 @@
 
 struct kept_second {
     double     duration;
-    uint64_t   tokens[N_TOKEN_PHASES];
+    uint64_t   tokens[WATCH_N_PHASES];
     uint64_t   n;      // activations
     uint32_t * counts; // [n_cells]
 };
@@ -34,8 +34,7 @@ struct watch_counts {
     size_t              n_cells;
     uint64_t          * cells;    // [n_cells] counters of now
     uint64_t          * fresh;    // [n_cells] room
-    uint64_t            tokens[N_TOKEN_PHASES];
-    uint64_t            n_tokens;
+    uint64_t            tokens[WATCH_N_PHASES];
     uint64_t            n_lost;
     double              time;
     struct kept_second  seconds[WATCH_SECONDS_MAX]; // the newest at `next` - 1
@@ -110,9 +109,17 @@ static void read_cells(const struct watch_counts * counts, const struct live_vie
     }
 }
 
-static bool is_less(const struct watch_counts * counts, const struct live_view_model * model) {
-    bool less = counter_get(&model->counts.totals.n_prompt)     < counts->tokens[PHASE_PROMPT]
-             || counter_get(&model->counts.totals.n_generation) < counts->tokens[PHASE_GENERATION];
+static void read_tokens(uint64_t tokens[WATCH_N_PHASES], const struct live_view_model * model) {
+    tokens[PHASE_PROMPT]     = counter_get(&model->counts.totals.n_prompt);
+    tokens[PHASE_GENERATION] = counter_get(&model->counts.totals.n_generation);
+    tokens[WATCH_ANY_PHASE]  = counter_get(&model->counts.totals.n_tokens);
+}
+
+static bool is_less(const struct watch_counts * counts, const uint64_t tokens[WATCH_N_PHASES]) {
+    bool less = false;
+    for (size_t i = 0; i < WATCH_N_PHASES && !less; i++) {
+        less = tokens[i] < counts->tokens[i];
+    }
     for (size_t i = 0; i < counts->n_cells && !less; i++) {
         less = counts->fresh[i] < counts->cells[i];
     }
@@ -120,10 +127,8 @@ static bool is_less(const struct watch_counts * counts, const struct live_view_m
 }
 
 // A second of which 2^32 activations of one expert are counted does not come.
-static void add_second(struct watch_counts * counts, const struct live_view_model * model, double time) {
+static void add_second(struct watch_counts * counts, const uint64_t tokens[WATCH_N_PHASES], double time) {
     struct kept_second * second = &counts->seconds[counts->next];
-    const uint64_t  prompt     = counter_get(&model->counts.totals.n_prompt);
-    const uint64_t  generation = counter_get(&model->counts.totals.n_generation);
     if (second->counts == NULL) {
         second->counts = memory_new(counts->n_cells, sizeof(*second->counts));
     }
@@ -133,29 +138,29 @@ static void add_second(struct watch_counts * counts, const struct live_view_mode
         second->counts[i] = more < UINT32_MAX ? (uint32_t) more : UINT32_MAX;
         second->n        += second->counts[i];
     }
-    second->duration                 = time - counts->time;
-    second->tokens[PHASE_PROMPT]     = prompt     - counts->tokens[PHASE_PROMPT];
-    second->tokens[PHASE_GENERATION] = generation - counts->tokens[PHASE_GENERATION];
+    for (size_t i = 0; i < WATCH_N_PHASES; i++) {
+        second->tokens[i] = tokens[i] - counts->tokens[i];
+    }
+    second->duration  = time - counts->time;
     counts->next      = (counts->next + 1) % WATCH_SECONDS_MAX;
     counts->n_seconds += counts->n_seconds < WATCH_SECONDS_MAX;
 }
 
 void watch_counts_take(struct watch_counts * counts, const struct live_view_model * model, double time) {
-    const struct counters_totals * totals = &model->counts.totals;
+    uint64_t tokens[WATCH_N_PHASES];
     if (!counts->has_begun || !has_same_layers(counts, model)) {
         take_layers(counts, model);
     }
     read_cells(counts, model);
-    if (is_less(counts, model)) {
+    read_tokens(tokens, model);
+    if (is_less(counts, tokens)) {
         counts->n_seconds = 0;
     } else if (counts->has_begun) {
-        add_second(counts, model, time);
+        add_second(counts, tokens, time);
     }
     memcpy(counts->cells, counts->fresh, counts->n_cells * sizeof(*counts->cells));
-    counts->tokens[PHASE_PROMPT]     = counter_get(&totals->n_prompt);
-    counts->tokens[PHASE_GENERATION] = counter_get(&totals->n_generation);
-    counts->n_tokens  = counter_get(&totals->n_tokens);
-    counts->n_lost    = counter_get(&totals->n_lost);
+    memcpy(counts->tokens, tokens, sizeof(tokens));
+    counts->n_lost    = counter_get(&model->counts.totals.n_lost);
     counts->time      = time;
     counts->has_begun = true;
 }
@@ -187,7 +192,7 @@ static double duration_of(const struct watch_counts * counts, size_t n_seconds) 
     return duration;
 }
 
-static double rate_of(const struct watch_counts * counts, size_t n_seconds, enum phase phase) {
+static double rate_of(const struct watch_counts * counts, size_t n_seconds, size_t phase) {
     const double duration = duration_of(counts, n_seconds);
     double       tokens   = 0;
     for (size_t i = 0; i < n_seconds; i++) {
@@ -332,12 +337,12 @@ static void fill_drift(const struct watch_counts * counts, struct watch_frame * 
 //
 
 void watch_counts_fill(const struct watch_counts * counts, int window, struct watch_frame * frame) {
-    frame->n_tokens     = counts->n_tokens;
+    frame->n_tokens     = counts->tokens[WATCH_ANY_PHASE];
     frame->n_prompt     = counts->tokens[PHASE_PROMPT];
     frame->n_generation = counts->tokens[PHASE_GENERATION];
     frame->n_lost       = counts->n_lost;
     frame->window       = window == WATCH_ALL ? NAN : duration_of(counts, seconds_of(counts, window));
-    for (enum phase phase = 0; phase < N_TOKEN_PHASES; phase++) {
+    for (size_t phase = 0; phase < WATCH_N_PHASES; phase++) {
         frame->rate       [phase] = rate_of(counts, seconds_of(counts, 1), phase);
         frame->window_rate[phase] = window == WATCH_ALL ? NAN : rate_of(counts, seconds_of(counts, window), phase);
     }

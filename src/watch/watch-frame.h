@@ -17,6 +17,10 @@
 #define WATCH_N_SEQUENCES  64
 #define WATCH_N_SIZES      12
 
+// What has an index by phase has one more, of all tokens: it alone is known where phases are not.
+#define WATCH_ANY_PHASE    N_TOKEN_PHASES
+#define WATCH_N_PHASES     (N_TOKEN_PHASES + 1)
+
 // NAN, here and below: not known, or of nothing.
 struct watch_layer {
     int32_t          layer;    // as in blk.<layer>.
@@ -66,10 +70,10 @@ struct watch_size {
     bool               is_asked;
     size_t             llama_slots; // of llama.cpp's cache, 0: it is off
     // by phase, of requests, those that are served: by an LRU cache of each layer, and by llama.cpp's own
-    struct watch_share lru      [N_TOKEN_PHASES]; // in the window
-    struct watch_share llama    [N_TOKEN_PHASES];
-    struct watch_share lru_all  [N_TOKEN_PHASES]; // since the watch began, from an empty cache on
-    struct watch_share llama_all[N_TOKEN_PHASES];
+    struct watch_share lru      [WATCH_N_PHASES]; // in the window
+    struct watch_share llama    [WATCH_N_PHASES];
+    struct watch_share lru_all  [WATCH_N_PHASES]; // since the watch began, from an empty cache on
+    struct watch_share llama_all[WATCH_N_PHASES];
 };
 
 // How far the last minute is from what was counted before it.
@@ -94,7 +98,7 @@ struct watch_frame {
     size_t                  n_contexts;
     size_t                  n_models;  // that the process has, this is one of them
     uint32_t                number;    // its own
-    bool                    phases_known;
+    bool                    phases_known; // otherwise what is of a phase has no meaning, or is NAN
 
     // how much
     double                  window;    // seconds that the window has really, NAN: WATCH_ALL
@@ -102,8 +106,8 @@ struct watch_frame {
     uint64_t                n_prompt;
     uint64_t                n_generation;
     uint64_t                n_lost;    // of n_tokens: their routing is not known
-    double                  rate       [N_TOKEN_PHASES]; // tokens a second, in the last second
-    double                  window_rate[N_TOKEN_PHASES]; // and in the window; NAN: WATCH_ALL
+    double                  rate       [WATCH_N_PHASES]; // tokens a second, in the last second
+    double                  window_rate[WATCH_N_PHASES]; // and in the window; NAN: WATCH_ALL
 
     // which experts, in the window
     size_t                  n_layers;
@@ -121,7 +125,7 @@ struct watch_frame {
     double                  watched;   // seconds
     uint64_t                n_watched; // tokens that were seen in the ring
     uint64_t                overrun;   // bytes that were overwritten before they were read
-    struct watch_share      reuse[N_TOKEN_PHASES]; // of a token's experts, those that the one before it had too
+    struct watch_share      reuse[WATCH_N_PHASES]; // of a token's experts, those that the one before it had too
     size_t                  n_sequences;
     struct watch_sequence   sequences[WATCH_N_SEQUENCES]; // the last ones, by context and number
     size_t                  n_sizes;
@@ -129,6 +133,13 @@ struct watch_frame {
     bool                    bytes_known;
     double                  all_bytes; // of all experts, NAN: not known
 };
+
+// Of each phase, and of all tokens: `part` of `of`, both by phase.
+void watch_shares_set(struct watch_share shares[WATCH_N_PHASES], const uint64_t part[N_TOKEN_PHASES],
+                      const uint64_t of[N_TOKEN_PHASES]);
+
+// What rates and shares are of a phase are not known from now on.
+void watch_frame_forget_phases(struct watch_frame * frame);
 
 // What watch_look() returned; NULL is ignored.
 void watch_frame_free(struct watch_frame * frame);

@@ -287,11 +287,12 @@ static const struct sums * sums_before(const struct watch_order * order, int win
 }
 
 static void fill_reuse(struct watch_frame * frame, const struct sums * now, const struct sums * before) {
+    uint64_t shared[N_TOKEN_PHASES], of[N_TOKEN_PHASES];
     for (enum phase phase = 0; phase < N_TOKEN_PHASES; phase++) {
-        const uint64_t of     = now->reuse[phase].experts - before->reuse[phase].experts;
-        const uint64_t shared = now->reuse[phase].shared  - before->reuse[phase].shared;
-        frame->reuse[phase] = (struct watch_share) { of > 0 ? (double) shared / (double) of : NAN, of };
+        shared[phase] = now->reuse[phase].shared  - before->reuse[phase].shared;
+        of    [phase] = now->reuse[phase].experts - before->reuse[phase].experts;
     }
+    watch_shares_set(frame->reuse, shared, of);
 }
 
 static void fill_caches(const struct watch_order * order, struct watch_frame * frame, const struct sums * now,

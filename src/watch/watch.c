@@ -242,6 +242,9 @@ struct watch_frame * watch_look(struct watch * watch, const struct watch_questio
     fill_names(frame, watch, model);
     watch_counts_fill(its->counts, question->window, frame);
     watch_order_fill (its->order,  question->window, frame->time, frame);
+    if (!frame->phases_known) {
+        watch_frame_forget_phases(frame);
+    }
     frame->watched = clock_seconds() - watch->since;
     frame->overrun = live_tails_overrun(watch->tails);
     return frame;

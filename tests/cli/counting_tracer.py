@@ -122,11 +122,15 @@ class CountingTracer:
     # -- routing
 
     def route(self, tokens, model=None, generation=True, sequence=0):
-        """A ubatch of these tokens: (position, [[expert, …] of each layer])."""
+        """A ubatch of these tokens: (position, [[expert, …] of each layer]). Where phases are not known neither is the
+        sequence, and all tokens are marked alike."""
         model = model or self.models[0]
+        if not model.phases_known:
+            generation, sequence = False, -1
         with self.lock:
             model.totals["tokens"] += len(tokens)
-            model.totals["generation" if generation else "prompt"] += len(tokens)
+            if model.phases_known:
+                model.totals["generation" if generation else "prompt"] += len(tokens)
             for _, layers in tokens:
                 for layer, experts in enumerate(layers):
                     model.rows[layer] += 1

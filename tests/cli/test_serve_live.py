@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import socket
 import time
 import unittest
@@ -103,6 +104,8 @@ class Frames(StreamCase):
                 self.assertEqual(frame["model"]["name"], name)
                 self.assertEqual((frame["pid"], frame["window"], frame["models"]), (tracer.pid, None, 2))
             self.assertEqual(frame["watched"]["tokens"], 90)
+            for phases in (frame["reuse"], *(size["lru_all"] for size in frame["sizes"])):
+                self.assertEqual(phases["all"]["of"], phases["prompt"]["of"] + phases["generation"]["of"])
             [sequence] = frame["sequences"]
             self.assertEqual((sequence["prompt_tokens"], sequence["generation_tokens"]), (30, 60))
 
@@ -120,6 +123,41 @@ class Frames(StreamCase):
             reader.read_object(frame, "watch", "watch")
         self.assertIsNone(frame["program"])
         self.assertEqual(frame["llama_expert_tracer_watch"], 1)
+
+    def served(self, tokens, n_slots):
+        """Of requests, the share that an LRU cache in each layer serves."""
+        recent, hits, requests = {}, 0, 0
+        for layers in tokens:
+            for layer, experts in enumerate(layers):
+                before = recent.setdefault(layer, [])
+                hits += sum(expert in before[:n_slots] for expert in experts)
+                requests += len(experts)
+                recent[layer] = experts[::-1] + [expert for expert in before if expert not in experts]
+        return hits / requests
+
+    def test_phases_are_not_known(self):
+        """Of a program whose calls are not seen: what is told is of all tokens, and nothing is of a phase."""
+        model  = FakeModel(n_expert=8, phases_known=False)
+        tracer = self.tracer(model)
+        stream = self.stream(self.serve(), f"{LIVE}?window=60")
+        stream.read()
+        chance = random.Random(1)
+        tokens = [[chance.sample(range(8), 2) for _ in range(2)] for _ in range(90)]
+        for position, layers in enumerate(tokens):
+            tracer.route([(position, layers)], model=model)
+        rates = []
+        stream.until(lambda it: rates.append(it["rates"]) or it["watched"]["tokens"] == 90)
+        frame, none = stream.read(), {"prompt": None, "generation": None}
+        Reader().read_object(frame, "watch", "watch")
+        self.assertAlmostEqual(sum(rate["all"] for rate in rates), 90, delta=9)
+        self.assertAlmostEqual(frame["window_rates"]["all"] * frame["window"], 90)
+        self.assertEqual(frame["tokens"], {"all": 90, **none, "lost": 0})
+        self.assertEqual([rate | none for rate in (*rates, frame["window_rates"])], [*rates, frame["window_rates"]])
+        self.assertEqual((frame["reuse"], frame["sequences"]), ({"all": {"share": None, "of": 0}, **none}, []))
+        for size in frame["sizes"]:
+            self.assertEqual(size["lru_all"], {"all": {"share": size["lru_all"]["all"]["share"], "of": 360}, **none})
+            self.assertAlmostEqual(size["lru_all"]["all"]["share"], self.served(tokens, int(size["slots"])))
+            self.assertEqual((size["lru"], size["llama"] | none), (size["lru_all"], size["llama"]))
 
     def test_each_second(self):
         self.tracer()

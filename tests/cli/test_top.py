@@ -143,6 +143,17 @@ class Lines(Case):
         self.assertNotIn("\x1b", text)
         self.assertTrue(all(len(line) <= 80 for line in lines))
 
+    def test_phases_are_not_known(self):
+        """Of a program whose calls are not seen: what is told is of all tokens, and nothing is of a phase."""
+        tracer = self.tracer(FakeModel(phases_known=False))
+        tracer.route([(i, [[0, 1], [2, 3]]) for i in range(8)])
+        text = self.top("-w", "all")
+        self.assertRegex(text, r"\ntokens +[-0-9.]+ t/s\nevenness \S+  reuse -  drift")
+        self.assertIn("\ntokens 8\n", text)
+        self.assertNotRegex(text, r"prompt|\bgen")
+        frame = json.loads(self.top("--json", "-w", "all"))
+        self.assertEqual(frame["tokens"], {"all": 8, "prompt": None, "generation": None, "lost": 0})
+
     def test_frames(self):
         self.tracer()
         for arguments, n in (((), 1), (("--once",), 1), (("-n", "3"), 3)):

@@ -117,7 +117,23 @@ def pair(a, b, of_a, of_b, n_expert):
 
 
 def shares(rate):
-    return {"prompt": {"share": 0.6 * rate, "of": 4096}, "generation": {"share": rate, "of": 98765}}
+    n_prompt, n_generation = 4096, 98765
+    return {"all": {"share": rate * (0.6 * n_prompt + n_generation) / (n_prompt + n_generation),
+                    "of": n_prompt + n_generation},
+            "prompt": {"share": 0.6 * rate, "of": n_prompt}, "generation": {"share": rate, "of": n_generation}}
+
+
+def forget_phases(frame):
+    """The same frame of a program whose calls are not seen: what is prompt and what generation is not known."""
+    def forgotten(value):
+        return {**value, "prompt": None, "generation": None}
+    frame["model"]["phases_known"] = False
+    for key in ("tokens", "rates", "window_rates"):
+        frame[key] = forgotten(frame[key])
+    frame.update(reuse=forgotten({"all": {"share": None, "of": 0}}), sequences=[])
+    for size in frame["sizes"]:
+        size.update({key: forgotten(size[key]) for key in ("lru", "llama", "lru_all", "llama_all")})
+    return frame
 
 
 def watch(n_layers=4, n_expert=16, n_used=2, name="Small", n_sequences=3, bytes_known=True):
@@ -133,7 +149,8 @@ def watch(n_layers=4, n_expert=16, n_used=2, name="Small", n_sequences=3, bytes_
         "model": {"model": 1, "name": name, "architecture": "qwen3moe", "engine": "llama.cpp 0.7.0",
                   "capture": "graph", "contexts": 1, "phases_known": True},
         "models": 1, "window": 10.0, "tokens": {"all": 123456, "prompt": 23456, "generation": 100000, "lost": 0},
-        "rates": {"prompt": 256.0, "generation": 42.5}, "window_rates": {"prompt": 128.0, "generation": 41.0},
+        "rates": {"all": 298.5, "prompt": 256.0, "generation": 42.5},
+        "window_rates": {"all": 169.0, "prompt": 128.0, "generation": 41.0},
         "layers": [{"layer": i, "n_expert": n_expert, "n_expert_used": n_used, "activations": sum(row), "counts": row,
                     "entropy": entropy(row) / math.log2(n_expert), "never_used": row.count(0),
                     "hottest": {"expert": row.index(max(row)), "share": max(row) / sum(row)}}

@@ -8,6 +8,7 @@ axe-core, which scripts/fetch-axe.sh fetches, finds what keeps people from using
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -284,10 +285,10 @@ class MadeUp(Case):
     def test_nothing_is_known(self):
         frame = documents.watch(bytes_known=False, n_sequences=0)
         none = {"share": None, "of": 0}
-        none = {"prompt": none, "generation": none}
+        none = {"all": none, "prompt": none, "generation": none}
         frame.update(layers=[], hot=[], entropy=None, reuse=none, window=None, pid=None, program=None,
                      drift=dict.fromkeys(("divergence", "noise", "times")),
-                     rates=dict.fromkeys(("prompt", "generation")))
+                     rates=dict.fromkeys(("all", "prompt", "generation")))
         frame["model"] = {**frame["model"], "name": None, "architecture": None, "engine": None, "capture": None}
         for size in frame["sizes"]:
             size.update(lru=none, llama=none, lru_all=none, llama_all=none, llama_slots=0)
@@ -295,6 +296,36 @@ class MadeUp(Case):
         self.assertEqual(self.facts(tab)["Evenness"], "\u2013")
         self.assertEqual(self.facts(tab)["Model"], "\u2013")
         self.send(tab, {**frame, "sizes": []})
+
+    def test_phases_are_not_known(self):
+        """All tokens have one rate, one line and one share of each cache, and nothing is told of a phase."""
+        known = documents.watch()
+        tab   = self.show(known)
+        told  = "Array.from(document.querySelectorAll('dt, th, td, legend, .legend, .chart, .choice label'))" \
+                ".filter((one) => !one.closest('[hidden]')).map((one) => one.textContent)"
+        self.assertNotIn("All, tokens/s", tab.run(told))
+        self.assertIn("Prompt, tokens/s", tab.run(told))
+        frame = documents.forget_phases(documents.watch())
+        for i in range(3):
+            frame["time"] += 1
+            self.send(tab, frame)
+        self.assertEqual(self.facts(tab)["All, tokens/s"], "299")
+        self.assertEqual(self.facts(tab)["Experts kept from the token before"], "\u2013")
+        self.assertEqual([text for text in tab.run(told) if re.search("prompt|generat", text, re.I)], [])
+        self.assertIn("Which conversation a token is of is not known.", tab.run("document.body.textContent"))
+        self.assertEqual([row[3:] for row in self.table(tab, "Caches of experts")],
+                         [[f"{100 * size[key]['all']['share']:.1f}%" for key in ("lru", "lru_all")] +
+                          ["off" if size["llama_slots"] == 0 else f"{100 * size[key]['all']['share']:.1f}%"
+                           for key in ("llama", "llama_all")] for size in frame["sizes"]])
+        self.assertIn("would have served 90% of what was asked for in", tab.run("document.body.textContent"))
+        drawn = tab.run("Array.from(document.querySelectorAll('.chart'), "
+                        "(one) => one.querySelectorAll('svg path').length)")
+        self.assertEqual(len(drawn), 2)
+        self.assertTrue(all(n > 5 for n in drawn), drawn)
+        self.picture(tab, "phases-not-known")
+        self.send(tab, {**known, "time": frame["time"] + 1})
+        self.assertIn("Generation, tokens/s", tab.run(told))
+        self.assertNotIn("All, tokens/s", tab.run(told))
 
     def test_states(self):
         tab = self.show(documents.watch())
@@ -371,7 +402,8 @@ class MadeUp(Case):
                 tab = self.show(frame, **options)
                 for i in range(20):
                     frame["time"] += 1
-                    frame["rates"] = {"prompt": 256.0 * (i % 5 == 0), "generation": 40 + 5 * random.random()}
+                    rates = {"prompt": 256.0 * (i % 5 == 0), "generation": 40 + 5 * random.random()}
+                    frame["rates"] = {"all": sum(rates.values()), **rates}
                     self.send(tab, frame)
                 self.assertEqual(tab.run("document.getAnimations().length"), 0)
                 self.check_fits(tab, options.get("width", 1200))

@@ -31,10 +31,11 @@ static struct watch_frame * frame_new(size_t n_layers, int32_t n_expert) {
         .model = "Qwen3 Next 80B", .architecture = "qwen3next", .engine = "llama.cpp 0.7.0, ggml 0.27.0",
         .n_contexts = 1, .n_models = 1, .number = 1, .phases_known = true, .window = 10.0,
         .n_tokens = 12345678, .n_prompt = 12000000, .n_generation = 345678,
-        .rate = { 1234.5, 43.21 }, .window_rate = { 1000.0, 41.0 }, .n_layers = n_layers,
+        .rate = { 1234.5, 43.21, 1277.71 }, .window_rate = { 1000.0, 41.0, 1041.0 }, .n_layers = n_layers,
         .layers = memory_new(n_layers, sizeof(*frame->layers)), .cells = cells, .n_expert = n_expert,
         .n_slots = n_layers * (size_t) n_expert, .entropy = 0.931, .drift = { 0.0123, 0.0103, 1.2 }, .watched = 77.0,
-        .n_watched = 1000, .reuse = { { 0.341, 1000 }, { 0.412, 100 } }, .bytes_known = true, .all_bytes = 0x1p35,
+        .n_watched = 1000, .reuse = { { 0.341, 1000 }, { 0.412, 100 }, { 0.347, 1100 } }, .bytes_known = true,
+        .all_bytes = 0x1p35,
     };
     for (size_t i = 0; i < n_layers; i++) {
         struct watch_layer * layer = &frame->layers[i];
@@ -67,8 +68,8 @@ static struct watch_frame * frame_new(size_t n_layers, int32_t n_expert) {
         struct watch_size * size = &frame->sizes[frame->n_sizes];
         const double        part = pow(0.5, (double) (8 - frame->n_sizes));
         *size = (struct watch_size) { part * n_expert, part, part * 0x1p35, frame->n_sizes == 5, .llama_slots = 8 };
-        for (int phase = 0; phase < N_TOKEN_PHASES; phase++) {
-            const double share = 0.2 + 0.1 * (double) frame->n_sizes;
+        for (int phase = 0; phase < WATCH_N_PHASES; phase++) {
+            const double share = (phase == WATCH_ANY_PHASE ? 0.25 : 0.2) + 0.1 * (double) frame->n_sizes;
             size->lru[phase]     = size->llama[phase]     = (struct watch_share) { share, 1000 };
             size->lru_all[phase] = size->llama_all[phase] = (struct watch_share) { NAN, 0 };
         }
@@ -304,21 +305,23 @@ static void test_nothing_is_known(void ** state) {
         frame->layers[i].entropy     = frame->layers[i].share = NAN;
     }
     frame->model  = frame->architecture = frame->engine = NULL;
-    frame->window = frame->rate[0] = frame->rate[1] = frame->window_rate[0] = frame->window_rate[1] = NAN;
-    frame->reuse[0].share = frame->reuse[1].share = frame->entropy = frame->all_bytes = frame->watched = NAN;
+    frame->window = frame->entropy = frame->all_bytes = frame->watched = NAN;
+    for (size_t i = 0; i < WATCH_N_PHASES; i++) {
+        frame->rate[i] = frame->window_rate[i] = frame->reuse[i].share = NAN;
+    }
     frame->drift        = (struct watch_drift) { NAN, NAN, NAN };
     frame->n_hot        = 0;
     frame->phases_known = false;
     for (size_t i = 0; i < frame->n_sizes; i++) {
         frame->sizes[i] = (struct watch_size) { .slots = NAN, .share = NAN, .bytes = NAN };
-        frame->sizes[i].lru_all[0].share = frame->sizes[i].lru_all[1].share = NAN;
+        frame->sizes[i].lru_all[WATCH_ANY_PHASE].share = NAN;
     }
     for (size_t i = 0; i < frame->n_sequences; i++) {
         frame->sequences[i].position = -1;
         frame->sequences[i].rate     = frame->sequences[i].used = frame->sequences[i].age = NAN;
     }
     char * text = screen(&scene, &view, 120, 40, true);
-    expect_in(text, "name unknown\nprompt      - t/s  generation      - t/s");
+    expect_in(text, "name unknown\ntokens      - t/s  in the window -\nevenness -  reuse -  drift -");
     expect_in(text, "    0     -       -      -\n");
     expect_in(text, "    0       - -           -      -     3");
     expect_not_in(text, "nan");
@@ -327,6 +330,33 @@ static void test_nothing_is_known(void ** state) {
     text = screen(&scene, &view, 120, 40, true);
     expect_in(text, "layer 0  experts 8, 8 for each token  evenness -  unused 1  activations 0\n");
     expect_not_in(text, "nan");
+    free(text);
+    frame_free(frame);
+}
+
+// All tokens have a rate and shares, and nothing is told of a phase.
+static void test_phases_are_not_known(void ** state) {
+    (void) state;
+    struct watch_frame   * frame = frame_new(48, 512);
+    const struct top_scene scene = scene_of(frame);
+    struct top_view        view  = view_new();
+    frame->phases_known = false;
+    for (size_t i = 0; i < N_TOKEN_PHASES; i++) {
+        frame->rate[i] = frame->window_rate[i] = frame->reuse[i].share = NAN;
+    }
+    char * text = screen(&scene, &view, 120, 40, true);
+    expect_in(text, "\ntokens   1278 t/s  in the window 1041\nevenness 0.931  reuse 34.7%  drift 1.2 x noise");
+    expect_in(text, "hits of a cache   LRU  LLAMA");
+    expect_in(text, "SLOTS     SIZE    all    all");
+    expect_in(text, "  4.0  256 MiB  35.0%  35.0%");
+    expect_in(text, "\n    1   12345 -        10.5  45.3%");
+    expect_not_in(text, "prompt");
+    expect_not_in(text, "gen");
+    free(text);
+    frame->n_sequences = 0;
+    text = screen(&scene, &view, 80, 24, true);
+    expect_in(text, "\nsequences    ");
+    expect_in(text, "\nnot known    ");
     free(text);
     frame_free(frame);
 }
@@ -520,6 +550,7 @@ int main(void) {
         cmocka_unit_test(test_a_hot_spot_stays),
         cmocka_unit_test(test_colors),
         cmocka_unit_test(test_nothing_is_known),
+        cmocka_unit_test(test_phases_are_not_known),
         cmocka_unit_test(test_no_model_yet),
         cmocka_unit_test(test_hostile_names),
         cmocka_unit_test(test_it_has_ended),

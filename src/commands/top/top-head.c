@@ -34,16 +34,32 @@ static void put_names(struct grid * grid, size_t row, const struct top_scene * s
     }
 }
 
-static void put_rates(struct grid * grid, size_t row, const struct top_scene * scene, const struct top_view * view) {
-    const struct watch_frame * frame = scene->frame;
-    char           prompt[TOP_NUMBER_MAX], generation[TOP_NUMBER_MAX];
-    struct top_pen pen = pen_of(grid, row);
-    top_pen_item(&pen, "prompt",     GRID_STRONG, "%6s t/s", top_rate(frame->rate[PHASE_PROMPT], prompt));
-    top_pen_item(&pen, "generation", GRID_STRONG, "%6s t/s", top_rate(frame->rate[PHASE_GENERATION], generation));
-    if (top_view_window(view) != WATCH_ALL) {
-        top_pen_item(&pen, "in the window", GRID_PLAIN, "%s and %s",
+static void put_rates_by_phase(struct top_pen * pen, const struct watch_frame * frame, bool with_window) {
+    char prompt[TOP_NUMBER_MAX], generation[TOP_NUMBER_MAX];
+    top_pen_item(pen, "prompt",     GRID_STRONG, "%6s t/s", top_rate(frame->rate[PHASE_PROMPT], prompt));
+    top_pen_item(pen, "generation", GRID_STRONG, "%6s t/s", top_rate(frame->rate[PHASE_GENERATION], generation));
+    if (with_window) {
+        top_pen_item(pen, "in the window", GRID_PLAIN, "%s and %s",
                      top_rate(frame->window_rate[PHASE_PROMPT], prompt),
                      top_rate(frame->window_rate[PHASE_GENERATION], generation));
+    }
+}
+
+static void put_rate(struct top_pen * pen, const struct watch_frame * frame, bool with_window) {
+    char rate[TOP_NUMBER_MAX];
+    top_pen_item(pen, "tokens", GRID_STRONG, "%6s t/s", top_rate(frame->rate[WATCH_ANY_PHASE], rate));
+    if (with_window) {
+        top_pen_item(pen, "in the window", GRID_PLAIN, "%s", top_rate(frame->window_rate[WATCH_ANY_PHASE], rate));
+    }
+}
+
+static void put_rates(struct grid * grid, size_t row, const struct top_scene * scene, const struct top_view * view) {
+    struct top_pen pen = pen_of(grid, row);
+    const bool     with_window = top_view_window(view) != WATCH_ALL;
+    if (scene->frame->phases_known) {
+        put_rates_by_phase(&pen, scene->frame, with_window);
+    } else {
+        put_rate(&pen, scene->frame, with_window);
     }
 }
 
@@ -55,14 +71,24 @@ static void put_drift(struct top_pen * pen, const struct watch_drift * drift) {
     top_pen_item(pen, "of noise", GRID_PLAIN,  "%s", top_decimal(drift->noise, 4, text));
 }
 
+static void put_reuse(struct top_pen * pen, const struct watch_frame * frame) {
+    char prompt[TOP_NUMBER_MAX], generation[TOP_NUMBER_MAX], all[TOP_NUMBER_MAX];
+    if (frame->phases_known) {
+        top_pen_item(pen, "reuse", GRID_STRONG, "%s prompt, %s gen",
+                     top_share(frame->reuse[PHASE_PROMPT].share, prompt),
+                     top_share(frame->reuse[PHASE_GENERATION].share, generation));
+    } else {
+        top_pen_item(pen, "reuse", GRID_STRONG, "%s", top_share(frame->reuse[WATCH_ANY_PHASE].share, all));
+    }
+}
+
 static void put_routing(struct grid * grid, size_t row, const struct top_scene * scene, const struct top_view * view) {
     const struct watch_frame * frame = scene->frame;
-    char           evenness[TOP_NUMBER_MAX], prompt[TOP_NUMBER_MAX], generation[TOP_NUMBER_MAX];
+    char           evenness[TOP_NUMBER_MAX];
     struct top_pen pen = pen_of(grid, row);
     (void) view;
     top_pen_item(&pen, "evenness", GRID_STRONG, "%s", top_decimal(frame->entropy, 3, evenness));
-    top_pen_item(&pen, "reuse", GRID_STRONG, "%s prompt, %s gen", top_share(frame->reuse[PHASE_PROMPT].share, prompt),
-                 top_share(frame->reuse[PHASE_GENERATION].share, generation));
+    put_reuse(&pen, frame);
     put_drift(&pen, &frame->drift);
 }
 

@@ -92,7 +92,10 @@ static void put_sequences(struct grid * grid, const struct top_area * area, cons
     char         title[80];
     const size_t room = rows_below_head(area);
     size_t       row  = TOP_PANE_HEAD;
-    if (frame->n_sequences <= room) {
+    const bool   known = frame->phases_known || frame->n_sequences > 0;
+    if (!known) {
+        snprintf(title, sizeof(title), "sequences");
+    } else if (frame->n_sequences <= room) {
         snprintf(title, sizeof(title), "sequences: %zu", frame->n_sequences);
     } else {
         snprintf(title, sizeof(title), "sequences: the latest %zu of %zu", room, frame->n_sequences);
@@ -101,7 +104,7 @@ static void put_sequences(struct grid * grid, const struct top_area * area, cons
     struct top_pen head = pen_of(grid, area, 1);
     top_pen_cells(&head, GRID_HEAD, sequence_widths, titles, N_OF_SEQUENCES);
     if (frame->n_sequences == 0) {
-        put_nothing(grid, area, "none had a token yet");
+        put_nothing(grid, area, known ? "none had a token yet" : "not known");
     }
     for (size_t i = 0; i < frame->n_sequences && room > 0; i++) {
         if (is_among_latest(frame, i, room)) {
@@ -117,52 +120,63 @@ const struct top_pane top_pane_sequences = { 34, 40, sequences_rows, put_sequenc
 // caches
 //
 
-enum { SLOTS, SIZE, LRU_PROMPT, LRU_GENERATION, LLAMA_PROMPT, LLAMA_GENERATION, N_OF_CACHES };
+// Behind them are those of LRU, and those of llama.cpp's: of prompt and generation, or of all tokens where phases are
+// not known.
+enum { SLOTS, SIZE, SHARES, N_OF_CACHES = SHARES + 2 * N_TOKEN_PHASES };
 
-static const int cache_widths[N_OF_CACHES] = {
-    [SLOTS] = 5, [SIZE] = 8, [LRU_PROMPT] = 6, [LRU_GENERATION] = 6, [LLAMA_PROMPT] = 6, [LLAMA_GENERATION] = 6,
-};
+static const int cache_widths[N_OF_CACHES] = { [SLOTS] = 5, [SIZE] = 8, [SHARES] = 6, 6, 6, 6 };
 
 static size_t caches_rows(const struct watch_frame * frame) {
     return TOP_PANE_HEAD + (frame->n_sizes > 0 ? frame->n_sizes : 1);
 }
 
-static void put_size(struct top_pen * pen, const struct watch_size * size, bool all) {
-    const struct watch_share * lru   = all ? size->lru_all   : size->lru;
-    const struct watch_share * llama = all ? size->llama_all : size->llama;
-    char slots[TOP_NUMBER_MAX], bytes[QUANTITY_MAX], shares[4][TOP_NUMBER_MAX];
+static void put_size(struct top_pen * pen, const struct watch_frame * frame, const struct watch_size * size) {
+    const bool                 known = frame->phases_known;
+    const size_t               n     = known ? N_TOKEN_PHASES : 1;
+    const size_t               first = known ? 0 : WATCH_ANY_PHASE;
+    const struct watch_share * lru   = isnan(frame->window) ? size->lru_all   : size->lru;
+    const struct watch_share * llama = isnan(frame->window) ? size->llama_all : size->llama;
+    char slots[TOP_NUMBER_MAX], bytes[QUANTITY_MAX], shares[2 * N_TOKEN_PHASES][TOP_NUMBER_MAX];
     if (isnan(size->bytes)) {
         top_share(size->share, bytes);
     } else {
         quantity_text(size->bytes, bytes);
     }
-    const char       * none  = size->llama_slots > 0 ? NULL : isnan(size->bytes) ? "-" : "off";
-    const char * const texts[N_OF_CACHES] = {
-        top_decimal(size->slots, size->slots < 100.0 ? 1 : 0, slots), bytes,
-        top_share(lru[PHASE_PROMPT].share, shares[0]), top_share(lru[PHASE_GENERATION].share, shares[1]),
-        none != NULL ? none : top_share(llama[PHASE_PROMPT].share, shares[2]),
-        none != NULL ? none : top_share(llama[PHASE_GENERATION].share, shares[3]),
+    const char * none = size->llama_slots > 0 ? NULL : isnan(size->bytes) ? "-" : "off";
+    const char * texts[N_OF_CACHES] = { top_decimal(size->slots, size->slots < 100.0 ? 1 : 0, slots), bytes };
+    for (size_t i = 0; i < n; i++) {
+        texts[SHARES + i]     = top_share(lru[first + i].share, shares[i]);
+        texts[SHARES + n + i] = none != NULL ? none : top_share(llama[first + i].share, shares[n + i]);
+    }
+    top_pen_cells(pen, size->is_asked ? GRID_STRONG : GRID_PLAIN, cache_widths, texts, SHARES + 2 * n);
+}
+
+static void put_cache_heads(struct grid * grid, const struct top_area * area, const struct watch_frame * frame) {
+    static const char * const above[2][N_OF_CACHES] = {
+        { "", "", "LRU", "LLAMA" }, { "", "", "", "LRU", "", "LLAMA" },
     };
-    top_pen_cells(pen, size->is_asked ? GRID_STRONG : GRID_PLAIN, cache_widths, texts, N_OF_CACHES);
+    const char * const size = frame->bytes_known ? "SIZE" : "EXPERTS";
+    const char * const titles[2][N_OF_CACHES] = {
+        { "SLOTS", size, "all", "all" }, { "SLOTS", size, "prompt", "gen", "prompt", "gen" },
+    };
+    const bool     known = frame->phases_known;
+    const size_t   n     = SHARES + 2 * (known ? N_TOKEN_PHASES : 1);
+    struct top_pen pen   = pen_of(grid, area, 0);
+    top_pen_cells(&pen, GRID_HEAD, cache_widths, above[known], n);
+    put_title(grid, area, "hits of a cache");
+    pen = pen_of(grid, area, 1);
+    top_pen_cells(&pen, GRID_HEAD, cache_widths, titles[known], n);
 }
 
 static void put_caches(struct grid * grid, const struct top_area * area, const struct watch_frame * frame) {
-    static const char * const above [N_OF_CACHES] = { "", "", "", "LRU", "", "LLAMA" };
-    const char * const titles[N_OF_CACHES] = {
-        "SLOTS", frame->bytes_known ? "SIZE" : "EXPERTS", "prompt", "gen", "prompt", "gen",
-    };
-    const size_t n     = smaller(frame->n_sizes, rows_below_head(area));
-    struct top_pen pen = pen_of(grid, area, 0);
-    top_pen_cells(&pen, GRID_HEAD, cache_widths, above, N_OF_CACHES);
-    put_title(grid, area, "hits of a cache");
-    pen = pen_of(grid, area, 1);
-    top_pen_cells(&pen, GRID_HEAD, cache_widths, titles, N_OF_CACHES);
+    const size_t n = smaller(frame->n_sizes, rows_below_head(area));
+    put_cache_heads(grid, area, frame);
     if (frame->n_sizes == 0) {
         put_nothing(grid, area, "nothing was seen yet");
     }
     for (size_t i = 0; i < n; i++) {
-        pen = pen_of(grid, area, TOP_PANE_HEAD + i);
-        put_size(&pen, &frame->sizes[i], isnan(frame->window));
+        struct top_pen pen = pen_of(grid, area, TOP_PANE_HEAD + i);
+        put_size(&pen, frame, &frame->sizes[i]);
     }
 }
 
