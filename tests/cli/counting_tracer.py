@@ -239,6 +239,7 @@ class CountingTracer:
             if self.closed:
                 return
             self.closed, self.silent = True, False
+        self.listening.shutdown(socket.SHUT_RDWR) # who waits there would go on with whatever has its number next
         self.listening.close()
         for connection in self.connections:
             try:

@@ -12,8 +12,10 @@ import socket
 import time
 import unittest
 import urllib.parse
+from pathlib import Path
 
 from counting_tracer import CountingTracer, FakeModel
+from test_import import gguf
 from test_json import Reader
 from test_serve import API, NAME, Case, Server
 
@@ -158,6 +160,24 @@ class Frames(StreamCase):
             self.assertEqual(size["lru_all"], {"all": {"share": size["lru_all"]["all"]["share"], "of": 360}, **none})
             self.assertAlmostEqual(size["lru_all"]["all"]["share"], self.served(tokens, int(size["slots"])))
             self.assertEqual((size["lru"], size["llama"] | none), (size["lru_all"], size["llama"]))
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can be two users")
+    def test_whose_file_it_is(self):
+        """The model's file is read where the process is one's own: somebody else could name any."""
+        file = Path(self.folder) / "model.gguf"
+        file.write_bytes(gguf({"general.architecture": "qwen3moe", "qwen3moe.expert_count": 8},
+                              {f"blk.{i}.ffn_up_exps.weight": (4, 2, 8) for i in range(2)})) # 32 bytes an expert
+        tracer = self.tracer(FakeModel(n_expert=8, file=str(file)))
+        server = self.serve()
+        for user, n_bytes in ((0, 2 * 8 * 32), (65534, None)):
+            os.seteuid(user)
+            tracer.listening.listen(64) # whose socket it is from now on
+            os.seteuid(0)
+            stream = self.stream(server)
+            stream.read()
+            self.route(tracer, 1)
+            frame = stream.until(lambda it: it["sizes"])
+            self.assertEqual(frame["expert_bytes"], n_bytes)
 
     def test_each_second(self):
         self.tracer()
