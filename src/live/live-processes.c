@@ -72,6 +72,7 @@ static void look_into_folders(struct live_processes * processes) {
     const char * setting = getenv(LIVE_FOLDER_VARIABLE);
     if (live_folder_is_named(setting)) {
         look_into(processes, memory_text("%s", setting), true);
+        return;
     }
     look_into(processes, live_folder_runtime_path(getenv("XDG_RUNTIME_DIR")), false);
     look_into(processes, live_folder_common_path(geteuid()), false);

@@ -117,8 +117,8 @@ static void read_tokens(uint64_t tokens[WATCH_N_PHASES], const struct live_view_
 
 static bool is_less(const struct watch_counts * counts, const uint64_t tokens[WATCH_N_PHASES]) {
     bool less = false;
-    for (size_t i = 0; i < WATCH_N_PHASES && !less; i++) {
-        less = tokens[i] < counts->tokens[i];
+    for (enum phase phase = 0; phase < N_TOKEN_PHASES && !less; phase++) {
+        less = tokens[phase] < counts->tokens[phase];
     }
     for (size_t i = 0; i < counts->n_cells && !less; i++) {
         less = counts->fresh[i] < counts->cells[i];
@@ -126,7 +126,8 @@ static bool is_less(const struct watch_counts * counts, const uint64_t tokens[WA
     return less;
 }
 
-// A second of which 2^32 activations of one expert are counted does not come.
+// A second of which 2^32 activations of one expert are counted does not come. All tokens may become less by some: those
+// of a ubatch are counted before those of its batch are known.
 static void add_second(struct watch_counts * counts, const uint64_t tokens[WATCH_N_PHASES], double time) {
     struct kept_second * second = &counts->seconds[counts->next];
     if (second->counts == NULL) {
@@ -139,7 +140,7 @@ static void add_second(struct watch_counts * counts, const uint64_t tokens[WATCH
         second->n        += second->counts[i];
     }
     for (size_t i = 0; i < WATCH_N_PHASES; i++) {
-        second->tokens[i] = tokens[i] - counts->tokens[i];
+        second->tokens[i] = tokens[i] > counts->tokens[i] ? tokens[i] - counts->tokens[i] : 0;
     }
     second->duration  = time - counts->time;
     counts->next      = (counts->next + 1) % WATCH_SECONDS_MAX;

@@ -149,7 +149,10 @@ class Ps(Live):
         named.mkdir()
         fake = self.fake(named)
         env = {**self.env, "LLAMA_EXPERT_TRACE_LIVE": str(named)}
+        other = self.fake()
         self.assertIn(fake.pid, self.listed(env))
+        self.assertNotIn(other.pid, self.listed(env), "one folder alone is asked for")
+        self.assertIn(other.pid, self.listed())
         self.assertIn(fake.pid, self.listed(), "/proc tells of it")
         self.assertEqual(self.listed()[fake.pid]["folder"], str(named))
         self.assertIn(fake.pid, self.listed({**env, "LLAMA_EXPERT_TRACE_LIVE": "1"}))
