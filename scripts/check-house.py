@@ -44,6 +44,7 @@ TOOL = {
     "trace/rewrite": ("base", "trace/format", "trace/read"),
     "tool":          ("base", "analysis", "page"),
     "tool/launch":   ("base", "tool"),
+    "inject":        ("base", "tool", "tool/launch"),
     "tool/input":    ("base", "routing", "gguf", "trace/format", "trace/read", "trace/rewrite", "tool"),
     "statistics":    ("base", "routing", "analysis", "gguf", "tool"),
     "live":          ("base", "routing", "statistics", "tool"),
@@ -58,9 +59,10 @@ TOOL["commands"] = (*TOOL, "base", "routing", "trace/format", "trace/write")
 # Functions that a guest in somebody else's process does not call.
 NOT_FOR_GUESTS = re.compile(r"(?<![\w.>])(abort|exit|assert|printf|puts|putchar)\s*\(")
 
-# Two sources of which each program has one: this, or that whose functions it has too.
+# Two sources of which each program has one: this, or that whose functions it has too; or one for each processor.
 GUEST_ALTERNATIVES = {"src/engine/upstream/real-built-in.c"}
-ALTERNATIVES       = GUEST_ALTERNATIVES | {"src/commands/top/top-missing.c"}
+ALTERNATIVES       = GUEST_ALTERNATIVES | {"src/commands/top/top-missing.c", "src/inject/inject-missing.c",
+                                           "src/inject/inject-x86-64.c"}
 
 FUNCTION = re.compile(r"^(?!static\b|typedef\b|extern\b|#)[A-Za-z_][\w ]*[ *]+\**(\w+)\s*\(", re.M)
 
