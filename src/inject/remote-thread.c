@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define SEARCH_MILLISECONDS  2000
-#define PATIENT_MILLISECONDS 400  // of these, for threads that wait without a limit
+#define PATIENT_MILLISECONDS 200  // of these, for threads that wait without a limit
 #define STOP_MILLISECONDS    1000
 #define STACK_SCANNED        ((size_t) 64 << 10)
 #define CALLERS_SCANNED      ((size_t) 8 << 10)     // of these, for who called
