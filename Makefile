@@ -99,8 +99,9 @@ soak: engines models ## run what takes hours: a busy server and its page (MINUTE
 	done
 	@EXPERT_TRACER_SOAK=1 EXPERT_TRACER_CLI=$(abspath $(BUILD))/llama-expert-tracer \
 		python3 tests/cli/test_cli.py BadInput Check.test_damaged_programs
+	@EXPERT_TRACER_SOAK=1 EXPERT_TRACER_BUILD=$(abspath $(BUILD)) python3 tests/inject/test_inject.py Killed Library
 
-FUZZERS = trace statistics gguf elf tree settings live-request live-memory
+FUZZERS = trace statistics gguf elf remote-object tree settings live-request live-memory
 
 fuzz: configure-tests ## run every fuzzer for an hour (MINUTES=60), side by side at low priority
 	@cd $(BUILD)/tests/fuzz && for name in $(FUZZERS); do \

@@ -64,6 +64,7 @@ for_test() {
     command_from curl curl
     command_from g++ c++
     command_from patch patch
+    command_from musl-tools musl-gcc
     command_from chromium chromium
     command_from prometheus promtool
     module_from python3-numpy numpy

@@ -10,8 +10,9 @@
 // No real object has more of these.
 #define HEADERS_MAX 64
 #define DYNAMIC_MAX 256
-#define SYMBOLS_MAX ((uint64_t) 1 << 20)
-#define CHAIN_MAX   4096
+#define SYMBOLS_MAX ((uint64_t) 1 << 18)
+#define BLOCK       ((uint64_t) 256) // symbols that are read at once
+#define CHAIN_MAX   1024
 #define TEXT_SIZE   64
 #define PAGE        ((uint64_t) 4096)
 
@@ -110,6 +111,17 @@ static size_t read_headers(const struct remote_process * process, uint64_t start
     return size > 0 && remote_read(process, start + header.e_phoff, headers, size) ? header.e_phnum : 0;
 }
 
+// A file that is only read, by a debugger's library say, is mapped as well.
+static bool is_loaded(const struct remote_process * process, const struct remote_object * object) {
+    for (size_t i = 0; i < object->n_segments; i++) {
+        const struct remote_mapping * mapping = remote_mapping_at(process, object->segments[i].start);
+        if (object->segments[i].can_execute && (mapping == NULL || !mapping->can_execute)) {
+            return false;
+        }
+    }
+    return object->n_segments > 0;
+}
+
 // False: at this mapping no object begins.
 static bool read_object(const struct remote_process * process, uint64_t start, struct remote_object * object) {
     Elf64_Phdr   headers[HEADERS_MAX];
@@ -132,7 +144,7 @@ static bool read_object(const struct remote_process * process, uint64_t start, s
             read_dynamic(process, object, &headers[i]);
         }
     }
-    return object->n_segments > 0;
+    return is_loaded(process, object);
 }
 
 void remote_objects_find(const struct remote_process * process, struct remote_objects * objects) {
@@ -238,16 +250,25 @@ static uint64_t find_by_gnu_hash(const struct remote_process * process, const st
     return found;
 }
 
-// Its number of chains is the number of symbols.
+// The older table: buckets behind two sizes, and a chain for each symbol behind these.
 static uint64_t find_by_hash(const struct remote_process * process, const struct remote_object * object,
                              const char * name) {
-    uint32_t table[2];
+    uint32_t sizes[2], hash = 0, index;
     uint64_t found = 0;
-    if (object->hash == 0 || !remote_read(process, object->hash, table, sizeof(table))) {
+    for (const char * c = name; *c != '\0'; c++) {
+        hash = (hash << 4) + (unsigned char) *c;
+        hash = (hash ^ (hash >> 24 & 0xf0)) & 0x0fffffff;
+    }
+    if (object->hash == 0 || !remote_read(process, object->hash, sizes, sizeof(sizes)) || sizes[0] == 0
+            || !remote_read(process, object->hash + 8 + (uint64_t) (hash % sizes[0]) * 4, &index, sizeof(index))) {
         return 0;
     }
-    for (uint64_t i = 1; i < table[1] && i < SYMBOLS_MAX && found == 0; i++) {
-        found = function_called(process, object, i, name);
+    const uint64_t chains = object->hash + 8 + (uint64_t) sizes[0] * 4;
+    for (size_t i = 0; i < CHAIN_MAX && index != 0 && found == 0; i++) {
+        found = function_called(process, object, index, name);
+        if (!remote_read(process, chains + (uint64_t) index * 4, &index, sizeof(index))) {
+            break;
+        }
     }
     return found;
 }
@@ -260,18 +281,28 @@ uint64_t remote_function(const struct remote_process * process, const struct rem
     return object->gnu_hash != 0 ? find_by_gnu_hash(process, object, name) : find_by_hash(process, object, name);
 }
 
-// Symbols that are exported stand at the end of the table, up to where its strings begin mostly.
+// The table has no size: it ends where the strings begin, mostly.
+static size_t read_symbols(const struct remote_process * process, const struct remote_object * object, uint64_t first,
+                           Elf64_Sym symbols[BLOCK]) {
+    const uint64_t start = object->symbols + first * sizeof(symbols[0]);
+    const uint64_t rest  = start < object->strings ? (object->strings - start) / sizeof(symbols[0]) : 0;
+    const size_t   n     = rest < BLOCK ? (size_t) rest : BLOCK;
+    return n > 0 && first < SYMBOLS_MAX && remote_read(process, start, symbols, n * sizeof(symbols[0])) ? n : 0;
+}
+
 uint64_t remote_function_before(const struct remote_process * process, const struct remote_object * object,
                                 uint64_t address) {
     const struct remote_segment * code   = remote_segment_at(object, address);
     uint64_t                      before = code == NULL ? address : code->start;
-    Elf64_Sym                     symbol;
-    for (uint64_t i = 1; object->symbols + i * sizeof(symbol) < object->strings
-            && read_symbol(process, object, i, &symbol); i++) {
-        const uint64_t start = function_of(object, &symbol);
-        const uint64_t end   = start + symbol.st_size;
-        if (start != 0 && start < address && end <= address && end > before) {
-            before = end;
+    Elf64_Sym                     symbols[BLOCK];
+    size_t                        n;
+    for (uint64_t first = 0; (n = read_symbols(process, object, first, symbols)) > 0; first += n) {
+        for (size_t i = 0; i < n; i++) {
+            const uint64_t start = function_of(object, &symbols[i]);
+            const uint64_t end   = start + symbols[i].st_size;
+            if (start != 0 && start < address && end <= address && end > before) {
+                before = end;
+            }
         }
     }
     return before;

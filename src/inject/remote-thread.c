@@ -219,9 +219,9 @@ static bool is_usable_place(const struct remote_process * process, const struct 
 
 static bool is_usable_stopped(const struct remote_process * process, const struct remote_unsafe * unsafe,
                               const struct remote_thread * thread, bool limited) {
-    unsigned char  code[PROCESSOR_CODE_BEFORE];
-    const uint64_t pointer = processor_thread_pointer(&thread->registers);
-    struct waiting_place   place   = {
+    unsigned char        code[PROCESSOR_CODE_BEFORE];
+    const uint64_t       pointer = processor_thread_pointer(&thread->registers);
+    struct waiting_place place   = {
         .stack       = processor_stack_pointer(&thread->registers),
         .instruction = processor_instruction(&thread->registers),
     };
@@ -332,11 +332,11 @@ static bool is_outside_when_stopped(const struct remote_process * process, pid_t
 
 bool remote_thread_has_left(const struct remote_process * process, pid_t tid, const struct remote_range * code,
                             int milliseconds) {
-    const int64_t end = clock_milliseconds() + milliseconds;
-    struct waiting_place  place;
-    char          text[256];
+    const int64_t        end = clock_milliseconds() + milliseconds;
+    struct waiting_place place;
+    uint64_t             number;
     do {
-        if (!read_place(process->pid, tid, text)) {
+        if (!remote_status(process->pid, tid, "Pid", 10, &number)) {
             return true; // it has gone
         }
         if (find_place(process->pid, tid, &place) && is_outside(process, code, &place)) {

@@ -91,6 +91,47 @@ def live_memory():
     yield "memory", bytes(data)
 
 
+def loaded_library(name, gnu):
+    """As it is in memory: headers, dynamic section, symbols, strings, one of the two hash tables."""
+    functions = ("malloc", "dlopen", "free")
+    strings = b"\0" + b"".join(function.encode() + b"\0" for function in functions) + name + b"\0"
+    symbols = bytes(24) + b"".join(
+        struct.pack("<IBBHQQ", strings.index(function.encode()), 0x12, 0, 1, 0xe00 + 16 * i, 16)
+        for i, function in enumerate(functions))
+    if gnu:
+        hashes = []
+        for function in functions:
+            hashes.append(5381)
+            for byte in function.encode():
+                hashes[-1] = hashes[-1] * 33 + byte & 0xffffffff
+        ends = [value & ~1 for value in hashes[:-1]] + [hashes[-1] | 1]
+        table = struct.pack("<4IQ4I", 1, 1, 1, 6, 2 ** 64 - 1, 1, *ends)
+    else:
+        table = struct.pack("<2I1I4I", 1, 4, 1, 0, 2, 3, 0)
+    tags = ((14, strings.index(name)), (5, 0x500), (10, len(strings)), (6, 0x400),
+            (0x6ffffef5 if gnu else 4, 0x600), (0, 0))
+    parts = {
+        0x000: b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, 0, 0, 64, 56, 3, 0, 0, 0),
+        0x040: struct.pack("<IIQQQQQQ", 1, 5, 0, 0, 0, 0x1000, 0x1000, 0x1000)
+             + struct.pack("<IIQQQQQQ", 1, 6, 0x1000, 0x1000, 0, 0x100, 0x100, 0x1000)
+             + struct.pack("<IIQQQQQQ", 2, 6, 0x300, 0x300, 0, 16 * len(tags), 16 * len(tags), 8),
+        0x300: b"".join(struct.pack("<QQ", *tag) for tag in tags),
+        0x400: symbols,
+        0x500: strings,
+        0x600: table,
+    }
+    data = bytearray(0x1100)
+    for at, part in parts.items():
+        data[at:at + len(part)] = part
+    return bytes(data)
+
+
+def loaded_libraries():
+    yield "libc", loaded_library(b"libc.so.6", True)
+    yield "linker", loaded_library(b"ld-linux-x86-64.so.2", True)
+    yield "other", loaded_library(b"libjemalloc.so.2", False)
+
+
 def write(folder, seeds):
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in seeds:
@@ -104,6 +145,7 @@ def main():
     write(folder / "settings", settings())
     write(folder / "live-request", live_requests())
     write(folder / "live-memory", live_memory())
+    write(folder / "remote-object", loaded_libraries())
     write(folder / "elf", [("script", '#!/usr/bin/env bash\nset -e\nexec docker run --rm image llama-server "$@"\n')])
     shutil.copy(library, folder / "elf" / "library")
     write(folder / "tree", [(path.name, path.read_bytes()) for path in sorted(tree.glob("**/real.h"))] + [

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Tests what src/inject/ does to a process (EXPERT_TRACER_INJECT and the programs beside it): it goes on as if nothing
-had been, whoever is killed when. The process looks itself; the kernel tells whether it is stopped.
+"""Tests what src/inject/ does to a process, with the programs that are built from this folder (EXPERT_TRACER_BUILD): it
+goes on as if nothing had been, whoever is killed when. The process looks itself; the kernel tells whether it is
+stopped.
 
 EXPERT_TRACER_SOAK=1: who injects is killed behind each of its system calls, not behind some.
 """
 
 import json
+import mmap
 import os
 import random
 import shutil
@@ -17,10 +19,11 @@ import time
 import unittest
 from pathlib import Path
 
-INJECT = os.environ["EXPERT_TRACER_INJECT"]
-TARGET = os.environ["EXPERT_TRACER_INJECT_TARGET"]
-KILLER = os.environ["EXPERT_TRACER_INJECT_KILLER"]
-PROBE = os.environ["EXPERT_TRACER_INJECT_PROBE"]
+BUILT = Path(os.environ["EXPERT_TRACER_BUILD"]) / "tests" / "inject"
+INJECT = str(BUILT / "test-inject")
+TARGET = str(BUILT / "inject-target")
+KILLER = str(BUILT / "inject-killer")
+PROBE = str(BUILT / "libinject-probe.so")
 CC = os.environ.get("CC", "cc")
 SOAK = os.environ.get("EXPERT_TRACER_SOAK") == "1"
 
@@ -29,6 +32,23 @@ UNLIMITED = ["poll-pipe", "epoll-pipe", "accept", "futex", "condition"]
 BUSY = ["spin", "malloc", "load"]
 UNUSABLE = ["small", "heap", "handler"]
 LONGEST_STOP = 50_000_000
+DAMAGED = """
+import mmap, os, random, select, sys
+path, seed, folder, rights = sys.argv[1:]
+random.seed(int(seed))
+kept = []
+for i in range(30):
+    with open(path, "rb") as file:
+        data = bytearray(file.read())
+    for _ in range(random.choice((1, 10, 1000))):
+        data[random.randrange(random.choice((64, 1024, 1 << 15)))] = random.choice((0, 1, 255, random.randrange(256)))
+    with open(os.path.join(folder, f"damaged-{i}"), "w+b") as file:
+        file.write(data)
+        file.flush()
+        kept.append(mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, int(rights)))
+print("mapped", flush=True)
+select.select([sys.stdin], [], [])
+"""
 ENV = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}  # which does not work in a program that is debugged
 
 
@@ -181,6 +201,18 @@ class Disturbance(Case):
         self.assert_well(target)
 
 
+    def test_two_at_once(self):
+        target = self.target("condition", "futex")
+        command = [INJECT, str(target.pid), PROBE, "probe", "words", "20"]
+        both = [subprocess.Popen(command, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                for _ in range(2)]
+        for process in both:
+            _, error = process.communicate(timeout=60)
+            self.assertTrue(process.returncode == 0 or "something else is being injected" in error, error)
+        self.assertEqual(inject(target.pid)[0], 0)
+        self.assert_well(target)
+
+
 class Killed(Case):
     def kill_behind(self, target, n):
         """False: it had fewer system calls."""
@@ -247,6 +279,22 @@ class Library(Case):
         target = self.target("condition")
         self.assert_refused("has ended while it was running the library's function", target.pid, entry="crash")
         self.assertEqual(target.process.wait(60), -signal.SIGABRT)
+
+    def test_libraries_that_are_damaged(self):
+        """Mapped, as if they were loaded: what they say of themselves is believed as far as it fits."""
+        with open(f"/proc/{os.getpid()}/maps") as maps:
+            path = next(line.split()[-1] for line in maps if "libc.so.6" in line or "libc-2" in line)
+        program = self.folder() / "damaged.py"
+        program.write_text(DAMAGED)
+        for seed, rights in enumerate((mmap.PROT_READ, *4 * [mmap.PROT_READ | mmap.PROT_EXEC])):
+            process = subprocess.Popen([sys.executable, program, path, str(seed), program.parent, str(rights)],
+                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self.assertEqual(process.stdout.readline(), "mapped\n")
+            code, _, error = inject(process.pid)
+            self.assertIn(code, (0, 1) if rights & mmap.PROT_EXEC else (0,), error)
+            self.assertEqual(len(error.splitlines()), code, error)
+            process.communicate()
+            self.assertEqual(process.returncode, 0)
 
     @unittest.skipUnless(SOAK, "ten seconds and more")
     def test_a_function_that_takes_long(self):
