@@ -85,6 +85,9 @@ static void find_caves(struct remote_target * target) {
     const struct remote_objects * objects = &target->objects;
     target->caves = (struct remote_caves) { 0, 0 };
     for (size_t i = 0; i < objects->n; i++) {
+        if (!objects->all[i].is_permanent) {
+            continue;
+        }
         if (target->caves.code == 0) {
             target->caves.code = find_code(&target->process, &objects->all[i]);
         }

@@ -6,7 +6,8 @@
 
 #define REMOTE_CALL_MILLISECONDS 10000
 
-// Room that nobody uses: behind the end of a library's code, and behind the end of another's data.
+// Room that nobody uses: behind the end of a library's code, and behind the end of another's data. Both libraries stay
+// loaded as long as the process lives.
 struct remote_caves {
     uint64_t code;
     uint64_t data;

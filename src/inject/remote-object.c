@@ -57,6 +57,9 @@ static void read_dynamic(const struct remote_process * process, struct remote_ob
         return;
     }
     for (size_t i = 0; i < most && entries[i].d_tag != DT_NULL; i++) {
+        if (entries[i].d_tag == DT_NEEDED && object->n_needed < REMOTE_NEEDED) {
+            object->needed[object->n_needed++] = entries[i].d_un.d_val;
+        }
         const uint64_t value = entries[i].d_un.d_val;
         switch (entries[i].d_tag) {
             case DT_SYMTAB:   object->symbols      = address_of(object, value); break;
@@ -147,6 +150,36 @@ static bool read_object(const struct remote_process * process, uint64_t start, s
     return is_loaded(process, object);
 }
 
+// Those that are needed by one that stays stay too. True: there is another.
+static bool keep_needed(const struct remote_process * process, struct remote_objects * objects,
+                        const struct remote_object * object) {
+    bool found = false;
+    for (size_t i = 0; i < object->n_needed; i++) {
+        char name[TEXT_SIZE];
+        read_string(process, object, object->needed[i], name);
+        for (size_t j = 0; j < objects->n && name[0] != '\0'; j++) {
+            if (!objects->all[j].is_permanent && strcmp(objects->all[j].name, name) == 0) {
+                objects->all[j].is_permanent = true;
+                found                        = true;
+            }
+        }
+    }
+    return found;
+}
+
+static void find_permanent(const struct remote_process * process, struct remote_objects * objects) {
+    bool found = true;
+    for (size_t i = 0; i < objects->n; i++) {
+        objects->all[i].is_permanent = objects->all[i].is_program || strcmp(objects->all[i].name, "libc.so.6") == 0;
+    }
+    while (found) {
+        found = false;
+        for (size_t i = 0; i < objects->n; i++) {
+            found = (objects->all[i].is_permanent && keep_needed(process, objects, &objects->all[i])) || found;
+        }
+    }
+}
+
 void remote_objects_find(const struct remote_process * process, struct remote_objects * objects) {
     const uint64_t program = program_headers(process);
     *objects = (struct remote_objects) { 0 };
@@ -161,6 +194,7 @@ void remote_objects_find(const struct remote_process * process, struct remote_ob
         objects->all = memory_resize(objects->all, objects->n + 1, sizeof(object));
         objects->all[objects->n++] = object;
     }
+    find_permanent(process, objects);
 }
 
 void remote_objects_free(struct remote_objects * objects) {

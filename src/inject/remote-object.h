@@ -6,6 +6,7 @@
 #include "inject/remote-process.h"
 
 #define REMOTE_SEGMENTS 16
+#define REMOTE_NEEDED   64
 
 // Of a loaded object, in the process's memory.
 struct remote_segment {
@@ -18,6 +19,7 @@ struct remote_segment {
 struct remote_object {
     char                  name[64]; // that it gives itself, DT_SONAME; "": none
     bool                  is_program;
+    bool                  is_permanent; // needed by the program, however indirectly: never unloaded
     uint64_t              bias;
     struct remote_segment segments[REMOTE_SEGMENTS];
     size_t                n_segments;
@@ -28,6 +30,9 @@ struct remote_object {
     uint64_t strings_size;
     uint64_t hash;
     uint64_t gnu_hash;
+
+    uint64_t needed[REMOTE_NEEDED]; // names of others, in the strings
+    size_t   n_needed;
 };
 
 struct remote_objects {
