@@ -69,6 +69,9 @@ bool processor_is_behind_signal     (const unsigned char * code);
 // Of the bytes before the instruction that the thread goes on with: whether they are a system call.
 bool processor_is_behind_system_call(const unsigned char * code);
 
+// On a stack, from the address by which a signal's handler returns to the one that it has interrupted: in words.
+size_t processor_signal_frame_words(void);
+
 // The stub: bytes of code, PROCESSOR_STUB_SIZE at most, that follow each other; where it is, it runs.
 size_t processor_stub_size(void);
 // As many of its first bytes are the same for any task.

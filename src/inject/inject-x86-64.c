@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 
 #define RED_ZONE          128
 #define SEGMENT_64_BIT    0x33
@@ -362,4 +363,9 @@ bool processor_is_behind_signal(const unsigned char * code) {
 bool processor_is_behind_system_call(const unsigned char * code) {
     const unsigned char * end = code + PROCESSOR_CODE_BEFORE;
     return end[-2] == 0x0f && end[-1] == 0x05;
+}
+
+// The return address is followed by a ucontext_t.
+size_t processor_signal_frame_words(void) {
+    return 1 + offsetof(ucontext_t, uc_mcontext.gregs[REG_RIP]) / sizeof(uint64_t);
 }

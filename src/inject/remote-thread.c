@@ -82,16 +82,20 @@ static size_t read_stack(const struct remote_process * process, uint64_t stack, 
     return remote_read(process, stack, words, size) ? size / sizeof(*words) : 0;
 }
 
+// The code around an address. False: there is none.
+static bool read_code(const struct remote_process * process, uint64_t address,
+                      unsigned char code[PROCESSOR_CODE_BEFORE + PROCESSOR_CODE_BEHIND]) {
+    const struct remote_mapping * mapping = remote_mapping_at(process, address);
+    return mapping != NULL && mapping->can_execute
+        && remote_read(process, address - PROCESSOR_CODE_BEFORE, code, PROCESSOR_CODE_BEFORE + PROCESSOR_CODE_BEHIND);
+}
+
 static bool is_unsafe_return(const struct remote_process * process, const struct remote_unsafe * unsafe,
                              uint64_t address, bool is_near) {
-    unsigned char                 code[PROCESSOR_CODE_BEFORE + PROCESSOR_CODE_BEHIND];
-    const struct remote_mapping * mapping = remote_mapping_at(process, address);
-    if (mapping == NULL || !mapping->can_execute
-            || !remote_read(process, address - PROCESSOR_CODE_BEFORE, code, sizeof(code))) {
-        return false;
-    }
-    return processor_is_behind_signal(code)
-        || (is_near && processor_is_behind_call(code) && remote_is_unsafe_code(unsafe, address));
+    unsigned char code[PROCESSOR_CODE_BEFORE + PROCESSOR_CODE_BEHIND];
+    return read_code(process, address, code)
+        && (processor_is_behind_signal(code)
+            || (is_near && processor_is_behind_call(code) && remote_is_unsafe_code(unsafe, address)));
 }
 
 // Called neither from the linker nor from malloc nor from a signal's handler, as far as its stack tells. What waits
@@ -299,13 +303,20 @@ static bool is_in(const struct remote_range * range, uint64_t address) {
     return address >= range->start && address < range->end;
 }
 
+// Where the address of an interrupted instruction is in a handler's frame, the frame begins with the handler's return.
+static bool is_interrupted(const struct remote_process * process, const uint64_t * words, size_t at) {
+    unsigned char code[PROCESSOR_CODE_BEFORE + PROCESSOR_CODE_BEHIND];
+    const size_t  frame = processor_signal_frame_words();
+    return at >= frame && read_code(process, words[at - frame], code) && processor_is_behind_signal(code);
+}
+
 static bool is_outside(const struct remote_process * process, const struct remote_range * code,
                        const struct waiting_place * place) {
     uint64_t   * words   = memory_new(STACK_SCANNED, 1);
     const size_t n       = read_stack(process, place->stack, words);
     bool         outside = !is_in(code, place->instruction);
     for (size_t i = 0; i < n && outside; i++) {
-        outside = !is_in(code, words[i]);
+        outside = !is_in(code, words[i]) || !is_interrupted(process, words, i);
     }
     free(words);
     return outside;

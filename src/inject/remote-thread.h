@@ -21,7 +21,7 @@ void remote_thread_let_go(const struct remote_thread * thread);
 // One that processor_enter() has sent somewhere.
 bool remote_thread_detach(const struct remote_thread * thread);
 
-// Whether the thread is nowhere in the range of code any more, nor will return to it: it waits elsewhere, or is gone.
-// Waits for that, some milliseconds at most.
+// Whether the thread, which has called nothing from the range of code, is not in it any more either, and no signal's
+// handler will return to it: it waits elsewhere, or is gone. Waits for that, some milliseconds at most.
 bool remote_thread_has_left(const struct remote_process * process, pid_t tid, const struct remote_range * code,
                             int milliseconds);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -55,6 +56,21 @@ int probe(const char * words, size_t size) {
 EXPORT int measure(const char * words, size_t size);
 int measure(const char * words, size_t size) {
     return words[size] == '\0' ? (int) size : -1;
+}
+
+// How many of the signals that programs handle are not blocked, and a thousand if those of faults are.
+EXPORT int signals(const char * words, size_t size);
+int signals(const char * words, size_t size) {
+    static const int others[] = { SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM, SIGTERM, SIGCHLD };
+    sigset_t         set;
+    int              n        = 0;
+    (void) words;
+    (void) size;
+    pthread_sigmask(SIG_SETMASK, NULL, &set);
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        n += !sigismember(&set, others[i]);
+    }
+    return n + (sigismember(&set, SIGSEGV) ? 1000 : 0);
 }
 
 EXPORT int crash(const char * words, size_t size);

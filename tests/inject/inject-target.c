@@ -279,6 +279,19 @@ static void futex_round(struct kind * kind) {
     __atomic_store_n(&kind->word, 0, __ATOMIC_SEQ_CST);
 }
 
+// Waits again where the stack below the first wait was, in a function that leaves most of it as it finds it.
+static __attribute__((noinline)) void wait_deep(struct kind * kind) {
+    volatile char hole[24 << 10];
+    hole[0] = 1;
+    futex_round(kind);
+    expect(hole[0], 1, "a byte of the stack");
+}
+
+static void deep_round(struct kind * kind) {
+    futex_round(kind);
+    wait_deep(kind);
+}
+
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t  condition = PTHREAD_COND_INITIALIZER;
 static unsigned        n_produced;
@@ -438,6 +451,7 @@ static struct kind kinds[] = {
     { .name = "epoll-pipe", .round = epoll_pipe_round, .start = epoll_pipe_start },
     { .name = "accept",     .round = accept_round,     .start = accept_start },
     { .name = "futex",      .round = futex_round,      .start = futex_start },
+    { .name = "deep",       .round = deep_round,       .start = futex_start },
     { .name = "condition",  .round = condition_round,  .start = condition_start },
     { .name = "spin",       .round = spin_round },
     { .name = "malloc",     .round = malloc_round },

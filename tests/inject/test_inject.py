@@ -201,6 +201,21 @@ class Disturbance(Case):
         self.assert_well(target)
 
 
+    def test_what_a_call_has_left_on_the_stack(self):
+        target = self.target("deep")
+        self.assertEqual(inject(target.pid, times=40)[0], 0)
+        self.assert_well(target)
+
+    def test_the_signals_of_its_threads(self):
+        def blocked():
+            return {status.parent.name: next(line for line in status.read_text().splitlines() if "SigBlk" in line)
+                    for status in Path(f"/proc/{target.pid}/task").glob("*/status")}
+
+        target = self.target("condition", "futex")
+        before = blocked()
+        self.assertEqual(inject(target.pid, entry="signals"), (0, ["0"], ""))
+        self.assertEqual(blocked(), before)
+
     def test_two_at_once(self):
         target = self.target("condition", "futex")
         command = [INJECT, str(target.pid), PROBE, "probe", "words", "20"]
@@ -381,14 +396,18 @@ class Refusals(Case):
             self.skipTest("process 2 is none of the kernel's")
         self.assert_refused("one of the kernel's", 2)
 
-    def built(self, *command):
+    def built(self, *command, source="#include <unistd.h>\nint main(void) { char c; return (int) read(0, &c, 1); }\n"):
         folder = self.folder()
-        (folder / "wait.c").write_text("#include <unistd.h>\nint main(void) { char c; return (int) read(0, &c, 1); }\n")
+        (folder / "wait.c").write_text(source)
         if not shutil.which(command[0]) or subprocess.run(
                 [*command, "-o", folder / "wait", folder / "wait.c"], capture_output=True).returncode != 0:
             self.skipTest(f"{' '.join(command)} does not work here")
-        process = subprocess.Popen([folder / "wait"], stdin=subprocess.PIPE)
+        try:
+            process = subprocess.Popen([folder / "wait"], stdin=subprocess.PIPE)
+        except OSError as error:
+            self.skipTest(str(error))
         self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
         self.addCleanup(process.stdin.close)
         while os.path.basename(os.readlink(f"/proc/{process.pid}/exe")) != "wait":
             time.sleep(0.01)
@@ -402,7 +421,8 @@ class Refusals(Case):
         self.assert_refused("musl, not with glibc", self.built("musl-gcc").pid)
 
     def test_a_32_bit_program(self):
-        self.assert_refused("32-bit", self.built(CC, "-m32").pid)
+        pause = 'void _start(void);\nvoid _start(void) { for (;;) { __asm__ volatile("int $0x80" :: "a"(29)); } }\n'
+        self.assert_refused("32-bit", self.built(CC, "-m32", "-static", "-nostdlib", source=pause).pid)
 
     def test_another_users_process(self):
         if os.geteuid() != 0:
