@@ -212,6 +212,7 @@ class Disturbance(Case):
                     for status in Path(f"/proc/{target.pid}/task").glob("*/status")}
 
         target = self.target("condition", "futex")
+        self.assert_well(target)  # threads that begin have them blocked for a moment
         before = blocked()
         self.assertEqual(inject(target.pid, entry="signals"), (0, ["0"], ""))
         self.assertEqual(blocked(), before)
