@@ -110,6 +110,10 @@ struct routing_sink {
     // The first batch of a context is about to be evaluated. Returns what the other calls get as `context`,
     // NULL: this context is of no interest, ROUTING_NO_MEMORY: it is, and is asked for again.
     void * (*context_open) (void * self, const struct routing_model * model, const void * context_key);
+    // A batch begins; what is wanted is asked for behind this. It ends with decode(), or with skip() where nothing of
+    // it is delivered. The batch in which a context is opened was begun before. NULL: of no interest, like skip().
+    void   (*begin)        (void * context);
+    void   (*skip)         (void * context);
     // What it wants now, of any context. May be called at any time, from any thread.
     unsigned (*wants)      (void * self);
     // A layer's routing is known; the rest of the ubatch is still to be computed. Where all of them are known at once

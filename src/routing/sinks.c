@@ -180,6 +180,14 @@ void sinks_layer(struct sinks_context * context, const struct routing_layer * la
     FOR_EACH_OPEN(context, sink, handle, sink->layer(handle, layer, ubatch))
 }
 
+void sinks_begin(struct sinks_context * context) {
+    FOR_EACH_OPEN(context, sink, handle, if (sink->begin) { sink->begin(handle); })
+}
+
+void sinks_skip(struct sinks_context * context) {
+    FOR_EACH_OPEN(context, sink, handle, if (sink->skip) { sink->skip(handle); })
+}
+
 void sinks_ubatch(struct sinks_context * context, const struct routing_ubatch * ubatch) {
     FOR_EACH_OPEN(context, sink, handle, sink->ubatch(handle, ubatch))
 }

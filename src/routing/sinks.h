@@ -30,6 +30,8 @@ unsigned sinks_want(void);
 
 // Opens the context with every listener that does not have it yet. Returns whether anybody is interested.
 bool sinks_open  (struct sinks_context * context, const struct routing_model * model, const void * context_key);
+void sinks_begin (struct sinks_context * context);
+void sinks_skip  (struct sinks_context * context);
 void sinks_layer (struct sinks_context * context, const struct routing_layer * layer,
                   const struct routing_ubatch * ubatch);
 void sinks_ubatch(struct sinks_context * context, const struct routing_ubatch * ubatch);

@@ -68,6 +68,7 @@ static struct tracer_context * tracer_context_new(struct expert_tracer * tracer,
     const struct meter_place place   = {
         .live    = tracer->live,          .kind  = LIVE_CONTEXT, .is_off = !atomic_load(&tracer->is_counting),
         .context = tracer->n_contexts + 1, .model = model ? model->number : 0,
+        .in_batch = about->phases_known,
     };
     struct meter * meter = context ? meter_new(model->about.n_layer, model->about.n_expert, &place) : NULL;
     if (meter == NULL) {
@@ -209,6 +210,14 @@ static void on_ubatch(void * self, const struct routing_ubatch * ubatch) {
     }
 }
 
+static void on_begin(void * self) {
+    meter_begin(((struct tracer_context *) self)->meter);
+}
+
+static void on_skip(void * self) {
+    meter_skip(((struct tracer_context *) self)->meter);
+}
+
 static void on_decode(void * self, const struct routing_decode * decode) {
     struct tracer_context * context = self;
     meter_decode(context->meter, decode, context->is_mtp);
@@ -309,6 +318,8 @@ const struct routing_sink tracer_sink = {
     .wants         = on_wants,
     .layer         = on_layer,
     .ubatch        = on_ubatch,
+    .begin         = on_begin,
+    .skip          = on_skip,
     .decode        = on_decode,
     .settle        = on_settle,
     .cut           = on_cut,

@@ -21,6 +21,9 @@ struct meter {
     int                   entry;   // there
     meter_order_fn        on_order;
     void                * self;
+    uint64_t              n_begun;    // batches
+    uint64_t              n_ended;    // of them, and of those of which that was not told
+    uint64_t              config_from; // LIVE_ORDER_CONFIG is followed when so many have ended
     atomic_bool           is_inside; // the thread that evaluates changes the counters, without the mutex
 
     _Alignas(CACHE_LINE)
@@ -87,6 +90,7 @@ struct meter * meter_new(int32_t n_layers, int32_t n_expert, const struct meter_
         return NULL;
     }
     meter->shown->is_off = place->is_off;
+    meter->n_begun       = place->in_batch;
     if (meter->live) {
         show_meter(meter, place);
     }
@@ -202,10 +206,16 @@ static bool has_orders(const struct meter * meter) {
     return atomic_load(&meter->shown->asked) != atomic_load_explicit(&meter->shown->done, memory_order_relaxed);
 }
 
+static bool meter_may_follow(const struct meter * meter) {
+    const uint32_t asked = atomic_load(&meter->shown->asked);
+    return !atomic_load_explicit(&meter->shown->in_batch, memory_order_relaxed) &&
+           (!(asked & LIVE_ORDER_CONFIG) || meter->n_ended >= meter->config_from);
+}
+
 // Between batches. The function that is called may take locks that come before the mutex, and wait for who reads.
 static bool follow_orders(struct meter * meter, bool with_mutex) {
     struct live_meter * shown = meter->shown;
-    while (has_orders(meter) && !atomic_load_explicit(&shown->in_batch, memory_order_relaxed)) {
+    while (has_orders(meter) && meter_may_follow(meter)) {
         const uint32_t asked = atomic_load(&shown->asked);
         const uint64_t since = atomic_load_explicit(&shown->next_ubatch, memory_order_relaxed);
         follow(meter, asked);
@@ -223,6 +233,24 @@ static bool follow_orders(struct meter * meter, bool with_mutex) {
 static bool change_begin(struct meter * meter) {
     const bool with_mutex = meter_enter(meter);
     return has_orders(meter) ? follow_orders(meter, with_mutex) : with_mutex;
+}
+
+void meter_begin(struct meter * meter) {
+    const bool with_mutex = change_begin(meter);
+    meter->n_begun++;
+    change_end(meter, with_mutex);
+}
+
+// A batch is over. Returns whether the mutex is taken.
+static bool end_batch(struct meter * meter, bool with_mutex) {
+    meter->n_ended += meter->n_ended < meter->n_begun;
+    atomic_store_explicit(&meter->shown->in_batch, 0, memory_order_relaxed);
+    return has_orders(meter) ? follow_orders(meter, with_mutex) : with_mutex;
+}
+
+void meter_skip(struct meter * meter) {
+    const bool with_mutex = change_begin(meter);
+    change_end(meter, end_batch(meter, with_mutex));
 }
 
 static void count_ubatch(struct meter * meter, const struct routing_ubatch * ubatch, bool is_mtp, bool has_room) {
@@ -276,15 +304,11 @@ static void count_decode(struct counters_totals * totals, const struct routing_d
 
 void meter_decode(struct meter * meter, const struct routing_decode * decode, bool is_mtp) {
     const bool is_pending = decode->fate == ROUTING_PENDING;
-    bool       with_mutex = change_begin(meter);
+    const bool with_mutex = change_begin(meter);
     if (!is_off(meter)) {
         count_decode(is_pending ? &meter->shown->pending : &meter->shown->counts, decode, is_mtp);
     }
-    atomic_store_explicit(&meter->shown->in_batch, 0, memory_order_relaxed);
-    if (has_orders(meter)) {
-        with_mutex = follow_orders(meter, with_mutex);
-    }
-    change_end(meter, with_mutex);
+    change_end(meter, end_batch(meter, with_mutex));
 }
 
 void meter_settle(struct meter * meter, bool warmup) {
@@ -403,6 +427,7 @@ void meter_order(struct meter * meter, uint32_t order) {
     const uint32_t      before  = asked != shown->done ? asked & flags : 0;
     const uint32_t      left    = order & on_off ? before & ~on_off : before;
     uint32_t            now     = left | order;
+    meter->config_from = order & LIVE_ORDER_CONFIG ? meter->n_begun : meter->config_from;
     if (!shown->in_batch) {
         step(meter, memory_order_relaxed);
         atomic_thread_fence(memory_order_release);
@@ -424,7 +449,7 @@ bool meter_holds(struct meter * meter, uint64_t * ubatch) {
     pthread_mutex_lock(&meter->mutex);
     keep_out(meter);
     const bool is_done = shown->asked == shown->done;
-    const bool holds   = is_done || !shown->in_batch;
+    const bool holds   = is_done || (!shown->in_batch && meter->n_ended >= meter->config_from);
     *ubatch = is_done ? shown->since : shown->next_ubatch;
     let_in(meter);
     pthread_mutex_unlock(&meter->mutex);

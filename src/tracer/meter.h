@@ -15,6 +15,7 @@ struct meter_place {
     uint32_t             model;
     uint32_t             context;
     bool                 is_off;  // nothing is counted until that is ordered
+    bool                 in_batch; // it is made while a batch is evaluated
 };
 
 // Called by the thread that evaluates, where an order says that something else is to be done otherwise: before anything
@@ -27,6 +28,11 @@ struct meter * meter_new (int32_t n_layers, int32_t n_expert, const struct meter
 void           meter_free(struct meter * meter); // NULL is ignored
 
 void meter_on_order(struct meter * meter, meter_order_fn fn, void * self);
+
+// By the thread that evaluates: a batch begins, and ends without anything counted. Those between which decodes come
+// alone, as of contexts whose calls are not seen, need neither.
+void meter_begin(struct meter * meter);
+void meter_skip (struct meter * meter);
 
 // By the thread that evaluates. What is pending is counted too, until it is settled. `goes_on`: a decode follows. Of a
 // ubatch for which there is no room nothing is counted but that it was lost: false is returned then.
@@ -45,7 +51,8 @@ bool meter_close_into(struct meter * meter, struct meter * closed);
 // By any thread, but not by two: what was counted before is no more.
 void meter_reset(struct meter * meter);
 
-// Likewise. `order`: LIVE_ORDER_…; it holds from a batch's first ubatch on.
+// Likewise. `order`: LIVE_ORDER_…; it holds from a batch's first ubatch on, LIVE_ORDER_CONFIG from a batch on that had
+// not begun: what is wanted of a batch's tokens is known when it begins.
 void meter_order(struct meter * meter, uint32_t order);
 
 // Whether the last order is followed, or nothing is being evaluated: then *ubatch is the first one that it holds for.

@@ -24,6 +24,7 @@ from harness import COMMAND, GPT_OSS, MIXTRAL, Server, environment, forget, main
 from traces import Trace, TraceTestCase, Ubatch
 
 N_WINDOWS = 1000 if os.environ.get("EXPERT_TRACER_SOAK") else 30
+N_RECORDINGS = 100 if os.environ.get("EXPERT_TRACER_SOAK") else 10
 NOBODY = 65534
 PROMPTS = ["Tell me of it", "What then", "And so they went on, and on, until the end of it all", "x"]
 
@@ -154,6 +155,23 @@ class Steering(LiveTestCase):
         self.assertEqual(sum(len(u.tokens) for u in ubatches), len(self.batches("abc", 4)))
         again = [event for event in self.read(there).events if isinstance(event, Ubatch)]
         self.assertEqual(sum(len(u.tokens) for u in again), len(self.batches("xy", 3)))
+
+    def test_recording_under_load(self):
+        """From the ubatch on that it names, however it falls between the batches: of one that has begun nobody wanted
+        to know the tokens."""
+        with self.server(DORMANT=1) as server, self.connection() as connection, self.load(server):
+            connection.ask("start")
+            wait_for("a model", lambda: connection.ask("status")["models"])
+            for i in range(N_RECORDINGS):
+                path = self.folder / f"{i}.moetrace"
+                with open(path, "x+b") as file:
+                    first = self.holds(connection.ask("record", file.fileno(), tokens=1, name=path))
+                    time.sleep(random.random() / 5)
+                    last = self.holds(connection.ask("record-stop"))
+                if last > first:
+                    trace = Trace(path)
+                    self.assert_routing(trace, GPT_OSS)
+                    self.assertEqual(sum(isinstance(event, Ubatch) for event in trace.events), last - first)
 
     def test_names(self):
         with self.server() as server, self.connection() as connection:

@@ -7,6 +7,7 @@
 static void deliver_event(struct context * context, const struct context_event * event) {
     switch (event->kind) {
         case CONTEXT_DECODED:  sinks_decode(&context->sinks, &event->decode);    break;
+        case CONTEXT_SKIPPED:  sinks_skip  (&context->sinks);                    break;
         case CONTEXT_SETTLED:  sinks_settle(&context->sinks, event->warmup);     break;
         case CONTEXT_CUT:      sinks_cut   (&context->sinks, &event->cut);       break;
         case CONTEXT_REJECTED: sinks_reject(&context->sinks, &event->rejection); break;

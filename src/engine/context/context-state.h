@@ -21,7 +21,7 @@ enum context_suspicion {
     CONTEXT_CLEARED,   // and the memory cleared
 };
 
-enum context_event_kind { CONTEXT_DECODED, CONTEXT_SETTLED, CONTEXT_CUT, CONTEXT_REJECTED };
+enum context_event_kind { CONTEXT_DECODED, CONTEXT_SKIPPED, CONTEXT_SETTLED, CONTEXT_CUT, CONTEXT_REJECTED };
 
 // An event that waits for the ubatches before it.
 struct context_event {

@@ -273,6 +273,7 @@ struct context * context_decode_begin(const struct real * real, const struct lla
         n_lacking += is_wanted;
         return NULL;
     }
+    sinks_begin(&context->sinks);
     const unsigned wants    = sinks_want();
     const bool     is_asked = wants & ROUTING_WANTS_TOKENS;
     context->is_wanted     = wants & ROUTING_WANTS_ROUTING;
@@ -298,12 +299,12 @@ void context_decode_end(struct context * context, const struct batch * batch, in
     current        = context->outer;
     context->batch = NULL;
     context->number++;
-    if (status != 0 && context->n_evaluated == 0) {
-        return;
+    struct context_event event = { .kind = CONTEXT_SKIPPED };
+    if (status == 0 || context->n_evaluated > 0) {
+        event.decode = phases_end(context, batch, status); // who asked is remembered in any case
+        event.kind   = context->is_wanted ? CONTEXT_DECODED : CONTEXT_SKIPPED;
     }
-    const struct routing_decode decode = phases_end(context, batch, status); // who asked is remembered in any case
-    if (!context->opened || !context->is_wanted) {
-        return;
+    if (context->opened) {
+        context_events_add(context, event);
     }
-    context_events_add(context, (struct context_event) { .kind = CONTEXT_DECODED, .decode = decode });
 }
