@@ -3,10 +3,10 @@
 #pragma once
 
 enum attach_result {
-    ATTACH_DONE,      // it is traced
-    ATTACH_ALREADY,   // it was already
+    ATTACH_DONE,      // it is going to be traced, unless something comes in the way
+    ATTACH_ALREADY,   // it is traced
     ATTACH_NO_ENGINE, // nothing in the process calls llama.cpp through the dynamic linker
-    ATTACH_BUSY,      // what began when the library was attached before is not over yet
+    ATTACH_BUSY,      // what began when the library was attached is not over yet
     ATTACH_HIDDEN,    // its memory cannot be shown, so that nobody could steer it
     ATTACH_NO_MEMORY,
 };

@@ -11,6 +11,8 @@ const struct command * const commands[] = {
     &command_run,
     &command_check,
     &command_ps,
+    &command_attach,
+    &command_detach,
     &command_top,
     &command_ctl,
     &command_serve,

@@ -9,6 +9,8 @@
 extern const struct command command_run;
 extern const struct command command_check;
 extern const struct command command_ps;
+extern const struct command command_attach;
+extern const struct command command_detach;
 extern const struct command command_top;
 extern const struct command command_ctl;
 extern const struct command command_serve;

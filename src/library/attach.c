@@ -8,10 +8,12 @@
 #include "engine/capture/capture.h"
 #include "engine/context/batch.h"
 #include "engine/context/context.h"
+#include "engine/context/mapped-file.h"
 #include "engine/context/models.h"
 #include "engine/hooks/hooks.h"
 #include "engine/hooks/slots.h"
 #include "engine/upstream/arrival.h"
+#include "engine/upstream/real.h"
 #include "library/library.h"
 #include "tracer/tracer.h"
 
@@ -29,15 +31,51 @@
 static pthread_mutex_t        attach_mutex = PTHREAD_MUTEX_INITIALIZER; // of all below, but for what is atomic
 static struct expert_tracer * attached_tracer; // NULL: none
 static atomic_bool            is_leaving;
+static bool                   is_beginning;    // there will be one, unless something is in the way
+static enum attach_result     result;          // of the last beginning
 static bool                   has_leftovers;   // of the time before: a call into our hooks may still use them
 
+// What was asked for.
+struct words {
+    size_t size;
+    char   text[]; // KEY=value, each ended by a zero
+};
+
 //
-// leaving
+// the tracer
 //
+
+static const char * value_of(const struct words * words, const char * key) {
+    const size_t length = strlen(key);
+    for (size_t at = 0; at < words->size; at += strlen(words->text + at) + 1) {
+        if (strncmp(words->text + at, key, length) == 0 && words->text[at + length] == '=') {
+            return words->text + at + length + 1;
+        }
+    }
+    return NULL;
+}
 
 static void leave(void) {
     atomic_store(&is_leaving, true);
 }
+
+// Returns NULL where memory runs out.
+static struct expert_tracer * new_tracer(const struct words * words) {
+    const char  * folder  = value_of(words, "LIVE");
+    const char  * dormant = value_of(words, "DORMANT");
+    struct config config  = {
+        .live = strdup(folder ? folder : "1"), .dormant = dormant && strcmp(dormant, "1") == 0, .quiet = true,
+    };
+    if (config.live == NULL) {
+        return NULL;
+    }
+    capture_set_way(value_of(words, "CAPTURE"));
+    return library_attach(&config, leave);
+}
+
+//
+// leaving
+//
 
 static void wait_a_step(void) {
     nanosleep(&(struct timespec) { 0, STEP }, NULL);
@@ -69,7 +107,31 @@ static void go_away(void) {
     atomic_store(&is_leaving, false);
 }
 
-static void * attend(void * unused) {
+// Returns false where it cannot be: why is kept.
+static bool begin(struct words * words) {
+    atomic_store(&arrival_sees_calls, slots_see_calls());
+    mapped_files_look(real_behind(slots_engine(), false));
+    struct expert_tracer * tracer   = new_tracer(words);
+    const bool             is_shown = tracer && tracer_is_shown(tracer);
+    if (tracer && !is_shown) {
+        library_detach(tracer);
+    }
+    free(words);
+    pthread_mutex_lock(&attach_mutex);
+    attached_tracer = is_shown ? tracer : NULL;
+    result          = is_shown ? ATTACH_DONE : tracer ? ATTACH_HIDDEN : ATTACH_NO_MEMORY;
+    is_beginning    = false;
+    if (!is_shown) {
+        slots_give_back();
+    }
+    pthread_mutex_unlock(&attach_mutex);
+    return is_shown;
+}
+
+static void * attend(void * words) {
+    if (!begin(words)) {
+        return NULL;
+    }
     while (!atomic_load(&is_leaving)) {
         pthread_mutex_lock(&attach_mutex);
         slots_take();
@@ -79,14 +141,10 @@ static void * attend(void * unused) {
     pthread_mutex_lock(&attach_mutex);
     go_away();
     pthread_mutex_unlock(&attach_mutex);
-    return unused;
+    return NULL;
 }
 
-//
-// coming
-//
-
-static bool start_thread(void) {
+static bool start_thread(struct words * words) {
     pthread_t thread;
     sigset_t  all;
     sigset_t  before;
@@ -94,7 +152,7 @@ static bool start_thread(void) {
     if (pthread_sigmask(SIG_SETMASK, &all, &before) != 0) {
         return false; // the program's signals are not for us
     }
-    const bool started = pthread_create(&thread, NULL, attend, NULL) == 0;
+    const bool started = pthread_create(&thread, NULL, attend, words) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (started) {
         pthread_detach(thread);
@@ -106,56 +164,38 @@ static bool start_thread(void) {
 static void forget_attachment(void) {
     fork_reset_mutex(&attach_mutex);
     attached_tracer = NULL;
+    is_beginning    = false;
     atomic_store(&is_leaving, false);
 }
 
-static const char * value_of(const char * words, size_t size, const char * key) {
-    const size_t length = strlen(key);
-    for (size_t at = 0; at < size; at += strlen(words + at) + 1) {
-        if (strncmp(words + at, key, length) == 0 && words[at + length] == '=') {
-            return words + at + length + 1;
-        }
+//
+// coming
+//
+
+// What follows evaluates nothing and reads files: a thread of ours does it.
+static enum attach_result begin_later(const char * text, size_t size) {
+    struct words * words = calloc(1, sizeof(*words) + size + 1); // they end with a zero in any case
+    if (words) {
+        words->size = size + 1;
+        memcpy(words->text, text, size);
     }
-    return NULL;
+    is_beginning = words && start_thread(words);
+    if (!is_beginning) {
+        free(words);
+    }
+    return is_beginning ? ATTACH_DONE : ATTACH_NO_MEMORY;
 }
 
-// Returns NULL where memory runs out.
-static struct expert_tracer * new_tracer(const char * words, size_t size) {
-    const char  * folder  = value_of(words, size, "LIVE");
-    const char  * dormant = value_of(words, size, "DORMANT");
-    struct config config  = {
-        .live = strdup(folder ? folder : "1"), .dormant = dormant && strcmp(dormant, "1") == 0, .quiet = true,
-    };
-    if (config.live == NULL) {
-        return NULL;
-    }
-    capture_set_way(value_of(words, size, "CAPTURE"));
-    return library_attach(&config, leave);
-}
-
-static enum attach_result attach_with_tracer(const char * words, size_t size) {
-    struct expert_tracer * tracer = new_tracer(words, size);
-    if (tracer == NULL) {
-        return ATTACH_NO_MEMORY;
-    }
-    const bool is_shown = tracer_is_shown(tracer);
-    attached_tracer = tracer;
-    if (is_shown && start_thread()) {
-        return ATTACH_DONE;
-    }
-    library_detach(tracer);
-    attached_tracer = NULL;
-    has_leftovers   = true;
-    return is_shown ? ATTACH_NO_MEMORY : ATTACH_HIDDEN;
-}
-
-static enum attach_result attach(const char * words, size_t size) {
+static enum attach_result attach(const char * text, size_t size) {
     static bool watches_forks;
+    if (is_beginning || (has_leftovers && !attached_tracer && !hooks_are_quiet())) {
+        return ATTACH_BUSY;
+    }
     if (attached_tracer || slots_are_needless()) {
         return ATTACH_ALREADY;
     }
-    if (has_leftovers && !hooks_are_quiet()) {
-        return ATTACH_BUSY;
+    if (size == 0) {
+        return result;
     }
     if (has_leftovers) {
         drop_leftovers();
@@ -166,21 +206,18 @@ static enum attach_result attach(const char * words, size_t size) {
     }
     atomic_store(&arrival_is_late, true);
     has_leftovers = true;
-    enum attach_result result = slots_take() ? ATTACH_DONE : ATTACH_NO_ENGINE;
-    if (result == ATTACH_DONE) {
-        result = attach_with_tracer(words, size);
-    }
-    if (result != ATTACH_DONE) {
+    const enum attach_result begun = slots_take() ? begin_later(text, size) : ATTACH_NO_ENGINE;
+    if (begun != ATTACH_DONE) {
         slots_give_back();
     }
-    return result;
+    return begun;
 }
 
-__attribute__((visibility("default"))) int expert_tracer_attach(const char * words, size_t size) {
+__attribute__((visibility("default"))) int expert_tracer_attach(const char * text, size_t size) {
     if (pthread_mutex_trylock(&attach_mutex) != 0) {
         return ATTACH_BUSY; // the thread that we are called by is not ours to wait with
     }
-    const enum attach_result result = attach(words, size);
+    const enum attach_result answer = attach(text, size);
     pthread_mutex_unlock(&attach_mutex);
-    return result;
+    return answer;
 }

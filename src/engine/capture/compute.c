@@ -3,10 +3,13 @@
 #include "engine/capture/compute.h"
 
 #include "engine/capture/tap.h"
+#include "engine/upstream/arrival.h"
 #include "engine/upstream/host-log.h"
 #include "routing/sinks.h"
 
 #include <stdatomic.h>
+
+#define UBATCHES_MAX 128 // of one batch
 
 // Asked before a node is computed: is it wanted? And, if it was, after: shall the graph go on? Releases want a bool,
 // forks an int that is exactly 1. A register with 0 or 1 in it is both; what the program's own callback says goes back
@@ -50,6 +53,11 @@ static bool has_routing(const struct real * real, struct ggml_cgraph * graph) {
     return false;
 }
 
+// Whether this is of a batch that was begun before us, by a call that would be seen otherwise.
+static bool is_under_way(struct tap * tap) {
+    return tap->was_there && atomic_load(&arrival_sees_calls) && tap->n_uncalled++ < UBATCHES_MAX;
+}
+
 // The context whose graph this is. One that is not seen begins with its first MoE graph.
 static struct context * context_of(struct tap * tap, struct ggml_cgraph * graph) {
     struct context * context = context_current();
@@ -57,7 +65,7 @@ static struct context * context_of(struct tap * tap, struct ggml_cgraph * graph)
     if (context) {
         return context;
     }
-    if (tap->model_key == NULL || context_is_lacking()) {
+    if (tap->model_key == NULL || context_is_lacking() || is_under_way(tap)) {
         return NULL;
     }
     if (tap->unseen && tap->unseen->model.key != tap->model_key) {

@@ -35,6 +35,7 @@ struct tap * tap_new(const struct real * real, void * sched, bool was_there) {
     }
     tap->sched          = sched;
     tap->real           = real;
+    tap->was_there      = was_there;
     tap->knows_callback = !was_there;
     if (!atomic_load(&only_by_callback)) {
         graph_taps_init(&tap->graph, real, sched, &tap->layers, was_there);

@@ -18,6 +18,8 @@ struct tap {
     _Atomic(struct context *) owner;   // whose graph was computed last
     struct context     * unseen;       // the context behind this scheduler where llama_decode is not seen
     bool                 lacks_unseen; // there is no memory for it
+    bool                 was_there;    // before us
+    int                  n_uncalled;   // graphs without a call of llama_decode that was seen
     const void         * model_key;    // an expert tensor: what the unseen context's model is known by
     struct layers        layers;
     struct graph_inputs  inputs;       // of the graph that was built last

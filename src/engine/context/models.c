@@ -4,6 +4,7 @@
 
 #include "base/fork-reset.h"
 #include "engine/context/opened-file.h"
+#include "engine/upstream/arrival.h"
 #include "engine/upstream/host-log.h"
 #include "routing/sinks.h"
 
@@ -158,11 +159,23 @@ void models_describe_engine(struct routing_model * about, struct model_strings *
     about->engine = strings->engine;
 }
 
+// Nobody saw it being loaded where we came later: it is known by what it says of itself.
+static void find_file(struct routing_model * about, const struct llama_model * model) {
+    about->file = models_path(model);
+    if (about->file || !arrived_late() || about->architecture == NULL) {
+        return;
+    }
+    const struct opened_file * file = opened_file_called(about->name ? about->name : "", about->architecture);
+    if (file) {
+        models_on_loaded(model, file->path);
+        about->file = models_path(model);
+    }
+}
+
 void models_describe(struct routing_model * about, struct model_strings * strings, const struct real * real,
                      const struct llama_model * model) {
     about->key          = model;
     about->phases_known = true;
-    about->file         = models_path(model);
     if (meta_string(real, model, "general.name", strings->name, sizeof(strings->name))) {
         about->name = strings->name;
     }
@@ -171,6 +184,7 @@ void models_describe(struct routing_model * about, struct model_strings * string
         about->n_expert     = meta_number(real, model, strings->architecture, "expert_count");
         about->n_used       = meta_number(real, model, strings->architecture, "expert_used_count");
     }
+    find_file(about, model);
     if (real->llama_model_n_layer) {
         about->n_layer = real->llama_model_n_layer(model);
     } else if (real->llama_n_layer) {

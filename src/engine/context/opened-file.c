@@ -129,6 +129,20 @@ const struct opened_file * opened_file_only(void) {
     return only;
 }
 
+const struct opened_file * opened_file_called(const char * name, const char * architecture) {
+    const struct opened_file * found = NULL;
+    int                        n     = 0;
+    pthread_mutex_lock(&files_mutex);
+    for (const struct opened_file * it = next_model_file(files); it; it = next_model_file(it->next)) {
+        if (strcmp(it->name, name) == 0 && strcmp(it->architecture, architecture) == 0) {
+            found = it;
+            n++;
+        }
+    }
+    pthread_mutex_unlock(&files_mutex);
+    return n == 1 ? found : NULL;
+}
+
 // Length of a path without the ending of one part of several, such as -00002-of-00005.gguf: all of it where it has
 // none.
 static size_t length_of_model(const char * path) {

@@ -24,6 +24,9 @@ void opened_file_add(const struct real * real, const struct gguf_context * gguf,
 // The only model with experts that was opened so far. NULL: there is none, or no telling which one is meant.
 const struct opened_file * opened_file_only(void);
 
+// The only one of this name and architecture, likewise.
+const struct opened_file * opened_file_called(const char * name, const char * architecture);
+
 // Finds the tensors that stack a layer's experts in the file of this path, or in the parts that the model is split
 // into. Returns how many are written to `tensors`, at most `max`; 0 where that, or the number of experts, is not known.
 int opened_file_tensors(const char * path, int32_t layer, struct file_tensor * tensors, int max, int32_t * n_expert);

@@ -2,6 +2,8 @@
 
 #include "engine/context/phases.h"
 
+#include "engine/upstream/arrival.h"
+
 // What was there before us may have asked for logits then, or may ask for the first time.
 static bool is_undecided(const struct sequence * sequence) {
     return !sequence->is_known && !sequence->has_asked && !sequence->asks_not_for_all;
@@ -12,8 +14,8 @@ void phases_begin(struct context * context, const struct batch * batch) {
 
     context->n_prompt     = 0;
     context->n_generation = 0;
-    context->phases_lost  = n == 0;
-    context->is_undecided = false;
+    context->is_undecided = n == 0 && arrived_late(); // it was filled before us
+    context->phases_lost  = n == 0 && !context->is_undecided;
     for (int32_t i = 0; i < n; i++) {
         struct sequence * sequence = sequences_at(&context->sequences, batch_token(batch, i).sequence);
         if (sequence == NULL) {

@@ -64,7 +64,8 @@ static struct hooked hooked[] = {
 static struct slot      * slots;      // [n_slots]
 static size_t             n_slots;
 static size_t             slots_room;
-static bool               has_engine; // one of them is where graphs are computed
+static bool               sees_calls; // of a function that evaluates a batch
+static const void       * engine;     // the one through which graphs are computed, NULL: none
 static unsigned long long n_loaded;   // objects, ever, when they were looked at last
 
 //
@@ -89,10 +90,15 @@ static void find_ours(void) {
 }
 
 bool slots_are_needless(void) {
-    const void * first = dlsym(RTLD_DEFAULT, COMPUTE);
+    void * const program = dlopen(NULL, RTLD_LAZY); // not RTLD_DEFAULT, which has our own names at its end
+    const void * first   = program ? dlsym(program, COMPUTE) : NULL;
     Dl_info      us;
     Dl_info      its;
-    return first && dladdr(hooked, &us) && dladdr(first, &its) && us.dli_fbase == its.dli_fbase;
+    const bool   is_ours = first && dladdr(hooked, &us) && dladdr(first, &its) && us.dli_fbase == its.dli_fbase;
+    if (program) {
+        dlclose(program);
+    }
+    return is_ours;
 }
 
 static void * ours_of(const char * name) {
@@ -236,7 +242,10 @@ static void take_slot(struct object * object, void ** at, void * ours) {
     struct slot * slot  = known ? known : new_slot(at);
     if (slot) {
         slot->before = before;
-        has_engine   = (write_slot(object, at, ours) && ours == ours_of(COMPUTE)) || has_engine;
+        if (write_slot(object, at, ours) && ours == ours_of(COMPUTE)) {
+            engine = at;
+        }
+        sees_calls = sees_calls || ours == ours_of("llama_decode") || ours == ours_of("llama_process");
     }
 }
 
@@ -267,7 +276,15 @@ bool slots_take(void) {
     if (!nothing_new) {
         dl_iterate_phdr(take_object, NULL);
     }
-    return has_engine;
+    return engine != NULL;
+}
+
+bool slots_see_calls(void) {
+    return sees_calls;
+}
+
+const void * slots_engine(void) {
+    return engine;
 }
 
 //
@@ -297,5 +314,6 @@ void slots_give_back(void) {
     slots      = NULL;
     n_slots    = 0;
     slots_room = 0;
-    has_engine = false;
+    engine     = NULL;
+    sees_calls = false;
 }

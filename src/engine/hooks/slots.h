@@ -12,5 +12,11 @@ bool slots_are_needless(void);
 // Again, it takes those of objects that were loaded since: that costs little where none were. Not thread-safe.
 bool slots_take(void);
 
+// An address in the object that computes graphs, by which its engine is found (real.h).
+const void * slots_engine(void);
+
+// Whether any of them is of a function that evaluates a batch.
+bool slots_see_calls(void);
+
 // Puts back what was there.
 void slots_give_back(void);

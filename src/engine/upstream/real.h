@@ -121,6 +121,7 @@ typedef void      (*ggml_log_fn) (int level, const char * text, void * user_data
     X(void, ggml_log_get, (ggml_log_fn *, void **))                                                        \
     X(void, ggml_log_callback_default, (int, const char *, void *))                                        \
     X(const char *, ggml_version, (void))                                                                  \
+    X(void, gguf_free, (struct gguf_context *))                                                            \
     X(int, gguf_find_key, (const struct gguf_context *, const char *))                                     \
     X(int, gguf_get_kv_type, (const struct gguf_context *, int64_t))                                       \
     X(const char *, gguf_get_val_str, (const struct gguf_context *, int64_t))                              \
