@@ -37,6 +37,7 @@ char * traced_process_text(const struct live_client * client, pid_t pid) {
 
 int traced_process_say_none(const char * word) {
     error_say("process %s cannot be steered: it is not there, is not traced, belongs to another user, or began "
-              "without LLAMA_EXPERT_TRACE_LIVE=1: see `llama-expert-tracer ps`", word);
+              "without LLAMA_EXPERT_TRACE_LIVE=1: see `llama-expert-tracer ps`. Where it runs llama.cpp, "
+              "`llama-expert-tracer attach PID` traces it", word);
     return STATUS_FAILED;
 }

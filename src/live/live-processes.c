@@ -17,6 +17,7 @@
 
 #define MEMORY  "/memfd:llama-expert-tracer"
 #define LIBRARY "libllama-expert-tracer"
+#define MEMORY_OF_LIBRARY "/memfd:" LIBRARY // of one that was handed in
 #define ENGINE  "libllama"
 #define LOCK    ".lock"
 
@@ -102,7 +103,7 @@ static void look_at_mapping(const char * line, struct mapped * mapped) {
     const char * name = strrchr(path, '/') + 1;
     if (begins(path, MEMORY)) {
         mapped->memory = mapped->memory || rights[2] == 'w';
-    } else if (begins(name, LIBRARY)) {
+    } else if (begins(name, LIBRARY) || begins(path, MEMORY_OF_LIBRARY)) {
         mapped->library = true;
     } else if (begins(name, ENGINE) && strstr(name, ".so") != NULL) {
         mapped->engine = true;

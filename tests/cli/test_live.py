@@ -201,7 +201,7 @@ class Ps(Live):
         shutil.copy(LIBRARY, tracer)
         code = ("import ctypes, sys, time\n[ctypes.CDLL(name) for name in sys.argv[1:]]\nprint(flush=True)\n"
                 "time.sleep(99)")
-        for names, traced, advice in (([library], False, "could be traced"),
+        for names, traced, advice in (([library], False, "attach PID"),
                                       ([library, tracer], True, "LLAMA_EXPERT_TRACE_LIVE=1")):
             with subprocess.Popen([sys.executable, "-c", code, *map(str, names)], stdout=subprocess.PIPE) as process:
                 process.stdout.readline()

@@ -194,7 +194,7 @@ class Refusals(AttachTestCase):
 class Programs(AttachTestCase):
     def test_a_completion(self):
         """Of a program that is no server: its output is what it is without us."""
-        command = ["-m", str(MIXTRAL.path), "-p", "abc", "-n", "1500", "-no-cnv", "-t", "1", "-c", "2048"]
+        command = ["-m", str(MIXTRAL.path), "-p", "abc", "-n", "800", "-no-cnv", "-t", "1", "-c", "2048"]
         alone = run("llama-completion", *command, preload=False)
         process = subprocess.Popen([ENGINE / "llama-completion", *command], env=environment(preload=False),
                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -168,7 +168,7 @@ class Steering(LiveTestCase):
                     first = self.holds(connection.ask("record", file.fileno(), tokens=1, name=path))
                     time.sleep(random.random() / 5)
                     last = self.holds(connection.ask("record-stop"))
-                if last > first:
+                if None not in (first, last) and last > first: # a server may stand still for ten seconds
                     trace = Trace(path)
                     self.assert_routing(trace, GPT_OSS)
                     self.assertEqual(sum(isinstance(event, Ubatch) for event in trace.events), last - first)

@@ -19,11 +19,12 @@
 #define ENTRY          "expert_tracer_attach"
 #define LIVE_VARIABLE  "LLAMA_EXPERT_TRACE_LIVE"
 #define PATIENCE       20.0 // seconds, until what was attached before has gone
-#define STEP           0.02 // seconds
+#define SHORT_STEP     20   // milliseconds, of looks that disturb nobody
+#define LONG_STEP      300  // of injections
 #define END_PATIENCE   60000 // milliseconds, for files to be written
 
-static void wait_a_step(void) {
-    nanosleep(&(struct timespec) { 0, (long) (STEP * 1e9) }, NULL);
+static void wait_for(int milliseconds) {
+    nanosleep(&(struct timespec) { 0, milliseconds * 1000000L }, NULL);
 }
 
 //
@@ -96,7 +97,7 @@ static bool inject_until_ready(pid_t pid, const char * library, const struct att
     int          result   = ATTACH_BUSY;
     bool         injected = inject(pid, library, ENTRY, words, size, &result, error);
     while (injected && result == ATTACH_BUSY && clock_seconds() < deadline) {
-        wait_a_step();
+        wait_for(LONG_STEP);
         injected = inject(pid, library, ENTRY, words, size, &result, error);
     }
     free(words);
@@ -108,10 +109,10 @@ static bool find_soon(pid_t pid, const char * library, struct live_client * clie
     const double deadline = clock_seconds() + PATIENCE;
     int          result   = ATTACH_BUSY;
     bool         found    = attach_find(pid, client, error);
-    while (!found && result == ATTACH_BUSY && clock_seconds() < deadline) {
-        wait_a_step();
+    for (int i = 1; !found && result == ATTACH_BUSY && clock_seconds() < deadline; i++) {
+        wait_for(SHORT_STEP);
         found = attach_find(pid, client, error);
-        if (!found && !inject(pid, library, ENTRY, "", 0, &result, error)) {
+        if (!found && i % (LONG_STEP / SHORT_STEP) == 0 && !inject(pid, library, ENTRY, "", 0, &result, error)) {
             return false;
         }
     }

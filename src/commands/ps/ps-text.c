@@ -151,12 +151,12 @@ static void print_advice(const struct ps_list * list, const struct terminal * te
         fputc('\n', terminal->out);
     }
     if (any) {
-        terminal_paragraph(terminal, "What has - could be traced: start it with `llama-expert-tracer run`. A program "
-                                     "that runs already cannot be.");
+        terminal_paragraph(terminal, "What has - can be traced as it runs, by `llama-expert-tracer attach PID`, or "
+                                     "from its beginning, by `llama-expert-tracer run`.");
     }
     if (traced) {
-        terminal_paragraph(terminal, "Where the tracer is loaded and shows nothing, LLAMA_EXPERT_TRACE_LIVE=1 was not "
-                                     "set when the program began, or it reported why not.");
+        terminal_paragraph(terminal, "Where the tracer is loaded and shows nothing, it was detached, or "
+                                     "LLAMA_EXPERT_TRACE_LIVE=1 was not set when the program began.");
     }
 }
 
