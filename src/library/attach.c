@@ -25,7 +25,7 @@
 #include <time.h>
 
 #define STEP       250000000L // nanoseconds between two looks for new objects
-#define GRACE_STEPS        2  // until short calls into hooks that are not there any more are over
+#define GRACE_STEPS        4  // until short calls into hooks that are not there any more are over
 #define PATIENCE_STEPS    40  // until long ones are: those that evaluate
 
 static pthread_mutex_t        attach_mutex = PTHREAD_MUTEX_INITIALIZER; // of all below, but for what is atomic

@@ -146,8 +146,8 @@ class Usage(Case):
         self.assertRegex(self.cli("--version").stdout, r"^llama-expert-tracer \d+\.\d+\.\d+\n$")
 
     def test_errors(self):
-        self.refuses(status=2, says="which command? run, check, ps, top, ctl, serve, report, cache, compare, predict, "
-                                    "show, merge, info, dump, cat, export")
+        self.refuses(status=2, says="which command? run, check, ps, attach, detach, top, ctl, serve, report, "
+                                    "cache, compare, predict, show, merge, info, dump, cat, export")
         self.refuses("shwo", status=2, says="did you mean 'show'")
         self.refuses("utterly", status=2, says="unknown command 'utterly'")
         self.refuses("help", "mrege", status=2, says="did you mean 'merge'")

@@ -43,7 +43,7 @@ def section(text, begin, end):
 
 class Help(unittest.TestCase):
     def test_every_command(self):
-        self.assertEqual(len(commands()), 21)
+        self.assertEqual(len(commands()), 23)
         for command in commands():
             text = run(CLI, command, "--help")
             self.assertTrue(text.startswith(f"usage: llama-expert-tracer {command} "), text)

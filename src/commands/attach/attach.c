@@ -206,6 +206,7 @@ const struct command command_attach = {
     .notes   = "It takes the right to debug the process: as its user where /proc/sys/kernel/yama/ptrace_scope is 0, or "
                "as root. x86-64 and glibc.",
     .operand = COMMAND_OPERAND_WORD,
+    .words   = (const char * const []) { NULL },
     .main    = attach_main,
 };
 
@@ -217,5 +218,6 @@ const struct command command_detach = {
                "library stays in it and does nothing; it can be attached to again.",
     .options = detach_options,
     .operand = COMMAND_OPERAND_WORD,
+    .words   = (const char * const []) { NULL },
     .main    = detach_main,
 };

@@ -4,6 +4,16 @@
 
 #include "engine/upstream/arrival.h"
 
+// A sequence that may have been there before us begins with this token.
+static bool begins(const struct context * context, const struct batch_token * token) {
+    const struct real * real = context->real;
+    if (token->position >= 0 || real->llama_get_memory == NULL || real->llama_memory_seq_pos_max == NULL) {
+        return token->position == 0;
+    }
+    struct llama_memory_i * memory = real->llama_get_memory(context->keyed.key);
+    return memory && real->llama_memory_seq_pos_max(memory, token->sequence) < 0;
+}
+
 // What was there before us may have asked for logits then, or may ask for the first time.
 static bool is_undecided(const struct sequence * sequence) {
     return !sequence->is_known && !sequence->has_asked && !sequence->asks_not_for_all;
@@ -17,14 +27,15 @@ void phases_begin(struct context * context, const struct batch * batch) {
     context->is_undecided = n == 0 && arrived_late(); // it was filled before us
     context->phases_lost  = n == 0 && !context->is_undecided;
     for (int32_t i = 0; i < n; i++) {
-        struct sequence * sequence = sequences_at(&context->sequences, batch_token(batch, i).sequence);
+        const struct batch_token token    = batch_token(batch, i);
+        struct sequence        * sequence = sequences_at(&context->sequences, token.sequence);
         if (sequence == NULL) {
             context->n_prompt    = (uint64_t) n;
             context->phases_lost = true;
             return;
         }
         sequence->asks_not_for_all = false;
-        sequence->is_known         = sequence->is_known || batch_token(batch, i).position == 0;
+        sequence->is_known         = sequence->is_known || begins(context, &token);
     }
     for (int32_t i = 0; i < n; i++) {
         const struct batch_token token = batch_token(batch, i);

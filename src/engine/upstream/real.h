@@ -183,6 +183,7 @@ typedef void      (*ggml_log_fn) (int level, const char * text, void * user_data
 #define REAL_LLAMA_CALLED(X)                                                                         \
     X(const struct llama_model *, llama_get_model, (const struct llama_context *))                   \
     X(struct llama_memory_i *, llama_get_memory, (const struct llama_context *))                     \
+    X(int32_t, llama_memory_seq_pos_max, (struct llama_memory_i *, int32_t)) /* since b5600 or so */ \
     X(uint32_t, llama_n_ubatch, (const struct llama_context *))                                      \
     X(int32_t, llama_model_n_layer, (const struct llama_model *))                                    \
     X(int32_t, llama_n_layer, (const struct llama_model *))                                          \
