@@ -17,7 +17,7 @@ F_ADD_SEALS = 1033
 SEAL_SHRINK, SEAL_GROW = 2, 4
 ENTRIES_AT, ENTRY_SIZE, N_ENTRIES, HEADER_ROOM = 1024, 32, 480, 16384
 MODEL, CONTEXT, CLOSED, RING = 1, 2, 3, 4
-COUNTS, WATCHED = 1, 8
+COUNTS, RECORDS, WATCHED = 1, 4, 8
 TOTALS = ("tokens", "prompt", "generation", "warmup", "mtp", "lost", "lost_ubatches")
 METER_SIZE = 384
 RING_SIZE = 1 << 20
@@ -59,6 +59,7 @@ class CountingTracer:
         self.listening.bind(str(self.folder / f"{self.name}.sock"))
         self.listening.listen(64)
         self.connections = []
+        self.on, self.more = COUNTS, 0
         threading.Thread(target=self.accept, daemon=True).start()
 
     # -- the memory
@@ -89,6 +90,11 @@ class CountingTracer:
 
     def put(self, form, at, *values):
         struct.pack_into("=" + form, self.memory, at, *values)
+
+    def switch(self, more=None):
+        """Shows what is on; `more`: these switches too, from now on."""
+        self.more = self.more if more is None else more
+        self.put("I", 388, self.on | self.more | (WATCHED if self.watchers else 0))
 
     def write_header(self):
         self.put("8sIIIIQqq32s256s32s", 0, b"MOELIVE\0", 1, ENTRIES_AT, ENTRY_SIZE, N_ENTRIES, self.size,
@@ -195,7 +201,7 @@ class CountingTracer:
         with self.lock:
             self.watchers.discard(connection)
             if not self.closed:
-                self.put("I", 388, COUNTS | (WATCHED if self.watchers else 0))
+                self.switch()
         connection.close()
 
     def answer(self, connection, words):
@@ -223,7 +229,9 @@ class CountingTracer:
                 for model in self.models:
                     self.put("QQ", model.ring, 256, RING_SIZE)
                 self.watchers.add(connection)
-            self.put("I", 388, (0 if verb == "stop" else COUNTS) | (WATCHED if self.watchers else 0))
+            elif verb in ("start", "stop"):
+                self.on = COUNTS if verb == "start" else 0
+            self.switch()
 
     def status(self):
         return {"version": 1, "name": self.name, "pid": self.pid, "program": self.program.decode(errors="replace"),

@@ -19,7 +19,7 @@ import time
 import unittest
 from pathlib import Path
 
-from counting_tracer import CountingTracer, FakeModel
+from counting_tracer import RECORDS, CountingTracer, FakeModel
 
 CLI = os.environ["EXPERT_TRACER_CLI"]
 HAS_TERMINAL = os.environ.get("EXPERT_TRACER_HAS_TERMINAL", "1") == "1"
@@ -294,7 +294,7 @@ class Terminal(Case):
         self.assertTrue(file.exists())
         request = [words for words in tracer.requests if words[0] == "record"][-1]
         self.assertEqual(request[1:], ["weights=0", "tokens=0", f"name={file}", "model=1"])
-        tracer.put("I", 388, 1 | 4 | 8) # it records
+        tracer.switch(RECORDS)
         screen.wait_for("recording")
         time.sleep(1.2)
         screen.type("r")

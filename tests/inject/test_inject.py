@@ -215,6 +215,9 @@ class Disturbance(Case):
         self.assert_well(target)  # threads that begin have them blocked for a moment
         before = blocked()
         self.assertEqual(inject(target.pid, entry="signals"), (0, ["0"], ""))
+        end = time.monotonic() + 60
+        while blocked() != before and time.monotonic() < end:
+            time.sleep(0.01)  # the call is over, and its thread is on its way back
         self.assertEqual(blocked(), before)
 
     def test_two_at_once(self):
