@@ -143,7 +143,8 @@ void capture_on_new_graph(struct ggml_context * ctx, struct ggml_cgraph * graph)
 
 void capture_on_named(struct ggml_tensor * tensor, const char * name) {
     int32_t      index = 0;
-    struct tap * tap   = building && node_kind(name, &index) == NODE_GATES ? tap_find(building) : NULL;
+    struct tap * tap   = building && is_worth_tapping() && node_kind(name, &index) == NODE_GATES ? tap_find(building)
+                       : NULL;
     if (tap) {
         tap->gates       = tensor;
         tap->gates_layer = index;
@@ -160,7 +161,7 @@ void capture_on_set_input(const struct ggml_tensor * tensor) {
 void capture_on_mul_mat_id(const struct real * real, struct ggml_context * ctx, const struct ggml_tensor * weights,
                            struct ggml_tensor * ids, const struct ggml_tensor * product) {
     struct tap * tap = building ? tap_find(building) : NULL;
-    if (tap == NULL) {
+    if (tap == NULL || (tap->model_key && !is_worth_tapping())) {
         return;
     }
     const size_t   expert_bytes = layer_bytes_of_one(real, weights, product);
