@@ -22,7 +22,9 @@ COMPAT_BIND(dlclose, COMPAT_BASE);
 COMPAT_BIND(dlopen, COMPAT_BASE);
 COMPAT_BIND(dlsym, COMPAT_BASE);
 COMPAT_BIND(pthread_create, COMPAT_BASE);
+COMPAT_BIND(pthread_detach, COMPAT_BASE);
 COMPAT_BIND(pthread_join, COMPAT_BASE);
+COMPAT_BIND(pthread_mutex_trylock, COMPAT_BASE);
 COMPAT_BIND(pthread_sigmask, COMPAT_BASE);
 COMPAT_BIND(pthread_condattr_setclock, COMPAT_MONOTONIC);
 #endif
