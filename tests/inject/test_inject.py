@@ -32,6 +32,7 @@ UNLIMITED = ["poll-pipe", "epoll-pipe", "accept", "futex", "condition"]
 BUSY = ["spin", "malloc", "load"]
 UNUSABLE = ["small", "heap", "handler"]
 LONGEST_STOP = 50_000_000
+NOTHING_BLOCKED = "SigBlk:\t0000000000000000"
 DAMAGED = """
 import mmap, os, random, select, sys
 path, seed, folder, rights = sys.argv[1:]
@@ -200,7 +201,6 @@ class Disturbance(Case):
         self.assertLess(min(times), LONGEST_STOP)  # of the best: others may have the processor
         self.assert_well(target)
 
-
     def test_what_a_call_has_left_on_the_stack(self):
         target = self.target("deep")
         self.assertEqual(inject(target.pid, times=40)[0], 0)
@@ -211,13 +211,17 @@ class Disturbance(Case):
             return {status.parent.name: next(line for line in status.read_text().splitlines() if "SigBlk" in line)
                     for status in Path(f"/proc/{target.pid}/task").glob("*/status")}
 
+        def await_masks(right):
+            end = time.monotonic() + 60
+            while not right(blocked()) and time.monotonic() < end:
+                time.sleep(0.01)
+
         target = self.target("condition", "futex")
-        self.assert_well(target)  # threads that begin have them blocked for a moment
+        await_masks(lambda masks: set(masks.values()) == {NOTHING_BLOCKED})  # threads that begin have them blocked
         before = blocked()
+        self.assertEqual(set(before.values()), {NOTHING_BLOCKED})
         self.assertEqual(inject(target.pid, entry="signals"), (0, ["0"], ""))
-        end = time.monotonic() + 60
-        while blocked() != before and time.monotonic() < end:
-            time.sleep(0.01)  # the call is over, and its thread is on its way back
+        await_masks(lambda masks: masks == before)  # the call is over, and its thread is on its way back
         self.assertEqual(blocked(), before)
 
     def test_two_at_once(self):
