@@ -35,9 +35,42 @@ char * traced_process_text(const struct live_client * client, pid_t pid) {
                    : memory_text("%s (%s)", program, client->name.text);
 }
 
+static void offer(const struct live_process * process) {
+    char name[LIVE_PROGRAM_SIZE];
+    clean_copy(name, sizeof(name), process->program != NULL ? process->program : "a program");
+    error_say("%s (%ld) is not traced: `llama-expert-tracer attach %ld` traces it as it runs", name,
+              (long) process->pid, (long) process->pid);
+}
+
+// Those that could be attached to, or the one of that number alone. Returns how many there are.
+static size_t offer_all(const char * word) {
+    struct live_processes processes;
+    size_t                n = 0;
+    live_processes_find(&processes, true);
+    for (size_t i = 0; i < processes.n; i++) {
+        const struct live_process * process = &processes.all[i];
+        if (live_process_is_attachable(process) && (word == NULL || strtol(word, NULL, 10) == process->pid)) {
+            offer(process);
+            n++;
+        }
+    }
+    live_processes_free(&processes);
+    return n;
+}
+
 int traced_process_say_none(const char * word) {
+    if (!live_name_is(word) && offer_all(word) > 0) {
+        return STATUS_FAILED;
+    }
     error_say("process %s cannot be steered: it is not there, is not traced, belongs to another user, or began "
-              "without LLAMA_EXPERT_TRACE_LIVE=1: see `llama-expert-tracer ps`. Where it runs llama.cpp, "
-              "`llama-expert-tracer attach PID` traces it", word);
+              "without LLAMA_EXPERT_TRACE_LIVE=1: see `llama-expert-tracer ps`", word);
+    return STATUS_FAILED;
+}
+
+int traced_process_say_none_at_all(const char * done) {
+    if (offer_all(NULL) == 0) {
+        error_say("no process can be %s: start one with `llama-expert-tracer run -- llama-server ...`, or see "
+                  "`llama-expert-tracer ps`", done);
+    }
     return STATUS_FAILED;
 }

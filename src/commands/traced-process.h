@@ -17,5 +17,8 @@ bool traced_process_is_meant(const struct live_process * process, const char * w
 // "llama-server (1234)", allocated; safe to be shown. `pid` 0: it is not known.
 char * traced_process_text(const struct live_client * client, pid_t pid);
 
-// That none is, and what to do. Returns STATUS_FAILED.
+// That the word means none, and what to do. Returns STATUS_FAILED.
 int traced_process_say_none(const char * word);
+
+// That none can be `done`, as in "watched", and which could be attached to. Returns STATUS_FAILED.
+int traced_process_say_none_at_all(const char * done);

@@ -279,6 +279,10 @@ void live_processes_find(struct live_processes * processes, bool others) {
     }
 }
 
+bool live_process_is_attachable(const struct live_process * process) {
+    return process->directory < 0 && !process->is_traced;
+}
+
 void live_processes_free(struct live_processes * processes) {
     for (size_t i = 0; i < processes->n; i++) {
         struct live_process * process = &processes->all[i];

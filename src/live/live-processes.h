@@ -27,3 +27,6 @@ struct live_processes {
 // LLAMA_EXPERT_TRACE_LIVE names a folder, those of that folder alone.
 void live_processes_find(struct live_processes * processes, bool others);
 void live_processes_free(struct live_processes * processes);
+
+// Whether `attach` can trace it, as far as can be seen from outside.
+bool live_process_is_attachable(const struct live_process * process);

@@ -256,3 +256,26 @@ function sequenceSection() {
         },
     };
 }
+
+//
+// who could be traced
+//
+
+const UNTRACED_COLUMNS = [
+    { title: "Program", text: ({ program }) => program || UNKNOWN },
+    { title: "Process", text: ({ pid }) => String(pid) },
+    { title: "Traced as it runs by", text: ({ pid }) => `llama-expert-tracer attach ${pid}`, isText: true },
+];
+
+// show() takes what the list of processes has of them.
+function untracedSection() {
+    const rows = livingTable("Processes that run llama.cpp", UNTRACED_COLUMNS, "");
+    const node = section("Not traced", rows.node,
+        explained("Nothing is restarted, and no answer changes."));
+    const show = (untraced) => {
+        node.hidden = untraced.length === 0;
+        rows.show(untraced);
+    };
+    show([]);
+    return { node, show };
+}

@@ -22,8 +22,8 @@ function targetsOf(processes) {
         : models.map(({ label }) => ({ process, model: label })));
 }
 
-// Calls back: onTargets(targets), onFrame(frame), onState(state, note), where state is "waiting", "connecting",
-// "connected", "stalled", "reconnecting", "ended".
+// Calls back: onTargets(targets), onUntraced(processes), onFrame(frame), onState(state, note), where state is
+// "waiting", "connecting", "connected", "stalled", "reconnecting", "ended".
 class LiveStream {
     constructor(callbacks) {
         this.callbacks = callbacks;
@@ -51,7 +51,7 @@ class LiveStream {
 
     async look() {
         clearTimeout(this.looks);
-        const { processes } = await fetch(API).then((answer) => answer.json()).catch(() => ({}));
+        const { processes, untraced } = await fetch(API).then((answer) => answer.json()).catch(() => ({}));
         if (document.hidden) {
             return;
         }
@@ -59,6 +59,7 @@ class LiveStream {
         this.looks = setTimeout(() => this.look(), LIST_EVERY);
         if (processes !== undefined) {
             this.found(targetsOf(processes));
+            this.callbacks.onUntraced(untraced);
         }
     }
 

@@ -5,7 +5,7 @@
 const WINDOWS = [["10", "10 s"], ["1", "1 s"], ["60", "1 min"], ["all", "Since the start"]];
 
 const STATES = {
-    waiting:      "Waiting for a traced program: start one with `llama-expert-tracer run`",
+    waiting:      "Waiting for a traced program: start one with `llama-expert-tracer run`, or attach to one",
     connecting:   "Connecting",
     connected:    "Connected",
     stalled:      "Waiting",
@@ -74,12 +74,14 @@ class LivePage {
         this.rates    = ratesSection();
         this.parts    = [this.glance, this.rates, heatSection(), cacheSection(), sequenceSection()];
         this.body     = element("div", { hidden: "" }, ...this.parts.map(({ node }) => node));
+        this.untraced = untracedSection();
         this.stream   = null;
-        page.replaceChildren(this.head(), this.body);
+        page.replaceChildren(this.head(), this.body, this.untraced.node);
         this.stream   = new LiveStream({
-            onTargets: (targets) => this.found(targets),
-            onState:   (state, note) => this.tell(state, note),
-            onFrame:   (frame) => this.take(frame),
+            onTargets:  (targets) => this.found(targets),
+            onUntraced: (processes) => this.untraced.show(processes),
+            onState:    (state, note) => this.tell(state, note),
+            onFrame:    (frame) => this.take(frame),
         });
         if (this.chosen !== null) {
             this.stream.watch(this.chosen);

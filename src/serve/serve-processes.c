@@ -32,6 +32,8 @@ struct serve_processes {
     bool                    ends;
     struct serve_process ** all;      // listed, by label
     size_t                  n;
+    struct serve_untraced * untraced;
+    size_t                  n_untraced;
     uint64_t                n_errors;
     struct shy_process      shy[SHY_MAX]; // the thread's own
     size_t                  next_shy;
@@ -174,6 +176,20 @@ static void find(struct found * found, const struct live_process * at) {
     }
 }
 
+static struct serve_untraced * find_untraced(const struct live_processes * seen, size_t * n) {
+    struct serve_untraced * all = memory_new(seen->n, sizeof(*all));
+    *n = 0;
+    for (size_t i = 0; i < seen->n; i++) {
+        const struct live_process * its = &seen->all[i];
+        if (live_process_is_attachable(its)) {
+            struct serve_untraced * one = &all[(*n)++];
+            *one = (struct serve_untraced) { .pid = its->pid, .user = its->user };
+            clean_copy(one->program, sizeof(one->program), its->program != NULL ? its->program : "");
+        }
+    }
+    return all;
+}
+
 static int by_start(const void * a, const void * b) {
     const struct serve_process * first  = *(struct serve_process * const *) a;
     const struct serve_process * second = *(struct serve_process * const *) b;
@@ -184,10 +200,12 @@ static int by_start(const void * a, const void * b) {
 static void look(struct serve_processes * processes) {
     struct found          found = { processes, NULL, 0 };
     struct live_processes seen;
-    live_processes_find(&seen, false);
+    live_processes_find(&seen, true);
     for (size_t i = 0; i < seen.n; i++) {
         find(&found, &seen.all[i]);
     }
+    size_t                  n_untraced;
+    struct serve_untraced * untraced = find_untraced(&seen, &n_untraced);
     live_processes_free(&seen);
     if (found.n > 0) {
         qsort(found.new, found.n, sizeof(struct serve_process *), by_start);
@@ -197,6 +215,9 @@ static void look(struct serve_processes * processes) {
     for (size_t i = 0; i < found.n; i++) {
         insert(processes, found.new[i]);
     }
+    free(processes->untraced);
+    processes->untraced   = untraced;
+    processes->n_untraced = n_untraced;
     pthread_mutex_unlock(&processes->mutex);
     free(found.new);
 }
@@ -253,6 +274,7 @@ void serve_processes_free(struct serve_processes * processes) {
     pthread_cond_destroy (&processes->wake);
     pthread_mutex_destroy(&processes->mutex);
     free(processes->all);
+    free(processes->untraced);
     free(processes);
 }
 
@@ -303,6 +325,17 @@ struct serve_process * serve_processes_find(struct serve_processes * processes, 
     }
     free(list);
     return found;
+}
+
+struct serve_untraced * serve_processes_untraced(struct serve_processes * processes, size_t * n) {
+    pthread_mutex_lock(&processes->mutex);
+    struct serve_untraced * all = memory_new(processes->n_untraced, sizeof(*all));
+    *n = processes->n_untraced;
+    if (*n > 0) {
+        memcpy(all, processes->untraced, *n * sizeof(*all));
+    }
+    pthread_mutex_unlock(&processes->mutex);
+    return all;
 }
 
 // What no model has would make an answer of any size: the process may be anybody's.

@@ -21,6 +21,13 @@ struct serve_process {
     bool               is_listed;
 };
 
+// One that is not traced, and could be attached to.
+struct serve_untraced {
+    pid_t pid;
+    uid_t user;
+    char  program[SERVE_LABEL_MAX]; // "": not known
+};
+
 struct serve_processes;
 
 struct serve_processes * serve_processes_new (void);
@@ -32,6 +39,9 @@ struct serve_process  * serve_processes_find   (struct serve_processes * process
 void serve_processes_hold       (struct serve_processes * processes, struct serve_process * process);
 void serve_processes_release    (struct serve_processes * processes, struct serve_process * process);
 void serve_processes_release_all(struct serve_processes * processes, struct serve_process ** list, size_t n);
+
+// By number; allocated.
+struct serve_untraced * serve_processes_untraced(struct serve_processes * processes, size_t * n);
 
 // Reads what a process has counted; a failure is counted.
 bool     serve_processes_read (struct serve_processes * processes, const struct serve_process * process,

@@ -51,12 +51,13 @@ def parse(text):
 
 
 class Server:
-    """A `serve` that is running, on a free port. `folder`: where it looks for tracers."""
+    """A `serve` that is running, on a free port. `folder`: where it looks for tracers, None: where a user's are."""
 
     def __init__(self, folder, *options, host="127.0.0.1", listen=None):
         environment = {key: value for key, value in os.environ.items()
                        if not key.startswith(("LLAMA_EXPERT_", "LD_"))}
-        environment["LLAMA_EXPERT_TRACE_LIVE"] = str(folder)
+        if folder is not None:
+            environment["LLAMA_EXPERT_TRACE_LIVE"] = str(folder)
         self.process = subprocess.Popen([CLI, "serve", "--listen", listen or f"{host}:0", *options], text=True,
                                         stderr=subprocess.PIPE, env=environment)
         first = self.process.stderr.readline()

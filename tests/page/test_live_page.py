@@ -208,6 +208,26 @@ class Real(Case):
             self.until(tab, "document.querySelector('.facts').textContent.includes('First')")
             self.assertEqual(tab.run("decodeURIComponent(location.hash)"), f"#{NAME}/First")
 
+    def test_not_traced(self):
+        """With the command that changes that, as long as it is so."""
+        engine = self.folder / "libllama.so"
+        engine.write_bytes(bytes(4096))
+        holds = ("import mmap, sys; file = open(sys.argv[1]); "
+                 "its = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ); print(flush=True); sys.stdin.read()")
+        server = Server(None)
+        self.addCleanup(server.stop)
+        tab = self.open(server, target="")
+        with subprocess.Popen([sys.executable, "-c", holds, engine], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE) as process:
+            self.addCleanup(process.kill)
+            process.stdout.readline()
+            command = f"llama-expert-tracer attach {process.pid}"
+            self.until(tab, f"document.querySelector('main').textContent.includes('{command}')")
+            row, = (row for row in self.table(tab, "Processes that run llama.cpp") if row[1] == str(process.pid))
+            self.assertEqual(row, [Path(os.readlink(f"/proc/{process.pid}/exe")).name, str(process.pid), command])
+            self.picture(tab, "not-traced")
+        self.until(tab, f"!document.querySelector('main').textContent.includes('{command}')")
+
     def test_server_that_is_stopped(self):
         server, _ = self.serve(FakeModel())
         tab = self.open(server, quiet=False)

@@ -272,11 +272,7 @@ static bool is_meant(const struct options * options, const struct live_process *
 }
 
 static int say_none(const struct options * options) {
-    if (!options->all) {
-        return traced_process_say_none(options->who);
-    }
-    error_say("no process can be steered: see `llama-expert-tracer ps`");
-    return STATUS_FAILED;
+    return options->all ? traced_process_say_none_at_all("steered") : traced_process_say_none(options->who);
 }
 
 // One file cannot be of several processes.

@@ -144,7 +144,7 @@ static void print_advice(const struct ps_list * list, const struct terminal * te
     bool any    = false;
     bool traced = false;
     for (size_t i = 0; i < list->n; i++) {
-        any    = any    || (shows_nothing(&list->rows[i]) && !list->rows[i].process->is_traced);
+        any    = any    || live_process_is_attachable(list->rows[i].process);
         traced = traced || (shows_nothing(&list->rows[i]) && list->rows[i].process->is_traced);
     }
     if (any || traced) {

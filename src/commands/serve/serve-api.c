@@ -130,6 +130,20 @@ static json_t * process_json(const struct serve_api * api, const struct serve_pr
     return json;
 }
 
+static json_t * untraced_json(const struct serve_api * api) {
+    size_t                  n;
+    struct serve_untraced * list = serve_processes_untraced(api->processes, &n);
+    json_t                * json = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(json, json_pack("{s:i, s:o, s:o}",
+                                              "pid",     (int) list[i].pid,
+                                              "user",    json_value_count(list[i].user),
+                                              "program", json_value_text(list[i].program)));
+    }
+    free(list);
+    return json;
+}
+
 static struct serve_response answer_processes(const struct serve_api * api) {
     size_t                  n;
     struct serve_process ** list = serve_processes_list(api->processes, &n);
@@ -138,7 +152,7 @@ static struct serve_response answer_processes(const struct serve_api * api) {
         json_array_append_new(all, process_json(api, list[i]));
     }
     serve_processes_release_all(api->processes, list, n);
-    return json_response(json_pack("{s:o}", "processes", all));
+    return json_response(json_pack("{s:o, s:o}", "processes", all, "untraced", untraced_json(api)));
 }
 
 //

@@ -55,12 +55,6 @@ static void print_list(void) {
     ps_list_free(&list);
 }
 
-static int say_none(void) {
-    error_say("no process can be watched: start one with `llama-expert-tracer run -- llama-server ...`, or see "
-              "`llama-expert-tracer ps`");
-    return STATUS_FAILED;
-}
-
 // NULL: there is none.
 static const struct live_process * find(const struct live_processes * processes, const char * word) {
     for (size_t i = 0; i < processes->n; i++) {
@@ -102,7 +96,7 @@ static int top(const struct top_options * options, const char * word) {
                                         : processes.n == 1 ? &processes.all[0] : NULL;
     const int status = process != NULL   ? watch_process(process, options, as_lines)
                      : word != NULL      ? traced_process_say_none(word)
-                     : processes.n > 0   ? choose(options, as_lines) : say_none();
+                     : processes.n > 0   ? choose(options, as_lines) : traced_process_say_none_at_all("watched");
     live_processes_free(&processes);
     return status;
 }
