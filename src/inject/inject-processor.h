@@ -27,6 +27,7 @@ struct processor_call {
 struct processor_wait {
     bool     is_harmless;    // one that may be made again as if it had not been interrupted
     bool     is_limited;     // for some time only
+    bool     is_for_a_lock;  // maybe: the dynamic linker and malloc wait for theirs so, and in no other way
     uint64_t futex;          // the address of the word that is waited for, 0: of none
 };
 

@@ -289,9 +289,10 @@ bool processor_interrupted_call(const struct processor_registers * registers, st
 
 static void futex_wait_of(const uint64_t * arguments, struct processor_wait * wait) {
     const int operation = (int) arguments[1] & FUTEX_CMD_MASK;
-    wait->is_harmless = operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET;
-    wait->is_limited  = arguments[3] != 0;
-    wait->futex       = arguments[0];
+    wait->is_harmless   = operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET;
+    wait->is_limited    = arguments[3] != 0;
+    wait->is_for_a_lock = true;
+    wait->futex         = arguments[0];
 }
 
 void processor_wait_of(const struct processor_call * call, struct processor_wait * wait) {
@@ -323,11 +324,13 @@ void processor_wait_of(const struct processor_call * call, struct processor_wait
             break;
         case SYS_nanosleep:
         case SYS_clock_nanosleep:
-            wait->is_limited = true;
+            wait->is_limited    = true;
+            wait->is_for_a_lock = true;
             break;
         case SYS_restart_syscall: // of futex, poll or nanosleep, with what they were given
-            wait->is_limited = true;
-            wait->futex      = arguments[0];
+            wait->is_limited    = true;
+            wait->is_for_a_lock = true;
+            wait->futex         = arguments[0];
             break;
         default:
             wait->is_harmless = false;

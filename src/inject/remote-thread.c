@@ -100,14 +100,16 @@ static bool is_unsafe_return(const struct remote_process * process, const struct
 
 // Called neither from the linker nor from malloc nor from a signal's handler, as far as its stack tells. What waits
 // within malloc is near; what waits far above the linker is a library's own beginning, which may load others. Further
-// up there are too many addresses that nobody returns to any more: the linker was there first.
+// up there are too many addresses that nobody returns to any more: the linker was there first. What waits in poll() is
+// in neither, whatever an earlier call has left on the stack.
 static bool is_called_safely(const struct remote_process * process, const struct remote_unsafe * unsafe,
-                             const struct waiting_place * place) {
+                             const struct waiting_place * place, bool is_for_a_lock) {
+    const size_t near = is_for_a_lock ? CALLERS_SCANNED : 0;
     uint64_t   * words = memory_new(STACK_SCANNED, 1);
     const size_t n     = read_stack(process, place->stack, words);
     bool         safe  = n > 0 && !remote_is_unsafe_code(unsafe, place->instruction);
     for (size_t i = 0; i < n && safe; i++) {
-        safe = !is_unsafe_return(process, unsafe, words[i], i * sizeof(words[0]) < CALLERS_SCANNED);
+        safe = !is_unsafe_return(process, unsafe, words[i], i * sizeof(words[0]) < near);
     }
     free(words);
     return safe;
@@ -218,7 +220,7 @@ static bool is_usable_place(const struct remote_process * process, const struct 
     processor_wait_of(&place->call, &wait);
     return wait.is_harmless && (limited || !wait.is_limited)
         && (wait.futex == 0 || !remote_is_unsafe_lock(unsafe, wait.futex))
-        && is_called_safely(process, unsafe, place);
+        && is_called_safely(process, unsafe, place, wait.is_for_a_lock);
 }
 
 static bool is_usable_stopped(const struct remote_process * process, const struct remote_unsafe * unsafe,

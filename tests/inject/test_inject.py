@@ -28,7 +28,7 @@ CC = os.environ.get("CC", "cc")
 SOAK = os.environ.get("EXPERT_TRACER_SOAK") == "1"
 
 LIMITED = ["sleep", "clock", "poll", "ppoll", "select", "futex-time", "epoll-time"]
-UNLIMITED = ["poll-pipe", "epoll-pipe", "accept", "futex", "condition"]
+UNLIMITED = ["poll-pipe", "poll-stale", "epoll-pipe", "accept", "futex", "condition"]
 BUSY = ["spin", "malloc", "load"]
 UNUSABLE = ["small", "heap", "handler"]
 LONGEST_STOP = 50_000_000
@@ -354,7 +354,7 @@ class Library(Case):
 
 class Refusals(Case):
     def test_threads_that_may_not_be_used(self):
-        for kinds in (["small"], ["heap"], ["handler"], ["spin"]):
+        for kinds in (["small"], ["heap"], ["handler"], ["spin"], ["futex-stale"]):
             with self.subTest(kinds):
                 target = self.target(*kinds)
                 self.assert_refused("no thread", target.pid)
