@@ -123,6 +123,7 @@ static struct expert_tracer * attach(struct config * config, const struct text *
     }
     announce_later(tracer, remarks->data);
     attached[slot] = tracer;
+    tracer_show(tracer);
     if (!ends_are_watched) {
         ends_are_watched = true;
         atexit(at_end);

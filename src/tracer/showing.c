@@ -53,7 +53,7 @@ static void watch(void * self, bool is_watched) {
     pthread_mutex_unlock(&tracer->mutex);
 }
 
-static int showing_make(struct expert_tracer * tracer, char ** path) {
+static int make_memory(struct expert_tracer * tracer, char ** path) {
     int               error;
     struct live_place place = { .folder = live_folder_open(tracer->config.live, true, path) };
     if (place.folder < 0) {
@@ -72,36 +72,66 @@ static int showing_make(struct expert_tracer * tracer, char ** path) {
         live_place_leave(&place);
         return error;
     }
-    const struct live_answers answers = { control_answer, watch, tracer };
-    tracer->server = live_server_new(&place, live_memory_descriptor(tracer->live), &answers, &error);
-    if (tracer->server == NULL) {
-        live_memory_free(tracer->live);
-        tracer->live = NULL;
-        return error;
-    }
-    switches_note(tracer);
+    tracer->live_place = place;
     return 0;
 }
 
-void showing_begin(struct expert_tracer * tracer) {
+static void stay_hidden(struct expert_tracer * tracer, const char * path, int error) {
+    const char * setting = tracer->config.live;
+    remark_on_hiding(tracer, path ? path : setting[0] == '/' ? setting : "its folder in $XDG_RUNTIME_DIR or /tmp",
+        error);
+    pthread_mutex_lock(&tracer->mutex);
+    atomic_store(&tracer->is_counting, true); // nobody could ever ask for it
+    switches_note(tracer);
+    pthread_mutex_unlock(&tracer->mutex);
+}
+
+void showing_prepare(struct expert_tracer * tracer) {
     char * path = NULL;
-    if (tracer->config.live == NULL) {
-        return;
-    }
-    const int error = showing_make(tracer, &path);
+    tracer->live_place.lock = -1;
+    const int error = tracer->config.live ? make_memory(tracer, &path) : 0;
     if (error) {
-        const char * setting = tracer->config.live;
-        remark_on_hiding(tracer, path ? path : setting[0] == '/' ? setting : "its folder in $XDG_RUNTIME_DIR or /tmp",
-            error);
-        atomic_store(&tracer->is_counting, true); // nobody could ever ask for it
+        stay_hidden(tracer, path, error);
     }
     free(path);
 }
 
+// Contexts may count into the memory by now: it stays where there is no server.
+void showing_begin(struct expert_tracer * tracer) {
+    const struct live_place   place   = tracer->live_place;
+    const struct live_answers answers = { control_answer, watch, tracer };
+    int                       error;
+    if (place.lock < 0) {
+        return;
+    }
+    struct live_server * server = live_server_new(&place, live_memory_descriptor(tracer->live), &answers, &error);
+    pthread_mutex_lock(&tracer->mutex);
+    tracer->live_place.lock = -1;
+    tracer->server          = server;
+    pthread_mutex_unlock(&tracer->mutex);
+    if (server == NULL) {
+        stay_hidden(tracer, NULL, error);
+    }
+}
+
 void showing_end(struct expert_tracer * tracer) {
     pthread_mutex_lock(&tracer->mutex);
-    struct live_server * server = tracer->server;
-    tracer->server = NULL;
+    struct live_server    * server = tracer->server;
+    const struct live_place place  = tracer->live_place;
+    tracer->server          = NULL;
+    tracer->live_place.lock = -1;
     pthread_mutex_unlock(&tracer->mutex);
+    if (place.lock >= 0) {
+        live_place_leave(&place);
+    }
     live_server_free(server);
+}
+
+void showing_abandon(struct expert_tracer * tracer) {
+    if (tracer->server) {
+        live_server_abandon(tracer->server);
+    } else if (tracer->live_place.lock >= 0) {
+        close(tracer->live_place.lock);
+        close(tracer->live_place.folder);
+    }
 }

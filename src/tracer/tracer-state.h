@@ -121,7 +121,8 @@ struct expert_tracer {
     atomic_bool             is_watched;
 
     struct live_memory    * live;          // NULL: nobody sees this tracer
-    struct live_server    * server;
+    struct live_server    * server;        // NULL: none yet, or not any more
+    struct live_place       live_place;    // lock -1: none, or the server has it
     struct live_name        live_name;
     uint32_t                n_models;      // that were given numbers; with the mutex, as the next one
     uint32_t                n_contexts;

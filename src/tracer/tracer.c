@@ -69,8 +69,8 @@ struct expert_tracer * tracer_new(struct config * config, const struct tracer_se
     atomic_store(&tracer->is_naming,   tracer->config.names);
     tracer->asked_names    = tracer->config.names;
     tracer->asked_interval = tracer->config.interval;
+    showing_prepare(tracer);
     switches_note(tracer);
-    showing_begin(tracer);
     return tracer;
 }
 
@@ -92,8 +92,12 @@ void tracer_configure(struct expert_tracer * tracer, struct config * config) {
     pthread_mutex_unlock(&tracer->mutex);
 }
 
+void tracer_show(struct expert_tracer * tracer) {
+    showing_begin(tracer);
+}
+
 bool tracer_is_shown(const struct expert_tracer * tracer) {
-    return tracer->live != NULL;
+    return tracer->server != NULL;
 }
 
 static bool model_is_in_use(struct tracer_model * model) {
@@ -131,9 +135,7 @@ void tracer_free(struct expert_tracer * tracer) {
 }
 
 void tracer_abandon(struct expert_tracer * tracer) {
-    if (tracer->server) {
-        live_server_abandon(tracer->server);
-    }
+    showing_abandon(tracer);
     for (struct tracer_model * model = tracer->models; model; model = model->next) {
         if (model->output.fd >= 0) {
             close(model->output.fd); // the lock is the parent's

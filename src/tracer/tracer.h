@@ -14,6 +14,9 @@ void                   tracer_free(struct expert_tracer * tracer);
 // What new models' counts are printed and exported to from now on. Takes the configuration over.
 void tracer_configure(struct expert_tracer * tracer, struct config * config);
 
+// It is told what is routed from now on: others may see it, where its configuration says so.
+void tracer_show(struct expert_tracer * tracer);
+
 // Whether it can be watched and steered.
 bool tracer_is_shown(const struct expert_tracer * tracer);
 
