@@ -93,7 +93,7 @@ soak: engines models ## run what takes hours: a busy server and its page (MINUTE
 	@EXPERT_TRACER_BUILD=$(abspath $(BUILD)) PYTHONDONTWRITEBYTECODE=1 \
 		python3 bench/soak-restarts.py --kills $(KILLS)
 	@BUILD=$(BUILD) PYTHONDONTWRITEBYTECODE=1 python3 bench/soak-page.py --minutes $(MINUTES)
-	@for test in memory endings live; do \
+	@for test in memory endings live attach attach_programs; do \
 		EXPERT_TRACER_SOAK=1 EXPERT_TRACER_BUILD=$(abspath $(BUILD)) PYTHONDONTWRITEBYTECODE=1 \
 			python3 tests/engine/test_$$test.py || exit 1; \
 	done

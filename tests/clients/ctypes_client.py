@@ -3,6 +3,7 @@
 
 usage: ctypes_client.py [--linked] [--warm-up] [--no-free]
                         ENGINE_LIB_DIR MODEL.gguf N_TOKENS TOKEN...
+       ctypes_client.py --serve ENGINE_LIB_DIR MODEL.gguf
 
 Evaluates the given tokens, then generates N_TOKENS greedily. Every generated
 token but the last is evaluated too. Prints one line of JSON:
@@ -10,7 +11,9 @@ token but the last is evaluated too. Prints one line of JSON:
 
 With --linked it calls what a program that is linked with libllama would call:
 a preloaded library's functions come first. With --warm-up it evaluates BOS and
-EOS beforehand as the stock programs of the release do.
+EOS beforehand as the stock programs of the release do. With --serve it answers
+each line of its standard input, "N_TOKENS TOKEN...", as if nothing had been
+evaluated before, until that ends; it prints {} first, when it is ready.
 
 Works with llama.cpp releases from b3995 on; it knows no struct but llama_batch.
 """
@@ -18,6 +21,8 @@ Works with llama.cpp releases from b3995 on; it knows no struct but llama_batch.
 import argparse
 import ctypes
 import json
+import select
+import sys
 from ctypes import c_bool, c_char_p, c_float, c_int8, c_int32, c_void_p
 from pathlib import Path
 
@@ -128,14 +133,17 @@ class Engine:
         decode = self.call("llama_decode", c_int32, c_void_p, Batch)
         if decode(context, Batch(n_tokens=2, token=(c_int32 * 2)(*special))) != 0:
             raise SystemExit("ctypes_client: llama_decode failed at the warm-up")
+        self.forget(context)
+        self.call("llama_synchronize", None, c_void_p)(context)
+        self.call("llama_perf_context_reset", None, c_void_p)(context)
+        self.set_warmup(context, False)
+
+    def forget(self, context):
         if hasattr(self.llama, "llama_memory_clear"):
             memory = self.call("llama_get_memory", c_void_p, c_void_p)(context)
             self.call("llama_memory_clear", None, c_void_p, c_bool)(memory, True)
         else:
             self.call("llama_kv_self_clear llama_kv_cache_clear", None, c_void_p)(context)
-        self.call("llama_synchronize", None, c_void_p)(context)
-        self.call("llama_perf_context_reset", None, c_void_p)(context)
-        self.set_warmup(context, False)
 
     def set_warmup(self, context, value):
         if hasattr(self.llama, "llama_set_warmup"):
@@ -167,15 +175,28 @@ class Engine:
         self.call("llama_backend_free", None)()
 
 
+def say(answer):
+    print(json.dumps(answer), flush=True)
+
+
+def serve(engine, model, context):
+    say({})
+    while select.select([sys.stdin], [], []) and (line := sys.stdin.readline()):
+        n_tokens, *prompt = map(int, line.split())
+        engine.forget(context)
+        say({"prompt": prompt, "generated": engine.generate(model, context, prompt, n_tokens)})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--linked", action="store_true", help="call preloaded functions first")
     parser.add_argument("--warm-up", action="store_true", help="evaluate BOS and EOS beforehand")
     parser.add_argument("--no-free", action="store_true", help="exit without freeing anything")
+    parser.add_argument("--serve", action="store_true", help="answer lines of the standard input")
     parser.add_argument("lib_dir", type=Path)
     parser.add_argument("model", type=Path)
-    parser.add_argument("n_tokens", type=int)
-    parser.add_argument("prompt", type=int, nargs="+", metavar="TOKEN")
+    parser.add_argument("n_tokens", type=int, nargs="?", default=1)
+    parser.add_argument("prompt", type=int, nargs="*", metavar="TOKEN")
     args = parser.parse_args()
 
     engine = Engine(args.lib_dir.resolve(), args.linked)
@@ -183,8 +204,10 @@ def main():
     context = engine.new_context(model)
     if args.warm_up:
         engine.warm_up(model, context)
-    generated = engine.generate(model, context, args.prompt, args.n_tokens)
-    print(json.dumps({"prompt": args.prompt, "generated": generated}), flush=True)
+    if args.serve:
+        serve(engine, model, context)
+    else:
+        say({"prompt": args.prompt, "generated": engine.generate(model, context, args.prompt, args.n_tokens)})
     if not args.no_free:
         engine.free(model, context)
 

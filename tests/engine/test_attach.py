@@ -3,7 +3,7 @@
 
 The programs are not preloaded and know nothing of us. What is recorded is held against what the oracle models route,
 and what they answer against what they answer alone. In full, with EXPERT_TRACER_SOAK=1: two hundred attachments at
-random moments, a hundred cycles; otherwise ten.
+random moments, a hundred cycles, and who attaches is killed behind each of its system calls; otherwise ten, and five.
 """
 
 import concurrent.futures
@@ -165,6 +165,39 @@ class Cycles(AttachTestCase):
             after = self.sizes(pid)
         self.assertEqual((after["fds"], after["threads"]), (before["fds"], before["threads"]))
         self.assertLess(after["resident"] - before["resident"], 2048, (before, after))
+
+
+class Killed(AttachTestCase):
+    INJECTION = 450 # about as many calls disturb the process, all others look for the tracer
+    KILLER = COMMAND.parent / "tests" / "inject" / "inject-killer"
+
+    def kill_behind(self, n, pid):
+        """Whoever attaches, behind that many system calls from its first ptrace() on. False: it had fewer."""
+        done = run(self.KILLER, n, COMMAND, "attach", pid, preload=False, LLAMA_EXPERT_TRACE_LIVE=str(self.live))
+        self.assertEqual(done.status, 0, done.err)
+        return done.out.split()[-1] == "killed"
+
+    def check_attached(self, pid):
+        """Now, or already: of both kinds the tracer counts, and can be sent away."""
+        done = run(COMMAND, "attach", pid, preload=False, LLAMA_EXPERT_TRACE_LIVE=str(self.live))
+        self.assertTrue(done.status == 0 or "already" in done.err, done.err)
+
+    def test_behind_its_system_calls(self):
+        step = 1 if SOAK else 90
+        n    = random.Random().randrange(step) + 1
+        with self.plain(GPT_OSS, "-t", 1) as server:
+            pid = server.process.pid
+            while self.kill_behind(n, pid):
+                with self.subTest(calls=n):
+                    self.assertEqual(self.complete(server, "abc", 4)["content"], expected(GPT_OSS, "abc", 4))
+                    status = Path(f"/proc/{pid}/status").read_text()
+                    self.assertIn("TracerPid:\t0\n", status)
+                    self.check_attached(pid)
+                    self.complete(server, "defghi", 9)
+                    self.assertIn(self.detach(pid)["total_tokens"], (14, 20))
+                n += step * (1 if n < self.INJECTION else 10)
+            self.assertGreater(n, self.INJECTION)
+            self.command("detach", pid)
 
 
 class Refusals(AttachTestCase):
