@@ -5,12 +5,14 @@
 // stdout with one line of JSON.
 //
 //   run WAY N_PROMPT N_GENERATE     empties the memory, evaluates a prompt in one call, then token after token
+//   attach LIBRARY FOLDER           loads the tracer as `llama-expert-tracer attach` does, which shows itself there
 
 #include <ggml-backend.h>
 #include <llama.h>
 
 #include <dlfcn.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -411,12 +413,32 @@ static void run_way(struct bench * bench, const struct way * way, int32_t n_prom
     fflush(stdout);
 }
 
+static void attach(const char * library, const char * folder) {
+    char         words[PATH_MAX + 8];
+    const int    size   = snprintf(words, sizeof(words), "LIVE=%s", folder);
+    void * const handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+    if (handle == NULL) {
+        fail("cannot be loaded", dlerror());
+    }
+    void * const address = dlsym(handle, "expert_tracer_attach");
+    int       (* function)(const char * words, size_t size);
+    memcpy(&function, &address, sizeof(function));
+    printf("{\"result\": %d}\n", address ? function(words, (size_t) size + 1) : -1);
+    fflush(stdout);
+}
+
 static void follow_commands(struct bench * bench) {
-    char line[128];
+    char line[2 * PATH_MAX];
     while (fgets(line, sizeof(line), stdin)) {
         char name[32];
+        char library[PATH_MAX];
+        char folder[PATH_MAX];
         int  n_prompt;
         int  n_generate;
+        if (sscanf(line, "attach %4095s %4095s", library, folder) == 2) {
+            attach(library, folder);
+            continue;
+        }
         if (sscanf(line, "run %31s %d %d", name, &n_prompt, &n_generate) != 3) {
             fail("not a command", line);
         }

@@ -67,6 +67,8 @@ class Way:
     settings: tuple = ()    # (variable, value)
     is_shown: bool = False  # in a live memory
     is_watched: bool = False
+    is_attached: bool = False # after a first run
+    is_detached: bool = False # after another one
 
     def environment(self, folder):
         shown = {"LLAMA_EXPERT_TRACE_LIVE": str(folder)} if self.is_shown else {}
@@ -102,6 +104,44 @@ def watching(folder, wanted):
         raise RuntimeError("nothing could be watched")
 
 
+@contextlib.contextmanager
+def connected(folder):
+    """To the tracer that shows itself in the folder, soon."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        while not (found := list(folder.glob("*.sock"))):
+            time.sleep(0.01)
+        connection.connect(str(found[0]))
+        yield connection
+
+
+def detach(folder):
+    """Until the tracer is gone: its thread ends by itself, within some seconds."""
+    with connected(folder) as connection:
+        connection.send(b"detach\0")
+        while connection.recv(65536):
+            pass
+    time.sleep(5)
+
+
+def converse(process, way, sizes, folder, library):
+    """Has the client do what the way wants, and runs of that size at last."""
+    def ask(*words):
+        process.stdin.write(f"{' '.join(map(str, words))}\n")
+        process.stdin.flush()
+        return process.stdout.readline()
+
+    process.stdout.readline()
+    if way.is_attached:
+        ask("run", way.client, 4, 4)
+        if '"result": 0' not in ask("attach", library, folder):
+            raise RuntimeError("it cannot be attached to")
+        with connected(folder):
+            ask("run", way.client, 4, 4)
+    if way.is_detached:
+        detach(folder)
+    ask("run", way.client, *sizes)
+
+
 def count(client, model, way, sizes, library):
     with tempfile.TemporaryDirectory(prefix="expert-tracer-bench-") as folder:
         profile = Path(folder) / "profile"
@@ -110,11 +150,14 @@ def count(client, model, way, sizes, library):
         command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}", str(client),
                    "--model", str(model), "--threads", "1", "--ctx", "256", "--routing", f"{folder}/run.moetrace"]
         with watching(shown, way.is_watched):
-            done = subprocess.run(command, input=f"run {way.client} {sizes[0]} {sizes[1]}\n",
-                                  env=way.environment(shown), text=True, stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.PIPE)
-        if done.returncode != 0:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+            with tempfile.TemporaryFile("w+") as log, \
+                 subprocess.Popen(command, env=way.environment(shown), text=True, stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE, stderr=log) as process:
+                converse(process, way, sizes, shown, library)
+                process.stdin.close()
+                if process.wait() != 0:
+                    log.seek(0)
+                    raise RuntimeError(f"{' '.join(command)} failed:\n{log.read()[-2000:]}")
         return Count(profile, library)
 
 
