@@ -19,6 +19,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "trace")]
 
+from untraced import untraced_process # noqa: E402
+
 CLI = os.environ["EXPERT_TRACER_CLI"]
 LIBRARY = os.environ["EXPERT_TRACER_ANY_LIBRARY"]
 ALONE = "EXPERT_TRACER_TEST_LIVE_ALONE"
@@ -420,20 +422,13 @@ class Ctl(Live):
     def test_what_could_be_attached_to(self):
         """Which is a process that has the engine's library: here a file of that name."""
         self.alone()
-        engine = self.folder / "libllama.so"
-        engine.write_bytes(bytes(4096))
-        program = ("import mmap, sys; file = open(sys.argv[1]); "
-                   "its = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ); print(flush=True); sys.stdin.read()")
-        with subprocess.Popen([sys.executable, "-c", program, engine], stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE) as process:
-            process.stdout.readline()
-            offer = f"`llama-expert-tracer attach {process.pid}` traces it as it runs"
-            for command in (["top"], ["top", process.pid], ["ctl", process.pid, "start"], ["ctl", "--all", "start"],
-                            ["detach", process.pid]):
+        with untraced_process(self.folder) as pid:
+            offer = f"`llama-expert-tracer attach {pid}` traces it as it runs"
+            for command in (["top"], ["top", pid], ["ctl", pid, "start"], ["ctl", "--all", "start"], ["detach", pid]):
                 said = self.run_cli(*command, status=1)
                 self.assertIn(offer, said, command)
                 self.assertEqual(len(said.splitlines()), 1)
-            self.assertIn("cannot be steered", self.run_cli("ctl", process.pid + 1, "start", status=1))
+            self.assertIn("cannot be steered", self.run_cli("ctl", pid + 1, "start", status=1))
             self.assertIn("`llama-expert-tracer attach PID`", " ".join(self.run_cli("ps").split()))
 
     def test_other_processes(self):

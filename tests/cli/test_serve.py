@@ -51,13 +51,16 @@ def parse(text):
 
 
 class Server:
-    """A `serve` that is running, on a free port. `folder`: where it looks for tracers, None: where a user's are."""
+    """A `serve` that is running, on a free port. `folder`: the only one where it looks for tracers; None: it looks
+    where a user's are, with that $XDG_RUNTIME_DIR, and everywhere."""
 
-    def __init__(self, folder, *options, host="127.0.0.1", listen=None):
+    def __init__(self, folder, *options, host="127.0.0.1", listen=None, runtime=None):
         environment = {key: value for key, value in os.environ.items()
                        if not key.startswith(("LLAMA_EXPERT_", "LD_"))}
         if folder is not None:
             environment["LLAMA_EXPERT_TRACE_LIVE"] = str(folder)
+        else:
+            environment["XDG_RUNTIME_DIR"] = str(runtime)
         self.process = subprocess.Popen([CLI, "serve", "--listen", listen or f"{host}:0", *options], text=True,
                                         stderr=subprocess.PIPE, env=environment)
         first = self.process.stderr.readline()

@@ -198,6 +198,8 @@ def main():
     parser.add_argument("n_tokens", type=int, nargs="?", default=1)
     parser.add_argument("prompt", type=int, nargs="*", metavar="TOKEN")
     args = parser.parse_args()
+    if not args.serve and not args.prompt:
+        parser.error("how many tokens are to be generated, and behind which?")
 
     engine = Engine(args.lib_dir.resolve(), args.linked)
     model = engine.load(args.model)

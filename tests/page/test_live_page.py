@@ -27,6 +27,7 @@ from browser import CHROMIUM, Browser, Tab        # noqa: E402
 from counting_tracer import CountingTracer, FakeModel # noqa: E402
 from test_page import HOSTILE, PHONE              # noqa: E402
 from test_serve import API, NAME, Server          # noqa: E402
+from untraced import untraced_process             # noqa: E402
 
 AXE = HERE.parents[1] / "build" / "axe"
 PICTURES = os.environ.get("EXPERT_TRACER_PICTURES") # a folder, where pictures are kept of what was tested
@@ -210,21 +211,18 @@ class Real(Case):
 
     def test_not_traced(self):
         """With the command that changes that, as long as it is so."""
-        engine = self.folder / "libllama.so"
-        engine.write_bytes(bytes(4096))
-        holds = ("import mmap, sys; file = open(sys.argv[1]); "
-                 "its = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ); print(flush=True); sys.stdin.read()")
-        server = Server(None)
+        shown = self.folder / "llama-expert-tracer"
+        shown.mkdir(mode=0o700)
+        tracer = CountingTracer(shown, [FakeModel()], program=f"/usr/bin/{NAME}")
+        self.addCleanup(tracer.close)
+        server = Server(None, runtime=self.folder)
         self.addCleanup(server.stop)
-        tab = self.open(server, target="")
-        with subprocess.Popen([sys.executable, "-c", holds, engine], stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE) as process:
-            self.addCleanup(process.kill)
-            process.stdout.readline()
-            command = f"llama-expert-tracer attach {process.pid}"
+        tab = self.open(server)
+        with untraced_process(self.folder) as pid:
+            command = f"llama-expert-tracer attach {pid}"
             self.until(tab, f"document.querySelector('main').textContent.includes('{command}')")
-            row, = (row for row in self.table(tab, "Processes that run llama.cpp") if row[1] == str(process.pid))
-            self.assertEqual(row, [Path(os.readlink(f"/proc/{process.pid}/exe")).name, str(process.pid), command])
+            row, = (row for row in self.table(tab, "Processes that run llama.cpp") if row[1] == str(pid))
+            self.assertEqual(row, [Path(os.readlink(f"/proc/{pid}/exe")).name, str(pid), command])
             self.picture(tab, "not-traced")
         self.until(tab, f"!document.querySelector('main').textContent.includes('{command}')")
 
