@@ -157,17 +157,17 @@ static struct options parse_options(int argc, char ** argv) {
 }
 
 // Functions come as data pointers from dlsym(); ISO C has no cast between the two.
-static void find_function(void * function, const char * name) {
-    void * const address = dlsym(RTLD_DEFAULT, name);
+static void find_function(void * function, void * library, const char * name) {
+    void * const address = dlsym(library, name);
     memcpy(function, &address, sizeof(address));
 }
 
 static struct tracer_api find_tracer(void) {
     struct tracer_api api;
-    find_function(&api.make, "expert_tracer_new");
-    find_function(&api.free, "expert_tracer_free");
-    find_function(&api.take, "expert_tracer_snapshot_take");
-    find_function(&api.drop, "expert_tracer_snapshot_free");
+    find_function(&api.make, RTLD_DEFAULT, "expert_tracer_new");
+    find_function(&api.free, RTLD_DEFAULT, "expert_tracer_free");
+    find_function(&api.take, RTLD_DEFAULT, "expert_tracer_snapshot_take");
+    find_function(&api.drop, RTLD_DEFAULT, "expert_tracer_snapshot_free");
     return api;
 }
 
@@ -420,10 +420,9 @@ static void attach(const char * library, const char * folder) {
     if (handle == NULL) {
         fail("cannot be loaded", dlerror());
     }
-    void * const address = dlsym(handle, "expert_tracer_attach");
     int       (* function)(const char * words, size_t size);
-    memcpy(&function, &address, sizeof(function));
-    printf("{\"result\": %d}\n", address ? function(words, (size_t) size + 1) : -1);
+    find_function(&function, handle, "expert_tracer_attach");
+    printf("{\"result\": %d}\n", function ? function(words, (size_t) size + 1) : -1);
     fflush(stdout);
 }
 

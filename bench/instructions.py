@@ -104,19 +104,20 @@ def watching(folder, wanted):
         raise RuntimeError("nothing could be watched")
 
 
-@contextlib.contextmanager
-def connected(folder):
-    """To the tracer that shows itself in the folder, soon."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-        while not (found := list(folder.glob("*.sock"))):
-            time.sleep(0.01)
-        connection.connect(str(found[0]))
-        yield connection
+def await_socket(folder):
+    """Of the tracer that shows itself in the folder, soon."""
+    end = time.monotonic() + 60
+    while not (found := list(folder.glob("*.sock"))):
+        if time.monotonic() > end:
+            raise RuntimeError("no tracer shows itself")
+        time.sleep(0.01)
+    return str(found[0])
 
 
 def detach(folder):
     """Until the tracer is gone: its thread ends by itself, within some seconds."""
-    with connected(folder) as connection:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.connect(await_socket(folder))
         connection.send(b"detach\0")
         while connection.recv(65536):
             pass
@@ -135,8 +136,8 @@ def converse(process, way, sizes, folder, library):
         ask("run", way.client, 4, 4)
         if '"result": 0' not in ask("attach", library, folder):
             raise RuntimeError("it cannot be attached to")
-        with connected(folder):
-            ask("run", way.client, 4, 4)
+        await_socket(folder)
+        ask("run", way.client, 4, 4)
     if way.is_detached:
         detach(folder)
     ask("run", way.client, *sizes)
@@ -149,15 +150,14 @@ def count(client, model, way, sizes, library):
         shown.mkdir(0o700)
         command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}", str(client),
                    "--model", str(model), "--threads", "1", "--ctx", "256", "--routing", f"{folder}/run.moetrace"]
-        with watching(shown, way.is_watched):
-            with tempfile.TemporaryFile("w+") as log, \
-                 subprocess.Popen(command, env=way.environment(shown), text=True, stdin=subprocess.PIPE,
-                                  stdout=subprocess.PIPE, stderr=log) as process:
+        with watching(shown, way.is_watched), tempfile.TemporaryFile("w+") as log:
+            process = subprocess.Popen(command, env=way.environment(shown), text=True, stdin=subprocess.PIPE,
+                                       stdout=subprocess.PIPE, stderr=log)
+            with contextlib.suppress(BrokenPipeError), process: # where it has ended, its log tells why
                 converse(process, way, sizes, shown, library)
-                process.stdin.close()
-                if process.wait() != 0:
-                    log.seek(0)
-                    raise RuntimeError(f"{' '.join(command)} failed:\n{log.read()[-2000:]}")
+            if process.returncode != 0:
+                log.seek(0)
+                raise RuntimeError(f"{' '.join(command)} failed:\n{log.read()[-2000:]}")
         return Count(profile, library)
 
 

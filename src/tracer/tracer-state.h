@@ -120,7 +120,7 @@ struct expert_tracer {
     atomic_bool             is_naming;
     atomic_bool             is_watched;
 
-    struct live_memory    * live;          // NULL: nobody sees this tracer
+    struct live_memory    * live;          // NULL: nobody ever sees this tracer
     struct live_server    * server;        // NULL: none yet, or not any more
     struct live_place       live_place;    // lock -1: none, or the server has it
     struct live_name        live_name;
